@@ -1,0 +1,88 @@
+"""VideoClassifier: a backbone, its adapted blocks, and a head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from adapters.strategy import Options, Strategy
+from backbones.base import Backbone
+
+
+class VideoClassifier(nn.Module):
+    """A video model made of an image model (AIM, section 3).
+
+    Every frame goes through the backbone's blocks with the strategy's additions around them; the head sees the mean of
+    the frames' features. Where attention over time runs, each frame's tokens get a temporal embedding (1, T, D), zero
+    at the start; a strategy without it has none, or it would no longer be blind to the frames' order.
+
+    On construction exactly the strategy's parameters are set to require gradients.
+
+    Args:
+        backbone: the image model; its weights are shared, not copied.
+        strategy: what is added and what trains.
+        options: of the strategy.
+        classes: number of classes.
+        frames: T.
+        drop_path: rate of the last block; the first has none, linear in between.
+        dropout: before the head.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        strategy: Strategy,
+        options: Options,
+        *,
+        classes: int,
+        frames: int,
+        drop_path: float = 0.0,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.strategy = strategy
+        self.frames = frames
+        depth = len(backbone.blocks)
+        rates = torch.linspace(0, drop_path, depth).tolist()
+        self.blocks = nn.ModuleList(
+            strategy.adapt(block, index, depth, frames, options, rates[index])
+            for index, block in enumerate(backbone.blocks)
+        )
+        over_time = strategy.time is not None
+        self.temporal_embedding = nn.Parameter(torch.zeros(1, frames, backbone.blocks[0].width)) if over_time else None
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(backbone.width, classes)
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
+        self._choose_trained()
+
+    def _choose_trained(self) -> None:
+        self.requires_grad_(self.strategy.trains == "all")
+        self.head.requires_grad_(True)
+        if self.strategy.trains == "added":
+            self.blocks.requires_grad_(True)  # they own what was added alone
+            self.backbone.final_norm.requires_grad_(True)
+            if self.temporal_embedding is not None:
+                self.temporal_embedding.requires_grad_(True)
+
+    def features(self, clips: Tensor) -> Tensor:
+        """(B, T, 3, H, W), normalised -> (B, D), the mean over frames."""
+        batch, frames = clips.shape[:2]
+        offset = (
+            None if self.temporal_embedding is None else self.temporal_embedding.expand(batch, -1, -1).flatten(0, 1)
+        )
+        x = self.backbone.embed(clips.flatten(0, 1), offset)
+        for block in self.blocks:
+            x = block(x, frames)
+        return self.backbone.finish(x).view(batch, frames, -1).mean(dim=1)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """(B, T, 3, H, W), normalised -> logits (B, classes)."""
+        return self.head(self.dropout(self.features(clips)))
+
+    def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Names and parameters that the strategy trains, in the order of the state dict."""
+        return ((name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad)

@@ -1,0 +1,132 @@
+"""The contract of an opened image model: frames -> tokens -> blocks -> one feature vector a frame.
+
+Shapes: B clips, T frames, N tokens a frame, D width. A family lays its tokens out as it likes, (B*T, N, D) or
+(B*T, H, W, D); everything outside the family touches the first axis and the last one alone.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+
+class Block(Protocol):
+    """One transformer block with its parts reachable.
+
+    A block is a view of the original module: it copies no weights and is no `nn.Module` itself, so that a parameter
+    has one owner, the image model.
+
+    Attributes:
+        module: the original module, owner of the parameters.
+        width: D of this block's tokens.
+        heads: attention heads.
+        attends_time: whether the published temporal adaptation goes into this block (all of a ViT's, the unshifted
+            ones of a Swin).
+        time_bias: whether attention here adds a bias by relative position, so that attention over time needs one too.
+    """
+
+    module: Any
+    width: int
+    heads: int
+    attends_time: bool
+    time_bias: bool
+
+    def enter(self, x: Tensor) -> Tensor:
+        """What the image model computes between the previous block and this one (Swin's patch merging)."""
+        ...
+
+    def norm1(self, x: Tensor) -> Tensor:
+        """Norm before attention: (B*T, ..., D) -> the same shape."""
+        ...
+
+    def attend(self, x: Tensor) -> Tensor:
+        """Attention over the tokens of each frame, on normed tokens, as pretrained: windows, masks, layer scale."""
+        ...
+
+    def attend_time(self, x: Tensor, frames: int, bias: Tensor | None = None) -> Tensor:
+        """The same weights over the frames at each token position, on normed tokens.
+
+        Args:
+            x: (B*T, ..., D).
+            frames: T.
+            bias: (heads, T, T), added to the attention's logits.
+        """
+        ...
+
+    def norm2(self, x: Tensor) -> Tensor:
+        """Norm before the MLP."""
+        ...
+
+    def mlp(self, x: Tensor) -> Tensor:
+        """The MLP, layer scale included."""
+        ...
+
+    def copy_attention(self) -> Block:
+        """A block whose `module` owns copies of norm1 and the attention, for a strategy that trains its own over time.
+
+        Only `norm1`, `attend` and `attend_time` of the result may be called.
+        """
+        ...
+
+
+class Backbone(nn.Module):
+    """An image model, opened: `forward` gives exactly what the image model's own features are.
+
+    Attributes:
+        blocks: in the order of computation.
+        width: D of the features.
+        input_size: side of the square input, in pixels.
+        mean, std: of the pretraining's pixels, RGB in 0..1.
+        pretrained: the tag of the weights; "none" for random ones.
+    """
+
+    blocks: Sequence[Block]
+    width: int
+    input_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    pretrained: str
+
+    @abstractmethod
+    def embed(self, frames: Tensor, offset: Tensor | None = None) -> Tensor:
+        """Tokens before the first block.
+
+        Args:
+            frames: (B*T, 3, H, W), normalised.
+            offset: (B*T, D), added to every token of a frame where the position embedding is added (for CLIP that is
+                before its first norm). AIM puts its temporal embedding there.
+        """
+
+    @abstractmethod
+    def finish(self, tokens: Tensor) -> Tensor:
+        """Final norm and pooling: tokens -> (B*T, D)."""
+
+    @property
+    @abstractmethod
+    def final_norm(self) -> nn.Module:
+        """The norm after the last block, which the adapter strategies train."""
+
+    @abstractmethod
+    def embeddings(self) -> Iterator[nn.Parameter]:
+        """CLS tokens, position embeddings, position-bias tables: no weight decay when they train."""
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(B*T, 3, H, W) -> (B*T, D)."""
+        x = self.embed(frames)
+        for block in self.blocks:
+            x = block.enter(x)
+            x = x + block.attend(block.norm1(x))
+            x = x + block.mlp(block.norm2(x))
+        return self.finish(x)
+
+
+def over_time(attend: Callable[[Tensor], Tensor], x: Tensor, frames: int) -> Tensor:
+    """Run `attend` (groups, T, D) -> (groups, T, D) over the frames at each token position of x (B*T, ..., D)."""
+    between = x.shape[1:-1].numel()
+    width = x.shape[-1]
+    grouped = x.reshape(-1, frames, between, width).transpose(1, 2).reshape(-1, frames, width)
+    attended = attend(grouped)
+    return attended.reshape(-1, between, frames, width).transpose(1, 2).reshape(x.shape)

@@ -1,0 +1,179 @@
+"""The families of backbones. Nothing here imports a model library until a model is named or built."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from backbones.names import BackboneName, BadBackboneName, is_file, split
+from backbones.registry import Registry, UnknownName, did_you_mean
+
+if TYPE_CHECKING:
+    from backbones.base import Backbone
+
+
+class Family(ABC):
+    """A family of image models that open in the same way.
+
+    Attributes:
+        name: as on the command line.
+        summary: one line for `bench list backbones`.
+        base: the model (and tag) that the bare family name means on real data.
+        tiny_weights: the weights of the family's tiny model where none are named.
+    """
+
+    name: str
+    summary: str
+    base: str
+    tiny_weights: str = "none"
+
+    @abstractmethod
+    def models(self) -> tuple[str, ...]:
+        """Names of the architectures, without the tiny one. May import the library."""
+
+    @abstractmethod
+    def tags(self, model: str) -> tuple[str, ...]:
+        """Tags of pretrained weights for an architecture, the default one first; empty where there are none."""
+
+    @abstractmethod
+    def build(self, name: BackboneName) -> Backbone:
+        """Build the model and load its weights. Raises UnsupportedModel and WeightsError."""
+
+    def split_tag(self, model: str) -> tuple[str, str | None]:
+        """A library's own way to write the tag into the model's name; here there is none."""
+        return model, None
+
+
+class TimmFamily(Family):
+    """Families whose models are timm's; `module` is the file of timm.models that defines them."""
+
+    module: str
+
+    def split_tag(self, model: str) -> tuple[str, str | None]:
+        architecture, _, tag = model.partition(".")
+        return architecture, tag or None
+
+    def models(self) -> tuple[str, ...]:
+        from backbones.timm_models import architectures
+
+        return architectures(self.module)
+
+    def tags(self, model: str) -> tuple[str, ...]:
+        from backbones.timm_models import tags
+
+        return tags(model)
+
+
+FAMILIES: Registry[Family] = Registry("backbone", "aim_bench.backbones", ("backbones.families",))
+
+
+def register_backbone(family: type[Family]) -> type[Family]:
+    """Class decorator: make a family of backbones known under its `name`."""
+    FAMILIES.add(family.name, family())
+    return family
+
+
+@register_backbone
+class ViTFamily(TimmFamily):
+    name = "vit"
+    summary = "any timm VisionTransformer"
+    base = "vit_base_patch16_224.augreg_in21k"
+    module = "vision_transformer"
+
+    def build(self, name: BackboneName) -> Backbone:
+        from backbones.vit import build
+
+        return build(name)
+
+
+@register_backbone
+class CLIPFamily(Family):
+    name = "clip"
+    summary = "the image tower of any open_clip model that is a ViT"
+    base = "ViT-B-16@openai"
+
+    def models(self) -> tuple[str, ...]:
+        from backbones.clip import architectures
+
+        return architectures()
+
+    def tags(self, model: str) -> tuple[str, ...]:
+        from backbones.clip import tags
+
+        return tags(model)
+
+    def build(self, name: BackboneName) -> Backbone:
+        from backbones.clip import build
+
+        return build(name)
+
+
+@register_backbone
+class SwinFamily(TimmFamily):
+    name = "swin"
+    summary = "any timm SwinTransformer"
+    base = "swin_base_patch4_window7_224.ms_in22k"
+    module = "swin_transformer"
+
+    def build(self, name: BackboneName) -> Backbone:
+        from backbones.swin import build
+
+        return build(name)
+
+
+def resolve(text: str, size: str) -> BackboneName:
+    """The full name behind what a user wrote.
+
+    Args:
+        text: `family[:model][@weights]`.
+        size: what a bare family name means: "tiny" or "base".
+
+    Raises:
+        BadBackboneName: the text does not follow the grammar, or names a model, tag or file that is not there.
+        UnknownName: no such family.
+    """
+    family_name, model, weights = split(text)
+    try:
+        family = FAMILIES.get(family_name)
+    except UnknownName as error:
+        raise BadBackboneName(str(error)) from None
+    if model is None:
+        model, _, default = ("tiny" if size == "tiny" else family.base).partition("@")
+        weights = weights or default or None
+    model, tag = family.split_tag(model)
+    if tag and weights and tag != weights:
+        raise BadBackboneName(f"backbone {text!r} names two weights, {tag!r} and {weights!r}: expected one")
+    weights = weights or tag
+    if model == "tiny":
+        weights = weights or family.tiny_weights
+        if weights != "none" and not is_file(weights):
+            raise BadBackboneName(
+                f"backbone {text!r}: {family_name}:tiny has no weights {weights!r}, expected none or a file"
+            )
+    elif model not in (known := family.models()):
+        raise BadBackboneName(
+            f"backbone {text!r}: {family_name} has no model {model!r}, expected {family.summary}"
+            f"{did_you_mean(model, ('tiny', *known))}"
+        )
+    elif weights is None:
+        if not (tags := family.tags(model)):
+            raise BadBackboneName(
+                f"backbone {text!r}: {model} has no pretrained weights; name a file ({family_name}:{model}@FILE) "
+                f"or ask for random ones ({family_name}:{model}@none)"
+            )
+        weights = tags[0]
+    elif weights != "none" and not is_file(weights) and weights not in (tags := family.tags(model)):
+        known_tags = ", ".join(tags) or "none of its own"
+        raise BadBackboneName(
+            f"backbone {text!r}: {model} has no weights {weights!r}, expected a file, none, or one of: {known_tags}"
+            f"{did_you_mean(weights, tags)}"
+        )
+    name = BackboneName(family_name, model, weights)
+    if name.file is not None and not name.file.is_file():
+        raise BadBackboneName(f"backbone {text!r}: there is no weights file {weights}")
+    return name
+
+
+def build(name: BackboneName) -> Backbone:
+    """Build a fully named backbone with its weights. Raises UnsupportedModel and WeightsError."""
+    return FAMILIES.get(name.family).build(name)

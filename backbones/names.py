@@ -1,0 +1,73 @@
+"""The grammar that names a backbone: `family[:model][@weights]`.
+
+`weights` is a tag of the family's library, a file, `none` (random, only when asked for) or nothing (the default tag).
+A timm tag may also follow the model after a dot, as timm itself writes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+
+
+class UnsupportedModel(ValueError):
+    """A model that exists but does not fit the Backbone contract; the message says which part."""
+
+
+class WeightsError(Exception):
+    """Weights that cannot be had: an unreachable hub, a missing or unfitting file."""
+
+
+class BadBackboneName(ValueError):
+    """A backbone's name that does not follow the grammar or names nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneName:
+    """A backbone, fully named: nothing is left to a default.
+
+    Attributes:
+        family: "vit", "clip", "swin" or another registered one.
+        model: the library's name of the architecture, or "tiny".
+        weights: a tag, a file's path, or "none".
+    """
+
+    family: str
+    model: str
+    weights: str
+
+    @property
+    def random(self) -> bool:
+        return self.weights == "none"
+
+    @property
+    def file(self) -> Path | None:
+        """The weights' file where they are one."""
+        return Path(self.weights).expanduser() if is_file(self.weights) else None
+
+    @property
+    def architecture(self) -> str:
+        """`family:model`, without the weights."""
+        return f"{self.family}:{self.model}"
+
+    def __str__(self) -> str:
+        return f"{self.architecture}@{self.weights}"
+
+
+def is_file(weights: str) -> bool:
+    """Whether the text after `@` means a file rather than a tag."""
+    return weights.startswith(("/", "./", "../", "~")) or weights.endswith(WEIGHT_SUFFIXES)
+
+
+def split(text: str) -> tuple[str, str | None, str | None]:
+    """Family, model and weights as written; what is not written is None. Raises BadBackboneName."""
+    name, at, weights = text.strip().partition("@")
+    family, colon, model = name.partition(":")
+    if not family or (colon and not model) or (at and not weights):
+        raise BadBackboneName(
+            f"backbone {text!r} does not follow family[:model][@weights], such as clip, vit:tiny@none "
+            "or clip:ViT-L-14@openai"
+        )
+    return family, model or None, weights or None

@@ -1,0 +1,112 @@
+"""timm's SwinTransformer behind the Backbone contract."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+from timm.models.swin_transformer import SwinTransformer
+from torch import Tensor, nn
+
+from backbones.attention import multi_head
+from backbones.base import Backbone, over_time
+from backbones.names import BackboneName, UnsupportedModel
+from backbones.timm_models import create
+
+# about 0.5 M parameters on 32x32 frames: 8x8 tokens of 4x4 pixels, then 4x4 tokens; windows of 4
+TINY = {
+    "img_size": 32,
+    "patch_size": 4,
+    "embed_dim": 64,
+    "depths": (2, 2),
+    "num_heads": (2, 4),
+    "window_size": 4,
+}
+
+
+class SwinBlock:
+    """timm's Swin block; tokens are (B*T, H, W, D). `merge` is the patch merging before the first block of a stage."""
+
+    time_bias = True
+
+    def __init__(self, module: Any, merge: nn.Module | None, shifted: bool) -> None:
+        self.module: Any = module
+        self.merge = merge
+        self.shifted = shifted
+        self.attends_time = not shifted
+        self.heads: int = module.attn.num_heads
+        self.width: int = module.norm1.normalized_shape[0]
+
+    def enter(self, x: Tensor) -> Tensor:
+        return x if self.merge is None else self.merge(x)
+
+    def norm1(self, x: Tensor) -> Tensor:
+        return self.module.norm1(x)
+
+    def attend(self, x: Tensor) -> Tensor:
+        return self.module._attn(x)
+
+    def attend_time(self, x: Tensor, frames: int, bias: Tensor | None = None) -> Tensor:
+        attention = self.module.attn
+        return over_time(
+            lambda grouped: attention.proj(multi_head(attention.qkv(grouped), self.heads, bias)), x, frames
+        )
+
+    def norm2(self, x: Tensor) -> Tensor:
+        return self.module.norm2(x)
+
+    def mlp(self, x: Tensor) -> Tensor:
+        return self.module.mlp(x)
+
+    def copy_attention(self) -> SwinBlock:
+        owner: Any = nn.Module()
+        attention: Any = nn.Module()
+        owner.add_module("norm1", copy.deepcopy(self.module.norm1))
+        # the position bias over a window has no meaning over time and would never get a gradient: it stays behind
+        for part in ("qkv", "proj"):
+            attention.add_module(part, copy.deepcopy(getattr(self.module.attn, part)))
+        attention.num_heads = self.heads
+        owner.add_module("attn", attention)
+        return SwinBlock(owner, None, self.shifted)
+
+
+class Swin(Backbone):
+    """A timm SwinTransformer without its classifier; features are the mean over the last stage's tokens."""
+
+    def __init__(self, model: SwinTransformer, pretrained: str) -> None:
+        super().__init__()
+        self.model: Any = model
+        self.blocks = tuple(
+            SwinBlock(block, stage.downsample if stage_index and not index else None, shifted=index % 2 == 1)
+            for stage_index, stage in enumerate(model.layers)
+            for index, block in enumerate(stage.blocks)
+        )
+        self.width = model.num_features
+        self.input_size = model.patch_embed.img_size[0]
+        self.mean, self.std = model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
+        self.pretrained = pretrained
+
+    def embed(self, frames: Tensor, offset: Tensor | None = None) -> Tensor:
+        x = self.model.patch_embed(frames)
+        return x if offset is None else x + offset[:, None, None]
+
+    def finish(self, tokens: Tensor) -> Tensor:
+        return self.model.forward_head(self.model.norm(tokens), pre_logits=True)
+
+    @property
+    def final_norm(self) -> nn.Module:
+        return self.model.norm
+
+    def embeddings(self) -> Iterator[nn.Parameter]:
+        for stage in self.model.layers:
+            for block in stage.blocks:
+                yield block.attn.relative_position_bias_table
+
+
+def build(name: BackboneName) -> Swin:
+    """Build the named model. Raises UnsupportedModel and WeightsError."""
+    model = create(name, "swin_tiny_patch4_window7_224", TINY)
+    if type(model) is not SwinTransformer:
+        raise UnsupportedModel(f"{name} is a {type(model).__name__}, expected timm's SwinTransformer")
+    return Swin(model, name.weights)

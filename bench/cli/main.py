@@ -1,0 +1,41 @@
+"""`bench`: the command line. Nothing here or in the verbs imports torch before it is needed."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from bench.cli.list import list_
+from bench.cli.report import report
+from bench.cli.run import run
+from bench.errors import UserError
+
+app = typer.Typer(
+    name="bench",
+    help="Adapt image models to video and compare them: every backbone x every strategy, trained and measured alike.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+app.command("run")(run)
+app.command("report")(report)
+app.command("list")(list_)
+
+
+def main() -> None:
+    """Run the command line; a user's mistakes are told in sentences and end with exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        console = Console(stderr=True, highlight=False)
+        count = len(error.problems)
+        console.print(f"[red]bench: {count} problem{'s' if count > 1 else ''}; nothing was run or changed.[/red]")
+        for problem in error.problems:
+            console.print(f"  - {problem}", markup=False, soft_wrap=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

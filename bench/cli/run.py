@@ -1,0 +1,148 @@
+"""`bench run`: train and measure a matrix."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench.cli.request import assignments, build
+
+_MATRIX, _RECIPE, _RUNNING = "The matrix", "The recipe", "Running"
+
+
+def run(
+    backbones: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma list of family[:model][@weights], such as clip,vit:vit_base_patch16_224.augreg_in21k, or all. "
+            "[default: clip,vit]",
+            rich_help_panel=_MATRIX,
+        ),
+    ] = None,
+    strategies: Annotated[
+        str | None, typer.Option(help="Comma list of strategies, or all. [default: all]", rich_help_panel=_MATRIX)
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Comma list of data sets. [default: motion]", rich_help_panel=_MATRIX)
+    ] = None,
+    frames: Annotated[
+        str | None,
+        typer.Option(help="Comma list of frames a clip. [default: the data set's]", rich_help_panel=_MATRIX),
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Comma list of seeds, one training each. [default: 0]", rich_help_panel=_MATRIX)
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option",
+            "-o",
+            help="A strategy's option, name=value, such as ratio=0.5; `bench list strategies` names them. Repeatable.",
+            rich_help_panel=_MATRIX,
+        ),
+    ] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the videos.", rich_help_panel=_MATRIX)] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs.", rich_help_panel=_RECIPE)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Clips a step.", rich_help_panel=_RECIPE)] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(help="Peak rate, the same for every strategy; the head keeps its ratio.", rich_help_panel=_RECIPE),
+    ] = None,
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option(help="Any other part of the recipe, name=value. Repeatable.", rich_help_panel=_RECIPE),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps. [default: auto]", rich_help_panel=_RUNNING)
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto, fp32, bf16 or fp16. [default: auto]", rich_help_panel=_RUNNING)
+    ] = None,
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            help="Processes that run cells side by side, or auto: one a GPU, one a core. [default: auto]",
+            rich_help_panel=_RUNNING,
+        ),
+    ] = None,
+    loader_workers: Annotated[
+        int | None, typer.Option(help="Decoding processes of each cell. [default: 0]", rich_help_panel=_RUNNING)
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run. [default: results/<data set>-<key>]", rich_help_panel=_RUNNING),
+    ] = None,
+    order_test: Annotated[
+        bool | None,
+        typer.Option(
+            "--order-test/--no-order-test",
+            help="Also evaluate with the frames reversed and shuffled. [default: yes]",
+            show_default=False,
+            rich_help_panel=_RUNNING,
+        ),
+    ] = None,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A Python file or module that registers backbones or strategies. Repeatable.", rich_help_panel=_RUNNING
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML file with any of these; flags win.", rich_help_panel=_RUNNING),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the cells and their counts, run nothing.", rich_help_panel=_RUNNING)
+    ] = False,
+) -> None:
+    """Train and measure every cell of a matrix: backbones x strategies x frames x seeds.
+
+    A cell that is done is not run again: the same command goes on where it was stopped.
+    """
+    problems: list[str] = []
+    recipe_flags: dict[str, Any] = assignments(recipe or (), "--recipe", problems)
+    recipe_flags |= {
+        name: value for name, value in (("epochs", epochs), ("batch_size", batch_size), ("lr", lr)) if value is not None
+    }
+    request = build(
+        {
+            "backbones": backbones,
+            "strategies": strategies,
+            "datasets": dataset,
+            "frames": frames,
+            "seeds": seeds,
+            "options": assignments(option or (), "--option", problems),
+            "data_root": data_root,
+            "recipe": recipe_flags,
+            "device": device,
+            "precision": precision,
+            "workers": workers,
+            "loader_workers": loader_workers,
+            "out": out,
+            "order_test": order_test,
+            "plugins": tuple(plugin) if plugin else None,
+        },
+        config,
+        problems,
+    )
+
+    from bench.cli.show import listener, print_plan, print_summary
+    from bench.provenance import command
+    from bench.runner.start import execute, plan
+
+    expansion = plan(request)
+    if dry_run:
+        print_plan(expansion)
+        return
+    # a cluster that takes the machine back asks by SIGTERM: same as Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with listener(expansion) as shown:
+        finished, outcome = execute(request, expansion, command(), shown)
+    print_summary(finished, expansion, outcome)
+    if outcome.interrupted:
+        raise typer.Exit(130)
+    if any(result.status != "done" for result in outcome.results):
+        raise typer.Exit(1)

@@ -1,0 +1,123 @@
+"""The columns of results.csv: one fixed order, whatever the cells hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from bench.result import Result
+
+COLUMNS = (
+    "cell",
+    "backbone",
+    "weights",
+    "strategy",
+    "dataset",
+    "frames",
+    "views",
+    "seed",
+    "status",
+    "top1",
+    "top5",
+    "mean_class",
+    "top1_reversed",
+    "top1_shuffled",
+    "params_m",
+    "trained_params_m",
+    "gmacs_view",
+    "gmacs_total",
+    "train_clips_per_s",
+    "infer_clips_per_s",
+    "train_memory_gb",
+    "infer_memory_gb",
+    "train_seconds",
+    "epochs",
+    "batch_size",
+    "precision",
+    "device",
+    "footnotes",
+    # further ones
+    "options",
+    "lr",
+    "head_lr",
+    "val_top1",
+    "evaluated",
+    "listed",
+    "train_spread",
+    "infer_spread",
+    "micro_batch",
+    "threads",
+    "wall_seconds",
+    "weights_sha256",
+    "dataset_fingerprint",
+    "torch",
+    "commit",
+    "dirty",
+    "error",
+)
+
+
+def row(result: Result) -> dict[str, Any]:
+    """One result as a row; what a failed cell lacks is None."""
+    cell, metrics, measured, provenance = result.cell, result.metrics, result.measured, result.provenance
+    views = cell.clips * cell.crops
+    values: dict[str, Any] = {
+        "cell": cell.key,
+        "backbone": cell.backbone,
+        "weights": cell.weights_label,
+        "strategy": cell.strategy,
+        "dataset": cell.dataset,
+        "frames": cell.frames,
+        "views": f"{cell.clips}x{cell.crops}",
+        "seed": cell.seed,
+        "status": result.status,
+        "train_seconds": result.train_seconds,
+        "epochs": cell.recipe.epochs,
+        "batch_size": cell.recipe.batch_size,
+        "precision": cell.precision,
+        "device": cell.device,
+        "footnotes": "; ".join(result.footnotes),
+        "options": " ".join(f"{name}={value}" for name, value in sorted(cell.options.items())),
+        "lr": cell.recipe.lr,
+        "head_lr": cell.recipe.head_lr,
+        "error": result.error,
+    }
+    if metrics is not None:
+        values |= metrics.model_dump()
+    if measured is not None:
+        values |= {
+            "device": measured.device,
+            "params_m": measured.params / 1e6,
+            "trained_params_m": measured.trained_params / 1e6,
+            "gmacs_view": measured.macs_view / 1e9,
+            "gmacs_total": measured.macs_view * views / 1e9,
+            "train_clips_per_s": measured.train_clips_per_s,
+            "infer_clips_per_s": measured.infer_clips_per_s,
+            "train_memory_gb": measured.train_memory_bytes / 1e9,
+            "infer_memory_gb": measured.infer_memory_bytes / 1e9,
+            "train_spread": measured.train_spread,
+            "infer_spread": measured.infer_spread,
+        }
+    if provenance is not None:
+        values |= {
+            "micro_batch": provenance.micro_batch,
+            "threads": provenance.threads,
+            "wall_seconds": provenance.wall_seconds,
+            "weights_sha256": provenance.weights_sha256,
+            "dataset_fingerprint": provenance.dataset_fingerprint,
+            "torch": provenance.versions.get("torch"),
+            "commit": provenance.commit,
+            "dirty": provenance.dirty,
+        }
+    return {column: values.get(column) for column in COLUMNS}
+
+
+def frame(results: list[Result]) -> pd.DataFrame:
+    """The results as a table with the columns of results.csv, a row each, in the order given."""
+    return pd.DataFrame([row(result) for result in results], columns=list(COLUMNS))
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """The table as results.csv holds it: numbers to six significant digits, nothing for what is missing."""
+    return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")

@@ -1,0 +1,116 @@
+"""Crops of whole clips, as AIM's recipe has them: one draw for all the frames of a clip.
+
+Clips are uint8 tensors (T, 3, H, W) until `normalise`, which is called on the device: bytes are a quarter of the way
+there. The recipe names its sizes for 224 pixels (a short side of 256 before the crop); other sizes keep the ratio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
+
+
+def _before_crop(size: int) -> int:
+    """The short side from which a crop of `size` is taken: 256 for 224."""
+    return round(size * 256 / 224)
+
+
+def _check(clip: Tensor) -> None:
+    if clip.dtype != torch.uint8 or clip.ndim != 4 or clip.shape[1] != 3:
+        raise ValueError(f"expected a clip of uint8 (T, 3, H, W), not {clip.dtype} {tuple(clip.shape)}")
+
+
+def _short_side(clip: Tensor, size: int) -> Tensor:
+    """The clip with a short side of `size` pixels, its proportions kept: bilinear, antialiased."""
+    height, width = clip.shape[-2:]
+    if min(height, width) == size:
+        return clip
+    resized: Tensor = functional.resize_image(clip, [size], interpolation=v2.InterpolationMode.BILINEAR, antialias=True)
+    return resized
+
+
+class TrainTransform:
+    """Random resized crop and, where the data set allows it, a flip: (T, 3, H, W) -> (T, 3, size, size), uint8.
+
+    The recipe resizes to a short side of 256 first and crops then. The crop's area and ratio are relative, so the first
+    step does not change which part of the picture is seen; it is left out, which interpolates once instead of twice.
+
+    Draws come from torch's global generator.
+
+    Args:
+        crop_area: range of the crop's area, in parts of the picture; its ratio lies in 3/4 to 4/3.
+        flip: mirror half of the clips.
+    """
+
+    def __init__(self, size: int, crop_area: tuple[float, float] = (0.08, 1.0), flip: bool = True) -> None:
+        steps: list[torch.nn.Module] = [
+            v2.RandomResizedCrop(
+                size,
+                scale=crop_area,
+                ratio=(3 / 4, 4 / 3),
+                interpolation=v2.InterpolationMode.BILINEAR,
+                antialias=True,
+            )
+        ]
+        if flip:
+            steps.append(v2.RandomHorizontalFlip(0.5))
+        self._steps = steps
+
+    def __call__(self, clip: Tensor) -> Tensor:
+        _check(clip)
+        for step in self._steps:
+            clip = step(clip)
+        return clip
+
+
+class ValTransform:
+    """The centre of the picture, a little enlarged: (T, 3, H, W) -> (1, T, 3, size, size), uint8."""
+
+    crops = 1
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __call__(self, clip: Tensor) -> Tensor:
+        _check(clip)
+        cropped: Tensor = functional.center_crop_image(_short_side(clip, _before_crop(self.size)), [self.size] * 2)
+        return cropped[None]
+
+
+class TestTransform:
+    """Crops over the whole short side: (T, 3, H, W) -> (crops, T, 3, size, size), uint8.
+
+    Args:
+        crops: 1 for the centre; 3 for the left, the centre and the right of the long side (top, centre and bottom of
+            an upright picture), in this order.
+    """
+
+    __test__ = False  # not a test case, whatever pytest makes of its name
+
+    def __init__(self, size: int, crops: int = 1) -> None:
+        if crops not in (1, 3):
+            raise ValueError(f"{crops} crops: expected 1 (centre) or 3 (left, centre, right)")
+        self.size = size
+        self.crops = crops
+
+    def __call__(self, clip: Tensor) -> Tensor:
+        _check(clip)
+        clip = _short_side(clip, self.size)
+        height, width = clip.shape[-2:]
+        top, left = height - self.size, width - self.size
+        parts = (0.5,) if self.crops == 1 else (0.0, 0.5, 1.0)
+        corners = [(int(top * part), int(left * part)) for part in parts]
+        return torch.stack([clip[..., y : y + self.size, x : x + self.size] for y, x in corners])
+
+
+def normalise(clips: Tensor, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype = torch.float32) -> Tensor:
+    """uint8 (..., 3, H, W) -> (x / 255 - mean) / std of the same shape, worked out in float32 and given as `dtype`."""
+    if clips.dtype != torch.uint8 or clips.ndim < 3 or clips.shape[-3] != 3:
+        raise ValueError(f"expected uint8 (..., 3, H, W), not {clips.dtype} {tuple(clips.shape)}")
+    middle = torch.tensor(mean, dtype=torch.float32, device=clips.device).view(3, 1, 1)
+    spread = torch.tensor(std, dtype=torch.float32, device=clips.device).view(3, 1, 1)
+    return clips.float().mul_(1 / (255 * spread)).sub_(middle / spread).to(dtype)

@@ -1,0 +1,81 @@
+"""The machine that measures: what it is, and whether it is busy with something else."""
+
+from __future__ import annotations
+
+import platform
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+_PACKAGES = (
+    "aim-bench",
+    "torch",
+    "torchvision",
+    "timm",
+    "open_clip_torch",
+    "fvcore",
+    "decord",
+    "av",
+    "numpy",
+    "pandas",
+)
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a number depends on; those not installed are left out."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def processor() -> str:
+    """The CPU's model name as the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """Physical cores that this process may use (a cluster's scheduler or `taskset` may allow fewer than there are)."""
+    physical = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+    affinity = getattr(psutil.Process(), "cpu_affinity", None)  # not on macOS
+    return max(1, min(physical, len(affinity()))) if affinity else physical
+
+
+def device_name(device_type: str) -> str:
+    """The device as tables name it: a GPU's name, or `CPU: model, n cores`."""
+    if device_type == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name()
+    if device_type == "mps":
+        return f"MPS: {processor()}"
+    return f"CPU: {processor()}, {cores()} cores"
+
+
+def describe() -> dict[str, Any]:
+    """The machine as run.json keeps it."""
+    return {
+        "system": platform.platform(),
+        "processor": processor(),
+        "cores": cores(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "versions": versions(),
+    }
+
+
+def others_load(seconds: float = 0.3) -> float:
+    """Cores kept busy, over `seconds`, by anything; call it while this process waits."""
+    return psutil.cpu_percent(interval=seconds) / 100 * (psutil.cpu_count() or 1)

@@ -1,0 +1,68 @@
+"""All the measurements of a cell's model: counts, speed, memory."""
+
+from __future__ import annotations
+
+import torch
+
+from adapters.model import VideoClassifier
+from bench.evaluate import Predictor
+from bench.measure.flops import macs
+from bench.measure.machine import device_name, others_load
+from bench.measure.memory import peak
+from bench.measure.params import count
+from bench.measure.throughput import timed
+from bench.result import Measured
+from bench.spec import Cell
+from bench.train import Trainer
+
+
+def measure(cell: Cell, model: VideoClassifier, device: torch.device) -> Measured:
+    """Measure a freshly built model; its weights are changed by the training steps that are timed.
+
+    Training is timed on the optimiser step that trains the cell, inference on the call that evaluates it, both on
+    batches of the recipe's size, of random uint8 pixels that lie in the host's memory.
+
+    Raises:
+        UncountedOperation: see `bench.measure.flops`.
+        torch.OutOfMemoryError: not even one clip fits.
+    """
+    busy = others_load() if device.type == "cpu" else 0.0
+    parameters, trained = count(model)
+    view_macs = macs(model)
+    generator = torch.Generator().manual_seed(0)
+    size, batch = model.backbone.input_size, cell.recipe.batch_size
+    clips = torch.randint(0, 256, (batch, cell.frames, 3, size, size), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, model.head.out_features, (batch,), generator=generator)
+
+    predictor = Predictor(model.to(device), device, cell.precision, micro_batch=batch)
+    views = clips[:, None]
+    inference = timed(lambda: predictor(views), device)
+    resident = [*model.parameters(), *model.buffers(), clips, labels]
+    inference_bytes = peak(lambda: predictor(views), device, resident)
+
+    trainer = Trainer(model, cell.recipe, device, cell.precision)
+    trainer.set_rate(0.0)  # timed steps need not move the weights
+    training = timed(lambda: trainer.step(clips, labels), device)
+    trainer.optimiser.zero_grad(set_to_none=True)
+    state = [v for held in trainer.optimiser.state.values() for v in held.values() if isinstance(v, torch.Tensor)]
+    training_bytes = peak(lambda: trainer.step(clips, labels), device, [*resident, *state])
+
+    return Measured(
+        params=parameters,
+        trained_params=trained,
+        macs_view=view_macs,
+        train_clips_per_s=batch / training.median,
+        train_spread=training.spread,
+        train_repeats=training.repeats,
+        infer_clips_per_s=batch / inference.median,
+        infer_spread=inference.spread,
+        infer_repeats=inference.repeats,
+        warmup_seconds=training.warmup_seconds + inference.warmup_seconds,
+        train_memory_bytes=training_bytes,
+        infer_memory_bytes=inference_bytes,
+        batch_size=batch,
+        micro_batch=min(trainer.micro_batch, predictor.micro_batch),
+        threads=torch.get_num_threads(),
+        device=device_name(device.type),
+        busy_cores=busy,
+    )

@@ -1,0 +1,91 @@
+"""What a cell's result.json holds. Every number says of which quantity and unit it is."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from bench.spec import Cell, Spec
+
+Status = Literal["done", "failed", "oom", "interrupted"]
+
+
+class Measured(Spec):
+    """Counts, speed and memory of a model, measured with the machine to itself."""
+
+    params: int
+    trained_params: int
+    macs_view: int = Field(description="multiply-accumulates of one view")
+    train_clips_per_s: float
+    train_spread: float = Field(description="interquartile range / median of the timed steps")
+    train_repeats: int
+    infer_clips_per_s: float
+    infer_spread: float
+    infer_repeats: int
+    warmup_seconds: float
+    train_memory_bytes: int
+    infer_memory_bytes: int
+    batch_size: int
+    micro_batch: int = Field(description="clips computed at once, below the batch size where memory ran out")
+    threads: int
+    device: str
+    busy_cores: float = Field(description="cores that were busy just before, on a CPU")
+
+
+class Metrics(Spec):
+    """Accuracy on the test videos, in percent."""
+
+    top1: float
+    top5: float
+    mean_class: float
+    top1_reversed: float | None = None
+    top1_shuffled: float | None = None
+    val_top1: float | None = None
+    evaluated: int
+    listed: int
+
+
+class Provenance(Spec):
+    """What a reviewer needs to check a number."""
+
+    versions: dict[str, str]
+    commit: str | None = Field(description="of the package; None where it was installed without its history")
+    dirty: bool | None
+    command: str
+    machine: str
+    device: str
+    precision: str
+    threads: int
+    batch_size: int
+    micro_batch: int
+    pretrained: str
+    weights_sha256: str
+    dataset_fingerprint: str
+    decoders: tuple[str, ...]
+    started: str = Field(description="UTC, ISO 8601")
+    wall_seconds: float
+
+
+class Result(Spec):
+    """Outcome of one cell."""
+
+    version: Literal[1] = 1
+    cell: Cell
+    status: Status
+    metrics: Metrics | None = None
+    measured: Measured | None = None
+    train_seconds: float | None = None
+    footnotes: tuple[str, ...] = ()
+    provenance: Provenance | None = None
+    error: str | None = Field(None, description="one line: what stopped the cell")
+    traceback: str | None = None
+    seconds: dict[str, float] = Field(default_factory=dict, description="where the cell's time went")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Result:
+        if self.status == "done" and (self.metrics is None or self.measured is None or self.provenance is None):
+            raise ValueError("a result without its measurements and its provenance is not written")
+        if self.status != "done" and not self.error:
+            raise ValueError("a cell that did not end needs its reason")
+        return self

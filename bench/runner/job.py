@@ -1,0 +1,196 @@
+"""One cell, trained and evaluated in this process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from adapters.model import VideoClassifier
+from backbones.weights import digest
+from bench.build import classifier
+from bench.evaluate import Predictions, Predictor, mean_class, predict, top_k
+from bench.files import write_atomically
+from bench.log import Log
+from bench.measure.machine import device_name, processor, versions
+from bench.provenance import commit
+from bench.result import Measured, Metrics, Provenance, Result
+from bench.runner.loaders import Loaders
+from bench.runner.surroundings import Surroundings
+from bench.spec import Cell
+from bench.train import Trainer, fit
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def make_repeatable(seed: int) -> None:
+    """Same seed, same machine, same numbers: torch's generators, and kernels that do not depend on chance."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # the deterministic mode would also fill every new tensor, to expose reads of what nothing wrote: only slower
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+
+
+def train_and_evaluate(cell: Cell, measured: Measured, folder: Path, around: Surroundings, report: Report) -> Result:
+    """Run a cell to its end and write its files, all but result.json.
+
+    Args:
+        cell: what to train.
+        measured: its model's measurements, made before.
+        folder: of the cell, there already.
+        around: what the worker keeps.
+        report: gets {"stage": ..., "done": 0..1, "loss": ..., "clips_per_s": ...} from time to time.
+
+    Raises:
+        DataError, UnsupportedModel, WeightsError, Diverged, OSError and whatever a strategy's own code raises.
+    """
+    started, begun = datetime.now(UTC), time.perf_counter()
+    seconds: dict[str, float] = {}
+    clock = _Clock(seconds)
+    report({"stage": "building", "done": 0.0})
+    for left in folder.glob(".*.tmp"):  # by a run that was killed while it wrote
+        left.unlink()
+    dataset = around.dataset(cell)
+    model = classifier(cell, len(dataset.classes))
+    weights = digest(model.backbone)
+    loaders = Loaders(cell, dataset, model.backbone.input_size, around)
+    make_repeatable(cell.seed)
+    trainer = Trainer(model, cell.recipe, around.device, cell.precision)
+    predictor = Predictor(model, around.device, cell.precision, micro_batch=max(cell.recipe.batch_size, 1))
+    clock.lap("build")
+
+    val_top1: float | None = None
+    with Log(folder / "log.jsonl") as log:
+
+        def on_interval(line: dict[str, float]) -> None:
+            log.write(line)
+            report(
+                {
+                    "stage": "training",
+                    "done": line["step"] / line["steps"],
+                    "loss": line["loss"],
+                    "clips_per_s": line["clips_per_s"],
+                }
+            )
+
+        def on_epoch(epoch: int) -> None:
+            nonlocal val_top1
+            if (epoch + 1) % 5 and epoch + 1 < cell.recipe.epochs:
+                return
+            found = predict(predictor, loaders.validation(), order_test=False)
+            val_top1 = top_k(found.probabilities, found.labels, 1)
+            log.write({"epoch": epoch + 1.0, "val_top1": val_top1})
+
+        train_seconds = fit(trainer, loaders.training, loaders.steps, on_interval, on_epoch)
+    clock.lap("train")
+
+    report({"stage": "evaluating", "done": 0.0})
+    listed = loaders.listed_test
+    predictions = predict(
+        predictor,
+        loaders.test(),
+        order_test=cell.order_test,
+        on_batch=lambda done: report({"stage": "evaluating", "done": done / listed}),
+    )
+    clock.lap("evaluate")
+    _write_outputs(folder, model, predictions, cell, weights)
+    clock.lap("write")
+
+    micro_batch = min(trainer.micro_batch, predictor.micro_batch, measured.micro_batch)
+    head, dirty = commit()
+    threads = torch.get_num_threads()
+    return Result(
+        cell=cell,
+        status="done",
+        metrics=_metrics(predictions, listed, val_top1),
+        measured=measured,
+        train_seconds=train_seconds,
+        footnotes=tuple(_footnotes(cell, measured, micro_batch, loaders)),
+        seconds=seconds,
+        provenance=Provenance(
+            versions=versions(),
+            commit=head,
+            dirty=dirty,
+            command=around.command,
+            machine=processor(),
+            device=device_name(around.device.type),
+            precision=cell.precision,
+            threads=threads,
+            batch_size=cell.recipe.batch_size,
+            micro_batch=micro_batch,
+            pretrained=cell.weights,
+            weights_sha256=weights,
+            dataset_fingerprint=around.fingerprint(cell),
+            decoders=tuple(sorted(loaders.decoders)),
+            started=started.isoformat(timespec="seconds"),
+            wall_seconds=time.perf_counter() - begun,
+        ),
+    )
+
+
+class _Clock:
+    def __init__(self, laps: dict[str, float]) -> None:
+        self._laps = laps
+        self._since = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self._laps[name] = now - self._since
+        self._since = now
+
+
+def _metrics(found: Predictions, listed: int, val_top1: float | None) -> Metrics:
+    reordered = {order: top_k(p, found.labels, 1) for order, p in found.reordered.items()}
+    return Metrics(
+        top1=top_k(found.probabilities, found.labels, 1),
+        top5=top_k(found.probabilities, found.labels, 5),
+        mean_class=mean_class(found.probabilities, found.labels),
+        top1_reversed=reordered.get("reversed"),
+        top1_shuffled=reordered.get("shuffled"),
+        val_top1=val_top1,
+        evaluated=len(found.labels),
+        listed=listed,
+    )
+
+
+def _footnotes(cell: Cell, measured: Measured, micro_batch: int, loaders: Loaders) -> list[str]:
+    """What a reader of the table must know about this cell and would not expect."""
+    notes = []
+    if cell.backbone_name.random:
+        notes.append("random weights (@none), not pretrained")
+    if micro_batch < cell.recipe.batch_size:
+        notes.append(f"memory ran out: batches of {cell.recipe.batch_size} computed {micro_batch} clips at a time")
+    if other := sorted(set(loaders.decoders) - {"decord"}):
+        notes.append(f"decoded by {', '.join(other)}")
+    if skipped := loaders.skipped:
+        notes.append(f"{len(skipped)} videos could not be read: {', '.join(sorted(skipped)[:3])}")
+    if measured.busy_cores > 0.5:
+        notes.append(f"speed measured while {measured.busy_cores:.1f} cores were busy with something else")
+    return notes
+
+
+def _write_outputs(folder: Path, model: VideoClassifier, found: Predictions, cell: Cell, weights: str) -> None:
+    """predictions.npz and adapter.safetensors."""
+
+    def predictions(path: Path) -> None:
+        with path.open("wb") as file:
+            arrays: dict[str, Any] = {
+                "names": np.array(found.names),
+                "labels": found.labels,
+                "probabilities": found.probabilities.astype(np.float32),
+            }
+            arrays |= {f"probabilities_{order}": p.astype(np.float32) for order, p in found.reordered.items()}
+            np.savez_compressed(file, **arrays)
+
+    write_atomically(folder / "predictions.npz", predictions)
+    trained = {name: parameter.detach().cpu().contiguous() for name, parameter in model.trained()}
+    about = {"backbone": cell.backbone, "weights": cell.weights, "weights_sha256": weights, "strategy": cell.strategy}
+    write_atomically(folder / "adapter.safetensors", lambda path: save_file(trained, path, metadata=about))

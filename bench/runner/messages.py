@@ -1,0 +1,42 @@
+"""What the parent and its workers tell each other. Imports no torch: the parent has no need of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bench.result import Measured
+from bench.spec import Cell
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a worker is started with.
+
+    Attributes:
+        device: "cpu", "cuda:1", "mps".
+        plugins: modules or files that register names.
+        loader_workers: decoding processes a loader.
+        command: the command line.
+        cache_bytes: how many bytes of decoded frames a worker may keep.
+        output: file that takes what the process prints.
+    """
+
+    device: str
+    plugins: tuple[str, ...]
+    loader_workers: int
+    command: str
+    cache_bytes: int
+    output: Path
+
+
+@dataclass(frozen=True)
+class Job:
+    """Something to do for a cell: measure its model, or train and evaluate it (then with the measurements)."""
+
+    kind: Literal["measure", "train"]
+    cell: Cell
+    folder: Path
+    threads: int
+    measured: Measured | None = None

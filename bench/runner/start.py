@@ -1,0 +1,93 @@
+"""From a request to a finished run: checks, data, workers, cells."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+from bench.data.base import DATASETS, DataError
+from bench.errors import UserError
+from bench.matrix import Expansion, expand
+from bench.measure.machine import describe
+from bench.plugins import load as load_plugins
+from bench.runner.events import Listener
+from bench.runner.local import LocalRunner, Outcome, start_workers
+from bench.spec import Cell, Request
+from bench.store import Run
+
+RESULTS = Path("results")
+
+
+def plan(request: Request) -> Expansion:
+    """The request's cells, its plugins loaded. Raises UserError."""
+    load_plugins(request.plugins)
+    return expand(request.matrix)
+
+
+def default_folder(cells: Iterable[Cell]) -> Path:
+    """results/<data sets>-<key>: the same command finds its own run again, another command makes another."""
+    import hashlib
+
+    listed = list(cells)
+    names = "-".join(dict.fromkeys(cell.dataset for cell in listed))
+    key = hashlib.sha256("\n".join(sorted(cell.key for cell in listed)).encode()).hexdigest()[:8]
+    return RESULTS / f"{names}-{key}"
+
+
+def execute(request: Request, expansion: Expansion, command: str, listener: Listener) -> tuple[Run, Outcome]:
+    """Run the cells of a plan.
+
+    Raises:
+        UserError: the run's folder cannot be written, the data or a backbone's weights cannot be had. Nothing has run.
+    """
+    begun = time.perf_counter()
+    run = Run(request.out or default_folder(expansion.cells))
+    _check_backbones(expansion.cells, listener)
+    run.open(request.matrix, expansion.cells, command, describe())
+    todo = [cell for cell in expansion.cells if (found := run.result(cell)) is None or found.status != "done"]
+    if not todo:
+        outcome = Outcome(skipped=len(expansion.cells))
+        run.write_csv()
+        return run, outcome
+    with start_workers(request, expansion.placement, len(todo), command) as pool:
+        _prepare_data(todo, listener)
+        runner = LocalRunner(run, pool, expansion.placement, listener)
+        outcome = runner.execute(expansion.cells)
+    total = time.perf_counter() - begun
+    outcome.seconds["starting and preparing"] = total - sum(outcome.seconds.values())
+    return run, outcome
+
+
+def _check_backbones(cells: Iterable[Cell], listener: Listener) -> None:
+    """Build each backbone with weights from outside once: hubs are asked, and refusals told, before anything runs."""
+    names = list(dict.fromkeys(cell.backbone_name for cell in cells))
+    named = [name for name in names if name.model != "tiny" or name.file is not None]
+    if not named:
+        return
+    from backbones.families import build
+    from backbones.names import UnsupportedModel, WeightsError
+
+    problems = []
+    for index, name in enumerate(named):
+        listener.preparing(f"weights of {name}", index, len(named))
+        try:
+            build(name)
+        except (UnsupportedModel, WeightsError) as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError(problems)
+    listener.preparing("weights", len(named), len(named))
+
+
+def _prepare_data(cells: Iterable[Cell], listener: Listener) -> None:
+    problems = []
+    for name, root in dict.fromkeys((cell.dataset, cell.data_root) for cell in cells):
+        dataset = DATASETS.get(name)(None if root is None else Path(root))
+        try:
+            dataset.prepare(partial(listener.preparing, name))
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError(problems)

@@ -1,0 +1,43 @@
+"""What a worker keeps from cell to cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from bench.data.base import DATASETS, VideoDataset
+from bench.data.cache import FrameCache
+from bench.spec import Cell
+
+
+@dataclass
+class Surroundings:
+    """A worker's device, and what its cells share.
+
+    Attributes:
+        device: where its cells run.
+        loader_workers: decoding processes of a cell's loader.
+        command: the command line, for the provenance.
+        cache: frames that were decoded before.
+    """
+
+    device: torch.device
+    loader_workers: int
+    command: str
+    cache: FrameCache
+    datasets: dict[tuple[str, str | None], VideoDataset] = field(default_factory=dict)
+    fingerprints: dict[tuple[str, str | None], str] = field(default_factory=dict)
+
+    def dataset(self, cell: Cell) -> VideoDataset:
+        key = (cell.dataset, cell.data_root)
+        if key not in self.datasets:
+            self.datasets[key] = DATASETS.get(cell.dataset)(None if cell.data_root is None else Path(cell.data_root))
+        return self.datasets[key]
+
+    def fingerprint(self, cell: Cell) -> str:
+        key = (cell.dataset, cell.data_root)
+        if key not in self.fingerprints:
+            self.fingerprints[key] = self.dataset(cell).fingerprint()
+        return self.fingerprints[key]

@@ -1,0 +1,168 @@
+"""The run directory: where a matrix, its cells and their results lie, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from backbones.registry import did_you_mean
+from bench.errors import UserError
+from bench.files import write_text
+from bench.result import Measured, Result
+from bench.spec import Cell, Matrix
+
+
+class Run:
+    """A matrix on disk, under one folder. Several processes may work in it at once.
+
+    Attributes:
+        folder: results/<run>.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def csv(self) -> Path:
+        return self.folder / "results.csv"
+
+    def cell_folder(self, cell: Cell) -> Path:
+        return self.folder / "cells" / cell.folder
+
+    def open(self, matrix: Matrix, cells: Iterable[Cell], command: str, machine: dict[str, Any]) -> None:
+        """Make the folders and run.json; a run that is there already is added to.
+
+        Raises:
+            UserError: the folder cannot be written, or is something else than a run.
+        """
+        try:
+            if self.folder.is_dir() and any(self.folder.iterdir()) and not (self.folder / "run.json").is_file():
+                raise UserError(
+                    [f"out is {str(self.folder)!r}: the folder holds something else, expected a run or nothing"]
+                )
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self._locked("run"):
+                known = self.description() if (self.folder / "run.json").is_file() else {}
+                listed = dict.fromkeys([*known.get("cells", []), *(cell.folder for cell in cells)])
+                write_text(
+                    self.folder / "run.json",
+                    json.dumps(
+                        {
+                            "version": 1,
+                            "matrix": matrix.model_dump(mode="json"),
+                            "command": command,
+                            "commands": [*known.get("commands", []), command],
+                            "machine": machine,
+                            "cells": list(listed),
+                        },
+                        indent=2,
+                    ),
+                )
+            for cell in cells:
+                folder = self.cell_folder(cell)
+                folder.mkdir(parents=True, exist_ok=True)
+                if not (folder / "cell.json").is_file():
+                    write_text(folder / "cell.json", cell.model_dump_json(indent=2))
+        except OSError as error:
+            raise UserError([f"out is {str(self.folder)!r}: cannot be written ({error.strerror or error})"]) from error
+
+    def description(self) -> dict[str, Any]:
+        """run.json. Raises UserError where there is none to read."""
+        file = self.folder / "run.json"
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError([f"{str(self.folder)!r} is no run: it has no run.json"]) from None
+        except (OSError, ValueError) as error:
+            raise UserError([f"cannot read {file}: {error}"]) from error
+        if not isinstance(found, dict) or not isinstance(found.get("cells"), list):
+            raise UserError([f"cannot read {file}: expected a run's description"])
+        return found
+
+    @contextlib.contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        with FileLock(self.folder / f".{name}.lock"):
+            yield
+
+    def claim(self, cell: Cell) -> FileLock | None:
+        """The cell's lock, held; None where another process holds it. It is free again when its holder dies."""
+        lock = FileLock(self.cell_folder(cell) / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return None
+        return lock
+
+    def result(self, cell: Cell) -> Result | None:
+        """The cell's result; None where there is none, or none that can be read (it is then made anew)."""
+        return _read_result(self.cell_folder(cell) / "result.json")
+
+    def write(self, result: Result) -> None:
+        """Put a result in its place, last of a cell's files, and bring results.csv up to date."""
+        write_text(self.cell_folder(result.cell) / "result.json", result.model_dump_json(indent=2))
+        self.write_csv()
+
+    def results(self) -> list[Result]:
+        """Every result of the run, in the order of run.json."""
+        found = (_read_result(self.folder / "cells" / name / "result.json") for name in self.description()["cells"])
+        return [result for result in found if result is not None]
+
+    def write_csv(self) -> None:
+        """Rewrite results.csv from the cells."""
+        from bench.columns import frame, to_csv  # pandas, which takes a second to import
+
+        with self._locked("run"):
+            write_text(self.csv, to_csv(frame(self.results())))
+
+    def measured(self, cell: Cell, device: str) -> Measured | None:
+        """What was measured of the cell's model on this device before; cells that differ in the seed share it."""
+        try:
+            found = Measured.model_validate_json(self._measured_file(cell).read_text(encoding="utf-8"))
+        except (OSError, ValidationError):
+            return None
+        return found if found.device == device else None
+
+    def write_measured(self, cell: Cell, measured: Measured) -> None:
+        file = self._measured_file(cell)
+        file.parent.mkdir(exist_ok=True)
+        write_text(file, measured.model_dump_json(indent=2))
+
+    def _measured_file(self, cell: Cell) -> Path:
+        return self.folder / "measured" / f"{cell.model_key()}.json"
+
+
+def _read_result(file: Path) -> Result | None:
+    try:
+        return Result.model_validate_json(file.read_text(encoding="utf-8"))
+    except (OSError, ValidationError):
+        return None
+
+
+def latest(root: Path) -> Run:
+    """The run under `root` that was written to last. Raises UserError where there is none."""
+    runs = [file.parent for file in root.glob("*/run.json")] if root.is_dir() else []
+    if not runs:
+        raise UserError([f"there is no run in {str(root)!r}: make one with `bench run`, or name its folder"])
+    changed = {
+        folder: max(f.stat().st_mtime for f in (folder / "run.json", folder / "results.csv") if f.exists())
+        for folder in runs
+    }
+    return Run(max(changed, key=lambda folder: changed[folder]))
+
+
+def find(name: str | None, root: Path) -> Run:
+    """The run of that folder or of that name under `root`; the latest one without a name. Raises UserError."""
+    if name is None:
+        return latest(root)
+    for folder in (Path(name), root / name):
+        if (folder / "run.json").is_file():
+            return Run(folder)
+    runs = [file.parent.name for file in root.glob("*/run.json")]
+    listed = f"expected a run's folder or one of {', '.join(sorted(runs))}" if runs else f"{str(root)!r} holds no run"
+    raise UserError([f"there is no run {name!r}: {listed}{did_you_mean(name, runs)}"])

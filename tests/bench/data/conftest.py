@@ -1,0 +1,46 @@
+"""Small videos that several test files read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from bench.data.base import Video
+from bench.data.encode import write_h264
+
+
+def numbered(count: int, height: int = 48, width: int = 64) -> NDArray[np.uint8]:
+    """Frames that tell their number: a soft picture whose brightness rises by 5 a frame."""
+    picture = np.linspace(0, 60, width)[None, :, None] + np.linspace(0, 30, height)[:, None, None] + np.zeros(3)
+    return (picture[None] + 5 * np.arange(count)[:, None, None, None]).astype(np.uint8)
+
+
+def number_of(frames: NDArray[np.uint8]) -> list[int]:
+    """The numbers of frames of `numbered`, or of pieces that keep the whole picture's mean."""
+    return [round((float(frame.mean()) - float(numbered(1).mean())) / 5) for frame in frames]
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six good videos `<i>.mp4` of 17 + i frames, and three that are none: empty.mp4, junk.mp4, missing.mp4."""
+    root = tmp_path_factory.mktemp("videos")
+    for i in range(6):
+        write_h264(root / f"{i}.mp4", numbered(17 + i), fps=8, qp=10)
+    (root / "empty.mp4").touch()
+    (root / "junk.mp4").write_bytes(b"no video at all " * 500)
+    return root
+
+
+@pytest.fixture
+def good(folder: Path) -> tuple[Video, ...]:
+    return tuple(Video(folder / f"{i}.mp4", i, f"{i}.mp4") for i in range(6))
+
+
+@pytest.fixture
+def mixed(folder: Path, good: tuple[Video, ...]) -> tuple[Video, ...]:
+    """The good videos with a broken one after every second."""
+    broken = [Video(folder / name, 9, name) for name in ("empty.mp4", "junk.mp4", "missing.mp4")]
+    return tuple(video for i in range(3) for video in (*good[2 * i : 2 * i + 2], broken[i]))

@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bench.data.base import DataError, Video
+from bench.data.cache import FrameCache
+from bench.data.clips import TestClips, TrainClips
+from bench.data.decode import VideoReader
+from bench.data.encode import write_h264
+from bench.data.loaders import Batch, ClipLoader, test_loader, train_loader
+from bench.data.transforms import TrainTransform
+from tests.bench.data.conftest import number_of, numbered
+from tests.reference import sampling as reference
+
+MB = 2**20
+BROKEN = {"empty.mp4", "junk.mp4", "missing.mp4"}
+
+
+def train(videos: Sequence[Video], seed: int = 0, **changes: Any) -> TrainClips:
+    """Clips of 4 frames of 32x32."""
+    given: dict[str, Any] = {"sampling": "uniform", "frames": 4, "stride": 4, "transform": TrainTransform(32)}
+    return TrainClips(videos, seed=seed, **{**given, **changes})
+
+
+def numbers(clip: torch.Tensor) -> list[int]:
+    return number_of(clip.permute(0, 2, 3, 1).numpy())
+
+
+def epoch(loader: ClipLoader, number: int) -> list[Batch]:
+    loader.set_epoch(number)
+    return list(loader)
+
+
+# ---- training clips
+
+
+def test_a_clip_depends_on_seed_epoch_and_index_alone(good: tuple[Video, ...]) -> None:
+    clips = train(good)
+    first = clips[3, 2].clip
+    assert first is not None and first.shape == (4, 3, 32, 32) and first.dtype == torch.uint8
+    torch.manual_seed(99)  # neither the global generators nor what was drawn before matter
+    np.random.seed(99)  # noqa: NPY002
+    _ = clips[0, 0]
+    assert torch.equal(clips[3, 2].clip, first)
+    assert torch.equal(train(good, cache=FrameCache(MB * 8))[3, 2].clip, first)
+    for other in (clips[4, 2], train(good, seed=1)[3, 2]):
+        assert not torch.equal(other.clip, first)
+
+
+def test_drawing_a_clip_leaves_the_global_generator_alone(good: tuple[Video, ...]) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    _ = train(good)[0, 0]
+    for _ in train_loader(train(good), 2, pin_memory=False):
+        pass
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_frames_are_those_that_sampling_drew(good: tuple[Video, ...]) -> None:
+    clips = train(good, transform=lambda clip: clip)
+    for e in range(20):
+        sample = clips[e, 1]
+        assert sample.clip is not None and (sample.label, sample.name) == (1, "1.mp4")
+        for i, number in enumerate(numbers(sample.clip)):
+            first, last = reference.segment(18, 4, i)
+            assert first <= number <= last
+    dense = train(good, transform=lambda clip: clip, sampling="dense", stride=3)[0, 1].clip
+    assert dense is not None and np.diff(numbers(dense)).tolist() == [3, 3, 3]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_workers_change_nothing(mixed: tuple[Video, ...], workers: int) -> None:
+    alone = train_loader(train(mixed), 2, pin_memory=False)
+    loader = train_loader(train(mixed, cache=FrameCache(8 * MB)), 2, workers=workers, pin_memory=False)
+    for number in (0, 1, 7):
+        expected, batches = epoch(alone, number), epoch(loader, number)
+        assert len(batches) == len(expected) == 4
+        for ours, theirs in zip(batches, expected, strict=True):
+            assert ours.names == theirs.names and torch.equal(ours.labels, theirs.labels)
+            assert torch.equal(ours.clips, theirs.clips)
+    assert loader.skipped == alone.skipped and set(loader.skipped) <= BROKEN and loader.skipped
+    assert loader.decoders == alone.decoders != set()
+
+
+def test_epochs_are_shuffled_each_their_own_way(good: tuple[Video, ...]) -> None:
+    loader = train_loader(train(good), 3, pin_memory=False)
+    orders = [tuple(name for batch in epoch(loader, e) for name in batch.names) for e in (0, 1, 2, 0)]
+    assert orders[0] == orders[3] and len(set(orders)) > 1
+    assert all(set(order) == {f"{i}.mp4" for i in range(6)} for order in orders)
+    other = train_loader(train(good, seed=1), 3, pin_memory=False)
+    assert any(tuple(n for b in epoch(other, e) for n in b.names) != orders[e] for e in range(3))
+
+
+@pytest.mark.parametrize(("batch_size", "sizes"), [(4, [4]), (6, [6]), (8, [6]), (3, [3, 3]), (1, [1] * 6)])
+def test_a_short_last_batch_is_dropped_unless_it_is_the_only_one(
+    good: tuple[Video, ...], batch_size: int, sizes: list[int]
+) -> None:
+    loader = train_loader(train(good), batch_size, pin_memory=False)
+    assert [len(batch) for batch in loader] == sizes and len(loader) == len(sizes)
+
+
+def test_a_broken_video_is_replaced_counted_and_named(mixed: tuple[Video, ...]) -> None:
+    loader = train_loader(train(mixed), 3, pin_memory=False)
+    batches = epoch(loader, 0)
+    assert sum(len(batch) for batch in batches) == 9
+    assert set(loader.skipped) == BROKEN
+    assert "0 bytes" in loader.skipped["empty.mp4"] and "No such file" in loader.skipped["missing.mp4"]
+    for batch in batches:
+        assert not BROKEN & set(batch.names)
+        assert all(label == int(name.split(".")[0]) for label, name in zip(batch.labels, batch.names, strict=True))
+
+
+def test_the_replacement_is_drawn_anew_each_epoch(mixed: tuple[Video, ...]) -> None:
+    clips = train(mixed)
+    names = [clips[e, 2].name for e in range(12)]
+    assert mixed[2].name == "empty.mp4" and len(set(names)) > 1
+    assert names == [clips[e, 2].name for e in range(12)]
+
+
+def test_a_folder_of_broken_videos_stops_the_training(folder: Path) -> None:
+    broken = tuple(Video(folder / f"none{i}.mp4", 0, f"none{i}.mp4") for i in range(40))
+    with pytest.raises(DataError, match=r"no training clip in 16 draws: .* the first of them none0.mp4 \(No such file"):
+        _ = train(broken)[0, 0]
+    with pytest.raises(DataError, match="no training clip"):
+        list(train_loader(train(broken), 4, workers=1, pin_memory=False))
+
+
+def test_a_negative_seed_is_refused(good: tuple[Video, ...]) -> None:
+    with pytest.raises(ValueError, match="the seed is -1"):
+        train(good, seed=-1)
+
+
+# ---- test views
+
+
+def test_views_are_ordered_crops_by_clips(good: tuple[Video, ...]) -> None:
+    clips = TestClips(good, "dense", frames=4, stride=2, clips=2, crops=3, size=32)
+    views = clips[5].clip
+    assert clips.views == 6 and views is not None and views.shape == (6, 4, 3, 32, 32)
+    left = [float(view[:, :, :, :16].float().mean()) for view in views]
+    starts = [clip[0] for clip in reference.dense_test(22, 4, 2, 2)]
+    # the pictures rise in brightness from left to right, and by 5 from frame to frame
+    assert left[0] < left[2] < left[4] and left[1] < left[3] < left[5]
+    for crop in range(3):
+        assert left[2 * crop + 1] - left[2 * crop] == pytest.approx(5 * (starts[1] - starts[0]), abs=0.5)
+
+
+def test_uniform_sampling_has_one_clip(good: tuple[Video, ...]) -> None:
+    clips = TestClips(good, "uniform", frames=8, stride=16, clips=3, crops=1, size=48)
+    views = clips[0].clip
+    assert clips.views == 1 and views is not None and views.shape == (1, 8, 3, 48, 48)
+    seen = views[0].float().mean(dim=(1, 2, 3))
+    assert ((seen - seen[0]) / 5).round().int().tolist() == [0, 2, 4, 6, 8, 10, 12, 14]
+
+
+def test_validation_is_one_enlarged_view(good: tuple[Video, ...]) -> None:
+    clips = TestClips(good, "dense", frames=4, stride=2, clips=1, crops=1, size=32, validation=True)
+    full = TestClips(good, "dense", frames=4, stride=2, clips=1, crops=1, size=32)
+    ours, theirs = clips[0].clip, full[0].clip
+    assert ours is not None and theirs is not None and ours.shape == theirs.shape == (1, 4, 3, 32, 32)
+    contrast = [float(x[0, 0, 0, 16, -1]) - float(x[0, 0, 0, 16, 0]) for x in (ours, theirs)]
+    assert contrast[0] < contrast[1]
+    with pytest.raises(ValueError, match="1 clip and 1 crop, not 3 and 1"):
+        TestClips(good, "dense", 4, 2, 3, 1, 32, validation=True)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_test_video_is_left_out_counted_and_named(mixed: tuple[Video, ...], workers: int) -> None:
+    loader = test_loader(TestClips(mixed, "uniform", 4, 4, 1, 1, 32), 2, workers=workers, pin_memory=False)
+    for _ in range(2):
+        names = [name for batch in loader for name in batch.names]
+        assert names == [f"{i}.mp4" for i in range(6)]  # the list's order, none dropped
+        assert set(loader.skipped) == BROKEN
+
+
+def test_a_batch_of_broken_videos_alone_is_passed_over(mixed: tuple[Video, ...]) -> None:
+    loader = test_loader(TestClips(mixed, "uniform", 4, 4, 1, 1, 32), 1, pin_memory=False)
+    assert [len(batch) for batch in loader] == [1] * 6 and len(loader) == 9
+    assert set(loader.skipped) == BROKEN
+
+
+def test_an_empty_list_of_videos_is_refused() -> None:
+    with pytest.raises(ValueError, match="no video"):
+        test_loader(TestClips((), "uniform", 4, 4, 1, 1, 32), 2)
+
+
+def test_the_decoder_is_told(good: tuple[Video, ...]) -> None:
+    loader = test_loader(TestClips(good, "uniform", 4, 4, 1, 1, 32, decoder="pyav"), 4, pin_memory=False)
+    assert loader.decoders == set()
+    assert all(batch.decoders == {"pyav"} for batch in loader)
+    assert loader.decoders == {"pyav"}
+
+
+# ---- the cache
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The paths that were opened as files, in order."""
+    import bench.data.cache as module
+
+    real, paths = module.open_video, []
+
+    def count(path: Path, decoder: Any = "auto") -> VideoReader:
+        paths.append(path)
+        return real(path, decoder)
+
+    monkeypatch.setattr(module, "open_video", count)
+    return paths
+
+
+def test_a_cached_video_is_decoded_once(good: tuple[Video, ...], opened: list[Path]) -> None:
+    cache = FrameCache(8 * MB)
+    test = TestClips(good, "uniform", 4, 4, 1, 1, 32, cache=cache)
+    for e in range(3):
+        for i in range(6):
+            assert torch.equal(train(good, cache=cache)[e, i].clip, train(good)[e, i].clip)
+            assert test[i].clip is not None
+    assert opened.count(good[0].path) == 1 + 3  # once into the cache, and by the data sets without one
+    assert len(cache) == 6
+    assert cache.used_bytes == sum(48 * 64 * 3 * (17 + i) for i in range(6))
+    cache.clear()
+    assert len(cache) == cache.used_bytes == 0
+
+
+def test_a_limit_of_zero_keeps_nothing(good: tuple[Video, ...], opened: list[Path]) -> None:
+    cache = FrameCache(0)
+    for _ in range(2):
+        cache.open(good[0].path)
+    assert len(opened) == 2 and len(cache) == 0
+    with pytest.raises(ValueError, match="limit is -1"):
+        FrameCache(-1)
+
+
+def test_the_least_recently_used_goes_first(good: tuple[Video, ...], opened: list[Path]) -> None:
+    one = 48 * 64 * 3 * 19
+    cache = FrameCache(2 * one + 100)
+    for i in (0, 1, 0, 2, 0, 1):  # 2 drives 1 out, as 0 was used since
+        cache.open(good[i].path)
+        assert cache.used_bytes <= cache.limit_bytes
+    assert [path.name for path in opened] == ["0.mp4", "1.mp4", "2.mp4", "1.mp4"]
+
+
+def test_a_large_video_is_read_in_part(good: tuple[Video, ...], opened: list[Path]) -> None:
+    cache = FrameCache(8 * MB, largest=48 * 64 * 3 * 17)
+    for _ in range(2):
+        assert number_of(cache.open(good[0].path).frames([16, 2])) == [16, 2]
+        assert number_of(cache.open(good[1].path).frames([17, 2])) == [17, 2]
+    assert [path.name for path in opened] == ["0.mp4", "1.mp4", "1.mp4"]
+
+
+def test_a_changed_file_is_decoded_anew(tmp_path: Path) -> None:
+    cache, path = FrameCache(8 * MB), tmp_path / "a.mp4"
+    for shift in (3, 1):
+        write_h264(path, numbered(6)[shift:][:2], 8, 10)
+        os.utime(path, ns=(shift, shift))
+        assert number_of(cache.open(path).frames([0, 1])) == [shift, shift + 1]
+
+
+def test_each_decoder_has_its_own_frames(good: tuple[Video, ...]) -> None:
+    cache = FrameCache(8 * MB)
+    assert [cache.open(good[0].path, d).decoder for d in ("pyav", "auto", "pyav")][::2] == ["pyav", "pyav"]
+    assert len(cache) == 2
+
+
+@pytest.mark.parametrize("order", [[-1], [17], [0, 17]], ids=str)
+def test_the_cache_refuses_the_same_indices(good: tuple[Video, ...], order: list[int]) -> None:
+    with pytest.raises(IndexError):
+        FrameCache(8 * MB).open(good[0].path).frames(order)
+
+
+def test_a_copy_for_a_worker_starts_empty(good: tuple[Video, ...]) -> None:
+    cache = FrameCache(8 * MB, largest=MB)
+    cache.open(good[0].path)
+    copy = pickle.loads(pickle.dumps(cache))
+    assert (len(copy), copy.limit_bytes, copy.largest) == (0, 8 * MB, MB)
+    assert number_of(copy.open(good[0].path).frames([5])) == [5]
