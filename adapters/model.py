@@ -46,7 +46,7 @@ class VideoClassifier(nn.Module):
         self.strategy = strategy
         self.frames = frames
         depth = len(backbone.blocks)
-        rates = torch.linspace(0, drop_path, depth).tolist()
+        rates = torch.linspace(0, drop_path, depth, device="cpu").tolist()
         self.blocks = nn.ModuleList(
             strategy.adapt(block, index, depth, frames, options, rates[index])
             for index, block in enumerate(backbone.blocks)

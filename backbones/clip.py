@@ -82,8 +82,6 @@ class CLIP(Backbone):
 
     def __init__(self, visual: VisionTransformer, pretrained: str) -> None:
         super().__init__()
-        # AIM classifies ln_post's CLS token; a projection that nothing reads would be counted and never get a gradient
-        visual.proj = None
         self.model: Any = visual
         self.blocks = tuple(CLIPBlock(block) for block in visual.transformer.resblocks)
         self.width = visual.ln_post.normalized_shape[0]
@@ -132,7 +130,10 @@ def _create(name: BackboneName) -> Any:
     if name.model == "tiny":
         visual: Any = VisionTransformer(**TINY)
     elif name.random or name.file is not None:
-        visual = open_clip.create_model(name.model, load_weights=False, pretrained_text=False).visual
+        # on the default device, so that a model can be built for its counts alone on "meta"
+        visual = open_clip.create_model(
+            name.model, load_weights=False, pretrained_text=False, device=torch.get_default_device()
+        ).visual
     else:
         # open_clip only warns where a tag was trained with QuickGELU and the model's configuration says GELU
         config = open_clip.get_pretrained_cfg(name.model, name.weights)
@@ -141,6 +142,9 @@ def _create(name: BackboneName) -> Any:
             name,
             lambda: open_clip.create_model(name.model, pretrained=name.weights, force_quick_gelu=quick).visual,
         )
+    if isinstance(visual, VisionTransformer):
+        # AIM classifies ln_post's CLS token; a projection that nothing reads would be counted and never get a gradient
+        visual.proj = None
     if name.file is not None:
         load_file(visual, name.file, prefix="visual.", ignored=("proj",))
     return visual

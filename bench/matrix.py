@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,6 +17,7 @@ from backbones.registry import Registry, UnknownName, did_you_mean
 from bench.data.base import DATASETS, VideoDataset
 from bench.device import Placement, place
 from bench.errors import UserError
+from bench.files import did_you_mean_path
 from bench.spec import Cell, Matrix, Recipe, problems_of
 
 
@@ -26,78 +30,6 @@ class Expansion:
     defaults: tuple[str, ...]
 
 
-def _names(asked: tuple[str, ...], registry: Registry[Any], problems: list[str]) -> list[str]:
-    """The registered names that were asked for; `all` is every one."""
-    found: list[str] = []
-    for name in asked:
-        if name == "all":
-            found += registry.names()
-            continue
-        try:
-            registry.get(name)
-            found.append(name)
-        except UnknownName as error:
-            problems.append(str(error))
-    return list(dict.fromkeys(found))
-
-
-def _backbones(matrix: Matrix, dataset: VideoDataset, problems: list[str], defaults: list[str]) -> list[BackboneName]:
-    asked: list[str] = []
-    for text in matrix.backbones:
-        asked += FAMILIES.names() if text == "all" else [text]
-    found = []
-    for text in dict.fromkeys(asked):
-        try:
-            name = resolve(text, dataset.size)
-        except BadBackboneName as error:
-            problems.append(str(error))
-            continue
-        if text != str(name):
-            defaults.append(f"{text} = {name} on {dataset.name}")
-        found.append(name)
-    return list(dict.fromkeys(found))
-
-
-def _recipe(matrix: Matrix, dataset: VideoDataset, family: str, strategy: str, problems: list[str]) -> Recipe | None:
-    """Defaults, then the data set's changes, then the command's, then the command's for this strategy."""
-    own = dict(dataset.recipe(family, strategy))
-    asked = {**matrix.recipe, **matrix.recipe_by_strategy.get(strategy, {})}
-    if "lr" in asked and "head_lr" not in asked:
-        # one rate was asked for: the head keeps its ratio to it
-        base = Recipe(**own)
-        if isinstance(asked["lr"], int | float):
-            asked["head_lr"] = asked["lr"] * base.head_lr / base.lr
-    if "epochs" in asked and "warmup_epochs" not in asked and isinstance(asked["epochs"], int):
-        # a shorter training than the data set's keeps the warm-up's share
-        base = Recipe(**own)
-        if 0 < asked["epochs"] < base.epochs:
-            asked["warmup_epochs"] = base.warmup_epochs * asked["epochs"] / base.epochs
-    if not dataset.flip and asked.get("flip"):
-        problems.append(f"recipe.flip is True: {dataset.name}'s labels name directions, expected False")
-    try:
-        return Recipe(**{"flip": dataset.flip, **own, **asked})
-    except ValidationError as error:
-        problems += problems_of(error, "recipe", tuple(Recipe.model_fields))
-        return None
-
-
-def _options(matrix: Matrix, strategies: list[Strategy], problems: list[str]) -> dict[str, dict[str, Any]]:
-    """Each strategy's options, all of them, with the command's changes where the strategy takes them."""
-    taken = {name for strategy in strategies for name in strategy.options.model_fields}
-    for name in matrix.options:
-        if name not in taken:
-            listed = ", ".join(sorted(taken)) or "none"
-            problems.append(f"unknown option {name!r}: the chosen strategies take {listed}{did_you_mean(name, taken)}")
-    found = {}
-    for strategy in strategies:
-        asked = {name: value for name, value in matrix.options.items() if name in strategy.options.model_fields}
-        try:
-            found[strategy.name] = strategy.options(**asked).model_dump(mode="json")
-        except ValidationError as error:
-            problems += problems_of(error, "option", tuple(strategy.options.model_fields))
-    return found
-
-
 def expand(matrix: Matrix) -> Expansion:
     """The cells of a matrix, backbone by backbone, in the order asked for.
 
@@ -108,58 +40,171 @@ def expand(matrix: Matrix) -> Expansion:
     defaults: list[str] = []
     strategies = [STRATEGIES.get(name) for name in _names(matrix.strategies, STRATEGIES, problems)]
     datasets = [DATASETS.get(name)(matrix.data_root) for name in _names(matrix.datasets, DATASETS, problems)]
-    if matrix.data_root is not None and not matrix.data_root.is_dir():
-        problems.append(f"data_root is {str(matrix.data_root)!r}: there is no such folder")
-    for name in matrix.recipe_by_strategy:
-        if name not in STRATEGIES:
-            problems.append(
-                f"recipe_by_strategy names {name!r}: expected one of {', '.join(STRATEGIES.names())}"
-                f"{did_you_mean(name, STRATEGIES.names())}"
-            )
-    options = _options(matrix, strategies, problems) if strategies else {}
-    try:
-        placement = place(matrix.device, matrix.precision)
-    except UserError as error:
-        problems += error.problems
-        placement = Placement("cpu", None, "fp32")
-    if not datasets:  # the names of backbones are checked all the same
-        for text in matrix.backbones:
-            if text != "all" and text.partition(":")[0].partition("@")[0] not in FAMILIES:
-                try:
-                    FAMILIES.get(text.partition(":")[0].partition("@")[0])
-                except UnknownName as error:
-                    problems.append(str(error))
+    root = _root(matrix, problems)
+    # what is wrong by itself is told even where the names beside it are wrong too and no cell comes of them
+    _check_recipes(matrix, problems)
+    options = _options(matrix, strategies, problems)
+    placement = _placement(matrix, problems)
+    if not datasets:
+        _backbones(matrix, "base", "", problems, [])
     cells: list[Cell] = []
     for dataset in datasets:
-        backbones = _backbones(matrix, dataset, problems, defaults)
-        for backbone in backbones:
-            for strategy in strategies:
-                if reason := strategy.refuses(backbone.family):
-                    problems.append(f"{backbone.family} cannot take {strategy.name}: {reason}")
-                    continue
-                recipe = _recipe(matrix, dataset, backbone.family, strategy.name, problems)
-                if recipe is None or strategy.name not in options:
-                    continue
-                cells += [
-                    Cell(
-                        backbone=backbone.architecture,
-                        weights=str(backbone.file.resolve()) if backbone.file else backbone.weights,
-                        strategy=strategy.name,
-                        options=options[strategy.name],
-                        dataset=dataset.name,
-                        data_root=None if matrix.data_root is None else str(matrix.data_root.resolve()),
-                        frames=frames,
-                        clips=dataset.clips,
-                        crops=dataset.crops,
-                        seed=seed,
-                        recipe=recipe,
-                        device=placement.type,
-                        precision=placement.precision,
-                        order_test=matrix.order_test,
-                    )
-                    for frames in matrix.frames or (dataset.frames,)
-                    for seed in matrix.seeds
-                ]
-    if problems:
+        backbones = _backbones(matrix, dataset.size, dataset.name, problems, defaults)
+        for backbone, strategy in product(backbones, strategies):
+            if refusal := strategy.refuses(backbone.family):
+                problems.append(f"{backbone.family} cannot take {strategy.name}: {refusal}")
+                continue
+            recipe = _recipe(matrix, dataset, backbone.family, strategy.name, problems)
+            if recipe is None or strategy.name not in options or placement is None:
+                continue
+            cells += [
+                Cell(
+                    backbone=backbone.architecture,
+                    weights=os.path.realpath(backbone.file) if backbone.file else backbone.weights,
+                    strategy=strategy.name,
+                    options=options[strategy.name],
+                    dataset=dataset.name,
+                    data_root=root,
+                    frames=frames,
+                    clips=dataset.clips,
+                    crops=dataset.crops,
+                    seed=seed,
+                    recipe=recipe,
+                    device=placement.type,
+                    precision=placement.precision,
+                    order_test=matrix.order_test,
+                )
+                for frames, seed in product(matrix.frames or (dataset.frames,), matrix.seeds)
+            ]
+    if problems or placement is None:
         raise UserError(problems)
     return Expansion(tuple(cells), placement, tuple(dict.fromkeys(defaults)))
+
+
+def _names(asked: Iterable[str], registry: Registry[Any], problems: list[str]) -> list[str]:
+    """The registered names that were asked for; `all` is every one."""
+    found: list[str] = []
+    for name in asked:
+        if name == "all":
+            found += registry.names()
+            continue
+        try:
+            registry.get(name)
+            found.append(name)
+        except UnknownName as error:
+            near = did_you_mean(name, registry.names())
+            problems.append(str(error) if near else f"{error}, or all{did_you_mean(name, ['all'])}")
+    return list(dict.fromkeys(found))
+
+
+def _backbones(matrix: Matrix, size: str, dataset: str, problems: list[str], defaults: list[str]) -> list[BackboneName]:
+    asked: list[str] = []
+    for text in matrix.backbones:
+        asked += FAMILIES.names() if text == "all" else [text]
+    found = []
+    for text in dict.fromkeys(asked):
+        try:
+            name = resolve(text, size)
+        except BadBackboneName as error:
+            problems.append(str(error))
+            continue
+        if text != str(name):
+            defaults.append(f"{text} = {name} on {dataset}")
+        found.append(name)
+    return list(dict.fromkeys(found))
+
+
+def _root(matrix: Matrix, problems: list[str]) -> str | None:
+    if matrix.data_root is None:
+        return None
+    if not os.path.isdir(matrix.data_root):
+        problems.append(
+            f"data_root is {str(matrix.data_root)!r}: there is no such folder{did_you_mean_path(matrix.data_root)}"
+        )
+    return os.path.realpath(matrix.data_root)
+
+
+def _placement(matrix: Matrix, problems: list[str]) -> Placement | None:
+    try:
+        return place(matrix.device, matrix.precision)
+    except UserError as error:
+        problems += error.problems
+        return None
+
+
+def _check_recipes(matrix: Matrix, problems: list[str]) -> None:
+    """The changes to the recipe by themselves: of all cells, and of every strategy that one is written for."""
+    known = tuple(Recipe.model_fields)
+    changes: list[tuple[str, Mapping[str, Any]]] = [("recipe", matrix.recipe)]
+    for strategy, asked in matrix.recipe_by_strategy.items():
+        changes.append((f"recipe_by_strategy.{strategy}", asked))
+        if strategy not in STRATEGIES:
+            names = STRATEGIES.names()
+            problems.append(
+                f"recipe_by_strategy names {strategy!r}: expected one of {', '.join(names)}"
+                f"{did_you_mean(strategy, names)}"
+            )
+    for where, asked in changes:
+        try:
+            Recipe(**asked)
+        except ValidationError as error:
+            problems += problems_of(error, where, known)
+
+
+def _recipe(matrix: Matrix, dataset: VideoDataset, family: str, strategy: str, problems: list[str]) -> Recipe | None:
+    """Defaults, then the data set's changes, then the command's, then the command's for this strategy.
+
+    Where one rate is asked for, the head's rate keeps its ratio to it; a training that is shorter than the data set's
+    keeps the share of its warm-up. None where the changes are wrong.
+    """
+    base = Recipe(**{"flip": dataset.flip, **dataset.recipe(family, strategy)})
+    asked = {**matrix.recipe, **matrix.recipe_by_strategy.get(strategy, {})}
+    try:
+        wanted = Recipe(**{**base.model_dump(), **asked})
+    except ValidationError as error:
+        if not problems:  # each change is right by itself, and only beside the data set's own it is not
+            problems += problems_of(error, "recipe", tuple(Recipe.model_fields))
+        return None
+    if not dataset.flip and wanted.flip:
+        problems.append(f"recipe.flip is True: {dataset.name}'s labels name directions, expected false")
+    derived: dict[str, Any] = {}
+    if "lr" in asked and "head_lr" not in asked:
+        derived["head_lr"] = wanted.lr * (base.head_lr / base.lr)
+    if "epochs" in asked and "warmup_epochs" not in asked and wanted.epochs < base.epochs:
+        derived["warmup_epochs"] = base.warmup_epochs * wanted.epochs / base.epochs
+    try:
+        return Recipe(**{**wanted.model_dump(), **derived})
+    except ValidationError:
+        problems.append(
+            f"recipe.lr is {wanted.lr:g}: {strategy}'s head would learn at {derived['head_lr']:g}, "
+            "expected a lower lr, or a head_lr of your own of at most 10"
+        )
+        return None
+
+
+def _options(matrix: Matrix, strategies: list[Strategy], problems: list[str]) -> dict[str, dict[str, Any]]:
+    """Each strategy's options, all of them, with the command's changes where the strategy takes them."""
+    everyone = [STRATEGIES.get(name) for name in STRATEGIES.names()]
+    # where no strategy was named rightly, a value is checked by any that takes the option
+    chosen = strategies or everyone
+    taken = dict.fromkeys(name for strategy in chosen for name in strategy.options.model_fields)
+    for name in matrix.options:
+        if name in taken:
+            continue
+        takers = [strategy.name for strategy in everyone if name in strategy.options.model_fields]
+        if takers:
+            problems.append(
+                f"option {name!r} is taken by no chosen strategy: expected one of {', '.join(takers)} "
+                f"among the strategies, or one of the options {', '.join(taken) or 'none'}"
+            )
+        else:
+            listed = ", ".join(taken) or "none"
+            problems.append(f"unknown option {name!r}: the chosen strategies take {listed}{did_you_mean(name, taken)}")
+    found = {}
+    for strategy in chosen:
+        asked = {name: value for name, value in matrix.options.items() if name in strategy.options.model_fields}
+        try:
+            found[strategy.name] = strategy.options(**asked).model_dump(mode="json")
+        except ValidationError as error:
+            problems += problems_of(error, "option", tuple(strategy.options.model_fields))
+    return found

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
+import os
 import sys
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
 from bench.errors import UserError
+from bench.files import did_you_mean_path
 
 
 def load(plugins: Iterable[str]) -> None:
-    """Import each plugin: a path that ends in .py, or a module's name.
+    """Import each plugin: a path that ends in .py, or a module's name. One that is imported already stays as it is.
 
     Raises:
         UserError: every plugin that is missing or fails on import.
@@ -20,22 +24,42 @@ def load(plugins: Iterable[str]) -> None:
     problems = []
     for plugin in plugins:
         try:
-            if plugin.endswith(".py"):
-                _import_file(Path(plugin).expanduser().resolve())
-            else:
+            if not plugin.endswith(".py"):
                 importlib.import_module(plugin)
-        except Exception as error:  # a plugin's code can raise anything
-            problems.append(f"plugin {plugin!r} cannot be imported: {type(error).__name__}: {error}")
+            elif os.path.isfile(file := os.path.expanduser(plugin)):
+                _import_file(Path(os.path.realpath(file)))
+            else:
+                problems.append(f"plugin {plugin!r}: there is no such file{did_you_mean_path(Path(file))}")
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin's code can raise anything, SystemExit included
+            problems.append(f"plugin {plugin!r} cannot be imported: {_told(error)}{_hint(plugin)}")
     if problems:
         raise UserError(problems)
 
 
+def _told(error: BaseException) -> str:
+    """An exception in one line, with the line of the plugin that raised it where there is one."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    frames = traceback.extract_tb(error.__traceback__)
+    # the innermost frame that is neither ours nor the import system's
+    inside = [f for f in frames if f.filename != __file__ and "importlib" not in f.filename]
+    return f"{text} (line {inside[-1].lineno} of {inside[-1].filename})" if inside else text
+
+
+def _hint(plugin: str) -> str:
+    if plugin.endswith(".py"):
+        return ""
+    if os.path.isfile(f"{plugin}.py"):
+        return f" (did you mean '{plugin}.py'?)"
+    return "; expected a file that ends in .py, or a module that Python finds"
+
+
 def _import_file(file: Path) -> None:
-    name = f"aim_bench_plugin_{file.stem}"
-    if name in sys.modules and sys.modules[name].__file__ == str(file):
+    # files of one name in two folders are two plugins
+    name = f"aim_bench_plugin_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
         return
-    if not file.is_file():
-        raise FileNotFoundError(f"there is no file {file}")
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file} is no Python file")

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from pathlib import Path, PurePath
+from typing import Annotated, Any, Literal, NoReturn
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
 
 from backbones.names import BackboneName
 from backbones.registry import did_you_mean
@@ -17,9 +29,16 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class Spec(BaseModel):
-    """Frozen, and strict about names: an unknown field is an error, not a silent nothing."""
+    """Frozen, hashable, and strict about names: an unknown field is an error, not a silent nothing."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def canonical(self) -> str:
+        """The values as JSON with sorted keys and no spaces: equal values, equal text."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    def __hash__(self) -> int:  # of the text, as a mapping among the values has no hash
+        return hash(self.canonical())
 
 
 class Recipe(Spec):
@@ -43,13 +62,20 @@ class Recipe(Spec):
     crop_area: tuple[float, float] = Field((0.08, 1.0), description="range of the random crop's area / frame's area")
     flip: bool = Field(True, description="horizontal flips in training")
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and info.field_name != "flip":
+            raise ValueError("expected no true or false")  # pydantic alone takes True for 1
+        return value
+
     @model_validator(mode="after")
     def _ranges(self) -> Recipe:
         low, high = self.crop_area
         if not 0 < low <= high <= 1:
-            raise ValueError(f"crop_area is {low:g}, {high:g}: expected 0 < low <= high <= 1")
+            raise ValueError(f"crop_area is {[low, high]}: expected 0 < low <= high <= 1")
         if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas are {self.betas}: expected two numbers in 0..1, 1 excluded")
+            raise ValueError(f"betas is {list(self.betas)}: expected two numbers from 0 to below 1")
         return self
 
 
@@ -70,10 +96,6 @@ class Cell(Spec):
     device: str = Field(description="type of the device: cpu, cuda or mps")
     precision: Precision
     order_test: bool = Field(True, description="also evaluate with the frames reversed and shuffled")
-
-    def canonical(self) -> str:
-        """The cell as JSON with sorted keys and no spaces: equal cells, equal text."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
 
     @property
     def key(self) -> str:
@@ -102,9 +124,6 @@ class Cell(Spec):
         name = f"{self.backbone}-{self.weights_label}-{self.strategy}-{self.dataset}-{self.frames}f-s{self.seed}"
         return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)[:80]}-{self.key}"
 
-    def __hash__(self) -> int:
-        return hash(self.canonical())
-
     def model_key(self) -> str:
         """Equal for cells whose trained model and batch are built alike: what speed, memory and counts depend on."""
         shape = self.model_dump(mode="json", exclude={"seed", "clips", "crops", "order_test", "recipe"})
@@ -113,17 +132,58 @@ class Cell(Spec):
 
 
 def _listed(value: Any) -> Any:
-    """A comma list, a single value or a list -> a list without repetitions."""
+    """A comma list, a single value or a list -> a list."""
     if isinstance(value, str):
-        value = [part.strip() for part in value.split(",") if part.strip()]
-    elif isinstance(value, int | float | bool):
+        return [part.strip() for part in value.split(",") if part.strip()] or _refuse("expected at least one")
+    if isinstance(value, bool | int | float):
         value = [value]
-    return list(dict.fromkeys(value)) if isinstance(value, list | tuple) else value
+    if not isinstance(value, list | tuple):
+        _refuse("expected a comma list or a list")
+    if any(isinstance(item, bool) for item in value):
+        _refuse("expected no true or false in it")
+    return list(value)
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
-Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], BeforeValidator(_listed), Field(min_length=1)]
-FrameCounts = Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], BeforeValidator(_listed)]
+def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+def _place(value: Path | None) -> Path | None:
+    """A path as the shell would have it: `~` is the home folder."""
+    if value is None:
+        return None
+    if "\0" in str(value):
+        _refuse("expected no null character in it")
+    return Path(os.path.expanduser(value))
+
+
+def _device(value: str) -> str:
+    if re.fullmatch(r"auto|cpu|cuda(:\d{1,4})?|mps", value) is None:
+        _refuse(f"expected auto, cpu, cuda, cuda:N or mps{did_you_mean(value, ('auto', 'cpu', 'cuda', 'mps'))}")
+    return value
+
+
+def _workers(value: Any) -> Any:
+    number = int(value) if isinstance(value, str) and re.fullmatch(r"\d{1,9}", value.strip()) else value
+    if number == "auto" or (isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= 256):
+        return number
+    return _refuse("expected auto or a whole number from 1 to 256")
+
+
+def _refuse(expected: str) -> NoReturn:
+    """End a validator; `problems_of` puts the field and its value before the text."""
+    raise ValueError(expected)
+
+
+_Seed = Annotated[int, Field(ge=0, lt=2**31)]
+_Frames = Annotated[int, Field(ge=1, le=1024)]
+_List = (BeforeValidator(_listed), AfterValidator(_once))
+
+Names = Annotated[tuple[str, ...], *_List, Field(min_length=1)]
+Seeds = Annotated[tuple[_Seed, ...], *_List, Field(min_length=1)]
+FrameCounts = Annotated[tuple[_Frames, ...], *_List]
+Plugins = Annotated[tuple[str, ...], *_List]
+Place = Annotated[Path, AfterValidator(_place)]
 
 
 class Matrix(Spec):
@@ -131,16 +191,16 @@ class Matrix(Spec):
 
     backbones: Names = Field(("clip", "vit"), description="family[:model][@weights], or all")
     strategies: Names = Field(("all",), description="names of strategies, or all")
-    datasets: Names = Field(("motion",), description="names of data sets")
+    datasets: Names = Field(("motion",), description="names of data sets, or all")
     frames: FrameCounts = Field((), description="frames of a clip; empty: the data set's own")
     seeds: Seeds = Field((0,), description="one training each")
-    data_root: Path | None = Field(None, description="folder of the videos")
+    data_root: Place | None = Field(None, description="folder of the videos")
     recipe: dict[str, Any] = Field(default_factory=dict, description="changes to the recipe, for every cell")
     recipe_by_strategy: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="changes to the recipe of single strategies, by name"
     )
     options: dict[str, Any] = Field(default_factory=dict, description="options of the strategies that take them")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="auto, cpu, cuda, cuda:N or mps")
+    device: Annotated[str, AfterValidator(_device)] = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     order_test: bool = True
 
@@ -148,14 +208,34 @@ class Matrix(Spec):
 class Request(Matrix):
     """A matrix and how to run it: the fields of `bench run` and of its YAML file."""
 
-    out: Path | None = Field(None, description="folder of the run")
-    workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = "auto"
+    out: Place | None = Field(None, description="folder of the run")
+    workers: Annotated[int | Literal["auto"], BeforeValidator(_workers)] = "auto"
     loader_workers: int = Field(0, ge=0, le=256, description="decoding processes of each cell's loader")
-    plugins: Names | tuple[()] = Field((), description="Python files or modules that register backbones or strategies")
+    plugins: Plugins = Field((), description="Python files or modules that register backbones or strategies")
 
     @property
     def matrix(self) -> Matrix:
         return Matrix(**{name: getattr(self, name) for name in Matrix.model_fields})
+
+
+# pydantic's kinds of errors, in the words of someone who types on a command line
+_EXPECTED = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "a text",
+    "path_type": "a path",
+    "dict_type": "names and values",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "missing": "one value more",
+}
 
 
 def problems_of(error: ValidationError, where: str = "", known: tuple[str, ...] = ()) -> list[str]:
@@ -166,16 +246,39 @@ def problems_of(error: ValidationError, where: str = "", known: tuple[str, ...] 
         where: put before the field's name ("recipe").
         known: valid field names, for "did you mean".
     """
-    sentences = []
-    for found in error.errors():
-        path = ".".join(str(part) for part in found["loc"] if not str(part).startswith(("function-", "constrained")))
-        name = ".".join(part for part in (where, path) if part)
-        if found["type"] == "extra_forbidden":
-            listed = ", ".join(known)
-            sentences.append(f"unknown name {name!r}: expected one of {listed}{did_you_mean(path, known)}")
-        elif found["type"] == "value_error":
-            sentences.append(f"{where + ': ' if where else ''}{found['msg'].removeprefix('Value error, ')}")
-        else:
-            reason = found["msg"].removeprefix("Input should be ").replace("Input should have", "expected")
-            sentences.append(f"{name} is {found['input']!r}: expected {reason}")
-    return sentences
+    return [_sentence(found, where, known) for found in error.errors()]
+
+
+def _sentence(found: ErrorDetails, where: str, known: tuple[str, ...]) -> str:
+    kind, message = found["type"], found["msg"].removeprefix("Value error, ")
+    loc = [str(part) for part in found["loc"] if not isinstance(part, int)]
+    name = ".".join([*([where] if where else []), *loc])
+    if kind == "extra_forbidden":
+        return f"unknown name {name!r}: expected one of {', '.join(known)}{did_you_mean('.'.join(loc), known)}"
+    if not loc:  # of the values together: the validator names them
+        return f"{where}.{message}" if where else message
+    inside = len(loc) < len(found["loc"]) and kind != "missing"
+    return f"{name} {'holds' if inside else 'is'} {_shown(found['input'])}: {_expectation(found, message)}"
+
+
+def _expectation(found: ErrorDetails, message: str) -> str:
+    kind, context = found["type"], found.get("ctx", {})
+    if kind == "value_error":
+        return message
+    if kind in ("too_short", "too_long"):
+        if kind == "too_short":
+            return "expected at least one"
+        return f"expected at most {context['max_length']} values"
+    if kind == "literal_error":
+        choices = re.findall(r"'([^']*)'", context["expected"])
+        return f"expected {context['expected'].replace(chr(39), '')}{did_you_mean(str(found['input']), choices)}"
+    if kind in _EXPECTED:
+        return f"expected {_EXPECTED[kind]}"
+    bound = message.removeprefix("Input should be ")
+    return f"expected a number {bound}" if bound.startswith(("greater", "less")) else f"expected {bound}"
+
+
+def _shown(value: Any) -> str:
+    """A value for a message, short enough for one."""
+    text = repr(str(value) if isinstance(value, PurePath) else list(value) if isinstance(value, tuple) else value)
+    return text if len(text) <= 80 else f"{text[:76]} ..."

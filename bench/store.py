@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
 
 from backbones.registry import did_you_mean
 from bench.errors import UserError
-from bench.files import write_text
+from bench.files import reason, why_not_writable, write_text
 from bench.result import Measured, Result
 from bench.spec import Cell, Matrix
 
@@ -35,42 +35,57 @@ class Run:
     def cell_folder(self, cell: Cell) -> Path:
         return self.folder / "cells" / cell.folder
 
+    def check(self) -> None:
+        """See whether the run could be written here, without leaving anything behind.
+
+        Raises:
+            UserError: the folder cannot be written, or holds something else than a run.
+        """
+        named = f"out is {str(self.folder)!r}"
+        try:
+            listed = os.listdir(self.folder)
+        except (FileNotFoundError, NotADirectoryError):
+            listed = []  # what is in its place, if anything, is found below
+        except OSError as error:
+            raise UserError([f"{named}: cannot be read ({reason(error)})"]) from error
+        if "run.json" in listed:
+            self.description()
+        # a folder of locks alone is a run that had just begun
+        elif any(not name.endswith(".lock") for name in listed):
+            raise UserError([f"{named}: the folder holds something else, expected a run or nothing"])
+        if obstacle := why_not_writable(self.folder):
+            raise UserError([f"{named}: cannot be written ({obstacle})"])
+
     def open(self, matrix: Matrix, cells: Iterable[Cell], command: str, machine: dict[str, Any]) -> None:
         """Make the folders and run.json; a run that is there already is added to.
 
         Raises:
-            UserError: the folder cannot be written, or is something else than a run.
+            UserError: the folder cannot be written, or holds something else than a run.
         """
+        self.check()
+        cells = tuple(cells)
         try:
-            if self.folder.is_dir() and any(self.folder.iterdir()) and not (self.folder / "run.json").is_file():
-                raise UserError(
-                    [f"out is {str(self.folder)!r}: the folder holds something else, expected a run or nothing"]
-                )
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._locked("run"):
                 known = self.description() if (self.folder / "run.json").is_file() else {}
                 listed = dict.fromkeys([*known.get("cells", []), *(cell.folder for cell in cells)])
-                write_text(
-                    self.folder / "run.json",
-                    json.dumps(
-                        {
-                            "version": 1,
-                            "matrix": matrix.model_dump(mode="json"),
-                            "command": command,
-                            "commands": [*known.get("commands", []), command],
-                            "machine": machine,
-                            "cells": list(listed),
-                        },
-                        indent=2,
-                    ),
-                )
-            for cell in cells:
-                folder = self.cell_folder(cell)
-                folder.mkdir(parents=True, exist_ok=True)
-                if not (folder / "cell.json").is_file():
-                    write_text(folder / "cell.json", cell.model_dump_json(indent=2))
+                described = {
+                    "version": 1,
+                    "matrix": matrix.model_dump(mode="json"),
+                    "command": command,
+                    "commands": [*known.get("commands", []), command],
+                    "machine": machine,
+                    "cells": list(listed),
+                }
+                for cell in cells:
+                    folder = self.cell_folder(cell)
+                    folder.mkdir(parents=True, exist_ok=True)
+                    if not (folder / "cell.json").is_file():
+                        write_text(folder / "cell.json", cell.model_dump_json(indent=2))
+                # last: every cell that it names has its folder
+                write_text(self.folder / "run.json", json.dumps(described, indent=2))
         except OSError as error:
-            raise UserError([f"out is {str(self.folder)!r}: cannot be written ({error.strerror or error})"]) from error
+            raise UserError([f"out is {str(self.folder)!r}: cannot be written ({reason(error)})"]) from error
 
     def description(self) -> dict[str, Any]:
         """run.json. Raises UserError where there is none to read."""
@@ -79,10 +94,12 @@ class Run:
             found = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UserError([f"{str(self.folder)!r} is no run: it has no run.json"]) from None
-        except (OSError, ValueError) as error:
-            raise UserError([f"cannot read {file}: {error}"]) from error
-        if not isinstance(found, dict) or not isinstance(found.get("cells"), list):
-            raise UserError([f"cannot read {file}: expected a run's description"])
+        except OSError as error:
+            raise UserError([f"{str(file)!r} cannot be read: {reason(error)}"]) from error
+        except (ValueError, RecursionError) as error:
+            raise UserError([f"{str(file)!r} is damaged: it is no JSON ({error})"]) from error
+        if not isinstance(found, dict) or not all(_texts(found.get(name)) for name in ("cells", "commands")):
+            raise UserError([f"{str(file)!r} is damaged: expected a run's description with its cells and commands"])
         return found
 
     @contextlib.contextmanager
@@ -110,8 +127,15 @@ class Run:
 
     def results(self) -> list[Result]:
         """Every result of the run, in the order of run.json."""
-        found = (_read_result(self.folder / "cells" / name / "result.json") for name in self.description()["cells"])
-        return [result for result in found if result is not None]
+        return [result for _, result in self._listed() if result is not None]
+
+    def missing(self) -> tuple[str, ...]:
+        """The listed cells, by the names of their folders, that have no result or none that can be read."""
+        return tuple(name for name, result in self._listed() if result is None)
+
+    def _listed(self) -> list[tuple[str, Result | None]]:
+        names = self.description()["cells"]
+        return [(name, _read_result(self.folder / "cells" / name / "result.json")) for name in names]
 
     def write_csv(self) -> None:
         """Rewrite results.csv from the cells."""
@@ -124,7 +148,7 @@ class Run:
         """What was measured of the cell's model on this device before; cells that differ in the seed share it."""
         try:
             found = Measured.model_validate_json(self._measured_file(cell).read_text(encoding="utf-8"))
-        except (OSError, ValidationError):
+        except (OSError, ValueError):  # not there, no JSON, not ours
             return None
         return found if found.device == device else None
 
@@ -140,19 +164,27 @@ class Run:
 def _read_result(file: Path) -> Result | None:
     try:
         return Result.model_validate_json(file.read_text(encoding="utf-8"))
-    except (OSError, ValidationError):
+    except (OSError, ValueError):  # not there, no UTF-8, no JSON, no result
         return None
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _runs(root: Path) -> list[Path]:
+    return sorted(file.parent for file in root.glob("*/run.json"))
 
 
 def latest(root: Path) -> Run:
     """The run under `root` that was written to last. Raises UserError where there is none."""
-    runs = [file.parent for file in root.glob("*/run.json")] if root.is_dir() else []
-    if not runs:
+    changed: dict[Path, float] = {}
+    for folder in _runs(root):
+        for file in (folder / "run.json", folder / "results.csv"):
+            with contextlib.suppress(OSError):  # no result yet
+                changed[folder] = max(changed.get(folder, 0.0), file.stat().st_mtime)
+    if not changed:
         raise UserError([f"there is no run in {str(root)!r}: make one with `bench run`, or name its folder"])
-    changed = {
-        folder: max(f.stat().st_mtime for f in (folder / "run.json", folder / "results.csv") if f.exists())
-        for folder in runs
-    }
     return Run(max(changed, key=lambda folder: changed[folder]))
 
 
@@ -160,9 +192,9 @@ def find(name: str | None, root: Path) -> Run:
     """The run of that folder or of that name under `root`; the latest one without a name. Raises UserError."""
     if name is None:
         return latest(root)
-    for folder in (Path(name), root / name):
-        if (folder / "run.json").is_file():
+    for folder in (Path(os.path.expanduser(name)), root / name):
+        if os.path.isfile(folder / "run.json"):
             return Run(folder)
-    runs = [file.parent.name for file in root.glob("*/run.json")]
-    listed = f"expected a run's folder or one of {', '.join(sorted(runs))}" if runs else f"{str(root)!r} holds no run"
+    runs = [folder.name for folder in _runs(root)]
+    listed = f"expected a run's folder or one of {', '.join(runs)}" if runs else f"{str(root)!r} holds no run"
     raise UserError([f"there is no run {name!r}: {listed}{did_you_mean(name, runs)}"])

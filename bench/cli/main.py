@@ -16,6 +16,7 @@ app = typer.Typer(
     name="bench",
     help="Adapt image models to video and compare them: every backbone x every strategy, trained and measured alike.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     add_completion=True,
 )

@@ -2,16 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from backbones.registry import did_you_mean
 from bench.errors import UserError
-from bench.spec import Recipe, Request, problems_of
+from bench.files import did_you_mean_path, reason
+from bench.spec import Request, problems_of
+
+# a YAML file may use the flags' names too
+_FLAGS = {"dataset": "datasets", "option": "options", "plugin": "plugins"}
+_RECIPE_FLAGS = ("epochs", "batch_size", "lr")
+_MAPPINGS = ("recipe", "recipe_by_strategy", "options")
+# YAML 1.1 takes 3e-4 and 1e5 for texts, for want of a dot or a sign
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a name that is given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:merge" and isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the name {key.value!r} is given twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def parse(text: str) -> Any:
+    """The value of a YAML text. Raises ValueError, its message in one line."""
+    try:
+        return _numbers(yaml.load(text, _Loader))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        told = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+        raise ValueError(" ".join(f"{where}{told}".split())) from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _numbers(value: Any) -> Any:
+    """3e-4 as a number, and the names in mappings as texts."""
+    if isinstance(value, str) and _EXPONENT.fullmatch(value):
+        return float(value)
+    if isinstance(value, dict):
+        return {str(name): _numbers(inner) for name, inner in value.items()}
+    return [_numbers(inner) for inner in value] if isinstance(value, list) else value
 
 
 def assignments(texts: Iterable[str], flag: str, problems: list[str]) -> dict[str, Any]:
@@ -19,81 +65,103 @@ def assignments(texts: Iterable[str], flag: str, problems: list[str]) -> dict[st
     found = {}
     for text in texts:
         name, equals, value = text.partition("=")
-        if not equals or not name.strip():
+        if not equals or not name.strip() or not value.strip():
             problems.append(f"{flag} {text!r}: expected name=value")
             continue
         try:
-            found[name.strip()] = number(yaml.safe_load(value))
-        except yaml.YAMLError:
-            problems.append(f"{flag} {text!r}: {value!r} is no value")
+            found[name.strip()] = parse(value)
+        except ValueError as error:
+            problems.append(f"{flag} {text!r}: {value!r} is no value ({error})")
     return found
-
-
-def number(value: Any) -> Any:
-    """YAML 1.1 takes 3e-4 for a text, for want of a dot; here it is a number."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    if isinstance(value, dict):
-        return {name: number(inner) for name, inner in value.items()}
-    return value
 
 
 def read_yaml(file: Path, problems: list[str]) -> dict[str, Any]:
     """The fields of a request in a YAML file; what is wrong with it is added to `problems`."""
     try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        problems.append(f"config {str(file)!r} cannot be read: {getattr(error, 'strerror', None) or error}")
+        found = parse(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        problems.append(f"config {str(file)!r} cannot be read: {reason(error)}{did_you_mean_path(file)}")
         return {}
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        problems.append(f"config {str(file)!r}{where} is no YAML: {getattr(error, 'problem', None) or error}")
+    except UnicodeDecodeError:
+        problems.append(f"config {str(file)!r} cannot be read: expected text in UTF-8")
+        return {}
+    except ValueError as error:
+        problems.append(f"config {str(file)!r} is no YAML: {error}")
         return {}
     if found is None:
         return {}
     if not isinstance(found, dict):
-        problems.append(f"config {str(file)!r} holds a {type(found).__name__}: expected names and values")
+        kind = "a list" if isinstance(found, list) else f"the value {found!r}"
+        problems.append(f"config {str(file)!r} holds {kind}: expected names and values, such as seeds: 0,1")
         return {}
-    return {str(name).replace("-", "_"): number(value) for name, value in found.items()}
+    return _fields(found, problems)
+
+
+def _fields(found: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    """Names as in a file -> fields of a request; a name without a value counts as not given."""
+    fields: dict[str, Any] = {}
+    recipe: dict[str, Any] = {}
+    for written, value in found.items():
+        name = written.replace("-", "_")
+        into = recipe if name in _RECIPE_FLAGS else fields
+        name = _FLAGS.get(name, name)
+        if name in into:
+            problems.append(f"config: {written!r} says {name!r} a second time, expected it once")
+        if value is not None:
+            into[name] = value
+    for name in _MAPPINGS:
+        if not isinstance(fields.get(name, {}), dict):
+            problems.append(f"{name} is {fields.pop(name)!r}: expected names and values")
+    for name in recipe.keys() & fields.get("recipe", {}).keys():
+        problems.append(f"config: {name!r} is there by itself and in the recipe, expected it once")
+    if recipe:
+        fields["recipe"] = {**fields.get("recipe", {}), **recipe}
+    return fields
 
 
 def build(flags: Mapping[str, Any], config: Path | None, problems: list[str]) -> Request:
     """A request from the YAML file's fields and, above them, the flags that were given (not None).
 
     Raises:
-        UserError: everything wrong with either, `problems` included.
+        UserError: everything wrong with either, `problems` included, and everything that stands in the way of running
+            the request. Nothing was written.
     """
+    problems = list(problems)
     fields = read_yaml(config, problems) if config is not None else {}
-    for name in ("recipe", "options", "recipe_by_strategy"):
-        if not isinstance(fields.get(name, {}), dict):
-            problems.append(f"{name} is {fields.pop(name)!r}: expected names and values")
-    recipe = {**fields.get("recipe", {}), **(flags.get("recipe") or {})}
-    for name in sorted(recipe.keys() - Recipe.model_fields.keys()):
-        known = tuple(Recipe.model_fields)
-        problems.append(f"unknown name 'recipe.{name}': expected one of {', '.join(known)}{did_you_mean(name, known)}")
-        recipe.pop(name)
-    options = {**fields.get("options", {}), **(flags.get("options") or {})}
     given = {name: value for name, value in flags.items() if value is not None}
-    merged = {**fields, **given, "recipe": recipe, "options": options}
-    try:
-        request = Request(**merged)
-    except ValidationError as error:
-        raise UserError([*problems, *problems_of(error, known=tuple(Request.model_fields))]) from None
+    for name in ("recipe", "options"):
+        given[name] = {**fields.get(name, {}), **given.get(name, {})}
+    request = _validated({**fields, **given}, problems)
+    problems += _obstacles(request)
     if problems:
-        raise UserError([*problems, *_also_wrong(request)])
+        raise UserError(problems)
     return request
 
 
-def _also_wrong(request: Request) -> tuple[str, ...]:
-    """What expanding the request would find besides, so that a user hears of everything at once."""
-    from bench.runner.start import plan
-
+def _validated(fields: dict[str, Any], problems: list[str]) -> Request:
+    """The request; fields that are wrong are told, and their defaults stand in so that the others can be checked."""
     try:
-        plan(request)
-    except UserError as error:
-        return error.problems
-    return ()
+        return Request(**fields)
+    except ValidationError as error:
+        names = (*Request.model_fields, *_RECIPE_FLAGS)
+        problems += problems_of(error, known=names)
+        wrong = {found["loc"][0] for found in error.errors()}
+        return Request(**{name: value for name, value in fields.items() if name not in wrong})
+
+
+def _obstacles(request: Request) -> list[str]:
+    """What loading the plugins, expanding the matrix and writing the run would run into."""
+    from bench.matrix import expand
+    from bench.plugins import load
+    from bench.store import Run
+
+    problems: list[str] = []
+    steps: list[Callable[[], object]] = [partial(load, request.plugins), partial(expand, request.matrix)]
+    if request.out is not None:
+        steps.append(Run(request.out).check)
+    for step in steps:
+        try:
+            step()
+        except UserError as error:
+            problems += error.problems
+    return problems

@@ -54,9 +54,9 @@ def cache_root() -> Path:
 class Motion(VideoDataset):
     """Shapes that move, grow, approach or fade; ten classes in five pairs that only the frames' order tells apart.
 
-    A video has 17 frames of 40x40 pixels. Seventeen, because g = 16 / L is whole for clips of 2, 4, 8 and 16 frames:
-    the frames that uniform test sampling takes (1, 3, .., 15 for L = 8) then lie symmetrically about the middle, and a
-    reversed video shows the very same frames.
+    A video has 17 frames of 40x40 pixels. Seventeen, because g = 16 / L is then even for clips of 2, 4 and 8 frames:
+    the frames that uniform test sampling takes (1, 3, .., 15 for L = 8) lie symmetrically about the middle, and a
+    reversed video shows the very same frames. Not so for L = 16, which takes all frames but the last.
 
     Args:
         root: not used; the videos lie in the cache folder.

@@ -38,6 +38,10 @@ def _attention(inputs: list[Any], outputs: list[Any]) -> int:
     return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
+def _nothing(inputs: list[Any], outputs: list[Any]) -> int:
+    return 0
+
+
 def _native_attention(inputs: list[Any], outputs: list[Any]) -> int:
     raise UncountedOperation(
         "the model runs nn.MultiheadAttention's fast path, whose products fvcore cannot see; "
@@ -66,7 +70,7 @@ def macs(model: VideoClassifier, clips: int = 1) -> int:
             analysis.set_op_handle("aten::scaled_dot_product_attention", _attention)
             analysis.set_op_handle("aten::_native_multi_head_attention", _native_attention)
             for operation in _NOT_COUNTED:
-                analysis.set_op_handle(operation, None)
+                analysis.set_op_handle(operation, _nothing)
             analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
             total = int(analysis.total())
             unseen = sorted(

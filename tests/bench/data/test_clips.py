@@ -12,8 +12,8 @@ import torch
 
 from bench.data.base import DataError, Video
 from bench.data.cache import FrameCache
-from bench.data.clips import TestClips, TrainClips
-from bench.data.decode import VideoReader
+from bench.data.clips import Sample, TestClips, TrainClips
+from bench.data.decode import VideoReader, open_video
 from bench.data.encode import write_h264
 from bench.data.loaders import Batch, ClipLoader, test_loader, train_loader
 from bench.data.transforms import TrainTransform
@@ -30,6 +30,11 @@ def train(videos: Sequence[Video], seed: int = 0, **changes: Any) -> TrainClips:
     return TrainClips(videos, seed=seed, **{**given, **changes})
 
 
+def pixels(sample: Sample) -> torch.Tensor:
+    assert sample.clip is not None
+    return sample.clip
+
+
 def numbers(clip: torch.Tensor) -> list[int]:
     return number_of(clip.permute(0, 2, 3, 1).numpy())
 
@@ -44,15 +49,15 @@ def epoch(loader: ClipLoader, number: int) -> list[Batch]:
 
 def test_a_clip_depends_on_seed_epoch_and_index_alone(good: tuple[Video, ...]) -> None:
     clips = train(good)
-    first = clips[3, 2].clip
-    assert first is not None and first.shape == (4, 3, 32, 32) and first.dtype == torch.uint8
+    first = pixels(clips[3, 2])
+    assert first.shape == (4, 3, 32, 32) and first.dtype == torch.uint8
     torch.manual_seed(99)  # neither the global generators nor what was drawn before matter
-    np.random.seed(99)  # noqa: NPY002
+    np.random.seed(99)
     _ = clips[0, 0]
-    assert torch.equal(clips[3, 2].clip, first)
-    assert torch.equal(train(good, cache=FrameCache(MB * 8))[3, 2].clip, first)
+    assert torch.equal(pixels(clips[3, 2]), first)
+    assert torch.equal(pixels(train(good, cache=FrameCache(MB * 8))[3, 2]), first)
     for other in (clips[4, 2], train(good, seed=1)[3, 2]):
-        assert not torch.equal(other.clip, first)
+        assert not torch.equal(pixels(other), first)
 
 
 def test_drawing_a_clip_leaves_the_global_generator_alone(good: tuple[Video, ...]) -> None:
@@ -131,7 +136,7 @@ def test_a_folder_of_broken_videos_stops_the_training(folder: Path) -> None:
     with pytest.raises(DataError, match=r"no training clip in 16 draws: .* the first of them none0.mp4 \(No such file"):
         _ = train(broken)[0, 0]
     with pytest.raises(DataError, match="no training clip"):
-        list(train_loader(train(broken), 4, workers=1, pin_memory=False))
+        list(train_loader(train(broken), 4, pin_memory=False))
 
 
 def test_a_negative_seed_is_refused(good: tuple[Video, ...]) -> None:
@@ -206,15 +211,13 @@ def test_the_decoder_is_told(good: tuple[Video, ...]) -> None:
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The paths that were opened as files, in order."""
-    import bench.data.cache as module
-
-    real, paths = module.open_video, []
+    paths: list[Path] = []
 
     def count(path: Path, decoder: Any = "auto") -> VideoReader:
         paths.append(path)
-        return real(path, decoder)
+        return open_video(path, decoder)
 
-    monkeypatch.setattr(module, "open_video", count)
+    monkeypatch.setattr("bench.data.cache.open_video", count)
     return paths
 
 
@@ -223,7 +226,7 @@ def test_a_cached_video_is_decoded_once(good: tuple[Video, ...], opened: list[Pa
     test = TestClips(good, "uniform", 4, 4, 1, 1, 32, cache=cache)
     for e in range(3):
         for i in range(6):
-            assert torch.equal(train(good, cache=cache)[e, i].clip, train(good)[e, i].clip)
+            assert torch.equal(pixels(train(good, cache=cache)[e, i]), pixels(train(good)[e, i]))
             assert test[i].clip is not None
     assert opened.count(good[0].path) == 1 + 3  # once into the cache, and by the data sets without one
     assert len(cache) == 6

@@ -88,7 +88,7 @@ def test_auto_leaves_avi_to_pyav(long: dict[str, Path]) -> None:
 
 
 def turned(path: Path, height: int, width: int) -> tuple[Path, NDArray[np.uint8]]:
-    """A video stored lying down, with the note in its track's header by which phones say so; and how it looks upright."""
+    """A video stored lying down with a note that says so, as phones write it; and how it looks upright."""
     frames = numbered(3, height, width)
     write_h264(path, frames, fps=8, qp=10)
     data = bytearray(path.read_bytes())

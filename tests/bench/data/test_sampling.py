@@ -80,12 +80,8 @@ def test_wrappers() -> None:
     def rng() -> np.random.Generator:
         return np.random.default_rng(5)
 
-    assert (
-        sampling.train_indices("uniform", 50, 8, 4, rng()).tolist() == sampling.uniform_train(50, 8, rng()).tolist()
-    )
-    assert (
-        sampling.train_indices("dense", 50, 8, 4, rng()).tolist() == sampling.dense_train(50, 8, 4, rng()).tolist()
-    )
+    assert sampling.train_indices("uniform", 50, 8, 4, rng()).tolist() == sampling.uniform_train(50, 8, rng()).tolist()
+    assert sampling.train_indices("dense", 50, 8, 4, rng()).tolist() == sampling.dense_train(50, 8, 4, rng()).tolist()
     assert sampling.test_indices("uniform", 50, 8, 4, 3).tolist() == [reference.uniform_test(50, 8)]
     assert sampling.test_indices("dense", 50, 8, 4, 3).tolist() == reference.dense_test(50, 8, 4, 3)
 

@@ -1,0 +1,48 @@
+"""Parameter counts to the digit, from the paper's closed form."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from adapters.model import VideoClassifier
+from adapters.strategy import STRATEGIES
+from backbones.families import build, resolve
+
+ONE_ADAPTER = 295_872  # ViT-B, ratio 0.25: 2 * 768 * 192 + 192 + 768
+FINAL_NORM = 2 * 768
+
+
+def _trained(name: str, strategy: str, frames: int, classes: int, **options: object) -> int:
+    with torch.device("meta"):
+        chosen = STRATEGIES.get(strategy)
+        adapted = VideoClassifier(
+            build(resolve(name, "base")), chosen, chosen.options(**options), classes=classes, frames=frames
+        )
+    return sum(parameter.numel() for _, parameter in adapted.trained())
+
+
+@pytest.mark.parametrize(
+    ("strategy", "options", "adapters", "embedding"),
+    [
+        ("frozen", {}, 0, 0),
+        ("spatial", {}, 12, 0),
+        ("temporal", {"temporal_adapters": 2}, 36, 8 * 768),
+        ("joint", {"temporal_adapters": 2}, 48, 8 * 768),
+        ("joint", {"temporal_adapters": 2, "blocks": "top"}, 24, 8 * 768),
+    ],
+)
+def test_vit_b_on_174_classes_as_in_table_1(
+    strategy: str, options: dict[str, object], adapters: int, embedding: int
+) -> None:
+    norm = 0 if strategy == "frozen" else FINAL_NORM
+    expected = adapters * ONE_ADAPTER + embedding + norm + 174 * 768 + 174
+    assert _trained("vit:vit_base_patch16_224@none", strategy, 8, 174, **options) == expected
+
+
+def test_aim_on_clip_b_with_32_frames_and_400_classes_trains_10_985_104() -> None:
+    assert _trained("clip:ViT-B-16@none", "joint", 32, 400) == 10_985_104
+
+
+def test_aim_on_clip_l_with_32_frames_and_400_classes_trains_38_285_712() -> None:
+    assert _trained("clip:ViT-L-14@none", "joint", 32, 400) == 38_285_712

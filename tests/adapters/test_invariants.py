@@ -1,0 +1,126 @@
+"""What always holds of an adapted model, for every family and every strategy."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from adapters.strategy import STRATEGIES
+from tests.models import CLASSES, FAMILIES, NAMES, awaken, clips, model
+
+each_model = pytest.mark.parametrize("strategy", NAMES)
+each_family = pytest.mark.parametrize("family", FAMILIES)
+ALL_OPTIONS = [
+    {"ratio": 0.5},
+    {"blocks": "top"},
+    {"blocks": "bottom"},
+    {"blocks": "second"},
+    {"temporal_adapters": 2, "scale": 1.0},
+]
+
+
+def test_all_strategies_are_the_six_of_the_paper() -> None:
+    assert STRATEGIES.names() == NAMES
+
+
+@each_family
+@each_model
+def test_at_the_start_the_adapted_model_is_the_image_model(family: str, strategy: str) -> None:
+    adapted, x = model(family, strategy).eval(), clips()
+    with torch.no_grad():
+        image = adapted.backbone(x.flatten(0, 1)).view(*x.shape[:2], -1).mean(1)
+        torch.testing.assert_close(adapted.features(x), image, atol=1e-5, rtol=1e-5)
+
+
+@each_family
+@pytest.mark.parametrize("options", ALL_OPTIONS, ids=str)
+def test_at_the_start_so_it_is_with_every_option(family: str, options: dict[str, object]) -> None:
+    adapted, x = model(family, "joint", **options).eval(), clips()
+    with torch.no_grad():
+        image = adapted.backbone(x.flatten(0, 1)).view(*x.shape[:2], -1).mean(1)
+        torch.testing.assert_close(adapted.features(x), image, atol=1e-5, rtol=1e-5)
+
+
+def _expected_trained(adapted, strategy: str) -> set[str]:
+    """The trained names, from the paper's list: head always, then adapters, temporal embedding, final norm; or all."""
+    names = {name for name, _ in adapted.named_parameters()}
+    if strategy in ("full", "timesformer"):
+        return names
+    if strategy == "frozen":
+        return {"head.weight", "head.bias"}
+    norm = {id(p) for p in adapted.backbone.final_norm.parameters()}
+    return {
+        name
+        for name, parameter in adapted.named_parameters()
+        if name.startswith(("head.", "blocks.")) or name == "temporal_embedding" or id(parameter) in norm
+    }
+
+
+@each_family
+@each_model
+def test_exactly_the_named_parameters_get_gradients_and_change(family: str, strategy: str) -> None:
+    adapted = model(family, strategy).train()
+    expected = _expected_trained(adapted, strategy)
+    assert {name for name, _ in adapted.trained()} == expected
+    before = {name: value.detach().clone() for name, value in adapted.state_dict().items()}
+    # a second step, since what stands before a zero gets no gradient in the first
+    optimiser = torch.optim.AdamW([p for _, p in adapted.trained()], lr=1e-2)
+    labels = torch.arange(2) % CLASSES
+    reached: set[str] = set()
+    for step in range(2):
+        optimiser.zero_grad()
+        F.cross_entropy(adapted(clips(seed=step)), labels).backward()
+        assert {name for name, p in adapted.named_parameters() if p.grad is not None} == expected
+        reached |= {name for name, p in adapted.named_parameters() if p.grad is not None and p.grad.any()}
+        optimiser.step()
+    # a bias on the keys moves all of a query's logits alike: its gradient is zero by nature, within rounding
+    assert expected - reached <= {name for name in expected if "qkv.bias" in name or "in_proj_bias" in name}
+    for name, value in adapted.state_dict().items():
+        if name in expected:
+            assert not torch.equal(value, before[name]), name
+        else:
+            assert torch.equal(value, before[name]), name
+
+
+@each_family
+@each_model
+def test_only_attention_over_time_sees_the_order_of_frames(family: str, strategy: str) -> None:
+    adapted, x = model(family, strategy).eval(), clips()
+    awaken(adapted)
+    with torch.no_grad():
+        change = (adapted(x) - adapted(x.flip(1))).abs().max()
+    if strategy in ("timesformer", "temporal", "joint"):
+        assert change > 1e-3
+    else:
+        assert change < 1e-5
+        assert adapted.temporal_embedding is None
+
+
+@each_family
+@each_model
+def test_clips_of_a_batch_do_not_see_each_other(family: str, strategy: str) -> None:
+    adapted, x = model(family, strategy).eval(), clips(3)
+    awaken(adapted)
+    with torch.no_grad():
+        alone = torch.cat([adapted(clip[None]) for clip in x])
+        torch.testing.assert_close(adapted(x), alone, atol=1e-4, rtol=1e-4)
+
+
+@each_family
+@pytest.mark.parametrize("strategy", ["joint", "timesformer"])
+def test_odd_frame_counts_and_one_frame_run(family: str, strategy: str) -> None:
+    for frames in (1, 5):
+        adapted = model(family, strategy, frames=frames)
+        F.cross_entropy(adapted(clips(1, frames)), torch.tensor([3])).backward()
+
+
+def test_drop_path_drops_whole_clips_and_keeps_the_mean() -> None:
+    from adapters.adapter import DropPath
+
+    torch.manual_seed(0)
+    dropped = DropPath(0.25).train()(torch.ones(4000 * 3, 2, 5), frames=3).view(4000, -1)
+    assert dropped.unique().tolist() == pytest.approx([0.0, 4 / 3])
+    assert (dropped == dropped[:, :1]).all()
+    assert dropped.mean() == pytest.approx(1.0, abs=0.04)
+    assert torch.equal(DropPath(0.25).eval()(torch.ones(6, 2), frames=3), torch.ones(6, 2))

@@ -1,0 +1,48 @@
+"""The models that the tests share: every family at its tiny size, every strategy."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from adapters.model import VideoClassifier
+from adapters.strategy import STRATEGIES
+from backbones.base import Backbone
+from backbones.families import build, resolve
+
+FAMILIES = ("vit", "clip", "swin")
+NAMES = ("frozen", "full", "timesformer", "spatial", "temporal", "joint")
+CLASSES, FRAMES = 10, 4
+
+
+def backbone(family: str, seed: int = 0) -> Backbone:
+    """The family's tiny backbone with random weights."""
+    torch.manual_seed(seed)
+    return build(resolve(f"{family}:tiny@none", "tiny")).eval()
+
+
+def model(family: str, strategy: str, *, frames: int = FRAMES, seed: int = 0, **options: object) -> VideoClassifier:
+    """A tiny video model, dropout off."""
+    chosen = STRATEGIES.get(strategy)
+    return VideoClassifier(
+        backbone(family, seed),
+        chosen,
+        chosen.options(**options),
+        classes=CLASSES,
+        frames=frames,
+        dropout=0.0,
+    )
+
+
+def clips(batch: int = 2, frames: int = FRAMES, seed: int = 1) -> torch.Tensor:
+    """Random clips (B, T, 3, 32, 32)."""
+    return torch.randn(batch, frames, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+
+
+def awaken(module: nn.Module, seed: int = 2) -> None:
+    """Give every trained parameter random values: what starts at zero would hide what it is multiplied with."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
