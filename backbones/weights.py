@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
+from huggingface_hub import constants
 from safetensors import SafetensorError
 from safetensors.torch import load_file as load_safetensors
 from torch import Tensor, nn
@@ -18,16 +22,35 @@ from backbones.names import BackboneName, WeightsError
 T = TypeVar("T")
 
 
-def from_hub(name: BackboneName, load: Callable[[], T]) -> T:
-    """Run a library's own loader; whatever goes wrong becomes one WeightsError that says what to do instead."""
+def _hub_answers() -> bool:
+    """Whether the hub (or the mirror that HF_ENDPOINT names) takes a connection; a proxy is left to the libraries."""
+    if any(getproxies().get(kind) for kind in ("https", "http", "all")):
+        return True
+    address = urlsplit(constants.ENDPOINT)
     try:
+        with socket.create_connection((address.hostname, address.port or 443), timeout=3):
+            return True
+    except OSError:
+        return False
+
+
+def from_hub(name: BackboneName, load: Callable[[], T]) -> T:
+    """Run a library's own loader; whatever goes wrong becomes one WeightsError that says what to do instead.
+
+    Where the hub does not answer, only its cache is asked: the libraries would try again and again for a minute.
+    """
+    offline = constants.HF_HUB_OFFLINE
+    try:
+        constants.HF_HUB_OFFLINE = offline or not _hub_answers()
         return load()
     except Exception as error:  # the libraries raise whatever their transports raise
-        first = str(error).strip().splitlines()[0] if str(error).strip() else "no details"
+        first = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else "no details"
         raise WeightsError(
             f"cannot load the weights of {name}: {type(error).__name__}: {first}. Without a network, give a local file "
             f"({name.architecture}@/path/to/weights.safetensors) or ask for random weights ({name.architecture}@none)"
         ) from error
+    finally:
+        constants.HF_HUB_OFFLINE = offline
 
 
 def read(file: Path) -> dict[str, Tensor]:

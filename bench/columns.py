@@ -58,6 +58,10 @@ COLUMNS = (
 )
 
 
+# whole numbers that a failed cell lacks: pandas would make floats of them
+_WHOLE = ("evaluated", "listed", "micro_batch", "threads")
+
+
 def row(result: Result) -> dict[str, Any]:
     """One result as a row; what a failed cell lacks is None."""
     cell, metrics, measured, provenance = result.cell, result.metrics, result.measured, result.provenance
@@ -115,7 +119,8 @@ def row(result: Result) -> dict[str, Any]:
 
 def frame(results: list[Result]) -> pd.DataFrame:
     """The results as a table with the columns of results.csv, a row each, in the order given."""
-    return pd.DataFrame([row(result) for result in results], columns=list(COLUMNS))
+    table = pd.DataFrame([row(result) for result in results], columns=list(COLUMNS))
+    return table.astype(dict.fromkeys(_WHOLE, "Int64"))
 
 
 def to_csv(table: pd.DataFrame) -> str:

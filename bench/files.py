@@ -10,6 +10,9 @@ from pathlib import Path
 
 from backbones.registry import did_you_mean
 
+# the beginning of the name of what is made, for an instant, to see whether a folder can be written to
+PROBE = ".aim-bench-probe-"
+
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then put it in its place; a failure leaves nothing behind.
@@ -67,7 +70,7 @@ def why_not_writable(folder: Path) -> str | None:
     if not os.path.isdir(nearest):
         return f"{nearest} is no folder"
     # a try tells more than the mode's bits: they say nothing of read-only disks, and root may do all that they forbid
-    probe = nearest / f".aim-bench-{os.getpid()}-{secrets.token_hex(4)}"
+    probe = nearest / f"{PROBE}{os.getpid()}-{secrets.token_hex(4)}"
     try:
         probe.mkdir()
     except OSError as error:

@@ -144,9 +144,9 @@ def _check_recipes(matrix: Matrix, problems: list[str]) -> None:
                 f"recipe_by_strategy names {strategy!r}: expected one of {', '.join(names)}"
                 f"{did_you_mean(strategy, names)}"
             )
-    for where, asked in changes:
+    for where, change in changes:
         try:
-            Recipe(**asked)
+            Recipe(**change)
         except ValidationError as error:
             problems += problems_of(error, where, known)
 
@@ -194,8 +194,8 @@ def _options(matrix: Matrix, strategies: list[Strategy], problems: list[str]) ->
         takers = [strategy.name for strategy in everyone if name in strategy.options.model_fields]
         if takers:
             problems.append(
-                f"option {name!r} is taken by no chosen strategy: expected one of {', '.join(takers)} "
-                f"among the strategies, or one of the options {', '.join(taken) or 'none'}"
+                f"option {name!r}: none of the chosen strategies takes it, expected {', '.join(takers)} among them, "
+                f"or one of their own options: {', '.join(taken) or 'none'}"
             )
         else:
             listed = ", ".join(taken) or "none"

@@ -236,6 +236,7 @@ _EXPECTED = {
     "list_type": "a list",
     "missing": "one value more",
 }
+_LIMITS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 
 
 def problems_of(error: ValidationError, where: str = "", known: tuple[str, ...] = ()) -> list[str]:
@@ -274,8 +275,10 @@ def _expectation(found: ErrorDetails, message: str) -> str:
         return f"expected {context['expected'].replace(chr(39), '')}{did_you_mean(str(found['input']), choices)}"
     if kind in _EXPECTED:
         return f"expected {_EXPECTED[kind]}"
-    bound = message.removeprefix("Input should be ")
-    return f"expected a number {bound}" if bound.startswith(("greater", "less")) else f"expected {bound}"
+    for limit, words in _LIMITS.items():
+        if limit in context:
+            return f"expected {words} {context[limit]}"
+    return f"expected {message.removeprefix('Input should be ')}"
 
 
 def _shown(value: Any) -> str:

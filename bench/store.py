@@ -13,9 +13,12 @@ from filelock import FileLock, Timeout
 
 from backbones.registry import did_you_mean
 from bench.errors import UserError
-from bench.files import reason, why_not_writable, write_text
+from bench.files import PROBE, reason, why_not_writable, write_text
 from bench.result import Measured, Result
 from bench.spec import Cell, Matrix
+
+# what lies in the folder of a run that another process is just about to open
+_BEGUN = (".run.", PROBE)
 
 
 class Run:
@@ -50,8 +53,7 @@ class Run:
             raise UserError([f"{named}: cannot be read ({reason(error)})"]) from error
         if "run.json" in listed:
             self.description()
-        # a folder of locks alone is a run that had just begun
-        elif any(not name.endswith(".lock") for name in listed):
+        elif not all(name.startswith(_BEGUN) for name in listed):
             raise UserError([f"{named}: the folder holds something else, expected a run or nothing"])
         if obstacle := why_not_writable(self.folder):
             raise UserError([f"{named}: cannot be written ({obstacle})"])
@@ -77,13 +79,12 @@ class Run:
                     "machine": machine,
                     "cells": list(listed),
                 }
-                for cell in cells:
-                    folder = self.cell_folder(cell)
-                    folder.mkdir(parents=True, exist_ok=True)
-                    if not (folder / "cell.json").is_file():
-                        write_text(folder / "cell.json", cell.model_dump_json(indent=2))
-                # last: every cell that it names has its folder
                 write_text(self.folder / "run.json", json.dumps(described, indent=2))
+            for cell in cells:
+                folder = self.cell_folder(cell)
+                folder.mkdir(parents=True, exist_ok=True)
+                if not (folder / "cell.json").is_file():
+                    write_text(folder / "cell.json", cell.model_dump_json(indent=2))
         except OSError as error:
             raise UserError([f"out is {str(self.folder)!r}: cannot be written ({reason(error)})"]) from error
 

@@ -6,7 +6,8 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from adapters.strategy import STRATEGIES
@@ -29,41 +30,60 @@ def list_(
 ) -> None:
     """List the backbones, strategies or data sets by name."""
     load_plugins(plugin or ())
-    table = {What.backbones: _backbones, What.strategies: _strategies, What.datasets: _datasets}[what]()
-    Console(highlight=False).print(table)
+    listing = {What.backbones: _backbones, What.strategies: _strategies, What.datasets: _datasets}[what]()
+    Console(highlight=False).print(listing)
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    for index, column in enumerate(columns):
-        table.add_column(column, no_wrap=index == 0, overflow="fold")
+def _table(*columns: str, whole: tuple[str, ...]) -> Table:
+    """A table whose columns `whole` are not broken, as far as the terminal is wide enough."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, no_wrap=column in whole, overflow="fold")
     return table
 
 
-def _backbones() -> Table:
-    table = _table("backbone", "is", "bare name on real data", "on motion")
+def _add(table: Table, *texts: str) -> None:
+    table.add_row(*(escape(text) for text in texts))
+
+
+def _backbones() -> Group:
+    names = _table("backbone", "is", "on motion, a bare name means", whole=("backbone", "on motion, a bare name means"))
+    real = _table("backbone", "on real data, a bare name means", whole=("backbone", "on real data, a bare name means"))
     for name in FAMILIES.names():
         family = FAMILIES.get(name)
-        table.add_row(name, family.summary, f"{name}:{family.base}", f"{name}:tiny@{family.tiny_weights}")
-    return table
+        _add(names, name, family.summary, f"{name}:tiny@{family.tiny_weights}")
+        _add(real, name, f"{name}:{family.base}")
+    grammar = "written family[:model][@weights]; weights are a tag, a file, or none (random)"
+    return Group(names, "", real, "", escape(grammar))
 
 
-def _strategies() -> Table:
-    table = _table("strategy", "trains", "is", "options")
+def _strategies() -> Group:
+    strategies = _table("strategy", "trains", "is", whole=("strategy", "trains"))
+    # option -> default -> the strategies with that default, and what it means
+    takers: dict[str, dict[str, list[str]]] = {}
+    meanings: dict[str, str] = {}
     for name in STRATEGIES.names():
         strategy = STRATEGIES.get(name)
-        options = "\n".join(
-            f"{option}={field.default}: {field.description}" for option, field in strategy.options.model_fields.items()
-        )
-        table.add_row(name, strategy.trains, strategy.summary, options or "none")
-    return table
+        _add(strategies, name, strategy.trains, strategy.summary)
+        for option, field in strategy.options.model_fields.items():
+            takers.setdefault(option, {}).setdefault(str(field.default), []).append(name)
+            meanings.setdefault(option, field.description or "")
+    parts: list[RenderableType] = [strategies]
+    if takers:
+        options = _table("option", "default", "taken by", "is", whole=("option", "default"))
+        for option, by_default in takers.items():
+            for default, names in by_default.items():
+                _add(options, option, default, ", ".join(names), meanings[option])
+        parts += ["", options]
+    return Group(*parts)
 
 
 def _datasets() -> Table:
-    table = _table("data set", "is", "frames", "sampling", "test clips x crops", "flip")
+    table = _table("data set", "is", "frames", "sampling", "clips x crops", "flip", whole=("data set",))
     for name in DATASETS.names():
         dataset = DATASETS.get(name)
-        table.add_row(
+        _add(
+            table,
             name,
             dataset.summary,
             str(dataset.frames),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import typer
@@ -27,6 +28,9 @@ app.command("list")(list_)
 
 def main() -> None:
     """Run the command line; a user's mistakes are told in sentences and end with exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no ± shows a ?, not a traceback
     try:
         app()
     except UserError as error:

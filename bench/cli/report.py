@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -26,29 +27,58 @@ def report(
     output: Annotated[Path | None, typer.Option(help="Write to this file in place of the terminal.")] = None,
 ) -> None:
     """Render a run's comparison table: best values marked, failed cells shown, footnotes below."""
-    from bench.report.formats import FORMATS
     from bench.runner.start import RESULTS
     from bench.store import find
 
-    chosen = find(run, RESULTS)
-    results = chosen.results()
-    if not results:
-        raise UserError([f"the run {str(chosen.folder)!r} has no results yet"])
+    problems = [] if output is None else _obstacles(output)
+    try:
+        chosen = find(run, RESULTS)
+        results, missing = chosen.results(), len(chosen.missing())
+        if not results:
+            problems.append(f"the run {str(chosen.folder)!r} has no results yet: expected at least one cell that ended")
+    except UserError as error:
+        problems += error.problems
+    if problems:
+        raise UserError(problems)
     if output is None and format_ is Format.terminal and sys.stdout.isatty():
         from rich.console import Console
 
         from bench.report.sheet import make_sheet
         from bench.report.terminal import table
 
-        Console(highlight=False).print(table(make_sheet(results)))
+        Console(highlight=False).print(table(make_sheet(results, missing)))
         return
-    text = FORMATS[format_.value](results)
+
+    from bench.report.formats import FORMATS
+
+    text = FORMATS[format_.value](results, missing)
     if output is None:
         sys.stdout.write(text)
-        return
-    from bench.files import write_text
+    else:
+        _write(output, text)
+
+
+def _obstacles(output: Path) -> list[str]:
+    from bench.files import did_you_mean_path
+
+    if os.path.isdir(output):
+        return [f"output is {str(output)!r}: it is a folder, expected a file"]
+    if not os.path.isdir(output.parent):
+        return [
+            f"output is {str(output)!r}: there is no folder {str(output.parent)!r}{did_you_mean_path(output.parent)}"
+        ]
+    return []
+
+
+def _write(output: Path, text: str) -> None:
+    from bench.files import reason, write_text
 
     try:
-        write_text(output, text)
+        if os.path.exists(output) and not os.path.isfile(output):
+            # a pipe or a device, such as /dev/stdout: it cannot be replaced by a file
+            with output.open("w", encoding="utf-8", newline="") as stream:
+                stream.write(text)
+        else:
+            write_text(output, text)
     except OSError as error:
-        raise UserError([f"output is {str(output)!r}: cannot be written ({error.strerror or error})"]) from error
+        raise UserError([f"output is {str(output)!r}: cannot be written ({reason(error)})"]) from error

@@ -112,7 +112,11 @@ def _fields(found: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     for name in _MAPPINGS:
         if not isinstance(fields.get(name, {}), dict):
             problems.append(f"{name} is {fields.pop(name)!r}: expected names and values")
-    for name in recipe.keys() & fields.get("recipe", {}).keys():
+    by_strategy = fields.get("recipe_by_strategy", {})
+    for name in [name for name, changes in by_strategy.items() if not isinstance(changes, dict)]:
+        if (changes := by_strategy.pop(name)) is not None:
+            problems.append(f"recipe_by_strategy.{name} is {changes!r}: expected names and values")
+    for name in sorted(recipe.keys() & fields.get("recipe", {}).keys()):
         problems.append(f"config: {name!r} is there by itself and in the recipe, expected it once")
     if recipe:
         fields["recipe"] = {**fields.get("recipe", {}), **recipe}

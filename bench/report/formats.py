@@ -9,8 +9,9 @@ from bench.report import markdown, terminal
 from bench.report.sheet import make_sheet
 from bench.result import Result
 
-FORMATS: dict[str, Callable[[Sequence[Result]], str]] = {
-    "terminal": lambda results: terminal.render(make_sheet(results)),
-    "markdown": lambda results: markdown.render(make_sheet(results)),
-    "csv": lambda results: to_csv(frame(list(results))),
+# of a run's results and of the number of its cells that have none
+FORMATS: dict[str, Callable[[Sequence[Result], int], str]] = {
+    "terminal": lambda results, missing: terminal.render(make_sheet(results, missing)),
+    "markdown": lambda results, missing: markdown.render(make_sheet(results, missing)),
+    "csv": lambda results, missing: to_csv(frame(list(results))),
 }

@@ -6,7 +6,10 @@ from bench.report.sheet import Sheet
 
 
 def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    """A text that Markdown shows as it is: no cell ends in it, no tag or emphasis begins."""
+    for mark in ("\\", "`", "*", "|"):
+        text = text.replace(mark, f"\\{mark}")
+    return " ".join(text.replace("<", "&lt;").split())
 
 
 def _line(cells: list[str]) -> str:
@@ -16,24 +19,20 @@ def _line(cells: list[str]) -> str:
 def render(sheet: Sheet) -> str:
     """A pipe table; the best value of a column is bold, footnotes and caption follow."""
     lines = [
-        _line([*sheet.labels, *(column.header for column in sheet.columns)]),
+        _line([*map(_escape, sheet.labels), *(column.header for column in sheet.columns)]),
         _line([*(":--" for _ in sheet.labels), *("--:" for _ in sheet.columns)]),
     ]
-    failures = []
     for row in sheet.rows:
         labels = [_escape(row.labels[label]) for label in sheet.labels]
         if row.notes:
             labels[1] += f" <sup>{','.join(map(str, row.notes))}</sup>"
-        if row.failure is not None:
-            numbers = ["failed", *("-" for _ in sheet.columns[1:])] if sheet.columns else []
-            failures.append(f"- {labels[0]} {row.labels['strategy']}: {_escape(row.failure)}")
-        else:
-            numbers = [
-                f"**{sheet.text(row, column)}**" if sheet.best(row, column) else sheet.text(row, column)
-                for column in sheet.columns
-            ]
+        numbers = [
+            f"**{sheet.text(row, column)}**" if sheet.best(row, column) else sheet.text(row, column)
+            for column in sheet.columns
+        ]
         lines.append(_line([*labels, *numbers]))
-    lines += ["", *failures] if failures else []
+    if sheet.failures:
+        lines += ["", *(f"- {_escape(failure)}" for failure in sheet.failures)]
     lines += ["", *(f"<sup>{i}</sup> {_escape(note)}  " for i, note in enumerate(sheet.footnotes, start=1))]
     lines += [f"{_escape(line)}  " for line in sheet.caption]
     return "\n".join(lines).rstrip() + "\n"

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bench.columns import row as csv_row
-from bench.result import Result
+from bench.result import Result, Status
+from bench.spec import Cell
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,17 @@ NUMBERS = (
 )
 
 # shown as columns where cells of one backbone and strategy differ in them
-_AXES: dict[str, Callable[[Result], str]] = {
-    "data set": lambda r: r.cell.dataset,
-    "frames": lambda r: str(r.cell.frames),
-    "views": lambda r: f"{r.cell.clips}x{r.cell.crops}",
-    "options": lambda r: " ".join(f"{name}={value}" for name, value in sorted(r.cell.options.items())),
-    "epochs": lambda r: str(r.cell.recipe.epochs),
-    "batch": lambda r: str(r.cell.recipe.batch_size),
-    "rate": lambda r: f"{r.cell.recipe.lr:g}",
-    "precision": lambda r: r.cell.precision,
-    "device": lambda r: r.cell.device,
+_AXES: dict[str, Callable[[Cell], str]] = {
+    "data set": lambda cell: cell.dataset,
+    "frames": lambda cell: str(cell.frames),
+    "views": lambda cell: f"{cell.clips}x{cell.crops}",
+    "epochs": lambda cell: str(cell.recipe.epochs),
+    "batch": lambda cell: str(cell.recipe.batch_size),
+    "rate": lambda cell: f"{cell.recipe.lr:g}",
+    "precision": lambda cell: cell.precision,
+    "device": lambda cell: cell.device,
 }
+_IN_AXES = frozenset({"epochs", "batch_size", "lr"})  # of the recipe
 
 
 @dataclass
@@ -67,15 +68,17 @@ class Row:
         labels: the leading columns' texts, by header.
         values: mean over seeds, by a column's key.
         spreads: standard deviation over seeds, where there are two or more.
-        seeds: how many seeds stand behind the values.
-        failure: what to show in place of numbers.
+        seeds: that stand behind the values.
+        status: done, or what became of the cell.
+        failure: why there are no numbers; None where there are.
         notes: numbers of the footnotes.
     """
 
     labels: dict[str, str]
     values: dict[str, float] = field(default_factory=dict)
     spreads: dict[str, float] = field(default_factory=dict)
-    seeds: int = 0
+    seeds: tuple[int, ...] = ()
+    status: Status = "done"
     failure: str | None = None
     notes: list[int] = field(default_factory=list)
 
@@ -86,7 +89,7 @@ class Sheet:
 
     Attributes:
         labels: headers of the leading columns.
-        columns: the number columns that have values.
+        columns: the number columns that have values; the first of all where none has.
         rows: in the run's order.
         footnotes: texts; their numbers count from 1.
         caption: lines on what all rows share.
@@ -98,10 +101,21 @@ class Sheet:
     footnotes: list[str]
     caption: list[str]
 
+    @property
+    def failures(self) -> list[str]:
+        """A line for each cell without numbers."""
+        return [
+            f"{' '.join(row.labels[label] for label in self.labels)}: {row.failure}"
+            for row in self.rows
+            if row.failure is not None
+        ]
+
     def text(self, row: Row, column: Column) -> str:
-        """A number as shown; `-` where there is none."""
+        """A number as shown; what became of the cell in place of the first one, `-` where there is none."""
         value = row.values.get(column.key)
         if value is None:
+            if row.failure is not None and column is self.columns[0]:
+                return row.status
             return "-"
         shown = f"{value:.{column.digits}f}"
         if column.spread and column.key in row.spreads:
@@ -126,36 +140,80 @@ def _groups(results: Iterable[Result]) -> list[list[Result]]:
     return list(groups.values())
 
 
-def _label(result: Result) -> tuple[str, str]:
-    return f"{result.cell.backbone}@{result.cell.weights_label}", result.cell.strategy
+def _label(cell: Cell) -> tuple[str, str]:
+    return f"{cell.backbone}@{cell.weights_label}", cell.strategy
 
 
-def make_sheet(results: Sequence[Result]) -> Sheet:
-    """The comparison table of a run's results."""
-    axes = [
-        name
-        for name, value in _AXES.items()
-        if len({(_label(r), value(r)) for r in results}) > len({_label(r) for r in results})
-    ]
+def _further(cell: Cell) -> dict[str, str]:
+    """What else a cell is made of, by name: nothing that tells two rows apart stays hidden."""
+    recipe = cell.recipe.model_dump(exclude=set(_IN_AXES))
+    values = {"weights file": cell.weights, **cell.options, **recipe}
+    values |= {"data root": cell.data_root, "order test": cell.order_test}
+    return {name.replace("_", " "): _plain(value) for name, value in values.items()}
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return "..".join(map(_plain, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _axes(cells: Sequence[Cell]) -> dict[str, list[str]]:
+    """The columns that tell rows of one backbone and strategy apart: header -> a text for each cell."""
+    labels = [_label(cell) for cell in cells]
+    axes: dict[str, list[str]] = {}
+    for name, value in _AXES.items():
+        texts = [value(cell) for cell in cells]
+        if len(set(zip(labels, texts, strict=True))) > len(set(labels)):
+            axes[name] = texts
+    further = [_further(cell) for cell in cells]
+    for name in dict.fromkeys(name for values in further for name in values):
+        texts = [values.get(name, "-") for values in further]
+        # a rate that follows another one tells nothing new
+        known = list(zip(labels, *axes.values(), strict=True))
+        if len(set(zip(known, texts, strict=True))) > len(set(known)):
+            axes[name] = texts
+    return axes
+
+
+def make_sheet(results: Sequence[Result], missing: int = 0) -> Sheet:
+    """The comparison table of a run.
+
+    Args:
+        results: the rows, those of the same cell in several seeds together.
+        missing: how many cells of the run have no result.
+    """
+    axes = _axes([result.cell for result in results])
+    texts = {
+        result.cell.key: {name: values[index] for name, values in axes.items()} for index, result in enumerate(results)
+    }
+    seeds = {result.cell.seed for result in results if result.status == "done"}
     notes: dict[str, int] = {}
     rows = []
     for group in _groups(results):
         first = group[0]
-        backbone, strategy = _label(first)
-        row = Row({"backbone": backbone, "strategy": strategy, **{name: _AXES[name](first) for name in axes}})
+        backbone, strategy = _label(first.cell)
+        row = Row({"backbone": backbone, "strategy": strategy, **texts[first.cell.key]}, status=first.status)
+        told = list(dict.fromkeys(note for result in group for note in result.footnotes))
         if first.status != "done":
-            row.failure = f"{first.status} (seed {first.cell.seed}): {first.error}"
+            row.failure = " ".join(f"{first.status} (seed {first.cell.seed}): {first.error}".split())
         else:
-            _fill(row, [csv_row(result) for result in group])
-        for text in dict.fromkeys(note for result in group for note in result.footnotes):
-            row.notes.append(notes.setdefault(text, len(notes) + 1))
+            _fill(row, group)
+            if set(row.seeds) != seeds:
+                told.append(f"seed{'s' * (len(row.seeds) > 1)} {', '.join(map(str, row.seeds))} alone")
+        row.notes += [notes.setdefault(text, len(notes) + 1) for text in told]
         rows.append(row)
-    columns = [column for column in NUMBERS if any(column.key in row.values for row in rows)]
-    return Sheet(["backbone", "strategy", *axes], columns, rows, list(notes), _caption(results))
+    columns = [column for column in NUMBERS if any(column.key in row.values for row in rows)] or [NUMBERS[0]]
+    return Sheet(["backbone", "strategy", *axes], columns, rows, list(notes), _caption(results, missing))
 
 
-def _fill(row: Row, records: list[dict[str, Any]]) -> None:
-    row.seeds = len(records)
+def _fill(row: Row, group: list[Result]) -> None:
+    records = [csv_row(result) for result in group]
+    row.seeds = tuple(sorted(result.cell.seed for result in group))
     for column in NUMBERS:
         numbers = [record[column.key] for record in records if record[column.key] is not None]
         if numbers:
@@ -164,11 +222,14 @@ def _fill(row: Row, records: list[dict[str, Any]]) -> None:
             row.spreads[column.key] = statistics.stdev(numbers)
 
 
-def _caption(results: Sequence[Result]) -> list[str]:
+def _caption(results: Sequence[Result], missing: int) -> list[str]:
+    lines = []
+    if missing:
+        cells = f"{missing} of {missing + len(results)} cells"
+        lines.append(f"without a result, and not shown: {cells} (not run to the end, or a damaged file)")
     done = [result for result in results if result.status == "done" and result.measured and result.metrics]
     if not done:
-        return []
-    lines = []
+        return lines
     protocols = dict.fromkeys(
         f"{r.cell.dataset}, {r.cell.frames}x{r.cell.clips}x{r.cell.crops} (frames x clips x crops), "
         f"{r.cell.recipe.epochs} epochs of batch {r.cell.recipe.batch_size}"

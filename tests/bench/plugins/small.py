@@ -1,0 +1,69 @@
+"""What a user's plugin may register; here a small data set and strategies that break in every way a strategy can."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adapters.strategy import Strategy, register_strategy
+from bench.data.base import register_dataset
+from bench.data.motion import Motion
+
+
+@register_dataset("small")
+class Small(Motion):
+    name = "small"
+
+    def __init__(self, root: Path | None = None) -> None:
+        super().__init__(root, train=4, val=1, test=2)
+
+    def recipe(self, family: str, strategy: str) -> Mapping[str, Any]:
+        return {**super().recipe(family, strategy), "epochs": 1, "batch_size": 8}
+
+
+@register_strategy
+class Raises(Strategy):
+    name = "raises"
+    summary = "fails while it adapts a block"
+
+    def adapt(self, *arguments: Any) -> Any:
+        raise ZeroDivisionError("this strategy is broken")
+
+
+class _Late(Strategy):
+    """Harmless while it is measured, which is the first time a process builds it."""
+
+    trains = "head"
+    _built: dict[str, int] = {}
+
+    def adapt(self, block: Any, index: int, *rest: Any) -> Any:
+        marker = Path(os.environ["BENCH_TEST_MARKER"] + self.name)
+        if index == 0 and marker.exists():
+            self.misbehave()
+        marker.touch()
+        return super().adapt(block, index, *rest)
+
+    def misbehave(self) -> None:
+        raise NotImplementedError
+
+
+@register_strategy
+class Dies(_Late):
+    name = "dies"
+    summary = "takes its process with it"
+
+    def misbehave(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@register_strategy
+class Hangs(_Late):
+    name = "hangs"
+    summary = "never comes to an end"
+
+    def misbehave(self) -> None:
+        time.sleep(600)

@@ -1,0 +1,164 @@
+"""The optimiser's groups and schedule, the step, and running out of memory."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from bench.optimiser import adamw, parameter_groups, rate_factor
+from bench.spec import Recipe
+from bench.train import Diverged, Trainer, fit
+from tests.models import CLASSES, FAMILIES, FRAMES, model
+
+CPU = torch.device("cpu")
+
+
+def _recipe(**changes: object) -> Recipe:
+    return Recipe(**{"epochs": 2, "batch_size": 8, "lr": 1e-2, "head_lr": 1e-2, "warmup_epochs": 0.5, **changes})
+
+
+def _batch(count: int = 8, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (count, FRAMES, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    return pixels, torch.randint(0, CLASSES, (count,), generator=generator)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("strategy", ["frozen", "full", "joint", "timesformer"])
+def test_each_trained_parameter_is_in_one_group_and_norms_and_embeddings_do_not_decay(family, strategy) -> None:
+    adapted = model(family, strategy)
+    recipe = _recipe(lr=1e-3, head_lr=3e-3, time_lr=5e-3)
+    groups = parameter_groups(adapted, recipe)
+    grouped = [id(p) for group in groups for p in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for _, p in adapted.trained())
+    # worked out from the published rule with the modules' own types, not with the code under test
+    undecayed = {id(p) for m in adapted.modules() if isinstance(m, nn.LayerNorm) for p in m.parameters()} | {
+        id(p)
+        for name, p in adapted.named_parameters()
+        if name.endswith(("cls_token", "pos_embed", "class_embedding", "positional_embedding", "position_bias_table"))
+    }
+    for group in groups:
+        for parameter in group["params"]:
+            assert group["weight_decay"] == (0.0 if id(parameter) in undecayed else 0.05)
+            if parameter is adapted.head.weight:
+                assert group["peak"] == 3e-3
+            elif parameter is adapted.temporal_embedding:
+                assert group["peak"] == 5e-3
+            elif parameter is not adapted.head.bias:
+                assert group["peak"] == 1e-3
+
+
+def test_the_schedule_is_a_line_then_a_cosine() -> None:
+    recipe = Recipe(epochs=30, warmup_epochs=2.5, warmup_start=0.1)
+    steps = 100
+    assert rate_factor(recipe, 0, steps) == pytest.approx(0.1)
+    # halfway through the warm-up, in the second epoch: cosine of one epoch done, times the line
+    assert rate_factor(recipe, 125, steps) == pytest.approx(0.5 * (1 + math.cos(math.pi / 30)) * 0.55)
+    assert rate_factor(recipe, 250, steps) == pytest.approx(0.5 * (1 + math.cos(math.pi * 2 / 30)))
+    assert rate_factor(recipe, 1500, steps) == rate_factor(recipe, 1599, steps) == pytest.approx(0.5)
+    assert rate_factor(recipe, 2999, steps) == pytest.approx(0.5 * (1 + math.cos(math.pi * 29 / 30)))
+    stepped = recipe.model_copy(update={"schedule": "step"})
+    assert rate_factor(stepped, 1550, steps) == pytest.approx(0.5 * (1 + math.cos(math.pi * 1550 / 3000)))
+    assert rate_factor(stepped, 2999, steps) < 1e-5
+
+
+def test_a_few_steps_learn_a_batch_by_heart() -> None:
+    torch.manual_seed(0)
+    trainer = Trainer(model("vit", "full"), _recipe(lr=1e-3, head_lr=1e-2), CPU, "fp32")
+    clips, labels = _batch()
+    losses = [trainer.step(clips, labels)[0].item() for _ in range(15)]
+    assert losses[-1] < 0.3 * losses[0]
+
+
+def _gradients(trainer: Trainer, clips: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    trainer.set_rate(0.0)
+    trainer.step(clips, labels)
+    return {name: p.grad.clone() for name, p in trainer.model.trained()}
+
+
+def test_running_out_of_memory_halves_what_is_computed_at_once_and_not_the_batch(monkeypatch) -> None:
+    clips, labels = _batch()
+    whole = Trainer(model("vit", "joint"), _recipe(), CPU, "fp32")
+    expected = _gradients(whole, clips, labels)
+
+    short = Trainer(model("vit", "joint"), _recipe(), CPU, "fp32")
+    forward = short.model.forward
+
+    def starved(batch: torch.Tensor) -> torch.Tensor:
+        if len(batch) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(batch)
+
+    monkeypatch.setattr(short.model, "forward", starved)
+    found = _gradients(short, clips, labels)
+    assert short.micro_batch == 2
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, atol=1e-6, rtol=1e-4)
+
+
+def test_where_not_even_one_clip_fits_the_error_comes_through(monkeypatch) -> None:
+    trainer = Trainer(model("vit", "frozen"), _recipe(), CPU, "fp32")
+
+    def starved(batch: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(trainer.model, "forward", starved)
+    with pytest.raises(torch.OutOfMemoryError):
+        trainer.step(*_batch())
+    assert trainer.micro_batch == 1
+
+
+def test_another_error_is_not_taken_for_memory(monkeypatch) -> None:
+    trainer = Trainer(model("vit", "frozen"), _recipe(), CPU, "fp32")
+
+    def broken(batch: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(trainer.model, "forward", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        trainer.step(*_batch())
+    assert trainer.micro_batch == 8
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bf16_trains_on_the_cpu_and_keeps_the_weights_in_fp32(family: str) -> None:
+    trainer = Trainer(model(family, "joint"), _recipe(), CPU, "bf16")
+    loss, _ = trainer.step(*_batch())
+    assert torch.isfinite(loss)
+    assert {p.dtype for p in trainer.model.parameters()} == {torch.float32}
+
+
+def _fit(trainer: Trainer, batches: int) -> list[dict[str, float]]:
+    lines: list[dict[str, float]] = []
+    fit(trainer, lambda epoch: (_batch(seed=i) for i in range(batches)), 3, lines.append, lambda epoch: None, 0.0)
+    return lines
+
+
+def test_fit_tells_every_interval() -> None:
+    lines = _fit(Trainer(model("vit", "frozen"), _recipe(), CPU, "fp32"), 3)
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert lines[-1]["epoch"] == 2.0
+    assert all(line["steps"] == 6 and line["clips_per_s"] > 0 for line in lines)
+    rates = [line["lr"] / 1e-2 for line in lines]
+    assert rates == pytest.approx([rate_factor(_recipe(), step, 3) for step in range(6)])
+
+
+def test_a_loss_that_is_no_number_ends_the_training() -> None:
+    trainer = Trainer(model("vit", "frozen"), _recipe(), CPU, "fp32")
+    with torch.no_grad():
+        trainer.model.head.weight.fill_(float("nan"))
+    with pytest.raises(Diverged, match="lower rate"):
+        _fit(trainer, 3)
+
+
+def test_a_loader_of_another_length_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="2 batches in an epoch, expected 3"):
+        _fit(Trainer(model("vit", "frozen"), _recipe(), CPU, "fp32"), 2)
+
+
+def test_adamw_runs_with_the_recipes_betas() -> None:
+    optimiser = adamw(model("vit", "joint"), _recipe(betas=(0.8, 0.95)))
+    assert all(group["betas"] == (0.8, 0.95) for group in optimiser.param_groups)
