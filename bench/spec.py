@@ -277,7 +277,8 @@ def _expectation(found: ErrorDetails, message: str) -> str:
         return f"expected {_EXPECTED[kind]}"
     for limit, words in _LIMITS.items():
         if limit in context:
-            return f"expected {words} {context[limit]}"
+            bound = context[limit]
+            return f"expected {words} {f'{bound:g}' if isinstance(bound, float) else bound}"
     return f"expected {message.removeprefix('Input should be ')}"
 
 

@@ -41,18 +41,17 @@ def print_summary(run: Run, expansion: Expansion, outcome: Outcome) -> None:
     console.print()
     if outcome.skipped and not outcome.results:
         console.print(f"all {outcome.skipped} cells were done before; nothing was run", markup=False)
-    broken = [result for result in outcome.results if result.status != "done"]
-    for result in broken:
-        console.print(f"{result.status}: {result.cell.label}: {result.error}", style="red", markup=False)
+    for result in outcome.results:
         if result.traceback:
-            console.print(f"  traceback in {run.cell_folder(result.cell) / 'result.json'}", style="red", markup=False)
+            where = run.cell_folder(result.cell) / "result.json"
+            console.print(f"traceback of {result.cell.label} in {where}", style="red", markup=False, soft_wrap=True)
     if outcome.interrupted:
         console.print("interrupted; the same command goes on where it stopped", style="yellow")
     if outcome.seconds:
         total = sum(outcome.seconds.values())
         parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in outcome.seconds.items())
-        console.print(f"{total:.0f} s: {parts}", markup=False)
-    console.print(f"results in {run.csv}", markup=False)
+        console.print(f"{total:.0f} s: {parts}", markup=False, soft_wrap=True)
+    console.print(f"results in {run.csv}", markup=False, soft_wrap=True)
 
 
 def print_plan(expansion: Expansion) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import signal
 import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -50,6 +52,8 @@ class Pool:
         self._context: Any = multiprocessing.get_context(_METHOD)
         if _METHOD == "forkserver":
             self._context.set_forkserver_preload(["bench.runner.worker"])
+            with _quiet():
+                forkserver.ensure_running()
         self._folder = tempfile.TemporaryDirectory(prefix="aim-bench-")
         self._made = 0
         self.workers = [self._start(index, setup) for index, setup in enumerate(setups)]
@@ -137,6 +141,20 @@ class Pool:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Processes that start here print no warnings of the libraries they import to the terminal."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 class WorkerFailed(RuntimeError):

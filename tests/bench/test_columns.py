@@ -1,0 +1,84 @@
+"""results.csv: the same columns in the same order whatever the cells hold, and numbers that read back."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+import pytest
+
+from bench.columns import COLUMNS, frame, row, to_csv
+from bench.result import Result
+from tests.bench import make
+
+FIRST = (
+    "cell, backbone, weights, strategy, dataset, frames, views, seed, status, top1, top5, mean_class, top1_reversed, "
+    "top1_shuffled, params_m, trained_params_m, gmacs_view, gmacs_total, train_clips_per_s, infer_clips_per_s, "
+    "train_memory_gb, infer_memory_gb, train_seconds, epochs, batch_size, precision, device, footnotes"
+).split(", ")
+
+
+def read(results: list[Result]) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(to_csv(frame(results)))))
+
+
+def test_the_fixed_columns_come_first() -> None:
+    assert list(COLUMNS[: len(FIRST)]) == FIRST
+    assert len(set(COLUMNS)) == len(COLUMNS)
+
+
+@pytest.mark.parametrize("results", [[], [make.failed()], [make.done()], [make.failed(), make.done()]])
+def test_the_header_does_not_depend_on_the_rows(results: list[Result]) -> None:
+    assert to_csv(frame(results)).splitlines()[0] == ",".join(COLUMNS)
+    assert len(read(results)) == len(results)
+
+
+def test_numbers_are_in_the_units_that_the_columns_name() -> None:
+    found = row(make.done(make.cell(clips=4, crops=3), footnotes=("one", "two")))
+    assert list(found) == list(COLUMNS)
+    expected: dict[str, Any] = {
+        "views": "4x3",
+        "params_m": 1.234567,
+        "trained_params_m": 0.098765,
+        "gmacs_view": 0.123456789,
+        "gmacs_total": 0.123456789 * 12,
+        "train_memory_gb": 0.512,
+        "infer_memory_gb": 0.128,
+        "top1": 61.25,
+        "device": "Some CPU",
+        "footnotes": "one; two",
+        "options": "blocks=all ratio=0.25 scale=0.5 temporal_adapters=1",
+        "torch": "2.6.0",
+        "dirty": False,
+        "error": None,
+    }
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+
+
+def test_a_file_of_weights_is_named_without_its_folder() -> None:
+    assert row(make.done(make.cell(weights="/home/someone/w.safetensors")))["weights"] == "w.safetensors"
+
+
+def test_what_is_missing_is_empty_and_whole_numbers_stay_whole() -> None:
+    seed = 2**31 - 1
+    bad, good = read([make.failed(make.cell(seed=seed)), make.done(make.cell(seed=1))])
+    assert (bad["seed"], bad["status"], bad["error"]) == (str(seed), "failed", "ValueError: no such luck")
+    assert {bad[name] for name in ("top1", "params_m", "train_seconds", "commit", "dirty", "threads")} == {""}
+    assert (good["evaluated"], good["listed"], good["threads"], good["micro_batch"]) == ("400", "400", "2", "16")
+    assert (good["top1"], good["params_m"], good["dirty"]) == ("61.25", "1.23457", "False")
+    for values in (bad, good):
+        assert not {"nan", "None", "<NA>", "NaN", "inf"} & set(values.values())
+
+
+def test_large_whole_numbers_keep_their_digits_beside_a_failed_cell() -> None:
+    big = make.done()
+    assert big.metrics is not None
+    metrics = big.metrics.model_copy(update={"listed": 12_345_678})
+    good = big.model_copy(update={"metrics": metrics})
+    assert read([make.failed(make.cell(seed=1)), good])[1]["listed"] == "12345678"
+
+
+def test_texts_that_csv_must_quote_read_back() -> None:
+    error = 'a, "b"\nand | c'
+    assert read([make.failed(error=error)])[0]["error"] == error

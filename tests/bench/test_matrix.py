@@ -1,0 +1,207 @@
+"""From axes to cells: which, in which order, with which defaults, and everything wrong with them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.strategy import STRATEGIES, AdapterOptions, Strategy
+from backbones.families import FAMILIES
+from bench.data.base import DATASETS
+from bench.data.motion import Motion
+from bench.errors import UserError
+from bench.matrix import expand
+from bench.spec import Matrix
+from tests.bench import make
+
+
+def problems(**changes: Any) -> tuple[str, ...]:
+    with pytest.raises(UserError) as error:
+        expand(make.matrix(device="cpu", **changes))
+    return error.value.problems
+
+
+def cells(**changes: Any) -> list[Any]:
+    return list(expand(make.matrix(device="cpu", **changes)).cells)
+
+
+def test_every_combination_once_in_the_order_asked_for() -> None:
+    found = cells(
+        backbones="vit:tiny@none,clip:tiny@none", strategies="joint,frozen", seeds="1,0", frames="4,8", precision="bf16"
+    )
+    assert [(c.backbone, c.strategy, c.frames, c.seed) for c in found] == [
+        (backbone, strategy, frames, seed)
+        for backbone in ("vit:tiny", "clip:tiny")
+        for strategy in ("joint", "frozen")
+        for frames in (4, 8)
+        for seed in (1, 0)
+    ]
+    assert {c.precision for c in found} == {"bf16"}
+    assert len({c.key for c in found}) == len({c.folder for c in found}) == 16
+
+
+def test_all_is_every_registered_name() -> None:
+    found = cells(backbones="all", strategies="all", datasets="motion")
+    families, names = FAMILIES.names(), STRATEGIES.names()
+    assert {"vit", "clip", "swin"} <= set(families)
+    assert {"frozen", "full", "timesformer", "spatial", "temporal", "joint"} <= set(names)
+    assert [(c.backbone, c.strategy) for c in found] == [(f"{f}:tiny", s) for f in families for s in names]
+    assert len(cells(strategies="joint,all,joint", backbones="all,vit,vit:tiny,vit:tiny@none")) == len(found)
+
+
+def test_defaults_that_are_filled_in_are_told() -> None:
+    expansion = expand(make.matrix(backbones="clip,vit:tiny@none,swin:tiny", device="cpu"))
+    assert expansion.defaults == ("clip = clip:tiny@none on motion", "swin:tiny = swin:tiny@none on motion")
+    assert (expansion.placement.type, expansion.placement.precision) == ("cpu", "fp32")
+    assert [c.frames for c in expansion.cells] == [Motion.frames] * 3
+
+
+def test_the_recipe_is_the_data_sets_then_the_commands_then_the_strategys() -> None:
+    own = Motion().recipe("vit", "joint")
+    plain, changed, special = (
+        cells()[0].recipe,
+        cells(recipe={"dropout": 0.1, "epochs": 4})[0].recipe,
+        cells(recipe={"dropout": 0.1}, recipe_by_strategy={"joint": {"dropout": 0.2}, "full": {"lr": 1}})[0].recipe,
+    )
+    assert {name: getattr(plain, name) for name in own} == dict(own)
+    assert (changed.dropout, changed.epochs, changed.lr) == (0.1, 4, own["lr"])
+    assert special.dropout == 0.2
+
+
+def test_the_heads_rate_and_the_warm_up_keep_their_share() -> None:
+    own = Motion().recipe("vit", "full")
+    recipe = cells(strategies="full", recipe={"lr": own["lr"] / 7, "epochs": 1})[0].recipe
+    assert recipe.head_lr == pytest.approx(own["head_lr"] / 7)
+    assert recipe.warmup_epochs == pytest.approx(own["warmup_epochs"] / own["epochs"])
+    # as written where they are written, and no longer warm-up for a longer training
+    recipe = cells(strategies="full", recipe={"lr": 1e-3, "head_lr": 2e-3, "epochs": 1, "warmup_epochs": 0.5})[0].recipe
+    assert (recipe.head_lr, recipe.warmup_epochs) == (2e-3, 0.5)
+    assert cells(recipe={"epochs": 40})[0].recipe.warmup_epochs == own["warmup_epochs"]
+    # a number is a number, however it was written
+    assert cells(strategies="full", recipe={"epochs": "1"}) == cells(strategies="full", recipe={"epochs": 1.0})
+    (sentence,) = problems(strategies="full", recipe={"lr": 5})
+    assert sentence.startswith("recipe.lr is 5: full's head would learn at 50, expected a lower lr")
+
+
+def test_options_reach_the_strategies_that_take_them() -> None:
+    found = {c.strategy: c.options for c in cells(strategies="frozen,spatial,joint", options={"scale": 1, "ratio": 1})}
+    assert found == {
+        "frozen": {},
+        "spatial": {"ratio": 1.0, "blocks": "all"},
+        "joint": {"ratio": 1.0, "blocks": "all", "temporal_adapters": 1, "scale": 1.0},
+    }
+
+
+def test_weights_and_data_root_are_named_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "w.safetensors").touch()
+    monkeypatch.chdir(tmp_path)
+    (cell,) = cells(backbones="vit:tiny@w.safetensors", data_root=".")
+    assert (cell.weights, cell.data_root) == (str(tmp_path / "w.safetensors"), str(tmp_path))
+
+
+def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    found = problems(
+        backbones="vitt,vit:tiny@nosuch,:tiny,swin:tiny@/no/such.safetensors",
+        strategies="jont,spatial",
+        datasets="moton",
+        data_root=tmp_path / "vidoes",
+        recipe={"epochs": 0, "drp_path": 1},
+        recipe_by_strategy={"joint": {"lr": 99}, "fulll": {}},
+        options={"ratio": 9, "scale": 1, "ratoi": 1},
+        precision="fp16",
+    )
+    strategies, families = ", ".join(STRATEGIES.names()), ", ".join(FAMILIES.names())
+    expected = [
+        f"unknown strategy 'jont': expected one of {strategies} (did you mean 'joint'?)",
+        f"unknown data set 'moton': expected one of {', '.join(DATASETS.names())} (did you mean 'motion'?)",
+        f"data_root is '{tmp_path}/vidoes': there is no such folder (did you mean '{tmp_path}/videos'?)",
+        f"recipe_by_strategy names 'fulll': expected one of {strategies} (did you mean 'full'?)",
+        "recipe.epochs is 0: expected at least 1",
+        "recipe_by_strategy.joint.lr is 99: expected at most 10",
+        "option 'scale': none of the chosen strategies takes it, expected joint among them,"
+        " or one of their own options: ratio, blocks",
+        "unknown option 'ratoi': the chosen strategies take ratio, blocks (did you mean 'ratio'?)",
+        "option.ratio is 9: expected at most 4",
+        "precision is 'fp16': a CPU trains in fp32 or bf16",
+        f"unknown backbone 'vitt': expected one of {families} (did you mean 'vit'?)",
+        "backbone 'vit:tiny@nosuch': vit:tiny has no weights 'nosuch', expected none or a file",
+        "backbone ':tiny' does not follow family[:model][@weights], such as clip, vit:tiny@none or"
+        " clip:ViT-L-14@openai",
+        "backbone 'swin:tiny@/no/such.safetensors': there is no weights file /no/such.safetensors",
+    ]
+    assert [sentence for sentence in found if "drp_path" not in sentence] == expected
+    assert len([sentence for sentence in found if sentence.endswith("(did you mean 'drop_path'?)")]) == 1
+
+
+def test_a_wrong_name_hides_no_wrong_value() -> None:
+    """Nothing of the recipe and the options reaches a cell where there is no cell; it is told all the same."""
+    assert problems(backbones="vitt", recipe={"epochs": 0})[0] == "recipe.epochs is 0: expected at least 1"
+    found = problems(strategies="jont", options={"ratio": 9, "scael": 1})
+    assert any("option.ratio is 9" in sentence for sentence in found)
+    assert any("did you mean 'scale'" in sentence for sentence in found)
+
+
+def test_all_is_suggested() -> None:
+    (sentence,) = problems(strategies="ALL")
+    assert sentence.endswith("(did you mean 'all'?)")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\nb", "", "~nosuchuser/videos"])
+def test_odd_folders_are_missing_folders(name: str) -> None:
+    sentences = problems(data_root=f"/nosuch/{name}" if name else "/nosuch")
+    assert [s for s in sentences if "there is no such folder" in s] == list(sentences)
+
+
+def test_a_data_set_whose_labels_name_directions_is_not_flipped() -> None:
+    (sentence,) = problems(recipe={"flip": True})
+    assert sentence == "recipe.flip is True: motion's labels name directions, expected false"
+
+
+@pytest.fixture
+def picky() -> Iterator[None]:
+    class Picky(Strategy):
+        name = "picky"
+        summary = "takes ViTs alone"
+        options = AdapterOptions
+
+        def refuses(self, family: str) -> str | None:
+            return None if family == "vit" else "it needs a CLS token"
+
+    STRATEGIES.names()
+    STRATEGIES.add("picky", Picky())
+    yield
+    del STRATEGIES._entries["picky"]
+
+
+@pytest.mark.usefixtures("picky")
+def test_impossible_combinations_are_told() -> None:
+    assert problems(backbones="vit,swin,clip", strategies="picky,frozen") == (
+        "swin cannot take picky: it needs a CLS token",
+        "clip cannot take picky: it needs a CLS token",
+    )
+    assert len(cells(strategies="picky")) == 1
+
+
+def test_several_data_sets_each_have_their_own_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Still(Motion):
+        name = "still"
+        frames = 4
+        flip = True
+
+        def recipe(self, family: str, strategy: str) -> dict[str, Any]:
+            return {"epochs": 3}
+
+    DATASETS.names()
+    monkeypatch.setitem(DATASETS._entries, "still", Still)
+    found = cells(backbones="vit", datasets="motion,still")
+    assert [(c.dataset, c.frames, c.recipe.epochs, c.recipe.flip) for c in found] == [
+        ("motion", 8, 2, False),
+        ("still", 4, 3, True),
+    ]
+    assert expand(Matrix(backbones="vit", datasets="still", device="cpu")).defaults == (  # type: ignore[arg-type]
+        "vit = vit:tiny@none on still",
+    )

@@ -1,0 +1,107 @@
+"""Files and modules of a user: imported once, and every one that fails told."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from adapters.strategy import STRATEGIES
+from bench.errors import UserError
+from bench.plugins import load
+from tests.bench.command import Command
+
+STRATEGY = """
+from adapters.strategy import Strategy, register_strategy
+
+@register_strategy
+class Mine(Strategy):
+    name = "{name}"
+    summary = "{name}, from a file"
+"""
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    STRATEGIES.names()
+    entries, modules = dict(STRATEGIES._entries), set(sys.modules)
+    yield
+    STRATEGIES._entries.clear()
+    STRATEGIES._entries.update(entries)
+    for name in set(sys.modules) - modules:
+        del sys.modules[name]
+
+
+def problems(*plugins: str) -> tuple[str, ...]:
+    with pytest.raises(UserError) as error:
+        load(plugins)
+    return error.value.problems
+
+
+def test_a_file_is_imported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "my-own plugin.py"
+    file.write_text(STRATEGY.format(name="mine") + f"open({str(tmp_path / 'times')!r}, 'a').write('x')\n")
+    load([str(file), "./my-own plugin.py"])
+    load([str(file)])
+    assert STRATEGIES.get("mine").summary == "mine, from a file"
+    assert (tmp_path / "times").read_text() == "x"
+
+
+def test_files_of_one_name_in_two_folders_are_two_plugins(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "plugin.py").write_text(STRATEGY.format(name=name))
+    load([str(tmp_path / name / "plugin.py") for name in ("one", "two")])
+    assert {"one", "two"} <= set(STRATEGIES.names())
+
+
+def test_a_module_is_imported_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "some_module.py").write_text(STRATEGY.format(name="from-module"))
+    monkeypatch.syspath_prepend(tmp_path)
+    load(["some_module"])
+    assert "from-module" in STRATEGIES
+
+
+def test_every_plugin_that_fails_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "raises.py").write_text("x = 1\nraise ValueError('first\\nsecond')\n")
+    (tmp_path / "syntax.py").write_text("def f(:\n")
+    (tmp_path / "leaves.py").write_text("import sys\nsys.exit(3)\n")
+    (tmp_path / "taken.py").write_text(STRATEGY.format(name="joint"))
+    (tmp_path / "binary.py").write_bytes(b"\xff\x00")
+    found = problems("raises.py", "syntax.py", "leaves.py", "taken.py", "binary.py", "leavs.py", "raises", "", "..x")
+    here = str(tmp_path)
+    assert found[0] == (f"plugin 'raises.py' cannot be imported: ValueError: first second (line 2 of {here}/raises.py)")
+    assert found[1].startswith("plugin 'syntax.py' cannot be imported: SyntaxError: ")
+    assert found[2] == f"plugin 'leaves.py' cannot be imported: SystemExit: 3 (line 2 of {here}/leaves.py)"
+    assert found[3].startswith(
+        "plugin 'taken.py' cannot be imported: ValueError: the strategy name 'joint' is already taken"
+    )
+    assert found[4].startswith("plugin 'binary.py' cannot be imported: SyntaxError: ")
+    assert found[5] == "plugin 'leavs.py': there is no such file (did you mean 'leaves.py'?)"
+    assert found[6].endswith("(did you mean 'raises.py'?)")
+    assert found[7].startswith("plugin '' cannot be imported: ")
+    assert found[8].startswith("plugin '..x' cannot be imported: ")
+    assert len(found) == 9
+    assert not any("\n" in sentence for sentence in found)
+
+
+def test_a_failed_file_can_be_repaired_and_loaded(tmp_path: Path) -> None:
+    file = tmp_path / "plugin.py"
+    file.write_text("raise ValueError\n")
+    problems(str(file))
+    file.write_text(STRATEGY.format(name="repaired"))
+    load([str(file)])
+    assert "repaired" in STRATEGIES
+
+
+def test_a_listing_shows_what_a_plugin_adds(tmp_path: Path, bench: Command) -> None:
+    file = tmp_path / "plugin.py"
+    file.write_text(STRATEGY.format(name="mine"))
+    said = bench("list", "strategies", "--plugin", file)
+    assert said.code == 0
+    assert "mine, from a file" in said.out
+    assert bench("list", "strategies", "--plugin", tmp_path / "plugn.py").code == 2

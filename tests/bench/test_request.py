@@ -1,0 +1,194 @@
+"""Flags and a YAML file: who wins, what a file may hold, and what is said of a bad one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.cli.request import assignments, build
+from bench.errors import UserError
+from bench.spec import Request
+
+TINY = {"backbones": "vit:tiny@none", "device": "cpu"}
+
+
+def request(tmp_path: Path, text: str, **flags: Any) -> Request:
+    file = tmp_path / "config.yaml"
+    file.write_text(text, encoding="utf-8")
+    return build({**TINY, **flags}, file, [])
+
+
+def problems(tmp_path: Path, text: str | bytes, **flags: Any) -> list[str]:
+    file = tmp_path / "config.yaml"
+    file.write_bytes(text.encode() if isinstance(text, str) else text)
+    with pytest.raises(UserError) as error:
+        build({**TINY, **flags}, file, [])
+    return [sentence.replace(str(file), "FILE") for sentence in error.value.problems]
+
+
+def test_every_field_can_stand_in_a_file(tmp_path: Path) -> None:
+    found = request(
+        tmp_path,
+        f"""
+        backbones: [clip:tiny@none, swin]
+        strategies: joint, full
+        datasets: motion
+        frames: 8
+        seeds: [0, 1]
+        data_root: {tmp_path}
+        recipe: {{lr: 3e-4, betas: [9e-1, 0.99]}}
+        recipe_by_strategy: {{full: {{weight_decay: 1e-1}}}}
+        options: {{ratio: 5e-1}}
+        precision: bf16
+        order-test: no
+        out: {tmp_path}/run
+        workers: 2
+        loader_workers: 1
+        plugins: []
+        """,
+        backbones=None,
+    )
+    assert found == Request(
+        backbones=("clip:tiny@none", "swin"),
+        strategies=("joint", "full"),
+        datasets=("motion",),
+        frames=(8,),
+        seeds=(0, 1),
+        data_root=tmp_path,
+        recipe={"lr": 3e-4, "betas": [0.9, 0.99]},
+        recipe_by_strategy={"full": {"weight_decay": 0.1}},
+        options={"ratio": 0.5},
+        device="cpu",
+        precision="bf16",
+        order_test=False,
+        out=tmp_path / "run",
+        workers=2,
+        loader_workers=1,
+        plugins=(),
+    )
+
+
+def test_flags_names_work_in_a_file(tmp_path: Path) -> None:
+    found = request(tmp_path, "dataset: motion\nepochs: 3\nbatch-size: 8\nlr: 1e-3\noption: {ratio: 1}\nplugin: []\n")
+    assert (found.datasets, found.options) == (("motion",), {"ratio": 1})
+    assert found.recipe == {"epochs": 3, "batch_size": 8, "lr": 1e-3}
+
+
+def test_flags_win_over_the_file(tmp_path: Path) -> None:
+    text = "seeds: 7\nprecision: bf16\nepochs: 9\nrecipe: {dropout: 0.1}\noptions: {ratio: 1, scale: 1}\n"
+    found = request(tmp_path, text, seeds="1,2", recipe={"epochs": 4}, options={"scale": 2}, precision=None)
+    assert (found.seeds, found.precision) == ((1, 2), "bf16")
+    assert found.recipe == {"epochs": 4, "dropout": 0.1}
+    assert found.options == {"ratio": 1, "scale": 2}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "# nothing\n", "---\n", "seeds:\nrecipe:\nout: ~\nrecipe_by_strategy: {joint: }\n"]
+)
+def test_a_name_without_a_value_is_not_given(tmp_path: Path, text: str) -> None:
+    assert request(tmp_path, text) == Request(**TINY)  # type: ignore[arg-type]
+
+
+FILES: list[tuple[str | bytes, str]] = [
+    ("- a\n- b\n", "config 'FILE' holds a list: expected names and values, such as seeds: 0,1"),
+    ("seeds\n", "config 'FILE' holds the value 'seeds': expected names and values, such as seeds: 0,1"),
+    ("seeds: 1\nx: [1,\n", "config 'FILE' is no YAML: line 3: expected the node content, but found '<stream end>'"),
+    ("a: 1\n\tb: 2\n", "config 'FILE' is no YAML: line 2: found character '\\t' that cannot start any token"),
+    ("seeds: 1\nseeds: 2\n", "config 'FILE' is no YAML: line 2: the name 'seeds' is given twice"),
+    ("seeds: 2024-99-99\n", "config 'FILE' is no YAML: month must be in 1..12"),
+    ("a: &a {b: *a}\n", "config 'FILE' is no YAML: it is nested too deeply"),
+    ("a: !!python/name:os.system x\n", "config 'FILE' is no YAML: line 1: could not determine a constructor"),
+    ("a: \x01\n", "config 'FILE' is no YAML: special characters are not allowed"),
+    (b"\xff\xfes\x00", "config 'FILE' cannot be read: expected text in UTF-8"),
+]
+
+
+@pytest.mark.parametrize(("text", "sentence"), FILES, ids=[sentence[12:50] for _, sentence in FILES])
+def test_a_bad_file_is_one_sentence(tmp_path: Path, text: str | bytes, sentence: str) -> None:
+    (found,) = problems(tmp_path, text)
+    assert found.startswith(sentence)
+    assert "\n" not in found
+
+
+def test_a_missing_file_comes_with_its_neighbour(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()
+    missing = tmp_path / "confg.yaml"
+    with pytest.raises(UserError) as error:
+        build(TINY, missing, [])
+    assert error.value.problems == (
+        f"config '{missing}' cannot be read: No such file or directory (did you mean '{tmp_path}/config.yaml'?)",
+    )
+    with pytest.raises(UserError, match="Is a directory"):
+        build(TINY, tmp_path, [])
+
+
+def test_everything_wrong_with_a_file_and_the_flags_at_once(tmp_path: Path) -> None:
+    found = problems(
+        tmp_path,
+        """
+        seeds: foo
+        recipe: 3
+        epochs: -1
+        lr: .nan
+        dataset: motion
+        datasets: motion
+        recipe_by_strategy: {joint: 3, full: {batch_size: 0}}
+        options: {ratio: 99, 3: 4}
+        workers: 0
+        sedes: 3
+        plugins: nosuch_module
+        """,
+        backbones="vitt,swin",
+        strategies="jont",
+        out=tmp_path / "config.yaml" / "run",
+    )
+    starts = [
+        "config: 'datasets' says 'datasets' a second time, expected it once",
+        "recipe is 3: expected names and values",
+        "recipe_by_strategy.joint is 3: expected names and values",
+        "seeds holds 'foo': expected a whole number",
+        "workers is 0: expected auto or a whole number from 1 to 256",
+        "unknown name 'sedes': expected one of ",
+        "plugin 'nosuch_module' cannot be imported: ModuleNotFoundError: No module named 'nosuch_module'",
+        "unknown strategy 'jont': ",
+        "recipe.epochs is -1: expected at least 1",
+        "recipe.lr is nan: expected a finite number",
+        "recipe_by_strategy.full.batch_size is 0: expected at least 1",
+        "unknown option '3': ",
+        "option.ratio is 99: expected at most 4",
+        "unknown backbone 'vitt': ",
+        f"out is '{'FILE'}/run': cannot be written (FILE is no folder)",
+    ]
+    assert len(found) == len(starts)
+    for sentence, start in zip(found, starts, strict=True):
+        assert sentence.startswith(start)
+    assert found[5].endswith("(did you mean 'seeds'?)")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["config.yaml"]
+
+
+def test_the_same_thing_twice_in_a_file_is_told(tmp_path: Path) -> None:
+    assert problems(tmp_path, "epochs: 1\nrecipe: {epochs: 2}\n") == [
+        "config: 'epochs' is there by itself and in the recipe, expected it once"
+    ]
+
+
+def test_what_was_wrong_before_is_told_too() -> None:
+    with pytest.raises(UserError) as error:
+        build({**TINY, "seeds": "x"}, None, ["--option 'x': expected name=value"])
+    assert error.value.problems == (
+        "--option 'x': expected name=value",
+        "seeds holds 'x': expected a whole number",
+    )
+
+
+def test_assignments_are_read_as_yaml() -> None:
+    wrong: list[str] = []
+    texts = ["a=1", " b =3e-4", "c=true", "d=[1, 2e0]", "e=x=y", "f=0x10"]
+    assert assignments(texts, "--option", wrong) == {"a": 1, "b": 3e-4, "c": True, "d": [1, 2.0], "e": "x=y", "f": 16}
+    assert wrong == []
+    assert assignments(["a", "=1", "b=", "c=[1", "d=2024-99-99"], "--option", wrong) == {}
+    assert wrong[:3] == [f"--option {text!r}: expected name=value" for text in ("a", "=1", "b=")]
+    assert wrong[3].startswith("--option 'c=[1': '[1' is no value (")
+    assert wrong[4] == "--option 'd=2024-99-99': '2024-99-99' is no value (month must be in 1..12)"
