@@ -139,8 +139,12 @@ def run(
         return
     # a cluster that takes the machine back asks by SIGTERM: same as Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with listener(expansion) as shown:
-        finished, outcome = execute(request, expansion, command(), shown)
+    try:
+        with listener(expansion) as shown:
+            finished, outcome = execute(request, expansion, command(), shown)
+    except KeyboardInterrupt:  # before the first cell began
+        typer.echo("interrupted before anything ran", err=True)
+        raise typer.Exit(130) from None
     print_summary(finished, expansion, outcome)
     if outcome.interrupted:
         raise typer.Exit(130)

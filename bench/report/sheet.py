@@ -46,18 +46,17 @@ NUMBERS = (
     Column("infer_memory_gb", "infer GB", 3, "low"),
 )
 
-# shown as columns where cells of one backbone and strategy differ in them
+# shown as columns where cells differ in them
 _AXES: dict[str, Callable[[Cell], str]] = {
     "data set": lambda cell: cell.dataset,
     "frames": lambda cell: str(cell.frames),
     "views": lambda cell: f"{cell.clips}x{cell.crops}",
     "epochs": lambda cell: str(cell.recipe.epochs),
     "batch": lambda cell: str(cell.recipe.batch_size),
-    "rate": lambda cell: f"{cell.recipe.lr:g}",
     "precision": lambda cell: cell.precision,
     "device": lambda cell: cell.device,
 }
-_IN_AXES = frozenset({"epochs", "batch_size", "lr"})  # of the recipe
+_IN_AXES = frozenset({"epochs", "batch_size"})  # of the recipe
 
 
 @dataclass
@@ -145,8 +144,9 @@ def _label(cell: Cell) -> tuple[str, str]:
 
 
 def _further(cell: Cell) -> dict[str, str]:
-    """What else a cell is made of, by name: nothing that tells two rows apart stays hidden."""
+    """What else a cell is made of, by name: a column only where it tells cells of one backbone and strategy apart."""
     recipe = cell.recipe.model_dump(exclude=set(_IN_AXES))
+    recipe = {"rate": recipe.pop("lr"), **recipe}
     values = {"weights file": cell.weights, **cell.options, **recipe}
     values |= {"data root": cell.data_root, "order test": cell.order_test}
     return {name.replace("_", " "): _plain(value) for name, value in values.items()}
@@ -163,13 +163,9 @@ def _plain(value: Any) -> str:
 
 
 def _axes(cells: Sequence[Cell]) -> dict[str, list[str]]:
-    """The columns that tell rows of one backbone and strategy apart: header -> a text for each cell."""
+    """The leading columns beside backbone and strategy: header -> a text for each cell."""
     labels = [_label(cell) for cell in cells]
-    axes: dict[str, list[str]] = {}
-    for name, value in _AXES.items():
-        texts = [value(cell) for cell in cells]
-        if len(set(zip(labels, texts, strict=True))) > len(set(labels)):
-            axes[name] = texts
+    axes = {name: texts for name, value in _AXES.items() if len(set(texts := [value(cell) for cell in cells])) > 1}
     further = [_further(cell) for cell in cells]
     for name in dict.fromkeys(name for values in further for name in values):
         texts = [values.get(name, "-") for values in further]

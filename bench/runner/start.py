@@ -21,9 +21,28 @@ RESULTS = Path("results")
 
 
 def plan(request: Request) -> Expansion:
-    """The request's cells, its plugins loaded. Raises UserError."""
-    load_plugins(request.plugins)
-    return expand(request.matrix)
+    """The request's cells, its plugins loaded.
+
+    Raises:
+        UserError: everything wrong with the plugins, the matrix and the run's folder.
+    """
+    problems: list[str] = []
+    expansion = None
+    for check in (
+        lambda: load_plugins(request.plugins),
+        lambda: None if request.out is None else Run(request.out).check(),
+    ):
+        try:
+            check()
+        except UserError as error:
+            problems += error.problems
+    try:
+        expansion = expand(request.matrix)
+    except UserError as error:
+        problems += error.problems
+    if expansion is None or problems:
+        raise UserError(problems)
+    return expansion
 
 
 def default_folder(cells: Iterable[Cell]) -> Path:
@@ -44,17 +63,17 @@ def execute(request: Request, expansion: Expansion, command: str, listener: List
     """
     begun = time.perf_counter()
     run = Run(request.out or default_folder(expansion.cells))
-    _check_backbones(expansion.cells, listener)
-    run.open(request.matrix, expansion.cells, command, describe())
+    run.check()
     todo = [cell for cell in expansion.cells if (found := run.result(cell)) is None or found.status != "done"]
     if not todo:
-        outcome = Outcome(skipped=len(expansion.cells))
+        run.open(request.matrix, expansion.cells, command, describe())
         run.write_csv()
-        return run, outcome
+        return run, Outcome(skipped=len(expansion.cells))
+    _check_backbones(todo, listener)
     with start_workers(request, expansion.placement, len(todo), command) as pool:
         _prepare_data(todo, listener)
-        runner = LocalRunner(run, pool, expansion.placement, listener)
-        outcome = runner.execute(expansion.cells)
+        run.open(request.matrix, expansion.cells, command, describe())
+        outcome = LocalRunner(run, pool, expansion.placement, listener).execute(expansion.cells)
     total = time.perf_counter() - begun
     outcome.seconds["starting and preparing"] = total - sum(outcome.seconds.values())
     return run, outcome

@@ -12,11 +12,36 @@ from bench.columns import COLUMNS, frame, row, to_csv
 from bench.result import Result
 from tests.bench import make
 
-FIRST = (
-    "cell, backbone, weights, strategy, dataset, frames, views, seed, status, top1, top5, mean_class, top1_reversed, "
-    "top1_shuffled, params_m, trained_params_m, gmacs_view, gmacs_total, train_clips_per_s, infer_clips_per_s, "
-    "train_memory_gb, infer_memory_gb, train_seconds, epochs, batch_size, precision, device, footnotes"
-).split(", ")
+FIRST = [
+    "cell",
+    "backbone",
+    "weights",
+    "strategy",
+    "dataset",
+    "frames",
+    "views",
+    "seed",
+    "status",
+    "top1",
+    "top5",
+    "mean_class",
+    "top1_reversed",
+    "top1_shuffled",
+    "params_m",
+    "trained_params_m",
+    "gmacs_view",
+    "gmacs_total",
+    "train_clips_per_s",
+    "infer_clips_per_s",
+    "train_memory_gb",
+    "infer_memory_gb",
+    "train_seconds",
+    "epochs",
+    "batch_size",
+    "precision",
+    "device",
+    "footnotes",
+]
 
 
 def read(results: list[Result]) -> list[dict[str, str]]:

@@ -202,6 +202,4 @@ def test_several_data_sets_each_have_their_own_defaults(monkeypatch: pytest.Monk
         ("motion", 8, 2, False),
         ("still", 4, 3, True),
     ]
-    assert expand(Matrix(backbones="vit", datasets="still", device="cpu")).defaults == (  # type: ignore[arg-type]
-        "vit = vit:tiny@none on still",
-    )
+    assert expand(Matrix(backbones="vit", datasets="still", device="cpu")).defaults == ("vit = vit:tiny@none on still",)

@@ -88,7 +88,7 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
     "text", ["", "# nothing\n", "---\n", "seeds:\nrecipe:\nout: ~\nrecipe_by_strategy: {joint: }\n"]
 )
 def test_a_name_without_a_value_is_not_given(tmp_path: Path, text: str) -> None:
-    assert request(tmp_path, text) == Request(**TINY)  # type: ignore[arg-type]
+    assert request(tmp_path, text) == Request(**TINY)
 
 
 FILES: list[tuple[str | bytes, str]] = [

@@ -1,0 +1,110 @@
+"""The grammar `family[:model][@weights]`, and what is said of a name that follows it and names nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from backbones.families import FAMILIES, resolve
+from backbones.names import BackboneName, BadBackboneName, is_file, split
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("clip", ("clip", None, None)),
+        (" clip ", ("clip", None, None)),
+        ("clip:ViT-L-14@openai", ("clip", "ViT-L-14", "openai")),
+        ("vit:vit_base_patch16_224.augreg_in21k", ("vit", "vit_base_patch16_224.augreg_in21k", None)),
+        ("swin:m@/a/b:c@d.pt", ("swin", "m", "/a/b:c@d.pt")),
+        ("swin@./w.pt", ("swin", None, "./w.pt")),
+        ("vit:tiny@none", ("vit", "tiny", "none")),
+    ],
+)
+def test_a_name_splits_into_its_parts(text: str, parts: tuple[str | None, ...]) -> None:
+    assert split(text) == parts
+
+
+@pytest.mark.parametrize("text", ["", ":", "@", "clip:", "clip@", "clip:@openai", ":tiny", "@none", "clip:tiny@"])
+def test_a_name_that_lacks_a_part_it_announces_is_refused(text: str) -> None:
+    with pytest.raises(BadBackboneName, match=r"does not follow family\[:model\]\[@weights\]"):
+        split(text)
+
+
+@pytest.mark.parametrize("weights", ["/w", "./w", "../w", "~/w", "w.safetensors", "w.pt", "w.pth", "a/w.bin"])
+def test_files_are_told_from_tags(weights: str) -> None:
+    assert is_file(weights)
+    assert BackboneName("vit", "m", weights).file == Path(weights).expanduser()
+
+
+@pytest.mark.parametrize("weights", ["openai", "augreg_in21k", "none", "laion400m_e32"])
+def test_tags_are_no_files(weights: str) -> None:
+    assert not is_file(weights)
+    assert BackboneName("vit", "m", weights).file is None
+    assert BackboneName("vit", "m", weights).random == (weights == "none")
+
+
+@pytest.mark.parametrize("family", FAMILIES.names())
+def test_a_bare_family_is_tiny_where_the_data_are(family: str) -> None:
+    weights = FAMILIES.get(family).tiny_weights
+    assert resolve(family, "tiny") == resolve(f"{family}:tiny", "base") == BackboneName(family, "tiny", weights)
+    assert resolve(f"{family}@none", "tiny") == BackboneName(family, "tiny", "none")
+
+
+def test_a_file_of_weights_must_be_there(tmp_path: Path) -> None:
+    file = tmp_path / "w.safetensors"
+    with pytest.raises(BadBackboneName, match="there is no weights file"):
+        resolve(f"vit:tiny@{file}", "tiny")
+    file.touch()
+    assert resolve(f"vit:tiny@{file}", "tiny") == BackboneName("vit", "tiny", str(file))
+
+
+# --- with the libraries' own lists ---
+
+
+@pytest.mark.parametrize(
+    ("text", "full"),
+    [
+        ("vit", "vit:vit_base_patch16_224@augreg_in21k"),
+        ("clip", "clip:ViT-B-16@openai"),
+        ("swin", "swin:swin_base_patch4_window7_224@ms_in22k"),
+        ("clip:ViT-L-14@openai", "clip:ViT-L-14@openai"),
+        ("vit:vit_base_patch16_224.augreg_in21k", "vit:vit_base_patch16_224@augreg_in21k"),
+        ("vit:vit_base_patch16_224@augreg_in21k", "vit:vit_base_patch16_224@augreg_in21k"),
+        ("vit:vit_base_patch16_224@none", "vit:vit_base_patch16_224@none"),
+    ],
+)
+def test_a_name_on_real_data(text: str, full: str) -> None:
+    name = resolve(text, "base")
+    assert str(name) == full
+    assert resolve(full, "tiny") == name  # fully named, it means the same everywhere
+
+
+def test_a_model_without_a_tag_has_the_librarys_default() -> None:
+    for text in ("vit:vit_base_patch16_224", "clip:ViT-B-32", "swin:swin_tiny_patch4_window7_224"):
+        name = resolve(text, "base")
+        assert name.weights == FAMILIES.get(name.family).tags(name.model)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("vitt", "unknown backbone 'vitt': expected one of .* \\(did you mean 'vit'\\?\\)"),
+        ("VIT", "did you mean 'vit'"),
+        ("clip:ViT-B-99", "clip has no model 'ViT-B-99', expected .* \\(did you mean 'ViT-B-"),
+        ("vit:vit_base_patch16_223", "vit has no model .*\\(did you mean 'vit_base_patch16_224'\\?\\)"),
+        ("vit:swin_base_patch4_window7_224", "vit has no model"),
+        (
+            "vit:vit_base_patch16_224@augreg_in21",
+            "has no weights 'augreg_in21', .*\\(did you mean 'augreg_in21k'\\?\\)",
+        ),
+        ("clip:ViT-B-16@opnai", "has no weights 'opnai', .*\\(did you mean 'openai'\\?\\)"),
+        ("vit:vit_base_patch16_224.dino@mae", "names two weights, 'dino' and 'mae': expected one"),
+        ("vit:tiny@openai", "vit:tiny has no weights 'openai', expected none or a file"),
+        ("vit:vit_base_patch16_224@/no/such.pt", "there is no weights file /no/such.pt"),
+    ],
+)
+def test_a_name_that_names_nothing_comes_with_what_is_near(text: str, says: str) -> None:
+    with pytest.raises(BadBackboneName, match=says):
+        resolve(text, "base")

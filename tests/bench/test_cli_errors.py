@@ -1,0 +1,174 @@
+"""`bench` as a user gets it wrong: exit code 2, sentences, no traceback, nothing left on the disk."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.bench.command import Command
+
+DRY = ("run", "--backbones", "vit:tiny@none", "--strategies", "frozen", "--device", "cpu", "--dry-run")
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def test_every_mistake_of_a_command_at_once_and_nothing_on_the_disk(bench: Command, tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    said = bench(
+        "run",
+        *("--backbones", "vitt,swin:tiny@/no/such.safetensors"),
+        *("--strategies", "jont,spatial"),
+        *("--dataset", "moton"),
+        *("--frames", "0"),
+        *("--seeds", ""),
+        *("--workers", "0"),
+        *("--loader-workers", "-1"),
+        *("--precision", "fp16"),
+        *("--device", "cpu"),
+        *("--epochs", "0"),
+        *("--lr", "nan"),
+        *("--recipe", "drp_path=1"),
+        *("--recipe", "foo"),
+        *("--option", "ratio=9"),
+        *("--option", "scale=1"),
+        *("--data-root", "/no/such"),
+        *("--plugin", "nosuch.py"),
+        *("--config", "nosuch.yaml"),
+        *("--out", "taken/run"),
+    )
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("bench: 19 problems; nothing was run or changed.\n")
+    marks = [
+        "'vitt'",
+        "/no/such.safetensors",
+        "'jont'",
+        "'moton'",
+        "frames holds '0'",
+        "seeds is ''",
+        "workers is '0'",
+        "loader_workers is -1",
+        "'fp16'",
+        "recipe.epochs is 0",
+        "recipe.lr is nan",
+        "'recipe.drp_path'",
+        "--recipe 'foo'",
+        "option.ratio is 9",
+        "option 'scale'",
+        "data_root is '/no/such'",
+        "plugin 'nosuch.py'",
+        "config 'nosuch.yaml'",
+        "out is 'taken/run'",
+    ]
+    for mark in marks:
+        assert len([sentence for sentence in said.problems if mark in sentence]) == 1, mark
+    assert len(said.problems) == len(marks)
+    assert os.listdir(tmp_path) == ["taken"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--frames", ","), "frames is ',': expected at least one"),
+        (("--seeds", "0,x"), "seeds holds 'x': expected a whole number"),
+        (("--seeds", "1e3"), "seeds holds '1e3': expected a whole number"),
+        (("--device", "gpu"), "device is 'gpu': expected auto, cpu, cuda, cuda:N or mps (did you mean 'cpu'?)"),
+        (("--precision", "fp8"), "precision is 'fp8': expected auto, fp32, bf16 or fp16"),
+        (("--lr", "-1"), "recipe.lr is -1.0: expected more than 0"),
+        (("--lr", "inf"), "recipe.lr is inf: expected a finite number"),
+        (("--batch-size", "0"), "recipe.batch_size is 0: expected at least 1"),
+        (("--recipe", "crop_area=[1, 0.5]"), "recipe.crop_area is [1.0, 0.5]: expected 0 < low <= high <= 1"),
+        (("--recipe", "epochs=true"), "recipe.epochs is True: expected no true or false"),
+        (("--option", "ratio=1"), "option 'ratio': none of the chosen strategies takes it, expected spatial, "),
+        (("--out", "/dev/null"), "out is '/dev/null': cannot be written (/dev/null is no folder)"),
+        (("--out", "full"), "out is 'full': the folder holds something else, expected a run or nothing"),
+        (("--config", "."), "config '.' cannot be read: Is a directory"),
+    ],
+)
+def test_one_mistake_is_one_sentence(bench: Command, tmp_path: Path, arguments: tuple[str, ...], sentence: str) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").touch()
+    said = bench(*DRY, *arguments)
+    assert said.code == 2
+    assert said.err.startswith("bench: 1 problem; nothing was run or changed.\n")
+    (found,) = said.problems
+    assert found.startswith(sentence)
+    assert os.listdir(tmp_path) == ["full"]
+
+
+def test_markup_in_a_bad_name_is_shown_as_it_is(bench: Command) -> None:
+    (found,) = bench("run", "--device", "cpu", "--dry-run", "--strategies", "[red]x[/red]").problems
+    assert found.startswith("unknown strategy '[red]x[/red]': ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "--nosuch"),
+        ("run", "--epochs", "abc"),
+        ("list",),
+        ("list", "backbone"),
+        ("nosuch",),
+        ("report", "a", "b"),
+    ],
+)
+def test_what_the_parser_refuses_ends_with_2_too(bench: Command, arguments: tuple[str, ...], tmp_path: Path) -> None:
+    said = bench(*arguments)
+    assert said.code == 2
+    assert "Usage: bench" in said.err
+    assert os.listdir(tmp_path) == []
+
+
+def test_no_arguments_show_the_help(bench: Command) -> None:
+    assert "report" in (said := bench()).out + said.err
+
+
+def test_help_says_what_brackets_hold(bench: Command) -> None:
+    text = " ".join(bench("run", "--help").out.replace("│", " ").split())
+    assert "family[:model][@weights]" in text
+    assert "[default: motion]" in text
+    assert "[default: the latest run]" in " ".join(bench("report", "--help").out.replace("│", " ").split())
+
+
+# --- listings ---
+
+
+def test_lists_name_everything_and_fit_80_columns(bench: Command) -> None:
+    from adapters.strategy import STRATEGIES
+    from backbones.families import FAMILIES
+    from bench.data.base import DATASETS
+
+    for what, names in (
+        ("backbones", FAMILIES.names()),
+        ("strategies", STRATEGIES.names()),
+        ("datasets", DATASETS.names()),
+    ):
+        said = bench("list", what)
+        assert (said.code, said.err) == (0, "")
+        lines = said.out.splitlines()
+        firsts = [line.split()[0] for line in lines if line and not line.startswith(" ")]
+        assert set(names) <= set(firsts)
+        assert all(len(line) <= 80 for line in lines)
+        assert "…" not in said.out
+    backbones = bench("list", "backbones").out
+    assert "swin:swin_base_patch4_window7_224.ms_in22k" in backbones
+    assert "family[:model][@weights]" in backbones
+
+
+def test_every_option_is_listed_once_with_its_default_and_its_takers(bench: Command) -> None:
+    from adapters.strategy import STRATEGIES
+
+    out = bench("list", "strategies").out
+    table = out[out.index("\noption ") :]
+    options = {
+        name: field for s in map(STRATEGIES.get, STRATEGIES.names()) for name, field in s.options.model_fields.items()
+    }
+    for name, field in options.items():
+        (line,) = [line for line in table.splitlines() if line.split()[:1] == [name]]
+        assert line.split()[1] == str(field.default)
+    assert "spatial, temporal, joint" in next(line for line in table.splitlines() if line.startswith("ratio"))
