@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
@@ -139,8 +140,10 @@ def resolve(text: str, size: str) -> BackboneName:
         raise BadBackboneName(str(error)) from None
     if model is None:
         model, _, default = ("tiny" if size == "tiny" else family.base).partition("@")
-        weights = weights or default or None
-    model, tag = family.split_tag(model)
+        model, tag = family.split_tag(model)
+        weights, tag = weights or default or tag, None
+    else:
+        model, tag = family.split_tag(model)
     if tag and weights and tag != weights:
         raise BadBackboneName(f"backbone {text!r} names two weights, {tag!r} and {weights!r}: expected one")
     weights = weights or tag
@@ -169,7 +172,7 @@ def resolve(text: str, size: str) -> BackboneName:
             f"{did_you_mean(weights, tags)}"
         )
     name = BackboneName(family_name, model, weights)
-    if name.file is not None and not name.file.is_file():
+    if name.file is not None and not os.path.isfile(name.file):
         raise BadBackboneName(f"backbone {text!r}: there is no weights file {weights}")
     return name
 

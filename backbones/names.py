@@ -6,6 +6,7 @@ A timm tag may also follow the model after a dot, as timm itself writes it.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +46,7 @@ class BackboneName:
     @property
     def file(self) -> Path | None:
         """The weights' file where they are one."""
-        return Path(self.weights).expanduser() if is_file(self.weights) else None
+        return Path(os.path.expanduser(self.weights)) if is_file(self.weights) else None
 
     @property
     def architecture(self) -> str:

@@ -41,6 +41,7 @@ class Registry(Generic[T]):
         self.group = group
         self._modules = modules
         self._entries: dict[str, T] = {}
+        self._broken: dict[str, str] = {}
         self._filled = False
 
     def add(self, name: str, entry: T) -> T:
@@ -61,10 +62,15 @@ class Registry(Generic[T]):
         for module in self._modules:
             import_module(module)
         for point in entry_points(group=self.group):
-            if point.name not in self._entries:
+            if point.name in self._entries:
+                continue
+            try:
                 found = point.load()
-                if not hasattr(found, "__spec__"):  # a module registers by being imported
-                    self.add(point.name, found)
+            except Exception as error:  # another package's code; it must not take the names of all others with it
+                self._broken[point.name] = f"{point.value} cannot be imported: {type(error).__name__}: {error}"
+                continue
+            if not hasattr(found, "__spec__"):  # a module registers by being imported
+                self.add(point.name, found)
 
     def names(self) -> tuple[str, ...]:
         """Every registered name, in the order of registration."""
@@ -77,6 +83,8 @@ class Registry(Generic[T]):
         try:
             return self._entries[name]
         except KeyError:
+            if name in self._broken:
+                raise UnknownName(f"{self.noun} {name!r} is broken: {self._broken[name]}") from None
             known = ", ".join(self._entries)
             raise UnknownName(
                 f"unknown {self.noun} {name!r}: expected one of {known}{did_you_mean(name, self._entries)}"

@@ -20,6 +20,9 @@ from bench.spec import Cell, Matrix
 # what lies in the folder of a run that another process is just about to open
 _BEGUN = (".run.", PROBE)
 
+# where runs lie, below the folder that the command is given in
+RESULTS = Path("results")
+
 
 class Run:
     """A matrix on disk, under one folder. Several processes may work in it at once.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import warnings
 
 import typer
 from rich.console import Console
@@ -31,8 +32,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no ± shows a ?, not a traceback
+    warnings.filterwarnings("ignore", category=FutureWarning)  # the libraries' own, which a user can do nothing about
     try:
-        app()
+        app(prog_name="bench")
     except UserError as error:
         console = Console(stderr=True, highlight=False)
         count = len(error.problems)

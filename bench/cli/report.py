@@ -27,8 +27,7 @@ def report(
     output: Annotated[Path | None, typer.Option(help="Write to this file in place of the terminal.")] = None,
 ) -> None:
     """Render a run's comparison table: best values marked, failed cells shown, footnotes below."""
-    from bench.runner.start import RESULTS
-    from bench.store import find
+    from bench.store import RESULTS, find
 
     problems = [] if output is None else _obstacles(output)
     try:

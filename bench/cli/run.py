@@ -73,7 +73,7 @@ def run(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the run. [default: results/<data set>-<key>]", rich_help_panel=_RUNNING),
+        typer.Option(help="Folder of the run. [default: results/DATASET-KEY]", rich_help_panel=_RUNNING),
     ] = None,
     order_test: Annotated[
         bool | None,

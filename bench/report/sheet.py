@@ -122,12 +122,12 @@ class Sheet:
         return shown
 
     def best(self, row: Row, column: Column) -> bool:
-        """Whether the row holds the column's best value, as it is shown; ties are all marked."""
+        """Whether the row holds the column's best value, as it is shown; ties are marked unless all rows tie."""
         if column.better is None or column.key not in row.values:
             return False
         pick = max if column.better == "high" else min
         rounded = [round(other.values[column.key], column.digits) for other in self.rows if column.key in other.values]
-        return len(rounded) > 1 and round(row.values[column.key], column.digits) == pick(rounded)
+        return len(set(rounded)) > 1 and round(row.values[column.key], column.digits) == pick(rounded)
 
 
 def _groups(results: Iterable[Result]) -> list[list[Result]]:

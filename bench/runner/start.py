@@ -15,9 +15,7 @@ from bench.plugins import load as load_plugins
 from bench.runner.events import Listener
 from bench.runner.local import LocalRunner, Outcome, start_workers
 from bench.spec import Cell, Request
-from bench.store import Run
-
-RESULTS = Path("results")
+from bench.store import RESULTS, Run
 
 
 def plan(request: Request) -> Expansion:

@@ -108,3 +108,33 @@ def test_a_model_without_a_tag_has_the_librarys_default() -> None:
 def test_a_name_that_names_nothing_comes_with_what_is_near(text: str, says: str) -> None:
     with pytest.raises(BadBackboneName, match=says):
         resolve(text, "base")
+
+
+@pytest.mark.parametrize("family", ["vit", "clip", "swin"])
+def test_weights_that_are_named_take_the_place_of_the_default_models_own(family: str, tmp_path: Path) -> None:
+    file = tmp_path / "weights.pt"
+    file.touch()
+    assert resolve(f"{family}@none", "base").weights == "none"
+    assert resolve(f"{family}@{file}", "base").weights == str(file)
+    assert resolve(family, "base").weights not in ("none", str(file))
+
+
+def test_weights_of_a_user_that_does_not_exist_are_a_missing_file() -> None:
+    with pytest.raises(BadBackboneName, match="there is no weights file"):
+        resolve("vit:tiny@~nosuchuserhere/x.pt", "tiny")
+    with pytest.raises(BadBackboneName, match="there is no weights file"):
+        resolve(f"vit:tiny@/{'x' * 5000}.pt", "tiny")
+
+
+def test_a_broken_entry_point_of_another_package_hides_no_other_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib.metadata import EntryPoint
+
+    import backbones.registry as registry
+
+    broken = EntryPoint("theirs", "no_such_module_of_theirs:thing", "some.group")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [broken])
+    names = registry.Registry[str]("thing", "some.group")
+    names.add("ours", "entry")
+    assert names.names() == ("ours",)
+    with pytest.raises(registry.UnknownName, match="'theirs' is broken: no_such_module_of_theirs"):
+        names.get("theirs")

@@ -90,15 +90,19 @@ def test_the_best_value_of_each_column_is_marked() -> None:
     assert best["top1"] == [True, False]
     assert best["trained_params_m"] == [False, True]  # fewer are better
     assert best["train_clips_per_s"] == [False, True]
-    assert best["infer_clips_per_s"] == [True, True]  # a tie
+    assert best["infer_clips_per_s"] == [False, False]  # all alike: none is better
     assert best["params_m"] == best["top1_reversed"] == [False, False]  # neither end is a merit
     assert not any(sheet.best(sheet.rows[2], column) for column in sheet.columns)
 
 
 def test_values_that_look_alike_are_a_tie() -> None:
-    sheet = make_sheet([make.done(top1=61.21), make.done(make.cell(strategy="full", options={}), top1=61.24)])
-    assert [sheet.text(row, TOP1) for row in sheet.rows] == ["61.2", "61.2"]
-    assert [sheet.best(row, TOP1) for row in sheet.rows] == [True, True]
+    alike = [make.done(top1=61.21), make.done(make.cell(strategy="full", options={}), top1=61.24)]
+    worse = make.done(make.cell(strategy="frozen", options={}), top1=50.0)
+    sheet = make_sheet([*alike, worse])
+    assert [sheet.text(row, TOP1) for row in sheet.rows] == ["61.2", "61.2", "50.0"]
+    assert [sheet.best(row, TOP1) for row in sheet.rows] == [True, True, False]
+    tied = make_sheet(alike)
+    assert not any(tied.best(row, TOP1) for row in tied.rows)
 
 
 def test_a_failed_cell_is_neither_best_nor_a_rival() -> None:

@@ -66,7 +66,7 @@ def test_one_broken_cell_never_ends_the_others_and_what_is_done_stays_done(tmp_p
     assert broken["error"] == "ZeroDivisionError: this strategy is broken"
     assert "small.py" in broken["traceback"]
     assert "killed by SIGKILL" in json.loads(next(out.glob("cells/*-dies-*-s0-*/result.json")).read_text())["error"]
-    assert not [file for file in out.rglob("*.tmp")]
+    assert not list(out.rglob("*.tmp"))
 
     times = {file: file.stat().st_mtime_ns for file in out.glob("cells/*/predictions.npz")}
     assert len(times) == 4

@@ -29,7 +29,7 @@ def uniform_test(n: int, length: int) -> list[int]:
 def dense_starts(n: int, length: int, stride: int) -> range:
     """Every start that a training clip may have: 0..N - w where N > w - 1, else 0 alone; w = L tau."""
     w = length * stride
-    return range(0, n - w + 1) if n > w - 1 else range(1)
+    return range(n - w + 1) if n > w - 1 else range(1)
 
 
 def dense_clip(n: int, length: int, stride: int, start: int) -> list[int]:

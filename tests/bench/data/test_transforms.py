@@ -46,7 +46,7 @@ def test_training_crops_keep_to_area_and_ratio() -> None:
 
 def test_training_without_a_flip_never_mirrors() -> None:
     torch.manual_seed(0)
-    mirrored = {flip: 0 for flip in (False, True)}
+    mirrored = dict.fromkeys((False, True), 0)
     for flip in mirrored:
         transform = TrainTransform(32, flip=flip)
         for _ in range(200):
