@@ -68,6 +68,23 @@ class VideoClassifier(nn.Module):
             if self.temporal_embedding is not None:
                 self.temporal_embedding.requires_grad_(True)
 
+    @torch.no_grad()
+    def start_temporal_embedding(self, clips: Tensor, share: float) -> None:
+        """Start the temporal embedding as sinusoids over the frames (Vaswani et al., 2017, section 3.5), not at zero.
+
+        In a training of a few hundred steps an embedding that starts at zero stays too small to tell frames apart; the
+        published one starts there. Nothing happens where the strategy has no attention over time.
+
+        Args:
+            clips: (B, T, 3, H, W), normalised; the backbone's tokens of them set the scale.
+            share: root mean square of the sinusoids / that of the tokens they are added to.
+        """
+        if self.temporal_embedding is None or share == 0:
+            return
+        scale = self.backbone.tokens(clips.flatten(0, 1)).float().pow(2).mean().sqrt()
+        waves = sinusoids(self.frames, self.temporal_embedding.shape[-1]).to(clips.device)
+        self.temporal_embedding.copy_(share * scale * waves / waves.pow(2).mean().sqrt())
+
     def features(self, clips: Tensor) -> Tensor:
         """(B, T, 3, H, W), normalised -> (B, D), the mean over frames."""
         batch, frames = clips.shape[:2]
@@ -86,3 +103,10 @@ class VideoClassifier(nn.Module):
     def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Names and parameters that the strategy trains, in the order of the state dict."""
         return ((name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad)
+
+
+def sinusoids(frames: int, width: int) -> Tensor:
+    """(1, T, D): sines in the even columns and cosines in the odd ones, of wavelengths from 2 pi to 20,000 pi frames."""
+    rates = 10_000 ** (-torch.arange(0, width, 2) / width)
+    angles = torch.arange(frames)[:, None] * rates
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[None, :, :width]

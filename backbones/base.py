@@ -91,14 +91,25 @@ class Backbone(nn.Module):
     pretrained: str
 
     @abstractmethod
+    def tokens(self, frames: Tensor) -> Tensor:
+        """Patches, CLS and position embedding: (B*T, 3, H, W), normalised -> (B*T, ..., D)."""
+
+    def settle(self, tokens: Tensor) -> Tensor:
+        """What the image model does to its tokens before the first block (CLIP: its first norm)."""
+        return tokens
+
     def embed(self, frames: Tensor, offset: Tensor | None = None) -> Tensor:
         """Tokens before the first block.
 
         Args:
             frames: (B*T, 3, H, W), normalised.
-            offset: (B*T, D), added to every token of a frame where the position embedding is added (for CLIP that is
-                before its first norm). AIM puts its temporal embedding there.
+            offset: (B*T, D), added to every token of a frame where the position embedding is added. AIM puts its
+                temporal embedding there.
         """
+        x = self.tokens(frames)
+        if offset is not None:
+            x = x + offset.view(len(x), *(1 for _ in x.shape[1:-1]), -1)
+        return self.settle(x)
 
     @abstractmethod
     def finish(self, tokens: Tensor) -> Tensor:

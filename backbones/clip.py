@@ -89,13 +89,13 @@ class CLIP(Backbone):
         self.mean, self.std = mean_std(visual)
         self.pretrained = pretrained
 
-    def embed(self, frames: Tensor, offset: Tensor | None = None) -> Tensor:
+    def tokens(self, frames: Tensor) -> Tensor:
         patches = self.model.conv1(frames).flatten(2).transpose(1, 2)
         cls = self.model.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
-        x = torch.cat([cls, patches], dim=1) + self.model.positional_embedding.to(patches.dtype)
-        if offset is not None:
-            x = x + offset[:, None]
-        return self.model.ln_pre(self.model.patch_dropout(x))
+        return torch.cat([cls, patches], dim=1) + self.model.positional_embedding.to(patches.dtype)
+
+    def settle(self, tokens: Tensor) -> Tensor:
+        return self.model.ln_pre(self.model.patch_dropout(tokens))
 
     def finish(self, tokens: Tensor) -> Tensor:
         return self.model._pool(tokens)[0]

@@ -87,9 +87,8 @@ class Swin(Backbone):
         self.mean, self.std = model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
         self.pretrained = pretrained
 
-    def embed(self, frames: Tensor, offset: Tensor | None = None) -> Tensor:
-        x = self.model.patch_embed(frames)
-        return x if offset is None else x + offset[:, None, None]
+    def tokens(self, frames: Tensor) -> Tensor:
+        return self.model.patch_embed(frames)
 
     def finish(self, tokens: Tensor) -> Tensor:
         return self.model.forward_head(self.model.norm(tokens), pre_logits=True)

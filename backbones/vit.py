@@ -68,11 +68,11 @@ class ViT(Backbone):
         self.mean, self.std = model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
         self.pretrained = pretrained
 
-    def embed(self, frames: Tensor, offset: Tensor | None = None) -> Tensor:
-        x = self.model._pos_embed(self.model.patch_embed(frames))
-        if offset is not None:
-            x = x + offset[:, None]
-        return self.model.norm_pre(self.model.patch_drop(x))
+    def tokens(self, frames: Tensor) -> Tensor:
+        return self.model._pos_embed(self.model.patch_embed(frames))
+
+    def settle(self, tokens: Tensor) -> Tensor:
+        return self.model.norm_pre(self.model.patch_drop(tokens))
 
     def finish(self, tokens: Tensor) -> Tensor:
         return self.model.forward_head(self.model.norm(tokens), pre_logits=True)

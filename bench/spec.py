@@ -51,6 +51,12 @@ class Recipe(Spec):
     time_lr: float | None = Field(
         None, gt=0, le=10, description="peak rate of the temporal embedding; as lr if not set"
     )
+    time_init: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="start of the temporal embedding: sinusoids of this share of the tokens' root mean square; 0: zero",
+    )
     weight_decay: float = Field(0.05, ge=0, le=10, description="none on norms, CLS tokens, position embeddings")
     betas: tuple[float, float] = Field((0.9, 0.999), description="of AdamW, each in 0..1")
     warmup_epochs: float = Field(2.5, ge=0)

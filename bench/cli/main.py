@@ -9,6 +9,7 @@ import warnings
 import typer
 from rich.console import Console
 
+from bench.cli.data import data
 from bench.cli.list import list_
 from bench.cli.report import report
 from bench.cli.run import run
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command("run")(run)
 app.command("report")(report)
 app.command("list")(list_)
+app.add_typer(data, name="data")
 
 
 def main() -> None:

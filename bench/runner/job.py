@@ -15,6 +15,7 @@ from safetensors.torch import save
 from adapters.model import VideoClassifier
 from backbones.weights import digest
 from bench.build import classifier
+from bench.data.transforms import normalise
 from bench.evaluate import Predictions, Predictor, mean_class, predict, top_k
 from bench.files import write_atomically
 from bench.log import Log
@@ -64,6 +65,10 @@ def train_and_evaluate(cell: Cell, measured: Measured, folder: Path, around: Sur
     loaders = Loaders(cell, dataset, model.backbone.input_size, around)
     make_repeatable(cell.seed)
     trainer = Trainer(model, cell.recipe, around.device, cell.precision)
+    if cell.recipe.time_init:
+        first, _ = next(loaders.training(0))
+        pixels = normalise(first.to(around.device), model.backbone.mean, model.backbone.std)
+        model.start_temporal_embedding(pixels, cell.recipe.time_init)
     predictor = Predictor(model, around.device, cell.precision, micro_batch=max(cell.recipe.batch_size, 1))
     clock.lap("build")
 
