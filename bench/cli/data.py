@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated
 
 import typer
 
@@ -43,8 +43,7 @@ def show(
         with Progress(console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task(f"preparing {dataset}", total=None)
             chosen.prepare(lambda done, total: progress.update(task, completed=done, total=total))
-        which = cast(Literal["train", "val", "test"], split.value)
-        written = write_pictures(chosen, which, out, frames=frames or chosen.frames)
+        written = write_pictures(chosen, split.value, out, frames=frames or chosen.frames)
     except DataError as error:
         raise UserError([str(error)]) from error
     except OSError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import pytest
-import torch
 
 from adapters.model import sinusoids
 from tests.models import FAMILIES, FRAMES, clips, model
