@@ -106,7 +106,7 @@ class VideoClassifier(nn.Module):
 
 
 def sinusoids(frames: int, width: int) -> Tensor:
-    """(1, T, D): sines in the even columns and cosines in the odd ones, of wavelengths from 2 pi to 20,000 pi frames."""
+    """(1, T, D): sines in the even columns, cosines in the odd ones, wavelengths from 2 pi to 20,000 pi frames."""
     rates = 10_000 ** (-torch.arange(0, width, 2) / width)
     angles = torch.arange(frames)[:, None] * rates
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[None, :, :width]
