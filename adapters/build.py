@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from adapters.adapter import Adapter, zero_linear
 from adapters.block import AdaptedBlock, TimeBranch
 from adapters.strategy import AdapterOptions, JointOptions, Options, Strategy, TemporalOptions
 from backbones.base import Block
 
 
-def chosen(blocks: str, index: int, depth: int) -> bool:
-    """Whether the block `index` of `depth` is adapted. "top" is the half next to the head (AIM, Table 7)."""
-    return {
-        "all": True,
-        "bottom": index < depth // 2,
-        "top": index >= depth - depth // 2,
-        "second": index % 2 == 1,
-    }[blocks]
+def chosen(blocks: Sequence[Block], options: Options) -> list[bool]:
+    """Whether each block is adapted. "top" is the half next to the head (AIM, Table 7).
+
+    "second" is every second block: of a Swin the unshifted ones, as the others do not attend over time.
+    """
+    depth = len(blocks)
+    which = options.blocks if isinstance(options, AdapterOptions) else "all"
+    at = {
+        "all": range(depth),
+        "bottom": range(depth // 2),
+        "top": range(depth - depth // 2, depth),
+        "second": range(1, depth, 2) if any(block.attends_time for block in blocks[1::2]) else range(0, depth, 2),
+    }[which]
+    return [index in at for index in range(depth)]
 
 
-def adapted(
-    strategy: Strategy, block: Block, index: int, depth: int, frames: int, options: Options, drop_path: float
-) -> AdaptedBlock:
+def adapted(strategy: Strategy, block: Block, frames: int, options: Options, drop_path: float) -> AdaptedBlock:
     """A block with the adapters that the strategy's attributes ask for. See `Strategy.adapt`."""
-    if isinstance(options, AdapterOptions) and not chosen(options.blocks, index, depth):
-        return AdaptedBlock(block)
     time = None
     if strategy.time == "own":
         time = TimeBranch(block, frames, after=zero_linear(block.width, block.width), copy=True)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from adapters.block import AdaptedBlock
+from adapters.build import chosen
 from adapters.strategy import Options, Strategy
 from backbones.base import Backbone
 
@@ -47,8 +49,9 @@ class VideoClassifier(nn.Module):
         self.frames = frames
         depth = len(backbone.blocks)
         rates = torch.linspace(0, drop_path, depth, device="cpu").tolist()
+        picked = chosen(backbone.blocks, options)
         self.blocks = nn.ModuleList(
-            strategy.adapt(block, index, depth, frames, options, rates[index])
+            strategy.adapt(block, index, depth, frames, options, rates[index]) if picked[index] else AdaptedBlock(block)
             for index, block in enumerate(backbone.blocks)
         )
         over_time = strategy.time is not None

@@ -5,9 +5,9 @@ Nothing here imports torch until a block is adapted, so that names and options c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from backbones.registry import Registry
 
@@ -22,7 +22,14 @@ Trains = Literal["head", "added", "all"]
 class Options(BaseModel):
     """A strategy's options; this base has none."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("expected no true or false")  # pydantic alone takes True for 1
+        return value
 
 
 class AdapterOptions(Options):
@@ -75,6 +82,8 @@ class Strategy:
     def adapt(self, block: Block, index: int, depth: int, frames: int, options: Options, drop_path: float) -> nn.Module:
         """The block with what this strategy adds; called as module(x, frames).
 
+        Blocks that the option `blocks` leaves out are not asked for: they stay as they are.
+
         Args:
             block: of the backbone.
             index: of the block, from 0.
@@ -85,7 +94,7 @@ class Strategy:
         """
         from adapters.build import adapted
 
-        return adapted(self, block, index, depth, frames, options, drop_path)
+        return adapted(self, block, frames, options, drop_path)
 
 
 STRATEGIES: Registry[Strategy] = Registry("strategy", "aim_bench.strategies", ("adapters.strategies",))

@@ -109,7 +109,8 @@ class Backbone(nn.Module):
         x = self.tokens(frames)
         if offset is not None:
             x = x + offset.view(len(x), *(1 for _ in x.shape[1:-1]), -1)
-        return self.settle(x)
+        # under autocast the sums between the blocks keep the parameters' precision, whatever was added on the way
+        return self.settle(x.to(next(self.parameters()).dtype))
 
     @abstractmethod
     def finish(self, tokens: Tensor) -> Tensor:

@@ -145,8 +145,8 @@ def _create(name: BackboneName) -> Any:
     if isinstance(visual, VisionTransformer):
         # AIM classifies ln_post's CLS token; a projection that nothing reads would be counted and never get a gradient
         visual.proj = None
-    if name.file is not None:
-        load_file(visual, name.file, prefix="visual.", ignored=("proj",))
+    if (file := name.stored) is not None:
+        load_file(visual, file, prefix="visual.", ignored=("proj",))
     return visual
 
 

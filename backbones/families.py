@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from functools import cache
 from typing import TYPE_CHECKING
 
-from backbones.names import BackboneName, BadBackboneName, is_file, split
+from backbones.names import BackboneName, BadBackboneName, UnsupportedModel, is_file, split
 from backbones.registry import Registry, UnknownName, did_you_mean
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class ViTFamily(TimmFamily):
     name = "vit"
     summary = "any timm VisionTransformer"
     base = "vit_base_patch16_224.augreg_in21k"
+    tiny_weights = "bundled"
     module = "vision_transformer"
 
     def build(self, name: BackboneName) -> Backbone:
@@ -92,6 +94,7 @@ class CLIPFamily(Family):
     name = "clip"
     summary = "the image tower of any open_clip model that is a ViT"
     base = "ViT-B-16@openai"
+    tiny_weights = "bundled"
 
     def models(self) -> tuple[str, ...]:
         from backbones.clip import architectures
@@ -114,6 +117,7 @@ class SwinFamily(TimmFamily):
     name = "swin"
     summary = "any timm SwinTransformer"
     base = "swin_base_patch4_window7_224.ms_in22k"
+    tiny_weights = "bundled"
     module = "swin_transformer"
 
     def build(self, name: BackboneName) -> Backbone:
@@ -149,9 +153,11 @@ def resolve(text: str, size: str) -> BackboneName:
     weights = weights or tag
     if model == "tiny":
         weights = weights or family.tiny_weights
-        if weights != "none" and not is_file(weights):
+        own = tuple(dict.fromkeys((family.tiny_weights, "none")))
+        if weights not in own and not is_file(weights):
             raise BadBackboneName(
-                f"backbone {text!r}: {family_name}:tiny has no weights {weights!r}, expected none or a file"
+                f"backbone {text!r}: {family_name}:tiny has no weights {weights!r}, expected {', '.join(own)} or a file"
+                f"{did_you_mean(weights, own)}"
             )
     elif model not in (known := family.models()):
         raise BadBackboneName(
@@ -175,6 +181,19 @@ def resolve(text: str, size: str) -> BackboneName:
     if name.file is not None and not os.path.isfile(name.file):
         raise BadBackboneName(f"backbone {text!r}: there is no weights file {weights}")
     return name
+
+
+@cache
+def why_unsupported(family: str, model: str) -> str | None:
+    """Why a model of a family does not fit the Backbone contract; None where it does. Builds it without memory."""
+    import torch
+
+    try:
+        with torch.device("meta"):
+            build(BackboneName(family, model, "none"))
+    except UnsupportedModel as error:
+        return str(error).replace("@none", "")
+    return None
 
 
 def build(name: BackboneName) -> Backbone:

@@ -1,6 +1,7 @@
 """The grammar that names a backbone: `family[:model][@weights]`.
 
-`weights` is a tag of the family's library, a file, `none` (random, only when asked for) or nothing (the default tag).
+`weights` is a tag of the family's library, a file, `bundled` (the tiny models' own, part of this package), `none`
+(random, only when asked for) or nothing (the default tag).
 A timm tag may also follow the model after a dot, as timm itself writes it.
 """
 
@@ -10,6 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+BUNDLED = "bundled"
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 
@@ -32,7 +34,7 @@ class BackboneName:
     Attributes:
         family: "vit", "clip", "swin" or another registered one.
         model: the library's name of the architecture, or "tiny".
-        weights: a tag, a file's path, or "none".
+        weights: a tag, a file's path, "bundled" or "none".
     """
 
     family: str
@@ -47,6 +49,13 @@ class BackboneName:
     def file(self) -> Path | None:
         """The weights' file where they are one."""
         return Path(os.path.expanduser(self.weights)) if is_file(self.weights) else None
+
+    @property
+    def stored(self) -> Path | None:
+        """The file that holds the weights: the user's, or the one of that family in this package."""
+        if self.weights == BUNDLED:
+            return Path(__file__).parent / "bundled" / f"{self.family}_tiny.safetensors"
+        return self.file
 
     @property
     def architecture(self) -> str:

@@ -40,6 +40,6 @@ def create(name: BackboneName, tiny_of: str, tiny: Mapping[str, Any]) -> Any:
     else:
         full = f"{name.model}.{name.weights}"
         model = from_hub(name, lambda: timm.create_model(full, pretrained=True, num_classes=0))
-    if name.file is not None:
-        load_file(model, name.file, ignored=("head.", "fc.", "head_dist."))
+    if (file := name.stored) is not None:
+        load_file(model, file, ignored=("head.", "fc.", "head_dist."))
     return model

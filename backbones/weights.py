@@ -1,4 +1,4 @@
-"""Where weights come from: a hub's tag through the library's own loader, a local file, or explicitly nowhere."""
+"""Where weights come from: a hub's tag through the library's own loader, a file, the package, or explicitly nowhere."""
 
 from __future__ import annotations
 

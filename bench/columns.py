@@ -105,6 +105,7 @@ def row(result: Result) -> dict[str, Any]:
         }
     if provenance is not None:
         values |= {
+            "batch_size": provenance.batch_size or cell.recipe.batch_size,
             "micro_batch": provenance.micro_batch,
             "threads": provenance.threads,
             "wall_seconds": provenance.wall_seconds,

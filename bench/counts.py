@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from bench.build import classifier
 from bench.data.base import DATASETS
@@ -18,20 +19,18 @@ def counts(cells: Sequence[Cell]) -> dict[Cell, tuple[int, int, int]]:
     Raises:
         UserError: models that cannot be built.
     """
-    from backbones.names import UnsupportedModel
-
     known: dict[str, tuple[int, int, int]] = {}
     found, problems = {}, []
     for cell in cells:
         shape = cell.model_copy(update={"seed": 0, "weights": "none"})
         if shape.model_key() not in known:
-            classes = len(DATASETS.get(cell.dataset)(None).classes)
             try:
-                model = classifier(shape, classes)
-            except UnsupportedModel as error:
-                problems.append(str(error))
+                root = None if cell.data_root is None else Path(cell.data_root)
+                model = classifier(shape, len(DATASETS.get(cell.dataset)(root).classes))
+                known[shape.model_key()] = (*count(model), macs(model))
+            except Exception as error:  # a plugin's code can raise anything
+                problems.append(f"{cell.label} cannot be built: {type(error).__name__}: {error}")
                 continue
-            known[shape.model_key()] = (*count(model), macs(model))
         found[cell] = known[shape.model_key()]
     if problems:
         raise UserError(problems)

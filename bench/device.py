@@ -18,6 +18,11 @@ class Placement:
     index: int | None
     precision: Precision
 
+    @property
+    def torch_name(self) -> str:
+        """As torch names it: cpu, cuda, cuda:1, mps."""
+        return self.type if self.index is None else f"{self.type}:{self.index}"
+
 
 # without one of these no driver is loaded, and torch, whose import takes seconds, need not be asked
 _LINUX_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/nvhost-ctrl-gpu")

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from adapters.model import VideoClassifier
+from bench.data.base import DataError
 from bench.data.transforms import normalise
 from bench.spec import Precision
-from bench.train import is_out_of_memory, mixed
+from bench.train import Diverged, is_out_of_memory, mixed
 
 
 @dataclass
@@ -86,6 +87,10 @@ def predict(
         batches: views (B, V, T, 3, H, W) uint8, labels (B,), names.
         order_test: also predict with the frames of each clip reversed, and shuffled (per video, seeded).
         on_batch: called with the number of videos done.
+
+    Raises:
+        Diverged: a probability that is no number.
+        DataError: not one video of the test could be read.
     """
     generator = torch.Generator().manual_seed(0)
     names: list[str] = []
@@ -102,6 +107,10 @@ def predict(
         labels.append(label)
         names += name
         on_batch(len(names))
+    if not names:
+        raise DataError("not one video of the test could be read")
+    if not all(torch.isfinite(part).all() for part in (*straight, *(p for parts in reordered.values() for p in parts))):
+        raise Diverged("a prediction is no number: try a lower rate, or fp32")
     return Predictions(
         names,
         torch.cat(labels).numpy(),

@@ -11,13 +11,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from adapters.strategy import STRATEGIES, Strategy
-from backbones.families import FAMILIES, resolve
+from backbones.families import FAMILIES, resolve, why_unsupported
 from backbones.names import BackboneName, BadBackboneName
 from backbones.registry import Registry, UnknownName, did_you_mean
 from bench.data.base import DATASETS, VideoDataset
 from bench.device import Placement, place
 from bench.errors import UserError
 from bench.files import did_you_mean_path
+from bench.sources import sources
 from bench.spec import Cell, Matrix, Recipe, problems_of
 
 
@@ -66,13 +67,14 @@ def expand(matrix: Matrix) -> Expansion:
                     dataset=dataset.name,
                     data_root=root,
                     frames=frames,
-                    clips=dataset.clips,
+                    clips=1 if dataset.sampling == "uniform" else dataset.clips,  # one covers the video
                     crops=dataset.crops,
                     seed=seed,
                     recipe=recipe,
                     device=placement.type,
                     precision=placement.precision,
                     order_test=matrix.order_test,
+                    sources=sources(backbone, FAMILIES.get(backbone.family), strategy, dataset),
                 )
                 for frames, seed in product(matrix.frames or (dataset.frames,), matrix.seeds)
             ]
@@ -108,6 +110,10 @@ def _backbones(matrix: Matrix, size: str, dataset: str, problems: list[str], def
         except BadBackboneName as error:
             problems.append(str(error))
             continue
+        # the tiny ones are our own; other models are built, which takes a library's import
+        if name.model != "tiny" and (reason := why_unsupported(name.family, name.model)):
+            problems.append(f"backbone {text!r}: {reason}")
+            continue
         if text != str(name):
             defaults.append(f"{text} = {name} on {dataset}")
         found.append(name)
@@ -117,7 +123,9 @@ def _backbones(matrix: Matrix, size: str, dataset: str, problems: list[str], def
 def _root(matrix: Matrix, problems: list[str]) -> str | None:
     if matrix.data_root is None:
         return None
-    if not os.path.isdir(matrix.data_root):
+    if os.path.exists(matrix.data_root) and not os.path.isdir(matrix.data_root):
+        problems.append(f"data_root is {str(matrix.data_root)!r}: it is no folder")
+    elif not os.path.isdir(matrix.data_root):
         problems.append(
             f"data_root is {str(matrix.data_root)!r}: there is no such folder{did_you_mean_path(matrix.data_root)}"
         )
@@ -159,14 +167,14 @@ def _recipe(matrix: Matrix, dataset: VideoDataset, family: str, strategy: str, p
     """
     base = Recipe(**{"flip": dataset.flip, **dataset.recipe(family, strategy)})
     asked = {**matrix.recipe, **matrix.recipe_by_strategy.get(strategy, {})}
+    if not dataset.flip and asked.get("flip") is True:
+        problems.append(f"recipe.flip is True: {dataset.name}'s labels name directions, expected false")
     try:
         wanted = Recipe(**{**base.model_dump(), **asked})
     except ValidationError as error:
         if not problems:  # each change is right by itself, and only beside the data set's own it is not
             problems += problems_of(error, "recipe", tuple(Recipe.model_fields))
         return None
-    if not dataset.flip and wanted.flip:
-        problems.append(f"recipe.flip is True: {dataset.name}'s labels name directions, expected false")
     derived: dict[str, Any] = {}
     if "lr" in asked and "head_lr" not in asked:
         derived["head_lr"] = wanted.lr * (base.head_lr / base.lr)

@@ -9,13 +9,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from adapters.block import TimeBias
 from adapters.model import VideoClassifier
 from bench.spec import Recipe
 
 
-def _norm_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
+def _undecayed(model: VideoClassifier) -> Iterator[nn.Parameter]:
+    """Norms, CLS tokens, position embeddings, and tables of biases by position."""
+    yield from model.backbone.embeddings()
     for module in model.modules():
-        if isinstance(module, nn.LayerNorm | nn.GroupNorm) or type(module).__name__.lower().endswith("norm"):
+        norm = isinstance(module, nn.LayerNorm | nn.GroupNorm) or type(module).__name__.lower().endswith("norm")
+        if norm or isinstance(module, TimeBias):
             yield from module.parameters(recurse=False)
 
 
@@ -24,7 +28,7 @@ def parameter_groups(model: VideoClassifier, recipe: Recipe) -> list[dict[str, A
 
     Each group has `peak`, the rate that the schedule scales.
     """
-    undecayed = {id(p) for p in (*_norm_parameters(model), *model.backbone.embeddings())}
+    undecayed = {id(p) for p in _undecayed(model)}
     head = {id(p) for p in model.head.parameters()}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for _, parameter in model.trained():

@@ -14,6 +14,9 @@ from pathlib import Path
 from bench.errors import UserError
 from bench.files import did_you_mean_path
 
+# of the names that plugin files have as modules
+MODULE_PREFIX = "aim_bench_plugin_"
+
 
 def load(plugins: Iterable[str]) -> None:
     """Import each plugin: a path that ends in .py, or a module's name. One that is imported already stays as it is.
@@ -57,7 +60,7 @@ def _hint(plugin: str) -> str:
 
 def _import_file(file: Path) -> None:
     # files of one name in two folders are two plugins
-    name = f"aim_bench_plugin_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+    name = f"{MODULE_PREFIX}{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(name, file)

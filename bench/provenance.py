@@ -1,4 +1,4 @@
-"""Which code made a number: the commit of the installed package, and whether it was changed since."""
+"""Where a number comes from: the code, its commit and whether it was changed since, the machine, the weights."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ import json
 import shlex
 import subprocess
 import sys
+import time
+from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
+
+from bench.measure.machine import processor, versions
+from bench.result import Provenance
+from bench.spec import Cell
 
 
 def _git(*arguments: str) -> str | None:
@@ -42,6 +49,53 @@ def commit() -> tuple[str | None, bool | None]:
         return None, None
     vcs = json.loads(written).get("vcs_info", {}) if written else {}
     return vcs.get("commit_id"), False if vcs else None
+
+
+class Stopwatch:
+    """When something began, and for how long it has been going on."""
+
+    def __init__(self) -> None:
+        self.started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._begun = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._begun
+
+
+def provenance(
+    cell: Cell,
+    since: Stopwatch,
+    *,
+    command: str,
+    device: str,
+    threads: int,
+    batch_size: int | None = None,
+    **known: Any,
+) -> Provenance:
+    """Where a cell's result comes from.
+
+    Args:
+        since: runs from the cell's begin.
+        device: as tables name it.
+        known: what else was found out before the cell ended; see `Provenance`.
+    """
+    head, dirty = commit()
+    return Provenance(
+        versions=versions(),
+        commit=head,
+        dirty=dirty,
+        command=command,
+        machine=processor(),
+        device=device,
+        precision=cell.precision,
+        threads=threads,
+        batch_size=batch_size,
+        pretrained=cell.weights,
+        started=since.started,
+        wall_seconds=since.seconds,
+        **known,
+    )
 
 
 def command() -> str:

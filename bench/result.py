@@ -31,6 +31,8 @@ class Measured(Spec):
     threads: int
     device: str
     busy_cores: float = Field(description="cores that were busy just before, on a CPU")
+    versions: dict[str, str]
+    commit: str | None
 
 
 class Metrics(Spec):
@@ -47,7 +49,7 @@ class Metrics(Spec):
 
 
 class Provenance(Spec):
-    """What a reviewer needs to check a number."""
+    """What a reviewer needs to check a number, or to find out why there is none."""
 
     versions: dict[str, str]
     commit: str | None = Field(description="of the package; None where it was installed without its history")
@@ -57,12 +59,12 @@ class Provenance(Spec):
     device: str
     precision: str
     threads: int
-    batch_size: int
-    micro_batch: int
+    batch_size: int | None = Field(description="clips of a step as computed; this and the next are None where none was")
+    micro_batch: int | None = None
     pretrained: str
-    weights_sha256: str
-    dataset_fingerprint: str
-    decoders: tuple[str, ...]
+    weights_sha256: str | None = None
+    dataset_fingerprint: str | None = None
+    decoders: tuple[str, ...] = ()
     started: str = Field(description="UTC, ISO 8601")
     wall_seconds: float
 
@@ -77,14 +79,16 @@ class Result(Spec):
     measured: Measured | None = None
     train_seconds: float | None = None
     footnotes: tuple[str, ...] = ()
-    provenance: Provenance | None = None
+    provenance: Provenance
     error: str | None = Field(None, description="one line: what stopped the cell")
     traceback: str | None = None
     seconds: dict[str, float] = Field(default_factory=dict, description="where the cell's time went")
 
     @model_validator(mode="after")
     def _complete(self) -> Result:
-        if self.status == "done" and (self.metrics is None or self.measured is None or self.provenance is None):
+        known = self.provenance
+        whole = None not in (known.batch_size, known.micro_batch, known.weights_sha256, known.dataset_fingerprint)
+        if self.status == "done" and (self.metrics is None or self.measured is None or not whole):
             raise ValueError("a result without its measurements and its provenance is not written")
         if self.status != "done" and not self.error:
             raise ValueError("a cell that did not end needs its reason")

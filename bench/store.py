@@ -14,6 +14,8 @@ from filelock import FileLock, Timeout
 from backbones.registry import did_you_mean
 from bench.errors import UserError
 from bench.files import PROBE, reason, why_not_writable, write_text
+from bench.measure.machine import versions
+from bench.provenance import commit
 from bench.result import Measured, Result
 from bench.spec import Cell, Matrix
 
@@ -149,12 +151,13 @@ class Run:
             write_text(self.csv, to_csv(frame(self.results())))
 
     def measured(self, cell: Cell, device: str) -> Measured | None:
-        """What was measured of the cell's model on this device before; cells that differ in the seed share it."""
+        """What this code measured of the cell's model on this device before; cells that differ in the seed share it."""
         try:
             found = Measured.model_validate_json(self._measured_file(cell).read_text(encoding="utf-8"))
         except (OSError, ValueError):  # not there, no JSON, not ours
             return None
-        return found if found.device == device else None
+        known = (found.device, found.versions, found.commit)
+        return found if known == (device, versions(), commit()[0]) else None
 
     def write_measured(self, cell: Cell, measured: Measured) -> None:
         file = self._measured_file(cell)

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
 from backbones.registry import UnknownName
-from bench.data.base import DATASETS, DataError
+from bench.cli.choices import not_among
+from bench.data.base import DATASETS, DataError, Split
 from bench.errors import UserError
+from bench.files import did_you_mean_path, why_not_writable
+from bench.plugins import load as load_plugins
 
 data = typer.Typer(help="Look at a data set.", no_args_is_help=True, rich_markup_mode="markdown")
 
 
-class Which(StrEnum):
-    train = "train"
-    val = "val"
-    test = "test"
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 @data.command("show")
 def show(
     dataset: Annotated[str, typer.Argument(help="Name of the data set.")],
-    split: Annotated[Which, typer.Option(help="Which of its lists.")] = Which.train,
+    split: Annotated[str, typer.Option(help=f"Which of its lists: {', '.join(SPLITS)}.", metavar="SPLIT")] = "train",
     frames: Annotated[int | None, typer.Option(help="Frames of a clip. [default: the data set's]", min=1)] = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path(),
     data_root: Annotated[Path | None, typer.Option(help="Folder of the videos.")] = None,
+    plugin: Annotated[
+        list[str] | None, typer.Option(help="A Python file or module that registers more data sets. Repeatable.")
+    ] = None,
 ) -> None:
     """Write a contact sheet (PNG) and an animation (GIF) of the first video of every class."""
     from rich.console import Console
@@ -35,15 +37,27 @@ def show(
 
     from bench.data.show import write_pictures
 
+    problems = not_among("split", split, SPLITS)
     try:
-        chosen = DATASETS.get(dataset)(data_root)
+        load_plugins(plugin or ())
+    except UserError as error:
+        problems += error.problems
+    try:
+        found = DATASETS.get(dataset)
     except UnknownName as error:
-        raise UserError([str(error)]) from None
+        problems.append(str(error))
+    if data_root is not None and not data_root.is_dir():
+        problems.append(f"data_root is {str(data_root)!r}: there is no such folder{did_you_mean_path(data_root)}")
+    if obstacle := why_not_writable(out):
+        problems.append(f"out is {str(out)!r}: cannot be written ({obstacle})")
+    if problems:
+        raise UserError(problems)
+    chosen = found(data_root)
     try:
         with Progress(console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task(f"preparing {dataset}", total=None)
             chosen.prepare(lambda done, total: progress.update(task, completed=done, total=total))
-        written = write_pictures(chosen, split.value, out, frames=frames or chosen.frames)
+        written = write_pictures(chosen, cast(Split, split), out, frames=frames or chosen.frames)
     except DataError as error:
         raise UserError([str(error)]) from error
     except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -12,25 +11,29 @@ from rich.table import Table
 
 from adapters.strategy import STRATEGIES
 from backbones.families import FAMILIES
+from bench.cli.choices import not_among
 from bench.data.base import DATASETS
+from bench.errors import UserError
 from bench.plugins import load as load_plugins
 
-
-class What(StrEnum):
-    backbones = "backbones"
-    strategies = "strategies"
-    datasets = "datasets"
+WHAT = ("backbones", "strategies", "datasets")
 
 
 def list_(
-    what: Annotated[What, typer.Argument(help="What to list.")],
+    what: Annotated[str, typer.Argument(help=f"What to list: {', '.join(WHAT)}.", metavar="WHAT")],
     plugin: Annotated[
         list[str] | None, typer.Option(help="A Python file or module that registers more. Repeatable.")
     ] = None,
 ) -> None:
     """List the backbones, strategies or data sets by name."""
-    load_plugins(plugin or ())
-    listing = {What.backbones: _backbones, What.strategies: _strategies, What.datasets: _datasets}[what]()
+    problems = not_among("what to list", what, WHAT)
+    try:
+        load_plugins(plugin or ())
+    except UserError as error:
+        problems += error.problems
+    if problems:
+        raise UserError(problems)
+    listing = {"backbones": _backbones, "strategies": _strategies, "datasets": _datasets}[what]()
     Console(highlight=False).print(listing)
 
 

@@ -73,8 +73,8 @@ class LiveListener:
         self._console.print(Text(f"{result.status:11} {result.cell.label}: {outcome}", style=style))
         self._advance()
 
-    def waiting(self, cells: Sequence[Cell]) -> None:
-        self._show(f"waiting for {len(cells)} cells that another process runs", len(self._status), len(self._cells))
+    def waiting(self, what: str) -> None:
+        self._show(f"waiting for {what}", len(self._status), len(self._cells))
 
     def _advance(self) -> None:
         # training is most of a cell; evaluating counts as its last tenth

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
 import warnings
 
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from bench.cli.data import data
 from bench.cli.list import list_
+from bench.cli.pretrain import pretrain
 from bench.cli.report import report
 from bench.cli.run import run
 from bench.errors import UserError
@@ -27,6 +29,7 @@ app.command("run")(run)
 app.command("report")(report)
 app.command("list")(list_)
 app.add_typer(data, name="data")
+app.command("pretrain")(pretrain)
 
 
 def main() -> None:
@@ -34,7 +37,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no ± shows a ?, not a traceback
-    warnings.filterwarnings("ignore", category=FutureWarning)  # the libraries' own, which a user can do nothing about
+    # the libraries' own words, which a user can do nothing about; what matters we tell ourselves
+    warnings.simplefilter("ignore")
+    logging.getLogger().setLevel(logging.CRITICAL)
     try:
         app(prog_name="bench")
     except UserError as error:

@@ -66,5 +66,5 @@ class PlainListener:
             outcome = str(result.error)
         self._say(f"{result.status} {self._ended} of {self._total}: {result.cell.label}: {outcome}")
 
-    def waiting(self, cells: Sequence[Cell]) -> None:
-        self._say(f"waiting for {len(cells)} cells that another process runs")
+    def waiting(self, what: str) -> None:
+        self._say(f"waiting for {what}")

@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import os
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from bench.cli.choices import not_among
 from bench.errors import UserError
 
-
-class Format(StrEnum):
-    terminal = "terminal"
-    markdown = "markdown"
-    csv = "csv"
+FORMATS = ("terminal", "markdown", "csv")
 
 
 def report(
     run: Annotated[
         str | None, typer.Argument(help="A run's folder, or its name under results/. [default: the latest run]")
     ] = None,
-    format_: Annotated[Format, typer.Option("--format", help="How to render it.")] = Format.terminal,
+    format_: Annotated[
+        str, typer.Option("--format", help=f"How to render it: {', '.join(FORMATS)}.", metavar="FORMAT")
+    ] = "terminal",
     output: Annotated[Path | None, typer.Option(help="Write to this file in place of the terminal.")] = None,
 ) -> None:
     """Render a run's comparison table: best values marked, failed cells shown, footnotes below."""
     from bench.store import RESULTS, find
 
-    problems = [] if output is None else _obstacles(output)
+    problems = not_among("format", format_, FORMATS)
+    problems += [] if output is None else _obstacles(output)
     try:
         chosen = find(run, RESULTS)
         results, missing = chosen.results(), len(chosen.missing())
@@ -39,7 +38,7 @@ def report(
         problems += error.problems
     if problems:
         raise UserError(problems)
-    if output is None and format_ is Format.terminal and sys.stdout.isatty():
+    if output is None and format_ == "terminal" and sys.stdout.isatty():
         from rich.console import Console
 
         from bench.report.sheet import make_sheet
@@ -48,13 +47,25 @@ def report(
         Console(highlight=False).print(table(make_sheet(results, missing)))
         return
 
-    from bench.report.formats import FORMATS
+    from bench.report.formats import RENDERERS
 
-    text = FORMATS[format_.value](results, missing)
+    text = RENDERERS[format_](results, missing)
     if output is None:
-        sys.stdout.write(text)
+        _say(text)
     else:
         _write(output, text)
+
+
+def _say(text: str) -> None:
+    from bench.files import reason
+
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UserError([f"the table cannot be written to the standard output ({reason(error)})"]) from error
 
 
 def _obstacles(output: Path) -> list[str]:

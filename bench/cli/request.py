@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +50,14 @@ def parse(text: str) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
+def scalar(text: str) -> Any:
+    """A flag's text as YAML would read it; the text itself where that is no value."""
+    try:
+        return parse(text)
+    except ValueError:
+        return text
+
+
 def _numbers(value: Any) -> Any:
     """3e-4 as a number, and the names in mappings as texts."""
     if isinstance(value, str) and _EXPONENT.fullmatch(value):
@@ -68,6 +75,8 @@ def assignments(texts: Iterable[str], flag: str, problems: list[str]) -> dict[st
         if not equals or not name.strip() or not value.strip():
             problems.append(f"{flag} {text!r}: expected name=value")
             continue
+        if name.strip() in found:
+            problems.append(f"{flag} {text!r}: {name.strip()} is given twice, expected it once")
         try:
             found[name.strip()] = parse(value)
         except ValueError as error:
@@ -133,6 +142,11 @@ def build(flags: Mapping[str, Any], config: Path | None, problems: list[str]) ->
     problems = list(problems)
     fields = read_yaml(config, problems) if config is not None else {}
     given = {name: value for name, value in flags.items() if value is not None}
+    by_strategy: dict[str, dict[str, Any]] = fields.get("recipe_by_strategy", {})
+    fields["recipe_by_strategy"] = {
+        strategy: {name: value for name, value in changes.items() if name not in given.get("recipe", {})}
+        for strategy, changes in by_strategy.items()
+    }
     for name in ("recipe", "options"):
         given[name] = {**fields.get(name, {}), **given.get(name, {})}
     request = _validated({**fields, **given}, problems)
@@ -154,18 +168,11 @@ def _validated(fields: dict[str, Any], problems: list[str]) -> Request:
 
 
 def _obstacles(request: Request) -> list[str]:
-    """What loading the plugins, expanding the matrix and writing the run would run into."""
-    from bench.matrix import expand
-    from bench.plugins import load
-    from bench.store import Run
+    """What would stand in the way of running the request."""
+    from bench.runner.start import plan
 
-    problems: list[str] = []
-    steps: list[Callable[[], object]] = [partial(load, request.plugins), partial(expand, request.matrix)]
-    if request.out is not None:
-        steps.append(Run(request.out).check)
-    for step in steps:
-        try:
-            step()
-        except UserError as error:
-            problems += error.problems
-    return problems
+    try:
+        plan(request)
+    except UserError as error:
+        return list(error.problems)
+    return []

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.request import assignments, build
+from bench.cli.request import assignments, build, scalar
 
 _MATRIX, _RECIPE, _RUNNING = "The matrix", "The recipe", "Running"
 
@@ -45,11 +45,17 @@ def run(
         ),
     ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder of the videos.", rich_help_panel=_MATRIX)] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs.", rich_help_panel=_RECIPE)] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Clips a step.", rich_help_panel=_RECIPE)] = None,
+    epochs: Annotated[str | None, typer.Option(help="Epochs.", metavar="INTEGER", rich_help_panel=_RECIPE)] = None,
+    batch_size: Annotated[
+        str | None, typer.Option(help="Clips a step.", metavar="INTEGER", rich_help_panel=_RECIPE)
+    ] = None,
     lr: Annotated[
-        float | None,
-        typer.Option(help="Peak rate, the same for every strategy; the head keeps its ratio.", rich_help_panel=_RECIPE),
+        str | None,
+        typer.Option(
+            help="Peak rate, the same for every strategy; the head keeps its ratio.",
+            metavar="NUMBER",
+            rich_help_panel=_RECIPE,
+        ),
     ] = None,
     recipe: Annotated[
         list[str] | None,
@@ -69,7 +75,8 @@ def run(
         ),
     ] = None,
     loader_workers: Annotated[
-        int | None, typer.Option(help="Decoding processes of each cell. [default: 0]", rich_help_panel=_RUNNING)
+        str | None,
+        typer.Option(help="Decoding processes of each cell. [default: 0]", metavar="INTEGER", rich_help_panel=_RUNNING),
     ] = None,
     out: Annotated[
         Path | None,
@@ -87,7 +94,8 @@ def run(
     plugin: Annotated[
         list[str] | None,
         typer.Option(
-            help="A Python file or module that registers backbones or strategies. Repeatable.", rich_help_panel=_RUNNING
+            help="A Python file or module that registers backbones, strategies or data sets. Repeatable.",
+            rich_help_panel=_RUNNING,
         ),
     ] = None,
     config: Annotated[
@@ -104,9 +112,12 @@ def run(
     """
     problems: list[str] = []
     recipe_flags: dict[str, Any] = assignments(recipe or (), "--recipe", problems)
-    recipe_flags |= {
-        name: value for name, value in (("epochs", epochs), ("batch_size", batch_size), ("lr", lr)) if value is not None
-    }
+    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("lr", lr)):
+        if value is None:
+            continue
+        if name in recipe_flags:
+            problems.append(f"--recipe {name}={recipe_flags[name]!r}: {name} has a flag that is given too")
+        recipe_flags[name] = scalar(value)
     request = build(
         {
             "backbones": backbones,
@@ -120,7 +131,7 @@ def run(
             "device": device,
             "precision": precision,
             "workers": workers,
-            "loader_workers": loader_workers,
+            "loader_workers": None if loader_workers is None else scalar(loader_workers),
             "out": out,
             "order_test": order_test,
             "plugins": tuple(plugin) if plugin else None,
@@ -131,6 +142,7 @@ def run(
 
     from bench.cli.show import listener, print_plan, print_summary
     from bench.provenance import command
+    from bench.runner.pool import WorkerFailed
     from bench.runner.start import execute, plan
 
     expansion = plan(request)
@@ -142,9 +154,13 @@ def run(
     try:
         with listener(expansion) as shown:
             finished, outcome = execute(request, expansion, command(), shown)
-    except KeyboardInterrupt:  # before the first cell began
-        typer.echo("interrupted before anything ran", err=True)
+    except KeyboardInterrupt:  # before the first cell began, or more than once
+        typer.echo("interrupted; the same command goes on where it stopped", err=True)
         raise typer.Exit(130) from None
+    except WorkerFailed as error:
+        typer.echo(f"bench: {error}; what was done is kept, and the same command goes on from there", err=True)
+        typer.echo(error.printed, err=True)
+        raise typer.Exit(1) from None
     print_summary(finished, expansion, outcome)
     if outcome.interrupted:
         raise typer.Exit(130)

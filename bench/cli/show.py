@@ -10,6 +10,7 @@ from rich.table import Table
 
 from bench.cli.live import LiveListener
 from bench.cli.plain import PlainListener
+from bench.errors import UserError
 from bench.matrix import Expansion
 from bench.runner.local import Outcome
 from bench.store import Run
@@ -30,7 +31,11 @@ def print_summary(run: Run, expansion: Expansion, outcome: Outcome) -> None:
 
     console = Console(highlight=False)
     wanted = {cell.key for cell in expansion.cells}
-    results = [result for result in run.results() if result.cell.key in wanted]
+    try:
+        results = [result for result in run.results() if result.cell.key in wanted]
+    except UserError as error:  # the folder was removed or damaged while the cells ran
+        console.print("\n".join(error.problems), style="red", markup=False, soft_wrap=True)
+        return
     if results:
         sheet = make_sheet(results)
         if console.is_terminal:
@@ -39,8 +44,8 @@ def print_summary(run: Run, expansion: Expansion, outcome: Outcome) -> None:
         else:
             sys.stdout.write("\n" + render(sheet))
     console.print()
-    if outcome.skipped and not outcome.results:
-        console.print(f"all {outcome.skipped} cells were done before; nothing was run", markup=False)
+    if outcome.skipped == len(expansion.cells):
+        console.print(f"all {outcome.skipped} cells were done before or by another process", markup=False)
     for result in outcome.results:
         if result.traceback:
             where = run.cell_folder(result.cell) / "result.json"
@@ -51,7 +56,8 @@ def print_summary(run: Run, expansion: Expansion, outcome: Outcome) -> None:
         total = sum(outcome.seconds.values())
         parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in outcome.seconds.items())
         console.print(f"{total:.0f} s: {parts}", markup=False, soft_wrap=True)
-    console.print(f"results in {run.csv}", markup=False, soft_wrap=True)
+    if results:
+        console.print(f"results in {run.csv}", markup=False, soft_wrap=True)
 
 
 def print_plan(expansion: Expansion) -> None:

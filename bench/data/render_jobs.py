@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -116,6 +117,7 @@ def _converse(process: subprocess.Popen[str], work: str, lines: SimpleQueue[str 
 
 def main() -> None:
     """A worker: work in JSON on standard input, a line on standard output for every video or for what went wrong."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which then ends this process
     work = json.load(sys.stdin)
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in work["scene"].items()}
     scene = Scene(**values)

@@ -25,7 +25,26 @@ _NOT_COUNTED = (
     "aten::upsample_bicubic2d",
 )
 # counted by fvcore or by us; an operation outside these lists that multiplies matrices must not pass unseen
-_MATRIX_WORDS = ("mm", "matmul", "linear", "conv", "einsum", "attention", "bilinear", "dot", "lstm", "gru", "fft")
+_MATRIX_WORDS = (
+    "mm",
+    "matmul",
+    "linear",
+    "conv",
+    "einsum",
+    "attention",
+    "bilinear",
+    "dot",
+    "lstm",
+    "gru",
+    "rnn",
+    "fft",
+)
+_MATRIX_NAMES = frozenset({"mv", "addmv", "inner", "outer", "ger", "addr", "cdist", "kron"})
+
+
+def _multiplies(operation: str) -> bool:
+    name = operation.partition("::")[2]
+    return name in _MATRIX_NAMES or any(word in name for word in _MATRIX_WORDS)
 
 
 class UncountedOperation(RuntimeError):
@@ -73,11 +92,7 @@ def macs(model: VideoClassifier, clips: int = 1) -> int:
                 analysis.set_op_handle(operation, _nothing)
             analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
             total = int(analysis.total())
-            unseen = sorted(
-                name
-                for name in analysis.unsupported_ops()
-                if any(word in name.partition("::")[2] for word in _MATRIX_WORDS)
-            )
+            unseen = sorted(name for name in analysis.unsupported_ops() if _multiplies(name))
     finally:
         logger.setLevel(level)
         model.train(training)

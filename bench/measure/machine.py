@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -47,20 +48,31 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def _quota() -> float:
+    """Cores' worth of time that a container's control group is given; infinite where there is no limit."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return float(quota) / float(period)
+    except (OSError, ValueError):  # another system, or "max"
+        return math.inf
+
+
+@cache
 def cores() -> int:
-    """Physical cores that this process may use (a cluster's scheduler or `taskset` may allow fewer than there are)."""
+    """Physical cores that this process may use (a scheduler, a container or `taskset` may allow fewer)."""
     physical = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
     affinity = getattr(psutil.Process(), "cpu_affinity", None)  # not on macOS
-    return max(1, min(physical, len(affinity()))) if affinity else physical
+    allowed = len(affinity()) if affinity else physical
+    return max(1, int(min(physical, allowed, _quota())))
 
 
-def device_name(device_type: str) -> str:
-    """The device as tables name it: a GPU's name, or `CPU: model, n cores`."""
-    if device_type == "cuda":
+def device_name(device: str) -> str:
+    """The device (cpu, cuda, cuda:1, mps) as tables name it: a GPU's name, or `CPU: model, n cores`."""
+    if device.startswith("cuda"):
         import torch
 
-        return torch.cuda.get_device_name()
-    if device_type == "mps":
+        return torch.cuda.get_device_name(device)
+    if device == "mps":
         return f"MPS: {processor()}"
     return f"CPU: {processor()}, {cores()} cores"
 

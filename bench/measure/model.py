@@ -7,10 +7,11 @@ import torch
 from adapters.model import VideoClassifier
 from bench.evaluate import Predictor
 from bench.measure.flops import macs
-from bench.measure.machine import device_name, others_load
+from bench.measure.machine import device_name, others_load, versions
 from bench.measure.memory import peak
 from bench.measure.params import count
 from bench.measure.throughput import timed
+from bench.provenance import commit
 from bench.result import Measured
 from bench.spec import Cell
 from bench.train import Trainer
@@ -33,6 +34,8 @@ def measure(cell: Cell, model: VideoClassifier, device: torch.device) -> Measure
     size, batch = model.backbone.input_size, cell.recipe.batch_size
     clips = torch.randint(0, 256, (batch, cell.frames, 3, size, size), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, model.head.out_features, (batch,), generator=generator)
+    if device.type == "cuda":
+        clips, labels = clips.pin_memory(), labels.pin_memory()  # as the loaders' batches are
 
     predictor = Predictor(model.to(device), device, cell.precision, micro_batch=batch)
     views = clips[:, None]
@@ -63,6 +66,8 @@ def measure(cell: Cell, model: VideoClassifier, device: torch.device) -> Measure
         batch_size=batch,
         micro_batch=min(trainer.micro_batch, predictor.micro_batch),
         threads=torch.get_num_threads(),
-        device=device_name(device.type),
+        device=device_name(str(device)),
         busy_cores=busy,
+        versions=versions(),
+        commit=commit()[0],
     )

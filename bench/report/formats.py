@@ -10,7 +10,7 @@ from bench.report.sheet import make_sheet
 from bench.result import Result
 
 # of a run's results and of the number of its cells that have none
-FORMATS: dict[str, Callable[[Sequence[Result], int], str]] = {
+RENDERERS: dict[str, Callable[[Sequence[Result], int], str]] = {
     "terminal": lambda results, missing: terminal.render(make_sheet(results, missing)),
     "markdown": lambda results, missing: markdown.render(make_sheet(results, missing)),
     "csv": lambda results, missing: to_csv(frame(list(results))),

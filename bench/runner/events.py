@@ -32,6 +32,6 @@ class Listener(Protocol):
         """A cell came to an end, whatever its status."""
         ...
 
-    def waiting(self, cells: Sequence[Cell]) -> None:
-        """Nothing is left but cells that another process runs."""
+    def waiting(self, what: str) -> None:
+        """Nothing goes on until `what`, which another process does, is done."""
         ...

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from bench.data.transforms import normalise
 from bench.evaluate import Predictions, Predictor, mean_class, predict, top_k
 from bench.files import write_atomically
 from bench.log import Log
-from bench.measure.machine import device_name, processor, versions
-from bench.provenance import commit
-from bench.result import Measured, Metrics, Provenance, Result
+from bench.measure.machine import device_name
+from bench.provenance import Stopwatch, provenance
+from bench.result import Measured, Metrics, Result
 from bench.runner.loaders import Loaders
 from bench.runner.surroundings import Surroundings
 from bench.spec import Cell
@@ -30,11 +30,17 @@ from bench.train import Trainer, fit
 Report = Callable[[dict[str, Any]], None]
 
 
-def make_repeatable(seed: int) -> None:
-    """Same seed, same machine, same numbers: torch's generators, and kernels that do not depend on chance."""
+def make_repeatable(seed: int, strict: bool = True) -> None:
+    """Same seed, same machine, same numbers: every generator, and kernels that do not depend on chance.
+
+    Args:
+        strict: raise RuntimeError where an operation has no such kernel. Where it is False such operations run, and
+            attention in its default kernels is not repeatable on a GPU either.
+    """
     torch.manual_seed(seed)
     np.random.seed(seed)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    random.seed(seed)
+    torch.use_deterministic_algorithms(True, warn_only=not strict)
     # the deterministic mode would also fill every new tensor, to expose reads of what nothing wrote: only slower
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
@@ -53,9 +59,10 @@ def train_and_evaluate(cell: Cell, measured: Measured, folder: Path, around: Sur
     Raises:
         DataError, UnsupportedModel, WeightsError, Diverged, OSError and whatever a strategy's own code raises.
     """
-    started, begun = datetime.now(UTC), time.perf_counter()
+    since = Stopwatch()
     seconds: dict[str, float] = {}
     clock = _Clock(seconds)
+    make_repeatable(cell.seed, strict=not around.unrepeatable)
     report({"stage": "building", "done": 0.0})
     for left in folder.glob(".*.tmp"):  # by a run that was killed while it wrote
         left.unlink()
@@ -63,7 +70,7 @@ def train_and_evaluate(cell: Cell, measured: Measured, folder: Path, around: Sur
     model = classifier(cell, len(dataset.classes))
     weights = digest(model.backbone)
     loaders = Loaders(cell, dataset, model.backbone.input_size, around)
-    make_repeatable(cell.seed)
+    make_repeatable(cell.seed, strict=not around.unrepeatable)
     trainer = Trainer(model, cell.recipe, around.device, cell.precision)
     if cell.recipe.time_init:
         first, _ = next(loaders.training(0))
@@ -109,34 +116,26 @@ def train_and_evaluate(cell: Cell, measured: Measured, folder: Path, around: Sur
     _write_outputs(folder, model, predictions, cell, weights)
     clock.lap("write")
 
-    micro_batch = min(trainer.micro_batch, predictor.micro_batch, measured.micro_batch)
-    head, dirty = commit()
-    threads = torch.get_num_threads()
+    micro_batch = min(trainer.micro_batch, predictor.micro_batch, measured.micro_batch, loaders.batch_size)
     return Result(
         cell=cell,
         status="done",
         metrics=_metrics(predictions, listed, val_top1),
         measured=measured,
         train_seconds=train_seconds,
-        footnotes=tuple(_footnotes(cell, measured, micro_batch, loaders)),
+        footnotes=tuple(_footnotes(cell, measured, micro_batch, loaders, around)),
         seconds=seconds,
-        provenance=Provenance(
-            versions=versions(),
-            commit=head,
-            dirty=dirty,
+        provenance=provenance(
+            cell,
+            since,
             command=around.command,
-            machine=processor(),
-            device=device_name(around.device.type),
-            precision=cell.precision,
-            threads=threads,
-            batch_size=cell.recipe.batch_size,
+            device=device_name(str(around.device)),
+            threads=torch.get_num_threads(),
+            batch_size=loaders.batch_size,
             micro_batch=micro_batch,
-            pretrained=cell.weights,
             weights_sha256=weights,
             dataset_fingerprint=around.fingerprint(cell),
             decoders=tuple(sorted(loaders.decoders)),
-            started=started.isoformat(timespec="seconds"),
-            wall_seconds=time.perf_counter() - begun,
         ),
     )
 
@@ -166,13 +165,20 @@ def _metrics(found: Predictions, listed: int, val_top1: float | None) -> Metrics
     )
 
 
-def _footnotes(cell: Cell, measured: Measured, micro_batch: int, loaders: Loaders) -> list[str]:
+def _footnotes(cell: Cell, measured: Measured, micro_batch: int, loaders: Loaders, around: Surroundings) -> list[str]:
     """What a reader of the table must know about this cell and would not expect."""
     notes = []
     if cell.backbone_name.random:
         notes.append("random weights (@none), not pretrained")
-    if micro_batch < cell.recipe.batch_size:
-        notes.append(f"memory ran out: batches of {cell.recipe.batch_size} computed {micro_batch} clips at a time")
+    if loaders.batch_size < cell.recipe.batch_size:
+        notes.append(
+            f"no more than {loaders.batch_size} training videos: batches of {loaders.batch_size}, "
+            f"not {cell.recipe.batch_size}"
+        )
+    if micro_batch < loaders.batch_size:
+        notes.append(f"memory ran out: batches of {loaders.batch_size} computed {micro_batch} clips at a time")
+    if around.unrepeatable:
+        notes.append(f"not repeatable to the bit: {around.unrepeatable}")
     if other := sorted(set(loaders.decoders) - {"decord"}):
         notes.append(f"decoded by {', '.join(other)}")
     if skipped := loaders.skipped:

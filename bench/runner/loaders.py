@@ -22,6 +22,10 @@ class Loaders:
         dataset: its data set.
         size: side of the backbone's input, in pixels.
         around: cache and decoding processes.
+
+    Attributes:
+        batch_size: clips of a training step.
+        listed_test: videos of the test.
     """
 
     def __init__(self, cell: Cell, dataset: VideoDataset, size: int, around: Surroundings) -> None:
@@ -36,6 +40,8 @@ class Loaders:
         self._val = self._testing(val)
         self._test = self._testing(test)
         self.listed_test = len(test)
+        # a training set that is smaller than a batch makes a smaller batch
+        self.batch_size = min(self._batch, len(train))
 
     def _testing(self, clips: TestClips) -> ClipLoader:
         return test_loader(clips, self._batch, self._around.loader_workers)

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import os
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
-from filelock import BaseFileLock, FileLock
+from filelock import BaseFileLock, FileLock, Timeout
 
 from bench.device import Placement
 from bench.measure.machine import cores, device_name
-from bench.result import Measured, Result
+from bench.provenance import Stopwatch, provenance
+from bench.result import Measured, Result, Status
 from bench.runner.events import Listener
 from bench.runner.messages import Job, Setup
-from bench.runner.pool import Pool, Worker
+from bench.runner.pool import Pool, Worker, interrupts_ignored
 from bench.spec import Cell, Request
 from bench.store import Run
 
@@ -47,8 +49,16 @@ class Outcome:
     interrupted: bool = False
 
 
-def worker_devices(request: Request, placement: Placement, cells: int) -> list[str]:
-    """One device name a worker: every GPU once, or a CPU worker for each core; never more than there are cells."""
+def threads_of(cell: Cell) -> int:
+    """Threads that train a cell. They change the order of sums, so they follow from the cell and the machine alone.
+
+    The tiny models gain nothing from a second thread; other models on a CPU get all the cores.
+    """
+    return 1 if cell.device != "cpu" or cell.backbone.endswith(":tiny") else cores()
+
+
+def worker_devices(request: Request, placement: Placement, cells: Sequence[Cell]) -> list[str]:
+    """One device name a worker: every GPU once; on a CPU as many as the cores have room for; no more than cells."""
     if placement.type == "cuda":
         import torch
 
@@ -56,12 +66,12 @@ def worker_devices(request: Request, placement: Placement, cells: int) -> list[s
         count = len(gpus) if request.workers == "auto" else request.workers
         devices = [f"cuda:{gpus[index % len(gpus)]}" for index in range(count)]
     else:
-        count = (cores() if placement.type == "cpu" else 1) if request.workers == "auto" else request.workers
-        devices = [placement.type] * count
-    return devices[: max(1, cells)]
+        room = cores() // max(map(threads_of, cells)) if placement.type == "cpu" else 1
+        devices = [placement.type] * (room if request.workers == "auto" else request.workers)
+    return devices[: len(cells)]
 
 
-def start_workers(request: Request, placement: Placement, cells: int, command: str) -> Pool:
+def start_workers(request: Request, placement: Placement, cells: Sequence[Cell], command: str) -> Pool:
     """Start the workers of a run; they import their libraries while the parent goes on."""
     devices = worker_devices(request, placement, cells)
     cache = int(psutil.virtual_memory().available * _CACHE_SHARE / len(devices))
@@ -77,22 +87,27 @@ class LocalRunner:
         run: where the results go.
         pool: its workers.
         placement: the device.
+        command: the command line, for the provenance.
         listener: is told what happens.
     """
 
-    def __init__(self, run: Run, pool: Pool, placement: Placement, listener: Listener) -> None:
+    def __init__(self, run: Run, pool: Pool, placement: Placement, command: str, listener: Listener) -> None:
         self.run = run
         self.pool = pool
         self.listener = listener
         self.outcome = Outcome()
-        self._device = placement.type
-        # on a CPU the cores are shared out; beside a GPU the threads only feed it
-        self._threads = max(1, cores() // len(pool.workers))
+        self._command = command
+        self._device = device_name(placement.torch_name)
+        self._since: dict[Cell, Stopwatch] = {}
         self._locks: dict[Cell, BaseFileLock] = {}
         self._measured: dict[str, Measured] = {}
 
     def execute(self, cells: Sequence[Cell]) -> Outcome:
-        """Run every cell that is not done. An interrupt is recorded in the cells that it hit, then returned."""
+        """Run every cell that is not done. An interrupt is recorded in the cells that it hit, then returned.
+
+        Raises:
+            WorkerFailed: no worker process came up, or none is left that does.
+        """
         todo = []
         for cell in cells:
             found = self.run.result(cell)
@@ -110,7 +125,8 @@ class LocalRunner:
                     self._train(todo)
             except KeyboardInterrupt:
                 self.outcome.interrupted = True
-                self._record_interrupted()
+                with interrupts_ignored():  # one is enough
+                    self._record_interrupted()
             finally:
                 for lock in self._locks.values():
                     lock.release()
@@ -134,28 +150,39 @@ class LocalRunner:
 
     def _measure(self, cells: list[Cell]) -> list[Cell]:
         """Measure each model once; the cells whose model could be measured."""
-        name = device_name(self._device)
         models: dict[str, Cell] = {}
         for cell in cells:
             models.setdefault(cell.model_key(), cell)
         failures: dict[str, dict[str, Any]] = {}
         for index, (key, cell) in enumerate(models.items(), start=1):
-            if (known := self.run.measured(cell, name)) is None:
+            if (known := self.run.measured(cell, self._device)) is None:
                 self.listener.measuring(cell, index, len(models))
-                with _machine_to_itself():
-                    known = self.run.measured(cell, name)  # another run may have measured it while we waited
+                with _machine_to_itself(lambda: self.listener.waiting("another run's measurements")):
+                    known = self.run.measured(cell, self._device)  # another run may have measured it while we waited
                     if known is None:
                         event = self._measure_one(cell)
                         if event["kind"] != "measured":
                             failures[key] = event
                             continue
                         known = event["value"]
-                        self.run.write_measured(cell, known)
+                        with contextlib.suppress(OSError):  # a full disk: whether the result fits shows later
+                            self.run.write_measured(cell, known)
             self._measured[key] = known
         for cell in cells:
-            if cell.model_key() in failures and self._claim(cell):
-                self._finish(cell, _failure(cell, failures[cell.model_key()]))
+            if cell.model_key() in failures:
+                self._fail(cell, failures[cell.model_key()])
         return [cell for cell in cells if cell.model_key() in self._measured]
+
+    def _fail(self, cell: Cell, event: dict[str, Any]) -> None:
+        """Record that a cell's model could not be measured, unless another process runs it or has run it."""
+        if not self._claim(cell):
+            self.outcome.results.append(self._failure(cell, event))
+            self.listener.ended(self.outcome.results[-1])
+        elif (found := self.run.result(cell)) is not None and found.status == "done":
+            self._locks.pop(cell).release()
+            self.outcome.skipped += 1
+        else:
+            self._finish(cell, self._failure(cell, event))
 
     def _measure_one(self, cell: Cell) -> dict[str, Any]:
         worker = self.pool.workers[0]
@@ -182,7 +209,7 @@ class LocalRunner:
             idle = not any(worker.job for worker in self.pool.workers)
             if idle and not todo and elsewhere:
                 if not told:
-                    self.listener.waiting(elsewhere)
+                    self.listener.waiting(f"{len(elsewhere)} cells that another process runs")
                     told = True
                 time.sleep(_PATIENCE)
                 todo, elsewhere = deque(elsewhere), []
@@ -212,7 +239,10 @@ class LocalRunner:
 
     def _give(self, worker: Worker, cell: Cell) -> None:
         measured = self._measured[cell.model_key()]
-        self.pool.submit(worker, Job("train", cell, self.run.cell_folder(cell), self._threads, measured))
+        self._since[cell] = Stopwatch()
+        # beside a GPU the threads feed it, and change no number
+        threads = threads_of(cell) if cell.device == "cpu" else max(1, cores() // len(self.pool.workers))
+        self.pool.submit(worker, Job("train", cell, self.run.cell_folder(cell), threads, measured))
         self.listener.progress(cell, {"stage": "starting", "done": 0.0})
 
     def _handle(self, worker: Worker, event: dict[str, Any]) -> None:
@@ -223,15 +253,13 @@ class LocalRunner:
             self.listener.progress(cell, event)
             return
         worker.job = None
-        self._finish(cell, event["value"] if event["kind"] == "trained" else _failure(cell, event))
+        self._finish(cell, event["value"] if event["kind"] == "trained" else self._failure(cell, event))
 
     def _finish(self, cell: Cell, result: Result) -> None:
         try:
             self.run.write(result)
         except OSError as error:  # a full disk: the others go on, and the exit code tells
-            result = Result(
-                cell=cell, status="failed", error=f"the result cannot be written: {error.strerror or error}"
-            )
+            result = self._ended(cell, "failed", f"the result cannot be written: {error.strerror or error}")
         self._locks.pop(cell).release()
         self.outcome.results.append(result)
         self.listener.ended(result)
@@ -239,18 +267,39 @@ class LocalRunner:
     def _record_interrupted(self) -> None:
         for worker in self.pool.workers:
             if worker.job is not None and worker.job.kind == "train" and worker.job.cell in self._locks:
-                self._finish(
-                    worker.job.cell,
-                    Result(cell=worker.job.cell, status="interrupted", error="stopped from outside before it ended"),
-                )
+                cell = worker.job.cell
+                self._finish(cell, self._ended(cell, "interrupted", "stopped from outside before it ended"))
 
+    def _failure(self, cell: Cell, event: dict[str, Any]) -> Result:
+        return self._ended(cell, event["status"], event["error"], event["traceback"])
 
-def _failure(cell: Cell, event: dict[str, Any]) -> Result:
-    return Result(cell=cell, status=event["status"], error=event["error"], traceback=event["traceback"])
+    def _ended(self, cell: Cell, status: Status, error: str, traceback: str | None = None) -> Result:
+        """A cell that ended without numbers."""
+        known = provenance(
+            cell,
+            self._since.get(cell, Stopwatch()),
+            command=self._command,
+            device=self._device,
+            threads=threads_of(cell),
+        )
+        return Result(cell=cell, status=status, error=error, traceback=traceback, provenance=known)
 
 
 @contextlib.contextmanager
-def _machine_to_itself() -> Iterator[None]:
-    """One measurement at a time on this machine, also between runs of the same user."""
-    with FileLock(Path(tempfile.gettempdir()) / f"aim-bench-{getpass.getuser()}-measures.lock"):
+def _machine_to_itself(on_wait: Callable[[], None]) -> Iterator[None]:
+    """One measurement at a time on this machine, also between runs of the same user.
+
+    Args:
+        on_wait: called where another run is measuring.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()  # a container's user may have no name
+    lock = FileLock(Path(tempfile.gettempdir()) / f"aim-bench-{user}-measures.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        on_wait()
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()

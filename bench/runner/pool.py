@@ -52,7 +52,7 @@ class Pool:
         self._context: Any = multiprocessing.get_context(_METHOD)
         if _METHOD == "forkserver":
             self._context.set_forkserver_preload(["bench.runner.worker"])
-            with _quiet():
+            with _quiet(), interrupts_ignored():
                 forkserver.ensure_running()
         self._folder = tempfile.TemporaryDirectory(prefix="aim-bench-")
         self._made = 0
@@ -63,7 +63,7 @@ class Pool:
         setup = replace(setup, output=Path(self._folder.name) / f"worker-{self._made}.txt")
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_main, args=(theirs, setup), name=f"bench-worker-{index}", daemon=False)
-        with _default_interrupts():
+        with interrupts_ignored():
             process.start()
         theirs.close()
         return Worker(index, process, ours, setup)
@@ -104,7 +104,7 @@ class Pool:
         code = worker.process.exitcode or 0
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         if code == -signal.SIGKILL:
-            how += " (the system does this where memory runs out)"
+            how += " (the system does this where memory runs out; so may a person or a scheduler)"
         with contextlib.suppress(OSError):
             worker.connection.close()
         try:
@@ -113,8 +113,11 @@ class Pool:
             printed = ""
         if not worker.ready:
             # it never came up: another one would not either
-            raise WorkerFailed(f"a worker process {how} before it was ready\n{printed}")
-        self.workers[worker.index] = self._start(worker.index, worker.setup)
+            self.workers.remove(worker)
+            if not self.workers:
+                raise WorkerFailed(f"a worker process {how} before it was ready", printed)
+            return {"kind": "lost", "error": f"a worker process {how} before it was ready"}
+        self.workers[self.workers.index(worker)] = self._start(worker.index, worker.setup)
         return {
             "kind": "died",
             "status": "oom" if code == -signal.SIGKILL else "failed",
@@ -158,12 +161,16 @@ def _quiet() -> Iterator[None]:
 
 
 class WorkerFailed(RuntimeError):
-    """A worker process did not come up."""
+    """No worker process is left, as none came up; `printed` is what the last one said."""
+
+    def __init__(self, message: str, printed: str) -> None:
+        super().__init__(message)
+        self.printed = printed
 
 
 @contextlib.contextmanager
-def _default_interrupts() -> Iterator[None]:
-    """Ignore Ctrl-C while a process starts: what it inherits must not be torn down half-way by it."""
+def interrupts_ignored() -> Iterator[None]:
+    """Ignore Ctrl-C for a moment; processes that start meanwhile ignore it for good and leave it to this one."""
     try:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     except ValueError:  # not the main thread, which alone may set it

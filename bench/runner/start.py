@@ -26,21 +26,26 @@ def plan(request: Request) -> Expansion:
     """
     problems: list[str] = []
     expansion = None
-    for check in (
-        lambda: load_plugins(request.plugins),
-        lambda: None if request.out is None else Run(request.out).check(),
-    ):
-        try:
-            check()
-        except UserError as error:
-            problems += error.problems
+    try:
+        load_plugins(request.plugins)
+    except UserError as error:
+        problems += error.problems
     try:
         expansion = expand(request.matrix)
+    except UserError as error:
+        problems += error.problems
+    try:
+        if request.out is not None or expansion is not None:
+            _folder(request, expansion).check()
     except UserError as error:
         problems += error.problems
     if expansion is None or problems:
         raise UserError(problems)
     return expansion
+
+
+def _folder(request: Request, expansion: Expansion | None) -> Run:
+    return Run(request.out or default_folder(expansion.cells if expansion else ()))
 
 
 def default_folder(cells: Iterable[Cell]) -> Path:
@@ -60,29 +65,32 @@ def execute(request: Request, expansion: Expansion, command: str, listener: List
         UserError: the run's folder cannot be written, the data or a backbone's weights cannot be had. Nothing has run.
     """
     begun = time.perf_counter()
-    run = Run(request.out or default_folder(expansion.cells))
+    run = _folder(request, expansion)
     run.check()
     todo = [cell for cell in expansion.cells if (found := run.result(cell)) is None or found.status != "done"]
     if not todo:
         run.open(request.matrix, expansion.cells, command, describe())
         run.write_csv()
         return run, Outcome(skipped=len(expansion.cells))
-    _check_backbones(todo, listener)
-    with start_workers(request, expansion.placement, len(todo), command) as pool:
-        _prepare_data(todo, listener)
+    problems = _unusable_backbones(todo, listener)
+    if problems:
+        raise UserError([*problems, *_unusable_data(todo, listener)])
+    with start_workers(request, expansion.placement, todo, command) as pool:
+        if problems := _unusable_data(todo, listener):
+            raise UserError(problems)
         run.open(request.matrix, expansion.cells, command, describe())
-        outcome = LocalRunner(run, pool, expansion.placement, listener).execute(expansion.cells)
+        outcome = LocalRunner(run, pool, expansion.placement, command, listener).execute(expansion.cells)
     total = time.perf_counter() - begun
     outcome.seconds["starting and preparing"] = total - sum(outcome.seconds.values())
     return run, outcome
 
 
-def _check_backbones(cells: Iterable[Cell], listener: Listener) -> None:
+def _unusable_backbones(cells: Iterable[Cell], listener: Listener) -> list[str]:
     """Build each backbone with weights from outside once: hubs are asked, and refusals told, before anything runs."""
     names = list(dict.fromkeys(cell.backbone_name for cell in cells))
     named = [name for name in names if name.model != "tiny" or name.file is not None]
     if not named:
-        return
+        return []
     from backbones.families import build
     from backbones.names import UnsupportedModel, WeightsError
 
@@ -93,12 +101,12 @@ def _check_backbones(cells: Iterable[Cell], listener: Listener) -> None:
             build(name)
         except (UnsupportedModel, WeightsError) as error:
             problems.append(str(error))
-    if problems:
-        raise UserError(problems)
     listener.preparing("weights", len(named), len(named))
+    return problems
 
 
-def _prepare_data(cells: Iterable[Cell], listener: Listener) -> None:
+def _unusable_data(cells: Iterable[Cell], listener: Listener) -> list[str]:
+    """Make each data set ready."""
     problems = []
     for name, root in dict.fromkeys((cell.dataset, cell.data_root) for cell in cells):
         dataset = DATASETS.get(name)(None if root is None else Path(root))
@@ -106,5 +114,4 @@ def _prepare_data(cells: Iterable[Cell], listener: Listener) -> None:
             dataset.prepare(partial(listener.preparing, name))
         except DataError as error:
             problems.append(str(error))
-    if problems:
-        raise UserError(problems)
+    return problems

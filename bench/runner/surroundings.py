@@ -21,12 +21,14 @@ class Surroundings:
         loader_workers: decoding processes of a cell's loader.
         command: the command line, for the provenance.
         cache: frames that were decoded before.
+        unrepeatable: why the present cell's numbers depend on chance; empty where they do not.
     """
 
     device: torch.device
     loader_workers: int
     command: str
     cache: FrameCache
+    unrepeatable: str = ""
     datasets: dict[tuple[str, str | None], VideoDataset] = field(default_factory=dict)
     fingerprints: dict[tuple[str, str | None], str] = field(default_factory=dict)
 

@@ -27,10 +27,14 @@ from bench.build import classifier
 from bench.data.cache import FrameCache
 from bench.measure.model import measure
 from bench.plugins import load as load_plugins
+from bench.provenance import commit
 from bench.runner.job import make_repeatable, train_and_evaluate
 from bench.runner.messages import Job, Setup
 from bench.runner.surroundings import Surroundings
 from bench.train import is_out_of_memory
+
+# what torch says of an operation that its deterministic mode refuses
+_UNREPEATABLE = "does not have a deterministic implementation"
 
 
 def main(connection: Connection, setup: Setup) -> None:
@@ -41,6 +45,7 @@ def main(connection: Connection, setup: Setup) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     around = Surroundings(device, setup.loader_workers, setup.command, FrameCache(setup.cache_bytes))
+    commit()  # as it is now, when the code was loaded
     connection.send({"kind": "ready"})
     while True:
         try:
@@ -53,17 +58,16 @@ def main(connection: Connection, setup: Setup) -> None:
 def _run(job: Job, around: Surroundings, connection: Connection) -> dict[str, Any]:
     """The job's outcome: "measured" or "trained" with a value, or "failed" with the error's line and traceback."""
     torch.set_num_threads(job.threads)
+    around.unrepeatable = ""
     try:
-        if job.kind == "measure":
-            classes = len(around.dataset(job.cell).classes)
-            make_repeatable(job.cell.seed)
-            return {"kind": "measured", "value": measure(job.cell, classifier(job.cell, classes), around.device)}
-        if job.measured is None:
-            raise ValueError("a training needs its model's measurements")
-        result = train_and_evaluate(
-            job.cell, job.measured, job.folder, around, lambda event: connection.send({"kind": "progress", **event})
-        )
-        return {"kind": "trained", "value": result}
+        try:
+            return _done(job, around, connection)
+        except RuntimeError as error:
+            if _UNREPEATABLE not in str(error):
+                raise
+            # better a number with a footnote than none
+            around.unrepeatable = f"{str(error).partition(_UNREPEATABLE)[0].strip()} has no deterministic kernel"
+            return _done(job, around, connection)
     except Exception as error:  # a broken cell must not take the others with it, whatever broke it
         line = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no details'}"
         return {
@@ -75,6 +79,19 @@ def _run(job: Job, around: Surroundings, connection: Connection) -> dict[str, An
     finally:
         if around.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _done(job: Job, around: Surroundings, connection: Connection) -> dict[str, Any]:
+    if job.kind == "measure":
+        classes = len(around.dataset(job.cell).classes)
+        make_repeatable(job.cell.seed, strict=not around.unrepeatable)
+        return {"kind": "measured", "value": measure(job.cell, classifier(job.cell, classes), around.device)}
+    if job.measured is None:
+        raise ValueError("a training needs its model's measurements")
+    result = train_and_evaluate(
+        job.cell, job.measured, job.folder, around, lambda event: connection.send({"kind": "progress", **event})
+    )
+    return {"kind": "trained", "value": result}
 
 
 def _settle(output: Path) -> None:

@@ -101,7 +101,7 @@ def test_a_model_without_a_tag_has_the_librarys_default() -> None:
         ),
         ("clip:ViT-B-16@opnai", "has no weights 'opnai', .*\\(did you mean 'openai'\\?\\)"),
         ("vit:vit_base_patch16_224.dino@mae", "names two weights, 'dino' and 'mae': expected one"),
-        ("vit:tiny@openai", "vit:tiny has no weights 'openai', expected none or a file"),
+        ("vit:tiny@openai", "vit:tiny has no weights 'openai', expected bundled, none or a file"),
         ("vit:vit_base_patch16_224@/no/such.pt", "there is no weights file /no/such.pt"),
     ],
 )

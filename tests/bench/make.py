@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from bench.measure.machine import versions
+from bench.provenance import commit
 from bench.result import Measured, Metrics, Provenance, Result, Status
 from bench.spec import Cell, Matrix, Recipe
 
@@ -54,6 +56,8 @@ def measured(**changes: Any) -> Measured:
         "threads": 2,
         "device": "Some CPU",
         "busy_cores": 0.1,
+        "versions": versions(),
+        "commit": commit()[0],
     }
     return Measured(**(values | changes))
 
@@ -109,7 +113,13 @@ def done(of: Cell | None = None, *, footnotes: Sequence[str] = (), top1: float =
 
 
 def failed(of: Cell | None = None, status: Status = "failed", error: str = "ValueError: no such luck") -> Result:
-    return Result(cell=of or cell(), status=status, error=error, traceback="Traceback ...\nValueError: no such luck")
+    return Result(
+        cell=of or cell(),
+        status=status,
+        error=error,
+        traceback="Traceback ...\nValueError: no such luck",
+        provenance=provenance(batch_size=None, micro_batch=None, weights_sha256=None, dataset_fingerprint=None),
+    )
 
 
 def matrix(**changes: Any) -> Matrix:

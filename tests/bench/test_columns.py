@@ -89,7 +89,8 @@ def test_what_is_missing_is_empty_and_whole_numbers_stay_whole() -> None:
     seed = 2**31 - 1
     bad, good = read([make.failed(make.cell(seed=seed)), make.done(make.cell(seed=1))])
     assert (bad["seed"], bad["status"], bad["error"]) == (str(seed), "failed", "ValueError: no such luck")
-    assert {bad[name] for name in ("top1", "params_m", "train_seconds", "commit", "dirty", "threads")} == {""}
+    assert {bad[name] for name in ("top1", "params_m", "train_seconds", "micro_batch", "weights_sha256")} == {""}
+    assert (bad["commit"], bad["batch_size"]) == (good["commit"], "16")
     assert (good["evaluated"], good["listed"], good["threads"], good["micro_batch"]) == ("400", "400", "2", "16")
     assert (good["top1"], good["params_m"], good["dirty"]) == ("61.25", "1.23457", "False")
     for values in (bad, good):

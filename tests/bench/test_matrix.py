@@ -49,12 +49,12 @@ def test_all_is_every_registered_name() -> None:
     assert {"vit", "clip", "swin"} <= set(families)
     assert {"frozen", "full", "timesformer", "spatial", "temporal", "joint"} <= set(names)
     assert [(c.backbone, c.strategy) for c in found] == [(f"{f}:tiny", s) for f in families for s in names]
-    assert len(cells(strategies="joint,all,joint", backbones="all,vit,vit:tiny,vit:tiny@none")) == len(found)
+    assert len(cells(strategies="joint,all,joint", backbones="all,vit,vit:tiny,vit:tiny@bundled")) == len(found)
 
 
 def test_defaults_that_are_filled_in_are_told() -> None:
     expansion = expand(make.matrix(backbones="clip,vit:tiny@none,swin:tiny", device="cpu"))
-    assert expansion.defaults == ("clip = clip:tiny@none on motion", "swin:tiny = swin:tiny@none on motion")
+    assert expansion.defaults == ("clip = clip:tiny@bundled on motion", "swin:tiny = swin:tiny@bundled on motion")
     assert (expansion.placement.type, expansion.placement.precision) == ("cpu", "fp32")
     assert [c.frames for c in expansion.cells] == [Motion.frames] * 3
 
@@ -128,7 +128,7 @@ def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
         "option.ratio is 9: expected at most 4",
         "precision is 'fp16': a CPU trains in fp32 or bf16",
         f"unknown backbone 'vitt': expected one of {families} (did you mean 'vit'?)",
-        "backbone 'vit:tiny@nosuch': vit:tiny has no weights 'nosuch', expected none or a file",
+        "backbone 'vit:tiny@nosuch': vit:tiny has no weights 'nosuch', expected bundled, none or a file",
         "backbone ':tiny' does not follow family[:model][@weights], such as clip, vit:tiny@none or"
         " clip:ViT-L-14@openai",
         "backbone 'swin:tiny@/no/such.safetensors': there is no weights file /no/such.safetensors",
@@ -202,4 +202,6 @@ def test_several_data_sets_each_have_their_own_defaults(monkeypatch: pytest.Monk
         ("motion", 8, 2, False),
         ("still", 4, 3, True),
     ]
-    assert expand(Matrix(backbones="vit", datasets="still", device="cpu")).defaults == ("vit = vit:tiny@none on still",)
+    assert expand(Matrix(backbones="vit", datasets="still", device="cpu")).defaults == (
+        "vit = vit:tiny@bundled on still",
+    )

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from bench.columns import COLUMNS, frame, to_csv
-from bench.report.formats import FORMATS
+from bench.report.formats import RENDERERS
 from bench.report.sheet import NUMBERS, Column, Sheet, make_sheet
 from bench.report.terminal import render, table
 from bench.result import Result
@@ -133,7 +133,7 @@ def test_failed_cells_stand_by_themselves_with_their_reason() -> None:
 
 @pytest.mark.parametrize("format_", ["terminal", "markdown"])
 def test_a_run_in_which_all_failed_still_shows_its_cells(format_: str) -> None:
-    text = FORMATS[format_]([make.failed(), make.failed(make.cell(seed=1), "interrupted", "stopped")], 0)
+    text = RENDERERS[format_]([make.failed(), make.failed(make.cell(seed=1), "interrupted", "stopped")], 0)
     for word in ("vit:tiny@none", "joint", "failed", "interrupted", "no such luck", "stopped"):
         assert word in text
 
@@ -197,7 +197,7 @@ def test_cells_without_a_result_are_counted() -> None:
 
 
 def test_markdown_is_a_valid_table() -> None:
-    lines = FORMATS["markdown"](results(), 0).splitlines()
+    lines = RENDERERS["markdown"](results(), 0).splitlines()
     end = lines.index("")
     cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines[:end]]
     assert {len(row) for row in cells} == {2 + len(NUMBERS)}
@@ -212,7 +212,7 @@ def test_markdown_is_a_valid_table() -> None:
 
 
 def test_labels_that_hold_a_pipe_stay_one_cell() -> None:
-    text = FORMATS["markdown"]([make.done(make.cell(weights="/a|b.pt"))], 0)
+    text = RENDERERS["markdown"]([make.done(make.cell(weights="/a|b.pt"))], 0)
     assert {len(re.split(r"(?<!\\)\|", line)) for line in text.splitlines()[:3]} == {2 + len(NUMBERS) + 2}
     assert r"vit:tiny@a\|b.pt" in text
 
@@ -222,18 +222,18 @@ def test_csv_is_what_the_run_holds(tmp_path: Path) -> None:
     run.open(make.matrix(), [result.cell for result in results()], "bench run", {})
     for result in results():
         run.write(result)
-    assert FORMATS["csv"](run.results(), 0) == run.csv.read_text() == to_csv(frame(results()))
+    assert RENDERERS["csv"](run.results(), 0) == run.csv.read_text() == to_csv(frame(results()))
     read = list(csv.reader(io.StringIO(run.csv.read_text())))
     assert read[0] == list(COLUMNS)
     assert len(read) == 5
 
 
-@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("format_", RENDERERS)
 def test_nothing_that_is_missing_leaks_as_a_word(format_: str) -> None:
     without = make.done(make.cell(seed=5, order_test=False))
     assert without.metrics is not None
     metrics = without.metrics.model_copy(update={"top1_reversed": None, "top1_shuffled": None, "val_top1": None})
-    text = FORMATS[format_]([*results(), without.model_copy(update={"metrics": metrics})], 1)
+    text = RENDERERS[format_]([*results(), without.model_copy(update={"metrics": metrics})], 1)
     assert not re.search(r"\b(nan|none|null|<na>)\b", text.replace("tiny@none", "").replace(",none,", ","), re.I)
 
 
@@ -304,11 +304,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("format_", RENDERERS)
 def test_the_latest_run_goes_to_the_terminal_or_to_a_file(folder: Path, bench: Command, format_: str) -> None:
     said = bench("report", "--format", format_)
     assert (said.code, said.err) == (0, "")
-    assert said.out == FORMATS[format_](results(), 1)
+    assert said.out == RENDERERS[format_](results(), 1)
     assert bench("report", "one", "--format", format_).out == said.out
     assert bench("report", "results/one", "--format", format_).out == said.out
     written = bench("report", "--format", format_, "--output", "table.txt")
@@ -322,7 +322,7 @@ def test_an_output_that_is_no_file_is_written_to_and_not_replaced(folder: Path, 
     reader = os.open(folder / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     try:
         assert bench("report", "--output", "pipe", "--format", "csv").code == 0
-        assert os.read(reader, 100_000).decode() == FORMATS["csv"](results(), 1)
+        assert os.read(reader, 100_000).decode() == RENDERERS["csv"](results(), 1)
     finally:
         os.close(reader)
     assert (folder / "pipe").is_fifo()

@@ -28,6 +28,7 @@ OTHER_CELL: dict[str, Any] = {
     "device": "cuda",
     "precision": "bf16",
     "order_test": False,
+    "sources": {"weights": "00" * 8},
 }
 OTHER_RECIPE: dict[str, Any] = {
     "epochs": 3,
@@ -81,7 +82,7 @@ def test_key_changes_with_every_field_of_the_recipe(field: str) -> None:
 
 def test_key_stays_what_it_was() -> None:
     """A run of yesterday is gone on with today: whoever changes the canonical form must know that they do."""
-    assert make.cell().key == "0bccd0db29"
+    assert make.cell().key == "710a051f61"
 
 
 def test_model_key_is_the_same_for_what_does_not_change_the_model() -> None:
@@ -128,11 +129,17 @@ def test_cells_recipes_and_matrices_are_frozen_and_hashable() -> None:
 
 def test_a_result_is_not_done_without_its_provenance() -> None:
     whole = make.done().model_dump()
-    for part in ("provenance", "metrics", "measured"):
+    partly = {**whole["provenance"], "weights_sha256": None}
+    for changes in ({"metrics": None}, {"measured": None}, {"provenance": partly}):
         with pytest.raises(ValidationError, match="without its measurements and its provenance"):
-            Result(**{**whole, part: None})
+            Result(**{**whole, **changes})
     with pytest.raises(ValidationError, match="needs its reason"):
-        Result(cell=make.cell(), status="oom")
+        Result(cell=make.cell(), status="oom", provenance=make.provenance())
+
+
+def test_a_failure_has_its_provenance_too() -> None:
+    with pytest.raises(ValidationError, match="provenance"):
+        Result(cell=make.cell(), status="failed", error="ValueError: no such luck")
 
 
 def test_a_result_holds_no_nan() -> None:

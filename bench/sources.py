@@ -1,0 +1,35 @@
+"""What makes a cell's numbers and has no version: files of weights, and plugins, by their hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from functools import cache
+from pathlib import Path
+
+from backbones.names import BackboneName
+from bench.plugins import MODULE_PREFIX
+
+
+def sources(backbone: BackboneName, *code: object) -> dict[str, str]:
+    """What it is -> the first digits of the SHA-256 of its file, so that another content makes another cell.
+
+    Args:
+        backbone: its weights count where they are a file, a user's or the package's.
+        code: the family, strategy and data set; they count where a plugin file registered them.
+    """
+    found = {}
+    if (file := backbone.stored) is not None:
+        found["weights"] = _hash(file, file.stat().st_mtime_ns)
+    for entry in code:
+        owner = entry if inspect.isclass(entry) else type(entry)
+        if owner.__module__.startswith(MODULE_PREFIX):
+            plugin = Path(inspect.getfile(owner))
+            found[plugin.name] = _hash(plugin, plugin.stat().st_mtime_ns)
+    return found
+
+
+@cache
+def _hash(file: Path, changed: int) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
