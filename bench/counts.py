@@ -29,7 +29,7 @@ def counts(cells: Sequence[Cell]) -> dict[Cell, tuple[int, int, int]]:
                 model = classifier(shape, len(DATASETS.get(cell.dataset)(root).classes))
                 known[shape.model_key()] = (*count(model), macs(model))
             except Exception as error:  # a plugin's code can raise anything
-                problems.append(f"{cell.label} cannot be built: {type(error).__name__}: {error}")
+                problems.append(f"{cell.label} cannot be built: {' '.join(f'{type(error).__name__}: {error}'.split())}")
                 continue
         found[cell] = known[shape.model_key()]
     if problems:

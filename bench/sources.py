@@ -11,21 +11,21 @@ from backbones.names import BackboneName
 from bench.plugins import MODULE_PREFIX
 
 
-def sources(backbone: BackboneName, *code: object) -> dict[str, str]:
+def sources(backbone: BackboneName, **code: object) -> dict[str, str]:
     """What it is -> the first digits of the SHA-256 of its file, so that another content makes another cell.
 
     Args:
         backbone: its weights count where they are a file, a user's or the package's.
-        code: the family, strategy and data set; they count where a plugin file registered them.
+        code: what the family, the strategy and the data set are; they count where a plugin file registered them.
     """
     found = {}
     if (file := backbone.stored) is not None:
         found["weights"] = _hash(file, file.stat().st_mtime_ns)
-    for entry in code:
+    for kind, entry in code.items():
         owner = entry if inspect.isclass(entry) else type(entry)
         if owner.__module__.startswith(MODULE_PREFIX):
             plugin = Path(inspect.getfile(owner))
-            found[plugin.name] = _hash(plugin, plugin.stat().st_mtime_ns)
+            found[kind] = _hash(plugin, plugin.stat().st_mtime_ns)
     return found
 
 

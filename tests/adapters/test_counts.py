@@ -46,3 +46,24 @@ def test_aim_on_clip_b_with_32_frames_and_400_classes_trains_10_985_104() -> Non
 
 def test_aim_on_clip_l_with_32_frames_and_400_classes_trains_38_285_712() -> None:
     assert _trained("clip:ViT-L-14@none", "joint", 32, 400) == 38_285_712
+
+
+def test_timesformer_on_vit_b_has_121_m_parameters_as_in_table_1() -> None:
+    width, tokens = 768, 14 * 14 + 1
+    linear = width * width + width
+    norm = 2 * width
+    attention = 4 * linear  # queries, keys, values and the output
+    mlp = width * 4 * width + 4 * width + 4 * width * width + width
+    block = (norm + attention + norm + mlp) + (norm + attention + linear)  # the image model's, and over time
+    patches = 3 * 16 * 16 * width + width
+    embeddings = width + tokens * width + 8 * width  # CLS, positions, time
+    expected = patches + embeddings + 12 * block + norm + 174 * width + 174
+    assert round(expected / 1e6, 1) == 121.4
+    assert _trained("vit:vit_base_patch16_224@none", "timesformer", 8, 174) == expected
+
+
+@pytest.mark.parametrize("blocks", ["bottom", "top", "second"])
+def test_aim_in_half_of_the_blocks_of_clip_b_trains_5_6_m_as_in_table_7(blocks: str) -> None:
+    expected = 6 * 3 * ONE_ADAPTER + 8 * 768 + FINAL_NORM + 400 * 768 + 400
+    assert round(expected / 1e6, 1) == 5.6
+    assert _trained("clip:ViT-B-16@none", "joint", 8, 400, blocks=blocks) == expected

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -105,6 +107,48 @@ def test_clips_of_a_batch_do_not_see_each_other(family: str, strategy: str) -> N
     with torch.no_grad():
         alone = torch.cat([adapted(clip[None]) for clip in x])
         torch.testing.assert_close(adapted(x), alone, atol=1e-4, rtol=1e-4)
+
+
+@each_family
+@pytest.mark.parametrize("which", ["all", "top", "bottom", "second"])
+def test_the_chosen_blocks_are_half_of_them_and_some_attend_over_time(family: str, which: str) -> None:
+    """A half without attention over time would be blind to the order of frames, whatever its name says."""
+    adapted = model(family, "joint", blocks=which)
+    depth = len(adapted.blocks)
+    chosen = [index for index, block in enumerate(adapted.blocks) if any(True for _ in block.parameters())]
+    assert len(chosen) == (depth if which == "all" else depth // 2)
+    assert [index for index in chosen if adapted.blocks[index].time is not None]
+    ends = {"all": range(depth), "bottom": range(depth // 2), "top": range(depth // 2, depth)}
+    if which in ends:
+        assert chosen == list(ends[which])
+    else:
+        assert {after - before for before, after in pairwise(chosen)} == {2}
+    if family == "swin" and which == "second":
+        assert chosen == [index for index, block in enumerate(adapted.backbone.blocks) if block.attends_time]
+    for index, block in enumerate(adapted.blocks):
+        if index not in chosen:
+            assert block.time is block.spatial is block.joint is None
+
+
+def _dtypes(family: str, strategy: str, **options: object) -> list[torch.dtype]:
+    """Of the tokens into each block, under autocast to bf16."""
+    adapted = model(family, strategy, **options).train()
+    found: list[torch.dtype] = []
+    for block in adapted.blocks:
+        block.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0].dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        adapted(clips())
+    assert len(found) == len(adapted.blocks)
+    return found
+
+
+@each_family
+@each_model
+def test_mixed_precision_is_the_same_for_every_strategy(family: str, strategy: str) -> None:
+    """Otherwise a table would compare number formats: what is added must not change what the sums are kept in."""
+    found = _dtypes(family, strategy)
+    assert found[0] == torch.float32
+    assert found == _dtypes(family, "frozen")
 
 
 @each_family

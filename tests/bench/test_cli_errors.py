@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.command import Command
+from tests.bench.command import Command, Said
 
 DRY = ("run", "--backbones", "vit:tiny@none", "--strategies", "frozen", "--device", "cpu", "--dry-run")
 
@@ -102,6 +102,61 @@ def test_one_mistake_is_one_sentence(bench: Command, tmp_path: Path, arguments: 
     assert os.listdir(tmp_path) == ["full"]
 
 
+JOINT = ("run", "--backbones", "vit:tiny@none", "--strategies", "joint", "--device", "cpu", "--dry-run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--lr", "1e-3", "--recipe", "lr=2"), "--recipe lr=2: lr has a flag that is given too"),
+        (("--epochs", "1", "--recipe", "epochs=2"), "--recipe epochs=2: epochs has a flag that is given too"),
+        (("-o", "ratio=1", "-o", "ratio=2"), "--option 'ratio=2': ratio is given twice, expected it once"),
+        (("--recipe", "lr=1", "--recipe", "lr=2"), "--recipe 'lr=2': lr is given twice, expected it once"),
+        (("-o", "ratio=true"), "option.ratio is True: expected no true or false"),
+        (("-o", "temporal_adapters=true"), "option.temporal_adapters is True: expected no true or false"),
+        (("-o", "ratio=nan"), "option.ratio is 'nan': expected a finite number"),
+        (("-o", "ratio=.nan"), "option.ratio is nan: expected a finite number"),
+        (("-o", "scale=inf"), "option.scale is 'inf': expected a finite number"),
+        (("--data-root", "a-file"), "data_root is 'a-file': it is no folder"),
+    ],
+    ids=str,
+)
+def test_what_contradicts_itself_or_is_no_value_is_told(
+    bench: Command, tmp_path: Path, arguments: tuple[str, ...], sentence: str
+) -> None:
+    (tmp_path / "a-file").touch()
+    said = bench(*JOINT, *arguments)
+    assert (said.code, said.out) == (2, "")
+    assert said.problems == [sentence]
+
+
+def _starts(said: Said, *starts: str) -> None:
+    """Each sentence begins as told, in whatever order, and there are no more of them."""
+    assert (said.code, said.out) == (2, "")
+    for start in starts:
+        assert len([sentence for sentence in said.problems if sentence.startswith(start)]) == 1, (start, said.problems)
+    assert len(said.problems) == len(starts), said.problems
+
+
+def test_wrong_names_hide_no_wrong_number(bench: Command, tmp_path: Path) -> None:
+    said = bench("run", "--device", "cpu", "--epochs", "abc", "--strategies", "jiont", "--backbones", "vti")
+    _starts(
+        said,
+        "recipe.epochs is 'abc': expected a whole number",
+        "unknown strategy 'jiont': ",
+        "unknown backbone 'vti': ",
+    )
+    assert all(near in said.err for near in ("(did you mean 'joint'?)", "(did you mean 'vit'?)"))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_tower_that_is_no_transformer_is_told_with_a_wrong_name(bench: Command, tmp_path: Path) -> None:
+    said = bench("run", "--device", "cpu", "--backbones", "clip:RN50@none", "--strategies", "jiont")
+    _starts(said, "unknown strategy 'jiont': ", "backbone 'clip:RN50@none': ")
+    assert "ModifiedResNet, expected a vision transformer" in said.err
+    assert os.listdir(tmp_path) == []
+
+
 def test_markup_in_a_bad_name_is_shown_as_it_is(bench: Command) -> None:
     (found,) = bench("run", "--device", "cpu", "--dry-run", "--strategies", "[red]x[/red]").problems
     assert found.startswith("unknown strategy '[red]x[/red]': ")
@@ -121,6 +176,35 @@ def test_what_the_parser_refuses_ends_with_2_too(bench: Command, arguments: tupl
     assert said.code == 2
     assert "Usage: bench" in said.err
     assert os.listdir(tmp_path) == []
+
+
+def test_a_report_tells_its_format_and_its_run_at_once(bench: Command) -> None:
+    said = bench("report", "nope", "--format", "xyz")
+    assert said.code == 2
+    assert len(said.problems) == 2
+    assert said.problems[0] == "format is 'xyz': expected one of terminal, markdown, csv"
+    assert "'nope'" in said.problems[1]
+
+
+def test_the_formats_that_are_offered_are_those_that_there_are() -> None:
+    """The command line names them without importing what renders them."""
+    from bench.cli.report import FORMATS
+    from bench.report.formats import RENDERERS
+
+    assert tuple(RENDERERS) == FORMATS
+
+
+def test_a_picture_of_nothing_tells_everything_wrong(bench: Command, tmp_path: Path) -> None:
+    (tmp_path / "a-file").touch()
+    said = bench("data", "show", "motin", "--out", "a-file", "--split", "tset", "--data-root", "nosuch")
+    _starts(
+        said,
+        "split is 'tset': expected one of train, val, test (did you mean 'test'?)",
+        "unknown data set 'motin': ",
+        "out is 'a-file': cannot be written (",
+        "data_root is 'nosuch': there is no such folder",
+    )
+    assert os.listdir(tmp_path) == ["a-file"]
 
 
 def test_no_arguments_show_the_help(bench: Command) -> None:

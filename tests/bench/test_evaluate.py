@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from bench.data.base import DataError
 from bench.data.transforms import normalise
 from bench.evaluate import Predictor, mean_class, predict, shuffled_order, top_k
+from bench.train import Diverged
 from tests.models import CLASSES, FRAMES, awaken, model
 
 CPU = torch.device("cpu")
@@ -96,3 +98,34 @@ def test_a_shuffled_order_is_neither_straight_nor_reversed() -> None:
             assert order != list(range(frames))
             if frames > 2:
                 assert order != list(range(frames))[::-1]
+
+
+@pytest.mark.parametrize("frames", ["straight", "reordered"])
+def test_a_prediction_that_is_no_number_ends_the_cell(frames: str) -> None:
+    """A NaN sorts like any number, and a table would show an accuracy of it."""
+    calls = iter([0.5, 0.5, float("nan")] if frames == "reordered" else [float("nan"), 0.5, 0.5])
+    batches = [(_videos(2, 1), torch.arange(2), ["a", "b"])]
+
+    def predictor(views: torch.Tensor) -> torch.Tensor:
+        found = torch.full((len(views), 2), 0.5)
+        found[1, 1] = next(calls)
+        return found
+
+    with pytest.raises(Diverged, match="no number"):
+        predict(predictor, batches, order_test=True)
+
+
+def test_weights_that_are_no_numbers_are_noticed_in_evaluation() -> None:
+    adapted = model("vit", "frozen")
+    with torch.no_grad():
+        adapted.head.bias[3] = float("nan")
+    predictor = Predictor(adapted, CPU, "fp32", micro_batch=8)
+    with pytest.raises(Diverged):
+        predict(predictor, [(_videos(2, 1), torch.arange(2), ["a", "b"])], order_test=False)
+
+
+def test_a_test_of_which_nothing_can_be_read_is_an_error_of_the_data() -> None:
+    predictor = Predictor(model("vit", "frozen"), CPU, "fp32", micro_batch=8)
+    for order_test in (True, False):
+        with pytest.raises(DataError, match="not one video of the test could be read"):
+            predict(predictor, [], order_test=order_test)

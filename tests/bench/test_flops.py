@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from adapters.model import VideoClassifier
 from adapters.strategy import STRATEGIES
@@ -77,4 +79,30 @@ def test_products_that_nothing_counts_are_an_error_not_a_zero() -> None:
 
     adapted.head = nn.Sequential(adapted.head, Uncounted())
     with pytest.raises(UncountedOperation, match="baddbmm"):
+        macs(adapted)
+
+
+@pytest.mark.parametrize(
+    ("operation", "product"),
+    [
+        ("mv", lambda x, weight: weight.mv(x[0])),
+        ("inner", lambda x, weight: torch.inner(x, weight)),
+        ("outer", lambda x, weight: torch.outer(x[0], weight[0])),
+        ("cdist", lambda x, weight: torch.cdist(x, weight)),
+    ],
+)
+def test_products_whose_names_do_not_say_so_are_an_error_too(
+    operation: str, product: Callable[[Tensor, Tensor], Tensor]
+) -> None:
+    class Head(nn.Module):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(CLASSES, width))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return product(x, self.weight)
+
+    adapted = model("vit", "frozen")
+    adapted.head = Head(adapted.backbone.width)
+    with pytest.raises(UncountedOperation, match=f"no rule counts aten::{operation}"):
         macs(adapted)

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from torch import nn
 
+from adapters.block import AdaptedBlock
+from adapters.strategy import STRATEGIES, Strategy
 from bench.build import classifier
+from bench.columns import COLUMNS, frame, to_csv
 from bench.data.base import DATASETS
 from bench.data.cache import FrameCache
 from bench.matrix import expand
 from bench.measure.model import measure
 from bench.plugins import load as load_plugins
+from bench.provenance import commit
 from bench.result import Result
 from bench.runner.job import make_repeatable, train_and_evaluate
+from bench.runner.messages import Job
 from bench.runner.surroundings import Surroundings
 from bench.spec import Cell, Matrix
+from tests.bench import make
 from tests.models import FAMILIES, NAMES
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[2]
 PLUGIN = str(Path(__file__).parent / "plugins" / "small.py")
 
 
@@ -40,13 +49,23 @@ def around(tmp_path_factory) -> Surroundings:
 
 
 def _cell(backbone: str, strategy: str, **changes: object) -> Cell:
-    return expand(Matrix(backbones=(backbone,), strategies=(strategy,), datasets=("small",), **changes)).cells[0]
+    """Of a tiny backbone with random weights."""
+    name = f"{backbone}:tiny@none"
+    return expand(Matrix(backbones=(name,), strategies=(strategy,), datasets=("small",), **changes)).cells[0]
 
 
 def _run(cell: Cell, folder: Path, around: Surroundings) -> Result:
     classes = len(around.dataset(cell).classes)
     make_repeatable(cell.seed)
     measured = measure(cell, classifier(cell, classes), CPU)
+    return train_and_evaluate(cell, measured, folder, around, lambda event: None)
+
+
+def _train(cell: Cell, folder: Path, around: Surroundings) -> Result:
+    """As `_run`, with measurements that were made up: they take longer than such a training."""
+    folder.mkdir(exist_ok=True)
+    batch = cell.recipe.batch_size
+    measured = make.measured(batch_size=batch, micro_batch=batch, busy_cores=0.0)
     return train_and_evaluate(cell, measured, folder, around, lambda event: None)
 
 
@@ -103,6 +122,30 @@ def test_the_same_cell_gives_the_same_predictions(family: str, strategy: str, tm
         assert np.array_equal(found[0][array], found[1][array]), array
 
 
+def test_what_ran_before_in_the_process_changes_no_bit(tmp_path: Path, around) -> None:
+    """Kernels that were chosen, numbers that were drawn, frames that were kept: none of it may reach the next cell."""
+    cells = [_cell("vit", strategy, order_test=False) for strategy in NAMES]
+    cells.append(_cell("vit", "joint", order_test=False, recipe={"drop_path": 0.3, "dropout": 0.5}))
+    every = range(len(cells))
+    for turn, order in (("one", every), ("two", [*every[1::2], *every[::2]])):  # another cell before each of them
+        (tmp_path / turn).mkdir()
+        for index in order:
+            _train(cells[index], tmp_path / turn / str(index), around)
+    for index, cell in enumerate(cells):
+        one, two = (tmp_path / turn / str(index) for turn in ("one", "two"))
+        for first, second in (
+            (np.load(one / "predictions.npz"), np.load(two / "predictions.npz")),
+            (load_file(one / "adapter.safetensors"), load_file(two / "adapter.safetensors")),
+        ):
+            assert set(first) == set(second)
+            for name in first:
+                assert np.array_equal(first[name], second[name]), (cell.label, name)
+    # drop path and dropout did something
+    joint = NAMES.index("joint")
+    plain, regular = (np.load(tmp_path / "one" / str(index) / "predictions.npz") for index in (joint, len(NAMES)))
+    assert not np.array_equal(plain["probabilities"], regular["probabilities"])
+
+
 def test_another_seed_gives_other_predictions(tmp_path: Path, around) -> None:
     found = []
     for seed in (0, 1):
@@ -132,3 +175,106 @@ def test_what_a_killed_run_left_half_written_is_cleared_away(tmp_path: Path, aro
     left.write_bytes(b"half")
     _run(_cell("vit", "frozen"), tmp_path, around)
     assert not left.exists()
+
+
+def test_a_training_set_that_is_smaller_than_the_batch_is_told(tmp_path: Path, around) -> None:
+    result = _train(_cell("vit", "frozen", recipe={"batch_size": 64}), tmp_path, around)
+    assert len(around.dataset(result.cell).videos("train")) == 40
+    assert result.cell.recipe.batch_size == 64
+    assert (result.provenance.batch_size, result.provenance.micro_batch) == (40, 40)
+    assert "no more than 40 training videos: batches of 40, not 64" in result.footnotes
+    assert not [note for note in result.footnotes if "memory" in note]
+    assert to_csv(frame([result])).splitlines()[1].split(",")[COLUMNS.index("batch_size")] == "40"
+
+
+def test_a_cell_that_is_done_says_where_its_numbers_come_from(tmp_path: Path, around) -> None:
+    result = _train(_cell("vit", "joint"), tmp_path, around)
+    empty = {name for name, value in result.provenance if value in (None, "", (), {})}
+    # a package that was installed without its history does not know its commit
+    assert empty <= (set() if (ROOT / ".git").exists() else {"commit", "dirty"})
+    assert (result.provenance.commit, result.provenance.dirty) == commit()
+    assert result.provenance.pretrained == "none"
+    assert {"python", "torch", "timm", "open_clip_torch"} <= result.provenance.versions.keys()
+    assert result.provenance.command == "bench run"
+    assert result.provenance.threads == 1
+    assert result.provenance.wall_seconds >= result.train_seconds > 0
+    again = Result.model_validate_json(result.model_dump_json())
+    assert again == result
+
+
+class _Connection:
+    """Takes what a worker tells its parent."""
+
+    def __init__(self) -> None:
+        self.sent: list[dict[str, Any]] = []
+
+    def send(self, event: dict[str, Any]) -> None:
+        self.sent.append(event)
+
+
+class _ByChance(nn.Module):
+    """A block with an operation of which the device has no deterministic kernel."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        self.plain = AdaptedBlock(block)
+
+    def forward(self, x: torch.Tensor, frames: int) -> torch.Tensor:
+        strict = not torch.is_deterministic_algorithms_warn_only_enabled()
+        if torch.are_deterministic_algorithms_enabled() and strict:
+            raise RuntimeError("foo does not have a deterministic implementation, but you set 'torch.use_...'")
+        return self.plain(x, frames)
+
+
+@pytest.fixture
+def _chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Chance(Strategy):
+        name = "chance"
+        summary = "runs an operation that depends on chance"
+        trains = "head"
+
+        def adapt(self, block: Any, *rest: Any) -> nn.Module:
+            return _ByChance(block)
+
+    STRATEGIES.names()
+    monkeypatch.setitem(STRATEGIES._entries, "chance", Chance())
+
+
+@pytest.mark.usefixtures("_chance")
+def test_an_operation_without_a_deterministic_kernel_is_footnoted(tmp_path: Path, around) -> None:
+    from bench.runner.worker import _run as run_job
+
+    connection = _Connection()
+    cell = _cell("vit", "chance")
+    measured = run_job(Job("measure", cell, tmp_path, threads=1), around, connection)
+    assert measured["kind"] == "measured", measured
+    trained = run_job(Job("train", cell, tmp_path, 1, measured["value"]), around, connection)
+    assert trained["kind"] == "trained", trained
+    result = trained["value"]
+    assert result.status == "done"
+    assert "not repeatable to the bit: foo has no deterministic kernel" in result.footnotes
+    assert {event["stage"] for event in connection.sent} == {"building", "training", "evaluating"}
+
+    # the next cell is held to the bit again
+    after = run_job(Job("train", _cell("vit", "frozen"), tmp_path, 1, make.measured()), around, connection)["value"]
+    assert not [note for note in after.footnotes if "repeatable" in note]
+    assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+@pytest.mark.usefixtures("_chance")
+def test_another_error_is_not_taken_for_chance(tmp_path: Path, around, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench.runner.worker import _run as run_job
+
+    calls = []
+
+    def broken(self: nn.Module, x: torch.Tensor, frames: int) -> torch.Tensor:
+        calls.append(frames)
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied\nmore of it")
+
+    monkeypatch.setattr(_ByChance, "forward", broken)
+    event = run_job(Job("train", _cell("vit", "chance"), tmp_path, 1, make.measured()), around, _Connection())
+    assert (event["kind"], event["status"]) == ("failed", "failed")
+    assert event["error"] == "RuntimeError: mat1 and mat2 shapes cannot be multiplied"
+    assert "Traceback" in event["traceback"]
+    assert len(calls) == 1

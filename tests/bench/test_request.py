@@ -9,6 +9,7 @@ import pytest
 
 from bench.cli.request import assignments, build
 from bench.errors import UserError
+from bench.matrix import expand
 from bench.spec import Request
 
 TINY = {"backbones": "vit:tiny@none", "device": "cpu"}
@@ -82,6 +83,19 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
     assert (found.seeds, found.precision) == ((1, 2), "bf16")
     assert found.recipe == {"epochs": 4, "dropout": 0.1}
     assert found.options == {"ratio": 1, "scale": 2}
+
+
+def test_flags_win_over_what_a_file_says_of_single_strategies(tmp_path: Path) -> None:
+    """A rate that is asked for on the command line is every strategy's, however the file tells them apart."""
+    text = "recipe: {dropout: 0.1}\nrecipe_by_strategy: {joint: {lr: 1e-3, epochs: 5}, full: {lr: 1e-4}}\n"
+    found = request(tmp_path, text, strategies="joint,full,frozen", recipe={"lr": 2e-3})
+    assert {(c.strategy, c.recipe.lr) for c in expand(found.matrix).cells} == {
+        (strategy, 2e-3) for strategy in ("joint", "full", "frozen")
+    }
+    joint = expand(found.matrix).cells[0].recipe
+    assert (joint.epochs, joint.dropout) == (5, 0.1)  # what no flag names stays the file's
+    without = expand(request(tmp_path, text, strategies="joint,full").matrix).cells
+    assert [c.recipe.lr for c in without] == [1e-3, 1e-4]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -171,7 +172,7 @@ def test_two_runs_at_once_share_the_cells(tmp_path: Path, own) -> None:
 
 def test_a_run_without_arguments_for_what_is_done_prints_the_table(tmp_path: Path, own) -> None:
     out = tmp_path / "run"
-    arguments = ("--backbones", "swin", "--strategies", "joint")
+    arguments = ("--backbones", "swin:tiny@none", "--strategies", "joint")
     assert _run(out, own, *arguments).returncode == 0
     begun = time.monotonic()
     again = _run(out, own, *arguments)
@@ -179,3 +180,56 @@ def test_a_run_without_arguments_for_what_is_done_prints_the_table(tmp_path: Pat
     assert "all 1 cells were done before" in again.stdout
     assert "swin:tiny@none" in again.stdout
     assert time.monotonic() - begun < 10
+
+
+def test_neither_workers_nor_the_cells_beside_it_change_a_cells_predictions(tmp_path: Path, own) -> None:
+    common = ("--backbones", "vit:tiny@none", "--recipe", "drop_path=0.2", "--recipe", "dropout=0.5")
+    alone = _run(tmp_path / "alone", own, *common, "--strategies", "joint", "--workers", "1")
+    beside = _run(tmp_path / "beside", own, *common, "--strategies", "frozen,joint,spatial", "--workers", "2")
+    assert (alone.returncode, beside.returncode) == (0, 0), alone.stdout + beside.stdout
+    assert "2 workers" in beside.stdout
+    one, two = (next((tmp_path / name).glob("cells/*-joint-*/predictions.npz")) for name in ("alone", "beside"))
+    assert one.parent.name == two.parent.name
+    first, second = np.load(one), np.load(two)
+    assert set(first.files) == set(second.files) >= {"probabilities", "probabilities_reversed"}
+    for name in first.files:
+        assert np.array_equal(first[name], second[name]), name
+
+
+# ends a worker as it starts: the first one alone where there is a marker to be made, else every one
+EARLY = """
+import multiprocessing, os
+marker = {marker!r}
+if multiprocessing.parent_process() is not None:
+    try:
+        if marker:
+            os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+        print("no room for me here", flush=True)
+        os._exit(3)
+    except FileExistsError:
+        pass
+"""
+
+
+def test_a_worker_that_never_comes_up_is_done_without(tmp_path: Path, own) -> None:
+    plugin, out = tmp_path / "early.py", tmp_path / "run"
+    plugin.write_text(EARLY.format(marker=str(tmp_path / "was-here")))
+    arguments = ("--backbones", "vit:tiny@none", "--strategies", "frozen,spatial", "--no-order-test")
+    done = _run(out, own, *arguments, "--workers", "2", "--plugin", str(plugin))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "was-here").exists()
+    assert list(_table(out)["status"]) == ["done", "done"]
+
+
+def test_where_no_worker_comes_up_the_command_says_so(tmp_path: Path, own) -> None:
+    plugin, out = tmp_path / "early.py", tmp_path / "run"
+    plugin.write_text(EARLY.format(marker=""))
+    arguments = ("--backbones", "vit:tiny@none", "--strategies", "frozen,spatial")
+    ended = _run(out, own, *arguments, "--workers", "2", "--plugin", str(plugin))
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
+    sentence, printed = ended.stderr.strip().splitlines()
+    assert sentence.startswith("bench: a worker process ended with exit code 3 before it was ready; ")
+    assert "the same command goes on from there" in sentence
+    assert printed == "no room for me here"
+    assert not list(out.glob("cells/*/result.json"))

@@ -6,12 +6,16 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+from adapters.model import VideoClassifier
+from adapters.strategy import STRATEGIES
+from bench.data.transforms import normalise
 from bench.optimiser import adamw, parameter_groups, rate_factor
 from bench.spec import Recipe
 from bench.train import Diverged, Trainer, fit
-from tests.models import CLASSES, FAMILIES, FRAMES, model
+from tests.models import CLASSES, FAMILIES, FRAMES, NAMES, awaken, backbone, model
 
 CPU = torch.device("cpu")
 
@@ -35,10 +39,9 @@ def test_each_trained_parameter_is_in_one_group_and_norms_and_embeddings_do_not_
     grouped = [id(p) for group in groups for p in group["params"]]
     assert sorted(grouped) == sorted(id(p) for _, p in adapted.trained())
     # worked out from the published rule with the modules' own types, not with the code under test
+    tables = ("cls_token", "pos_embed", "class_embedding", "positional_embedding", "position_bias_table", "bias.table")
     undecayed = {id(p) for m in adapted.modules() if isinstance(m, nn.LayerNorm) for p in m.parameters()} | {
-        id(p)
-        for name, p in adapted.named_parameters()
-        if name.endswith(("cls_token", "pos_embed", "class_embedding", "positional_embedding", "position_bias_table"))
+        id(p) for name, p in adapted.named_parameters() if name.endswith(tables)
     }
     for group in groups:
         for parameter in group["params"]:
@@ -49,6 +52,49 @@ def test_each_trained_parameter_is_in_one_group_and_norms_and_embeddings_do_not_
                 assert group["peak"] == 5e-3
             elif parameter is not adapted.head.bias:
                 assert group["peak"] == 1e-3
+
+
+@pytest.mark.parametrize("strategy", ["full", "timesformer", "joint"])
+def test_swins_tables_of_biases_over_time_and_space_do_not_decay(strategy: str) -> None:
+    adapted = model("swin", strategy)
+    undecayed = {id(p) for g in parameter_groups(adapted, _recipe()) if g["weight_decay"] == 0 for p in g["params"]}
+    over_time = [id(block.time.bias.table) for block in adapted.blocks if block.time is not None]
+    over_space = [id(block.module.attn.relative_position_bias_table) for block in adapted.backbone.blocks]
+    assert len(over_time) == {"full": 0, "joint": 2, "timesformer": 4}[strategy]
+    assert undecayed >= set(over_time)
+    assert (undecayed >= set(over_space)) == (strategy != "joint")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("strategy", NAMES)
+def test_what_does_not_train_stays_bit_identical(family: str, strategy: str) -> None:
+    """Weight decay, drop path and dropout reach the trained parameters alone; the buffers are nobody's to change."""
+    chosen = STRATEGIES.get(strategy)
+    adapted = VideoClassifier(
+        backbone(family), chosen, chosen.options(), classes=CLASSES, frames=FRAMES, drop_path=0.3, dropout=0.5
+    )
+    image = {f"backbone.{name}" for name, _ in adapted.backbone.named_parameters()}
+    if strategy in ("full", "timesformer"):
+        image = set()
+    elif strategy != "frozen":
+        norm = {id(p) for p in adapted.backbone.final_norm.parameters()}
+        image -= {name for name, p in adapted.named_parameters() if id(p) in norm}
+    fixed = image | {name for name, _ in adapted.named_buffers()}
+
+    def state() -> dict[str, torch.Tensor]:
+        return {name: v.detach().clone() for name, v in (*adapted.named_parameters(), *adapted.named_buffers())}
+
+    before = state()
+    trainer = Trainer(adapted, _recipe(weight_decay=1.0, drop_path=0.3, dropout=0.5), CPU, "fp32")
+    trainer.set_rate(1.0)
+    for seed in range(2):
+        trainer.step(*_batch(seed=seed))
+    after = state()
+    assert after.keys() == before.keys()
+    assert fixed <= before.keys()
+    for name in fixed:
+        assert torch.equal(after[name], before[name]), name
+    assert not torch.equal(after["head.weight"], before["head.weight"])
 
 
 def test_the_schedule_is_a_line_then_a_cosine() -> None:
@@ -97,6 +143,28 @@ def test_running_out_of_memory_halves_what_is_computed_at_once_and_not_the_batch
     assert short.micro_batch == 2
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3, 4])
+def test_parts_of_a_batch_with_label_smoothing_add_up_to_its_gradients(micro_batch: int) -> None:
+    """Parts of unequal sizes too: a mean of their means would weigh the clips of the last one more."""
+    clips, labels = _batch()
+    whole, parts = (Trainer(model("vit", "joint"), _recipe(label_smoothing=0.2), CPU, "fp32") for _ in range(2))
+    for trainer in (whole, parts):
+        awaken(trainer.model)
+    expected = _gradients(whole, clips, labels)
+    parts.micro_batch = micro_batch
+    found = _gradients(parts, clips, labels)
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, atol=1e-6, rtol=1e-4)
+    # and they are the gradients of torch's own smoothed loss
+    plain = model("vit", "joint").train()
+    awaken(plain)
+    logits = plain(normalise(clips, plain.backbone.mean, plain.backbone.std))
+    F.cross_entropy(logits, labels, label_smoothing=0.2).backward()
+    for name, parameter in plain.trained():
+        torch.testing.assert_close(found[name], parameter.grad, atol=1e-6, rtol=1e-4)
 
 
 def test_where_not_even_one_clip_fits_the_error_comes_through(monkeypatch) -> None:

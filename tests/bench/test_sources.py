@@ -1,0 +1,145 @@
+"""What has no version goes into the cell by its hash: another content is another cell, and nothing else is."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.strategy import STRATEGIES
+from backbones.families import FAMILIES
+from backbones.names import BackboneName
+from bench.data.base import DATASETS
+from bench.matrix import expand
+from bench.plugins import load
+from bench.sources import sources
+from bench.spec import Cell, Matrix
+
+STRATEGY = """
+from adapters.strategy import Strategy, register_strategy
+
+@register_strategy
+class Mine(Strategy):
+    name = "{name}"
+    summary = "from a file"
+"""
+DATASET = """
+from bench.data.base import register_dataset
+from bench.data.motion import Motion
+
+@register_dataset("{name}")
+class Mine(Motion):
+    name = "{name}"
+"""
+FAMILY = """
+from backbones.families import ViTFamily, register_backbone
+
+@register_backbone
+class Mine(ViTFamily):
+    name = "{name}"
+"""
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    """Nothing that a test registers stays."""
+    registries: list[Any] = [STRATEGIES, DATASETS, FAMILIES]
+    before = []
+    for registry in registries:
+        registry.names()
+        before.append(dict(registry._entries))
+    yield
+    for registry, entries in zip(registries, before, strict=True):
+        registry._entries.clear()
+        registry._entries.update(entries)
+    for name in [name for name in sys.modules if name.startswith("aim_bench_plugin_")]:
+        del sys.modules[name]
+
+
+def _write(file: Path, text: str) -> Path:
+    """A file whose time of change differs from its last, however fast the test is."""
+    changed = file.stat().st_mtime_ns + 1_000_000_000 if file.exists() else None
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text)
+    if changed is not None:
+        os.utime(file, ns=(changed, changed))
+    return file
+
+
+def _cell(**changes: Any) -> Cell:
+    values = {"backbones": ("vit:tiny@none",), "strategies": ("frozen",), "device": "cpu", **changes}
+    return expand(Matrix(**values)).cells[0]
+
+
+def test_the_content_of_a_weights_file_is_part_of_the_cell(tmp_path: Path) -> None:
+    file = tmp_path / "w.safetensors"
+    keys = []
+    for text in ("one", "two", "one"):
+        cell = _cell(backbones=(f"vit:tiny@{_write(file, text)}",))
+        assert cell.sources.keys() == {"weights"}
+        keys.append(cell.key)
+    assert keys[0] == keys[2] != keys[1]
+    # another path is another name, and no other content
+    copy = _cell(backbones=(f"vit:tiny@{_write(tmp_path / 'copy.safetensors', 'one')}",))
+    assert copy.sources == _cell(backbones=(f"vit:tiny@{file}",)).sources
+
+
+def test_bundled_weights_are_a_file_and_random_ones_are_none() -> None:
+    assert sources(BackboneName("vit", "tiny", "bundled")).keys() == {"weights"}
+    assert sources(BackboneName("vit", "tiny", "none")) == {}
+    assert sources(BackboneName("vit", "vit_base_patch16_224", "augreg_in21k")) == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "asked"),
+    [
+        ("strategy", STRATEGY, {"strategies": ("mine",)}),
+        ("dataset", DATASET, {"datasets": ("mine",)}),
+        ("family", FAMILY, {"backbones": ("mine:tiny@none",)}),
+    ],
+)
+def test_a_plugins_code_is_part_of_the_cells_that_use_it_and_of_no_other(
+    kind: str, text: str, asked: dict[str, Any], tmp_path: Path
+) -> None:
+    plain = _cell()
+    file = _write(tmp_path / "plugin.py", text.format(name="mine"))
+    load([str(file)])
+    assert _cell().key == plain.key
+    first = _cell(**asked)
+    assert first.sources.keys() == {kind}
+    _write(file, file.read_text() + "# changed\n")
+    second = _cell(**asked)
+    assert first.key != second.key
+    assert first.model_copy(update={"sources": second.sources}) == second
+    assert _cell().key == plain.key
+
+
+def test_an_unrelated_plugin_changes_no_cell(tmp_path: Path) -> None:
+    mine, other = (_write(tmp_path / f"{name}.py", STRATEGY.format(name=name)) for name in ("mine", "other"))
+    load([str(mine)])
+    before = _cell(strategies=("mine",))
+    load([str(other)])
+    assert _cell(strategies=("mine",)) == before
+    _write(other, other.read_text() + "# changed\n")
+    assert _cell(strategies=("mine",)) == before
+    assert _cell(strategies=("other",)).sources.keys() == {"strategy"}
+
+
+def test_two_plugins_of_one_name_both_count(tmp_path: Path) -> None:
+    """Files of one name in two folders are two plugins."""
+    strategy = _write(tmp_path / "one" / "plugin.py", STRATEGY.format(name="mine"))
+    dataset = _write(tmp_path / "two" / "plugin.py", DATASET.format(name="mine"))
+    load([str(strategy), str(dataset)])
+    keys = [_cell(strategies=("mine",), datasets=("mine",)).key]
+    for file in (strategy, dataset):
+        _write(file, file.read_text() + "# changed\n")
+        keys.append(_cell(strategies=("mine",), datasets=("mine",)).key)
+    assert len(set(keys)) == 3
+
+
+def test_the_built_in_names_have_a_version_and_need_no_hash() -> None:
+    assert _cell(strategies=("joint",)).sources == {}
