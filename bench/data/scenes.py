@@ -29,6 +29,8 @@ class Scene:
         radius: of a shape that keeps its size.
         margin: how near to the picture's edge a centre may come.
         travel: how far a moving shape goes from the first to the last frame.
+        lane: how far from the picture's middle line its way may lie. Single frames, averaged, then tell which line it
+            follows, though not which way; were the lane as wide as the picture, they would not.
         sideways: how far it may stray across its way, as a part of `travel`.
         drift: how far the shapes of the other classes may wander, so that standing still tells nothing.
         small, large: radius at the start and the end of growing.
@@ -43,8 +45,9 @@ class Scene:
     noise: float = 0.025
     radius: Range = (0.12, 0.19)
     margin: float = 0.14
-    travel: Range = (0.34, 0.60)
-    sideways: float = 0.25
+    travel: Range = (0.45, 0.66)
+    lane: float = 0.1
+    sideways: float = 0.15
     drift: float = 0.07
     small: Range = (0.07, 0.12)
     large: Range = (0.22, 0.33)
@@ -90,7 +93,7 @@ def _move(scene: Scene, rng: np.random.Generator) -> tuple[Floats, Floats, Float
     travel = rng.uniform(*scene.travel)
     start = rng.uniform(scene.margin, 1 - scene.margin - travel)
     stray = rng.uniform(-scene.sideways, scene.sideways) * travel
-    middle = rng.uniform(scene.margin + abs(stray) / 2, 1 - scene.margin - abs(stray) / 2)
+    middle = rng.uniform(0.5 - scene.lane, 0.5 + scene.lane)
     along = _line(start, start + travel, scene.frames)
     across = _line(middle - stray / 2, middle + stray / 2, scene.frames)
     return along, across, _constant(rng.uniform(*scene.radius), scene.frames)

@@ -74,6 +74,16 @@ def test_moving_classes_move_that_way(name: str, axis: int, sign: int) -> None:
     assert np.median(np.abs(ways[:, 1 - axis])) < 5
 
 
+def test_frames_in_any_order_tell_the_line_of_a_movement() -> None:
+    """What a head on the mean over frames can use: how far the shape is from either middle line, frame by frame."""
+    right = []
+    for name, along in (("move-right", 0), ("move-up", 1)):
+        for seed in range(60):
+            away = np.abs(centre(shown(name, seed)) - 19.5).mean(axis=0)
+            right.append(away[along] > away[1 - along])
+    assert np.mean(right) > 0.9
+
+
 def test_the_other_classes_do_what_they_are_called() -> None:
     def mass(name: str) -> NDArray[np.floating]:
         return np.mean([shown(name, seed).sum(axis=(1, 2)) for seed in range(40)], axis=0)
@@ -207,7 +217,7 @@ def test_registered_with_its_protocol() -> None:
     assert (data.size, data.frames, data.sampling, data.flip, data.clips, data.crops) == (
         "tiny", 8, "uniform", False, 1, 1
     )  # fmt: skip
-    assert len(data.classes) == 10 and data.counts == {"train": 160, "val": 20, "test": 40}
+    assert len(data.classes) == 10 and data.counts == {"train": 200, "val": 20, "test": 40}
 
 
 def test_prepare_writes_videos_and_lists(tmp_path: Path) -> None:
@@ -231,8 +241,8 @@ def test_prepare_writes_videos_and_lists(tmp_path: Path) -> None:
 
 def test_no_two_videos_are_drawn_from_the_same_seed(tmp_path: Path) -> None:
     lists, jobs = Motion(cache=tmp_path).plan(tmp_path)
-    assert [len(videos) for videos in lists.values()] == [1600, 200, 400]
-    assert len({job.seed for job in jobs}) == len({job.path for job in jobs}) == len(jobs) == 2200
+    assert [len(videos) for videos in lists.values()] == [2000, 200, 400]
+    assert len({job.seed for job in jobs}) == len({job.path for job in jobs}) == len(jobs) == 2600
 
 
 def test_the_second_time_nothing_is_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
