@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import pytest
@@ -87,6 +88,6 @@ def test_training_takes_more_memory_than_inference_and_less_with_less_to_train()
 
 
 def test_the_machine_is_described() -> None:
-    assert cores() >= 1
-    assert describe()["versions"]["torch"] == torch.__version__.split("+")[0] or describe()["versions"]["torch"]
+    assert 1 <= cores() <= (os.cpu_count() or 1)
+    assert describe()["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert device_name("cpu").startswith("CPU: ")
