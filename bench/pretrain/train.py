@@ -34,7 +34,7 @@ class PretrainRecipe:
 # families whose towers are trained with captions; all others learn attributes
 CONTRASTIVE = ("clip",)
 
-_CHANGES: dict[str, dict[str, Any]] = {"clip": {"steps": 3600, "batch_size": 256}, "swin": {"steps": 4000}}
+_CHANGES: dict[str, dict[str, Any]] = {"clip": {"lr": 1e-3}, "swin": {"steps": 4000}}
 
 # (step, steps, loss, stills a second)
 Progress = Callable[[int, int, float, float], None]

@@ -83,7 +83,9 @@ def test_the_heads_rate_and_the_warm_up_keep_their_share() -> None:
     # a number is a number, however it was written
     assert cells(strategies="full", recipe={"epochs": "1"}) == cells(strategies="full", recipe={"epochs": 1.0})
     (sentence,) = problems(strategies="full", recipe={"lr": 5})
-    assert sentence.startswith("recipe.lr is 5: full's head would learn at 50, expected a lower lr")
+    assert sentence.startswith(
+        f"recipe.lr is 5: full's head would learn at {5 * own['head_lr'] / own['lr']:g}, expected a lower lr"
+    )
 
 
 def test_options_reach_the_strategies_that_take_them() -> None:

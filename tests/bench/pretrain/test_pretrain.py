@@ -125,5 +125,5 @@ def test_bundled_features_tell_of_stills_what_random_ones_do_not(family: str) ->
     torch.manual_seed(0)
     guessed = probe(build(resolve(f"{family}:tiny@none", "tiny")), **small)
     assert known.keys() == guessed.keys() == ATTRIBUTES.keys()
-    for name in ("shape", "colour", "size", "column", "row"):
+    for name in ("colour", "size", "column", "row", "count"):
         assert known[name] > guessed[name] + 15, (name, known[name], guessed[name])
