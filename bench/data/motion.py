@@ -75,7 +75,7 @@ class Motion(VideoDataset):
     crops: Literal[1, 3] = 1
 
     def __init__(
-        self, root: Path | None = None, *, train: int = 200, val: int = 20, test: int = 40, cache: Path | None = None
+        self, root: Path | None = None, *, train: int = 180, val: int = 20, test: int = 40, cache: Path | None = None
     ) -> None:
         super().__init__(root)
         self.counts: dict[Split, int] = {"train": train, "val": val, "test": test}

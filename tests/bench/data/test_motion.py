@@ -217,7 +217,7 @@ def test_registered_with_its_protocol() -> None:
     assert (data.size, data.frames, data.sampling, data.flip, data.clips, data.crops) == (
         "tiny", 8, "uniform", False, 1, 1
     )  # fmt: skip
-    assert len(data.classes) == 10 and data.counts == {"train": 200, "val": 20, "test": 40}
+    assert len(data.classes) == 10 and data.counts == {"train": 180, "val": 20, "test": 40}
 
 
 def test_prepare_writes_videos_and_lists(tmp_path: Path) -> None:
@@ -241,8 +241,8 @@ def test_prepare_writes_videos_and_lists(tmp_path: Path) -> None:
 
 def test_no_two_videos_are_drawn_from_the_same_seed(tmp_path: Path) -> None:
     lists, jobs = Motion(cache=tmp_path).plan(tmp_path)
-    assert [len(videos) for videos in lists.values()] == [2000, 200, 400]
-    assert len({job.seed for job in jobs}) == len({job.path for job in jobs}) == len(jobs) == 2600
+    assert [len(videos) for videos in lists.values()] == [1800, 200, 400]
+    assert len({job.seed for job in jobs}) == len({job.path for job in jobs}) == len(jobs) == 2400
 
 
 def test_the_second_time_nothing_is_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
