@@ -14,8 +14,8 @@ from pathlib import Path
 from bench.errors import UserError
 from bench.files import did_you_mean_path
 
-# of the names that plugin files have as modules
-MODULE_PREFIX = "aim_bench_plugin_"
+# the name that a plugin file has as a module -> the file
+FILES: dict[str, Path] = {}
 
 
 def load(plugins: Iterable[str]) -> None:
@@ -60,7 +60,7 @@ def _hint(plugin: str) -> str:
 
 def _import_file(file: Path) -> None:
     # files of one name in two folders are two plugins
-    name = f"{MODULE_PREFIX}{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+    name = f"aim_bench_plugin_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(name, file)
@@ -68,6 +68,7 @@ def _import_file(file: Path) -> None:
         raise ImportError(f"{file} is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    FILES[name] = file
     try:
         spec.loader.exec_module(module)
     except BaseException:

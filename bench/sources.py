@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from backbones.names import BackboneName
-from bench.plugins import MODULE_PREFIX
+from bench.plugins import FILES
 
 
 def sources(backbone: BackboneName, **code: object) -> dict[str, str]:
@@ -23,8 +23,7 @@ def sources(backbone: BackboneName, **code: object) -> dict[str, str]:
         found["weights"] = _hash(file, file.stat().st_mtime_ns)
     for kind, entry in code.items():
         owner = entry if inspect.isclass(entry) else type(entry)
-        if owner.__module__.startswith(MODULE_PREFIX):
-            plugin = Path(inspect.getfile(owner))
+        if (plugin := FILES.get(owner.__module__)) is not None:
             found[kind] = _hash(plugin, plugin.stat().st_mtime_ns)
     return found
 
