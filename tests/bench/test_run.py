@@ -89,6 +89,8 @@ def _start(out: Path, environment: dict[str, str], *arguments: str) -> subproces
         text=True,
         cwd=ROOT,
         start_new_session=True,
+        # a suite that runs in the background of a shell ignores Ctrl-C, and so would what it starts
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
