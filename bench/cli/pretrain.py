@@ -23,7 +23,7 @@ def pretrain(
     """Pretrain a family's tiny backbone on rendered stills: no video, no label of a motion.
 
     Writes FAMILY_tiny.safetensors and FAMILY_tiny.json, the card. `bench run --backbones vit:tiny@FILE` takes the file;
-    the ones that `@bundled` loads were made by this command.
+    the ones that `@bundled` loads were made with this recipe.
     """
     from backbones.families import FAMILIES
     from backbones.registry import UnknownName

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
+from adapters.strategy import STRATEGIES
+from backbones.families import FAMILIES
+from backbones.registry import Registry
+from bench.data.base import DATASETS
 from tests.bench.command import Command
 
 
@@ -11,3 +19,19 @@ from tests.bench.command import Command
 def bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """The command line, called in this process."""
     return Command(monkeypatch, capsys)
+
+
+@pytest.fixture
+def registries_as_before() -> Iterator[None]:
+    """Nothing that a test registers stays, nor a plugin's module."""
+    registries: list[Registry[Any]] = [STRATEGIES, DATASETS, FAMILIES]
+    before = []
+    for registry in registries:
+        registry.names()
+        before.append(dict(registry._entries))
+    yield
+    for registry, entries in zip(registries, before, strict=True):
+        registry._entries.clear()
+        registry._entries.update(entries)
+    for name in [name for name in sys.modules if name.startswith("aim_bench_plugin_")]:
+        del sys.modules[name]

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from adapters.strategy import STRATEGIES
-from bench.data.base import DATASETS
 from tests.bench.command import Command
 
 DRY = ("run", "--backbones", "vit:tiny@none", "--device", "cpu", "--dry-run")
@@ -49,18 +46,9 @@ class Folders(VideoDataset):
 
 
 @pytest.fixture(autouse=True)
-def _as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing that a test registers stays."""
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registries_as_before: None) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "160")
-    registries = (STRATEGIES, DATASETS)
-    before = [(registry.names(), dict(registry._entries))[1] for registry in registries]
-    yield
-    for registry, entries in zip(registries, before, strict=True):
-        registry._entries.clear()
-        registry._entries.update(entries)
-    for name in [name for name in sys.modules if name.startswith("aim_bench_plugin_")]:
-        del sys.modules[name]
 
 
 def test_a_plugin_that_takes_a_name_of_ours_is_one_sentence(bench: Command, tmp_path: Path) -> None:

@@ -24,14 +24,9 @@ class Mine(Strategy):
 
 
 @pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
-    STRATEGIES.names()
-    entries = dict(STRATEGIES._entries)
+def _no_module_stays(registries_as_before: None) -> Iterator[None]:
     yield
-    STRATEGIES._entries.clear()
-    STRATEGIES._entries.update(entries)
-    for name in [name for name in sys.modules if name.startswith(("aim_bench_plugin_", "some_module"))]:
-        del sys.modules[name]
+    sys.modules.pop("some_module", None)
 
 
 def problems(*plugins: str) -> tuple[str, ...]:

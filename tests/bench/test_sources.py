@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from adapters.strategy import STRATEGIES
-from backbones.families import FAMILIES
 from backbones.names import BackboneName
-from bench.data.base import DATASETS
 from bench.matrix import expand
 from bench.plugins import load
 from bench.sources import sources
@@ -44,20 +39,7 @@ class Mine(ViTFamily):
 """
 
 
-@pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
-    """Nothing that a test registers stays."""
-    registries: list[Any] = [STRATEGIES, DATASETS, FAMILIES]
-    before = []
-    for registry in registries:
-        registry.names()
-        before.append(dict(registry._entries))
-    yield
-    for registry, entries in zip(registries, before, strict=True):
-        registry._entries.clear()
-        registry._entries.update(entries)
-    for name in [name for name in sys.modules if name.startswith("aim_bench_plugin_")]:
-        del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("registries_as_before")
 
 
 def _write(file: Path, text: str) -> Path:
