@@ -74,7 +74,13 @@ def expand(matrix: Matrix) -> Expansion:
                     device=placement.type,
                     precision=placement.precision,
                     order_test=matrix.order_test,
-                    sources=sources(backbone, family=FAMILIES.get(backbone.family), strategy=strategy, dataset=dataset),
+                    sources=sources(
+                        backbone,
+                        dataset.content,
+                        family=FAMILIES.get(backbone.family),
+                        strategy=strategy,
+                        dataset=dataset,
+                    ),
                 )
                 for frames, seed in product(matrix.frames or (dataset.frames,), matrix.seeds)
             ]

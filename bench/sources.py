@@ -1,4 +1,4 @@
-"""What makes a cell's numbers and has no version: files of weights, and plugins, by their hashes."""
+"""What makes a cell's numbers and has no version: weights and plugins that are files, and videos that are rendered."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from backbones.names import BackboneName
 from bench.plugins import FILES
 
 
-def sources(backbone: BackboneName, **code: object) -> dict[str, str]:
-    """What it is -> the first digits of the SHA-256 of its file, so that another content makes another cell.
+def sources(backbone: BackboneName, videos: str = "", **code: object) -> dict[str, str]:
+    """What it is -> the first digits of the SHA-256 of its content, so that another content makes another cell.
 
     Args:
         backbone: its weights count where they are a file, a user's or the package's.
+        videos: the `content` of a data set that renders its own.
         code: what the family, the strategy and the data set are; they count where a plugin file registered them.
     """
     found = {}
     if (file := backbone.stored) is not None:
         found["weights"] = _hash(file, file.stat().st_mtime_ns)
+    if videos:
+        found["videos"] = videos
     for kind, entry in code.items():
         owner = entry if inspect.isclass(entry) else type(entry)
         if (plugin := FILES.get(owner.__module__)) is not None:

@@ -102,7 +102,9 @@ class Cell(Spec):
     device: str = Field(description="type of the device: cpu, cuda or mps")
     precision: Precision
     order_test: bool = Field(True, description="also evaluate with the frames reversed and shuffled")
-    sources: dict[str, str] = Field(default_factory=dict, description="hashes of weights and plugins that are files")
+    sources: dict[str, str] = Field(
+        default_factory=dict, description="hashes of weight and plugin files and of rendered videos"
+    )
 
     @property
     def key(self) -> str:

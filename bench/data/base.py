@@ -41,6 +41,7 @@ class VideoDataset(ABC):
         sampling: "uniform" (over the whole video) or "dense" (every `stride`-th frame).
         flip: whether a horizontal flip keeps the label.
         clips, crops: the test views.
+        content: hash of all that decides what the videos show, where the data set makes them itself; else "".
 
     Args:
         root: the folder of the videos, where the data set needs one (`--data-root`).
@@ -54,6 +55,7 @@ class VideoDataset(ABC):
     flip: bool = True
     clips: int = 1
     crops: Literal[1, 3] = 1
+    content: str = ""
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root

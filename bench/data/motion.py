@@ -83,6 +83,9 @@ class Motion(VideoDataset):
             if count < 1:
                 raise ValueError(f"motion needs at least 1 video a class for {split}, not {count}")
         self.scene = Scene()
+        made_by: dict[str, Any] = {"version": VERSION, "fps": FPS, "qp": QP, "seed": _SEED, "counts": self.counts}
+        decides = json.dumps(made_by | {"scene": asdict(self.scene)}, sort_keys=True)
+        self.content = hashlib.sha256(decides.encode()).hexdigest()[:16]
         self._cache = cache
 
     @property
@@ -91,11 +94,8 @@ class Motion(VideoDataset):
 
     @property
     def folder(self) -> Path:
-        """Where the rendered videos lie; the name holds a hash of all that decides what is drawn."""
-        made_by = {"version": VERSION, "fps": FPS, "qp": QP, "seed": _SEED}
-        numbers: dict[str, Any] = made_by | {"counts": self.counts, "scene": asdict(self.scene)}
-        digest = hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()
-        return (self._cache or cache_root()) / f"motion-{VERSION}-{digest[:12]}"
+        """Where the rendered videos lie."""
+        return (self._cache or cache_root()) / f"motion-{VERSION}-{self.content[:12]}"
 
     def prepare(self, progress: Progress | None = None) -> None:
         """Render the videos, unless they lie there whole.

@@ -62,7 +62,7 @@ def test_the_content_of_a_weights_file_is_part_of_the_cell(tmp_path: Path) -> No
     keys = []
     for text in ("one", "two", "one"):
         cell = _cell(backbones=(f"vit:tiny@{_write(file, text)}",))
-        assert cell.sources.keys() == {"weights"}
+        assert cell.sources.keys() == {"weights", "videos"}
         keys.append(cell.key)
     assert keys[0] == keys[2] != keys[1]
     # another path is another name, and no other content
@@ -92,7 +92,7 @@ def test_a_plugins_code_is_part_of_the_cells_that_use_it_and_of_no_other(
     load([str(file)])
     assert _cell().key == plain.key
     first = _cell(**asked)
-    assert first.sources.keys() == {kind}
+    assert first.sources.keys() - {"videos"} == {kind}
     _write(file, file.read_text() + "# changed\n")
     second = _cell(**asked)
     assert first.key != second.key
@@ -108,7 +108,7 @@ def test_an_unrelated_plugin_changes_no_cell(tmp_path: Path) -> None:
     assert _cell(strategies=("mine",)) == before
     _write(other, other.read_text() + "# changed\n")
     assert _cell(strategies=("mine",)) == before
-    assert _cell(strategies=("other",)).sources.keys() == {"strategy"}
+    assert _cell(strategies=("other",)).sources.keys() == {"strategy", "videos"}
 
 
 def test_two_plugins_of_one_name_both_count(tmp_path: Path) -> None:
@@ -124,4 +124,16 @@ def test_two_plugins_of_one_name_both_count(tmp_path: Path) -> None:
 
 
 def test_the_built_in_names_have_a_version_and_need_no_hash() -> None:
-    assert _cell(strategies=("joint",)).sources == {}
+    assert _cell(strategies=("joint",)).sources.keys() == {"videos"}
+
+
+@pytest.mark.parametrize("change", [{"VERSION": 99}, {"QP": 30}])
+def test_videos_that_are_rendered_otherwise_make_another_cell(
+    change: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = _cell()
+    for name, value in change.items():
+        monkeypatch.setattr(f"bench.data.motion.{name}", value)
+    after = _cell()
+    assert after.key != before.key
+    assert after.model_copy(update={"sources": before.sources}) == before
