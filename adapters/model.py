@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from adapters.block import AdaptedBlock
 from adapters.build import chosen
-from adapters.strategy import Options, Strategy
+from adapters.strategy import Options, Strategy, TemporalOptions
 from backbones.base import Backbone
 
 
@@ -27,7 +27,7 @@ class VideoClassifier(nn.Module):
         strategy: what is added and what trains.
         options: of the strategy.
         classes: number of classes.
-        frames: T.
+        frames: T of a clip. Where the option `tubelet` makes patches cover several, T below stands for T / tubelet.
         drop_path: rate of the last block; the first has none, linear in between.
         dropout: before the head.
     """
@@ -47,15 +47,17 @@ class VideoClassifier(nn.Module):
         self.backbone = backbone
         self.strategy = strategy
         self.frames = frames
+        self.tubelet = _tubelet(backbone, options, frames)
+        steps = frames // self.tubelet
         depth = len(backbone.blocks)
         rates = torch.linspace(0, drop_path, depth, device="cpu").tolist()
         picked = chosen(backbone.blocks, options)
         self.blocks = nn.ModuleList(
-            strategy.adapt(block, index, depth, frames, options, rates[index]) if picked[index] else AdaptedBlock(block)
+            strategy.adapt(block, index, depth, steps, options, rates[index]) if picked[index] else AdaptedBlock(block)
             for index, block in enumerate(backbone.blocks)
         )
         over_time = strategy.time is not None
-        self.temporal_embedding = nn.Parameter(torch.zeros(1, frames, backbone.blocks[0].width)) if over_time else None
+        self.temporal_embedding = nn.Parameter(torch.zeros(1, steps, backbone.blocks[0].width)) if over_time else None
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(backbone.width, classes)
         nn.init.normal_(self.head.weight, std=0.01)
@@ -84,20 +86,20 @@ class VideoClassifier(nn.Module):
         """
         if self.temporal_embedding is None or share == 0:
             return
-        scale = self.backbone.tokens(clips.flatten(0, 1)).float().pow(2).mean().sqrt()
-        waves = sinusoids(self.frames, self.temporal_embedding.shape[-1]).to(clips.device)
+        scale = self.backbone.tokens(clips.flatten(0, 1), self.tubelet).float().pow(2).mean().sqrt()
+        waves = sinusoids(*self.temporal_embedding.shape[1:]).to(clips.device)
         self.temporal_embedding.copy_(share * scale * waves / waves.pow(2).mean().sqrt())
 
     def features(self, clips: Tensor) -> Tensor:
         """(B, T, 3, H, W), normalised -> (B, D), the mean over frames."""
-        batch, frames = clips.shape[:2]
+        batch, steps = len(clips), clips.shape[1] // self.tubelet
         offset = (
             None if self.temporal_embedding is None else self.temporal_embedding.expand(batch, -1, -1).flatten(0, 1)
         )
-        x = self.backbone.embed(clips.flatten(0, 1), offset)
+        x = self.backbone.embed(clips.flatten(0, 1), offset, self.tubelet)
         for block in self.blocks:
-            x = block(x, frames)
-        return self.backbone.finish(x).view(batch, frames, -1).mean(dim=1)
+            x = block(x, steps)
+        return self.backbone.finish(x).view(batch, steps, -1).mean(dim=1)
 
     def forward(self, clips: Tensor) -> Tensor:
         """(B, T, 3, H, W), normalised -> logits (B, classes)."""
@@ -106,6 +108,18 @@ class VideoClassifier(nn.Module):
     def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Names and parameters that the strategy trains, in the order of the state dict."""
         return ((name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad)
+
+
+def _tubelet(backbone: Backbone, options: Options, frames: int) -> int:
+    """Frames that a patch covers. Raises ValueError where the frames or the backbone do not allow it."""
+    if not isinstance(options, TemporalOptions):
+        return 1  # a strategy without attention over time must not see which frames are neighbours
+    tubelet = backbone.tubelet if options.tubelet is None else options.tubelet
+    if tubelet not in (1, backbone.tubelet):
+        raise ValueError(f"tubelet is {tubelet}: expected {' or '.join(map(str, sorted({1, backbone.tubelet})))}")
+    if frames % tubelet:
+        raise ValueError(f"frames is {frames}: expected a multiple of the tubelet, {tubelet}")
+    return tubelet
 
 
 def sinusoids(frames: int, width: int) -> Tensor:

@@ -47,6 +47,9 @@ class TemporalOptions(AdapterOptions):
     temporal_adapters: Literal[1, 2] = Field(
         1, description="2: one more adapter, with skip, before the attention over time (AIM's SSv2 variant)"
     )
+    tubelet: Literal[1, 2] | None = Field(
+        None, description="frames that one patch covers; by default the published model's: of Swin 2, of others 1"
+    )
 
 
 class JointOptions(TemporalOptions):

@@ -81,6 +81,7 @@ class Backbone(nn.Module):
         input_size: side of the square input, in pixels.
         mean, std: of the pretraining's pixels, RGB in 0..1.
         pretrained: the tag of the weights; "none" for random ones.
+        tubelet: frames that one patch covers in the published video model of this family (AIM's Swin: 2).
     """
 
     blocks: Sequence[Block]
@@ -89,24 +90,32 @@ class Backbone(nn.Module):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     pretrained: str
+    tubelet: int = 1
 
     @abstractmethod
-    def tokens(self, frames: Tensor) -> Tensor:
-        """Patches, CLS and position embedding: (B*T, 3, H, W), normalised -> (B*T, ..., D)."""
+    def tokens(self, frames: Tensor, tubelet: int = 1) -> Tensor:
+        """Patches, CLS and position embedding: (B*T, 3, H, W), normalised -> (B*T / tubelet, ..., D).
+
+        A patch over several frames is the image model's, repeated over them and divided by their number: frames that
+        are alike give the image model's own tokens.
+
+        Raises ValueError for a tubelet that is neither 1 nor the family's own.
+        """
 
     def settle(self, tokens: Tensor) -> Tensor:
         """What the image model does to its tokens before the first block (CLIP: its first norm)."""
         return tokens
 
-    def embed(self, frames: Tensor, offset: Tensor | None = None) -> Tensor:
+    def embed(self, frames: Tensor, offset: Tensor | None = None, tubelet: int = 1) -> Tensor:
         """Tokens before the first block.
 
         Args:
             frames: (B*T, 3, H, W), normalised.
-            offset: (B*T, D), added to every token of a frame where the position embedding is added. AIM puts its
-                temporal embedding there.
+            offset: (B*T / tubelet, D), added to every token of a frame where the position embedding is added. AIM puts
+                its temporal embedding there.
+            tubelet: frames that become one, see `tokens`.
         """
-        x = self.tokens(frames)
+        x = self.tokens(frames, tubelet)
         if offset is not None:
             x = x + offset.view(len(x), *(1 for _ in x.shape[1:-1]), -1)
         # under autocast the sums between the blocks keep the parameters' precision, whatever was added on the way
@@ -142,3 +151,9 @@ def over_time(attend: Callable[[Tensor], Tensor], x: Tensor, frames: int) -> Ten
     grouped = x.reshape(-1, frames, between, width).transpose(1, 2).reshape(-1, frames, width)
     attended = attend(grouped)
     return attended.reshape(-1, between, frames, width).transpose(1, 2).reshape(x.shape)
+
+
+def only_single(tubelet: int) -> None:
+    """Raises ValueError: the family has no published video model whose patches cover several frames."""
+    if tubelet != 1:
+        raise ValueError(f"tubelet is {tubelet}: these patches cover one frame each, expected 1")

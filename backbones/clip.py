@@ -14,7 +14,7 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
 from backbones.attention import multi_head
-from backbones.base import Backbone, over_time
+from backbones.base import Backbone, only_single, over_time
 from backbones.names import BackboneName, UnsupportedModel
 from backbones.vit import ViT, open_vit
 from backbones.weights import from_hub, load_file
@@ -89,7 +89,8 @@ class CLIP(Backbone):
         self.mean, self.std = mean_std(visual)
         self.pretrained = pretrained
 
-    def tokens(self, frames: Tensor) -> Tensor:
+    def tokens(self, frames: Tensor, tubelet: int = 1) -> Tensor:
+        only_single(tubelet)
         patches = self.model.conv1(frames).flatten(2).transpose(1, 2)
         cls = self.model.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
         return torch.cat([cls, patches], dim=1) + self.model.positional_embedding.to(patches.dtype)

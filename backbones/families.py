@@ -22,12 +22,14 @@ class Family(ABC):
         summary: one line for `bench list backbones`.
         base: the model (and tag) that the bare family name means on real data.
         tiny_weights: the weights of the family's tiny model where none are named.
+        tubelet: of its backbones, see `Backbone.tubelet`.
     """
 
     name: str
     summary: str
     base: str
     tiny_weights: str = "none"
+    tubelet: int = 1
 
     @abstractmethod
     def models(self) -> tuple[str, ...]:
@@ -119,6 +121,7 @@ class SwinFamily(TimmFamily):
     base = "swin_base_patch4_window7_224.ms_in22k"
     tiny_weights = "bundled"
     module = "swin_transformer"
+    tubelet = 2
 
     def build(self, name: BackboneName) -> Backbone:
         from backbones.swin import build

@@ -74,6 +74,8 @@ class SwinBlock:
 class Swin(Backbone):
     """A timm SwinTransformer without its classifier; features are the mean over the last stage's tokens."""
 
+    tubelet = 2
+
     def __init__(self, model: SwinTransformer, pretrained: str) -> None:
         super().__init__()
         self.model: Any = model
@@ -87,8 +89,15 @@ class Swin(Backbone):
         self.mean, self.std = model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
         self.pretrained = pretrained
 
-    def tokens(self, frames: Tensor) -> Tensor:
-        return self.model.patch_embed(frames)
+    def tokens(self, frames: Tensor, tubelet: int = 1) -> Tensor:
+        if tubelet == 1:
+            return self.model.patch_embed(frames)
+        if tubelet != self.tubelet:
+            raise ValueError(f"tubelet is {tubelet}: expected 1 or {self.tubelet}")
+        # the released video patch (2, 4, 4) frame by frame: its weight is the 2-D one, repeated over time and halved
+        patch = self.model.patch_embed
+        projected = patch.proj(frames).unflatten(0, (-1, tubelet)).mean(dim=1)
+        return patch.norm(projected.permute(0, 2, 3, 1))
 
     def finish(self, tokens: Tensor) -> Tensor:
         return self.model.forward_head(self.model.norm(tokens), pre_logits=True)

@@ -10,7 +10,7 @@ from timm.models.vision_transformer import Block as TimmBlock
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from backbones.base import Backbone, over_time
+from backbones.base import Backbone, only_single, over_time
 from backbones.names import BackboneName, UnsupportedModel
 from backbones.timm_models import create
 
@@ -68,7 +68,8 @@ class ViT(Backbone):
         self.mean, self.std = model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
         self.pretrained = pretrained
 
-    def tokens(self, frames: Tensor) -> Tensor:
+    def tokens(self, frames: Tensor, tubelet: int = 1) -> Tensor:
+        only_single(tubelet)
         return self.model._pos_embed(self.model.patch_embed(frames))
 
     def settle(self, tokens: Tensor) -> Tensor:

@@ -58,12 +58,14 @@ def expand(matrix: Matrix) -> Expansion:
             recipe = _recipe(matrix, dataset, backbone.family, strategy.name, problems)
             if recipe is None or strategy.name not in options or placement is None:
                 continue
+            counts = matrix.frames or (dataset.frames,)
+            taken = _with_tubelet(options[strategy.name], backbone.family, strategy.name, counts, problems)
             cells += [
                 Cell(
                     backbone=backbone.architecture,
                     weights=os.path.realpath(backbone.file) if backbone.file else backbone.weights,
                     strategy=strategy.name,
-                    options=options[strategy.name],
+                    options=taken,
                     dataset=dataset.name,
                     data_root=root,
                     frames=frames,
@@ -82,7 +84,7 @@ def expand(matrix: Matrix) -> Expansion:
                         dataset=dataset,
                     ),
                 )
-                for frames, seed in product(matrix.frames or (dataset.frames,), matrix.seeds)
+                for frames, seed in product(counts, matrix.seeds)
             ]
     if problems or placement is None:
         raise UserError(problems)
@@ -222,3 +224,24 @@ def _options(matrix: Matrix, strategies: list[Strategy], problems: list[str]) ->
         except ValidationError as error:
             problems += problems_of(error, "option", tuple(strategy.options.model_fields))
     return found
+
+
+def _with_tubelet(
+    options: dict[str, Any], family: str, strategy: str, frames: Iterable[int], problems: list[str]
+) -> dict[str, Any]:
+    """The options with the family's own tubelet where none is named; frames must be a multiple of it."""
+    if "tubelet" not in options:
+        return options
+    own = FAMILIES.get(family).tubelet
+    tubelet = own if options["tubelet"] is None else options["tubelet"]
+    found = []
+    if tubelet not in (1, own):
+        found.append(f"option tubelet is {tubelet}: a patch of {family} covers one frame, expected 1")
+    found += [
+        f"frames is {count}: {strategy} on {family} takes frames in tubelets of {tubelet}, "
+        f"expected a multiple of {tubelet}, or the option tubelet=1"
+        for count in frames
+        if tubelet == own and count % tubelet
+    ]
+    problems += [problem for problem in found if problem not in problems]
+    return {**options, "tubelet": tubelet}

@@ -34,7 +34,8 @@ class PretrainRecipe:
 # families whose towers are trained with captions; all others learn attributes
 CONTRASTIVE = ("clip",)
 
-_CHANGES: dict[str, dict[str, Any]] = {"clip": {"lr": 1e-3}, "swin": {"steps": 4000}}
+# a contrast learns from the batch it is drawn against: small ones are told apart by colour and number alone
+_CHANGES: dict[str, dict[str, Any]] = {"clip": {"steps": 2400, "batch_size": 512}, "swin": {"steps": 4000}}
 
 # (step, steps, loss, stills a second)
 Progress = Callable[[int, int, float, float], None]

@@ -42,6 +42,8 @@ Keep = Callable[[], Tensor]
 def _model(family: str, strategy: str, options: dict[str, object], frames: int) -> VideoClassifier:
     """In float64, all of its parameters random, with drop path and without dropout."""
     chosen = STRATEGIES.get(strategy)
+    if family == "swin" and frames % 2 and strategy in ("temporal", "joint"):
+        options = {**options, "tubelet": 1}
     found = VideoClassifier(
         backbone(family),
         chosen,
@@ -134,7 +136,8 @@ def _plain_swin(adapted: VideoClassifier, x: Tensor, keep: Keep = _every_time) -
     model, name = adapted.backbone.model, adapted.strategy.name
     modules = [module for stage in model.layers for module in stage.blocks]
     second_stage = len(model.layers[0].blocks)
-    tokens = [model.patch_embed(clip) for clip in x]
+    embed = model.patch_embed
+    tokens = [plain.norm(plain.tubelets(clip, embed.proj, adapted.tubelet), plain.affine(embed.norm)) for clip in x]
     if adapted.temporal_embedding is not None:
         tokens = [clip + adapted.temporal_embedding[0][:, None, None] for clip in tokens]
     for index, (block, module) in enumerate(zip(adapted.blocks, modules, strict=True)):

@@ -7,9 +7,11 @@ from itertools import pairwise
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
+from adapters.model import VideoClassifier
 from adapters.strategy import STRATEGIES
-from tests.models import CLASSES, FAMILIES, NAMES, awaken, clips, model
+from tests.models import CLASSES, FAMILIES, NAMES, awaken, backbone, clips, model
 
 each_model = pytest.mark.parametrize("strategy", NAMES)
 each_family = pytest.mark.parametrize("family", FAMILIES)
@@ -26,13 +28,18 @@ def test_all_strategies_are_the_six_of_the_paper() -> None:
     assert STRATEGIES.names() == NAMES
 
 
+def _image_features(adapted: VideoClassifier, x: Tensor) -> Tensor:
+    """What the image model makes of single frames, their mean; of a patch over two frames, of the frames' mean."""
+    single = x.unflatten(1, (-1, adapted.tubelet)).mean(dim=2)
+    return adapted.backbone(single.flatten(0, 1)).view(*single.shape[:2], -1).mean(1)
+
+
 @each_family
 @each_model
 def test_at_the_start_the_adapted_model_is_the_image_model(family: str, strategy: str) -> None:
     adapted, x = model(family, strategy).eval(), clips()
     with torch.no_grad():
-        image = adapted.backbone(x.flatten(0, 1)).view(*x.shape[:2], -1).mean(1)
-        torch.testing.assert_close(adapted.features(x), image, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(adapted.features(x), _image_features(adapted, x), atol=1e-5, rtol=1e-5)
 
 
 @each_family
@@ -40,8 +47,7 @@ def test_at_the_start_the_adapted_model_is_the_image_model(family: str, strategy
 def test_at_the_start_so_it_is_with_every_option(family: str, options: dict[str, object]) -> None:
     adapted, x = model(family, "joint", **options).eval(), clips()
     with torch.no_grad():
-        image = adapted.backbone(x.flatten(0, 1)).view(*x.shape[:2], -1).mean(1)
-        torch.testing.assert_close(adapted.features(x), image, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(adapted.features(x), _image_features(adapted, x), atol=1e-5, rtol=1e-5)
 
 
 def _expected_trained(adapted, strategy: str) -> set[str]:
@@ -151,11 +157,34 @@ def test_mixed_precision_is_the_same_for_every_strategy(family: str, strategy: s
     assert found == _dtypes(family, "frozen")
 
 
+def test_patches_of_swin_cover_two_frames_where_they_attend_over_time_and_only_there() -> None:
+    covered = {strategy: model("swin", strategy).tubelet for strategy in NAMES}
+    assert covered == dict.fromkeys(NAMES, 1) | {"temporal": 2, "joint": 2}
+    adapted = model("swin", "joint", frames=8)
+    assert adapted.temporal_embedding.shape[1] == 4
+    assert {len(block.time.bias.table) for block in adapted.blocks if block.time} == {2 * 4 - 1}
+    assert model("swin", "joint", tubelet=1).tubelet == 1
+    with pytest.raises(ValueError, match="frames is 5: expected a multiple of the tubelet, 2"):
+        model("swin", "joint", frames=5)
+    with pytest.raises(ValueError, match="tubelet is 2: expected 1"):
+        model("vit", "joint", tubelet=2)
+
+
+@each_family
+@pytest.mark.parametrize("tubelet", [2, 3])
+def test_a_tubelet_that_no_published_patch_has_is_refused(family: str, tubelet: int) -> None:
+    opened = backbone(family)
+    if tubelet != opened.tubelet:
+        with pytest.raises(ValueError, match=f"tubelet is {tubelet}"):
+            opened.tokens(clips(1, 6).flatten(0, 1), tubelet)
+
+
 @each_family
 @pytest.mark.parametrize("strategy", ["joint", "timesformer"])
 def test_odd_frame_counts_and_one_frame_run(family: str, strategy: str) -> None:
     for frames in (1, 5):
-        adapted = model(family, strategy, frames=frames)
+        single = {"tubelet": 1} if family == "swin" and strategy == "joint" else {}
+        adapted = model(family, strategy, frames=frames, **single)
         F.cross_entropy(adapted(clips(1, frames)), torch.tensor([3])).backward()
 
 

@@ -25,10 +25,10 @@ def test_its_scale_is_a_share_of_the_tokens(family: str) -> None:
     adapted, x = model(family, "joint"), clips()
     assert not adapted.temporal_embedding.any()
     adapted.start_temporal_embedding(x, 0.3)
-    tokens = adapted.backbone.tokens(x.flatten(0, 1))
+    tokens = adapted.backbone.tokens(x.flatten(0, 1), adapted.tubelet)
     found = adapted.temporal_embedding.pow(2).mean().sqrt() / tokens.pow(2).mean().sqrt()
     assert found.item() == pytest.approx(0.3, rel=1e-4)
-    assert len({row.sum().item() for row in adapted.temporal_embedding[0]}) == FRAMES
+    assert len({row.sum().item() for row in adapted.temporal_embedding[0]}) == FRAMES // adapted.tubelet
     assert adapted.temporal_embedding.requires_grad
 
 

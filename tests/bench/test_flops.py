@@ -36,10 +36,13 @@ def test_tiny_vit_and_clip_agree_with_the_closed_form(family: str, frames: int, 
 @pytest.mark.parametrize("strategy", NAMES)
 @pytest.mark.parametrize("frames", [3, 8])
 def test_tiny_swin_agrees_with_the_closed_form(frames: int, strategy: str) -> None:
-    expected = closed.swin(
-        side=32, patch=4, width=64, depths=(2, 2), window=4, frames=frames, classes=CLASSES, **PARTS[strategy]
-    )
-    assert macs(model("swin", strategy, frames=frames)) == pytest.approx(expected, rel=1e-3)
+    shape = {"side": 32, "patch": 4, "width": 64, "depths": (2, 2), "window": 4, "frames": frames, "classes": CLASSES}
+    over_time = strategy in ("temporal", "joint")
+    for tubelet in (1, 2):
+        if frames % tubelet == 0 and (over_time or tubelet == 1):
+            expected = closed.swin(**shape, tubelet=tubelet, **PARTS[strategy])
+            adapted = model("swin", strategy, frames=frames, **({"tubelet": tubelet} if over_time else {}))
+            assert macs(adapted) == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize(

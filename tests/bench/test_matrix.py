@@ -93,8 +93,26 @@ def test_options_reach_the_strategies_that_take_them() -> None:
     assert found == {
         "frozen": {},
         "spatial": {"ratio": 1.0, "blocks": "all"},
-        "joint": {"ratio": 1.0, "blocks": "all", "temporal_adapters": 1, "scale": 1.0},
+        "joint": {"ratio": 1.0, "blocks": "all", "temporal_adapters": 1, "tubelet": 1, "scale": 1.0},
     }
+
+
+def test_a_cell_names_the_familys_own_tubelet() -> None:
+    found = {c.backbone: c.options["tubelet"] for c in cells(backbones="vit:tiny,swin:tiny", strategies="temporal")}
+    assert found == {"vit:tiny": 1, "swin:tiny": 2}
+    asked = cells(backbones="swin:tiny", strategies="temporal", options={"tubelet": 1}, frames=(7,))
+    assert [c.options["tubelet"] for c in asked] == [1]
+
+
+def test_frames_that_are_no_whole_tubelets_and_tubelets_that_are_not_published_are_told_at_once() -> None:
+    asked = {"backbones": "vit:tiny,swin:tiny", "strategies": "frozen,temporal,joint", "frames": (4, 5)}
+    assert list(problems(**asked)) == [
+        f"frames is 5: {strategy} on swin takes frames in tubelets of 2, "
+        "expected a multiple of 2, or the option tubelet=1"
+        for strategy in ("temporal", "joint")
+    ]
+    found = problems(**{**asked, "frames": (4,)}, options={"tubelet": 2})
+    assert list(found) == ["option tubelet is 2: a patch of vit covers one frame, expected 1"]
 
 
 def test_weights_and_data_root_are_named_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -212,6 +212,21 @@ def patches(frame: Tensor, side: int) -> Tensor:
     )
 
 
+def tubelets(clip: Tensor, projection: nn.Conv2d, frames: int) -> Tensor:
+    """AIM's patches of Swin: the 2-D patch weight repeated over `frames` frames and divided by their number.
+
+    clip (T, 3, H, W) -> (T / frames, H / side, W / side, D).
+    """
+    side = projection.kernel_size[0]
+    weight = torch.stack([projection.weight / frames] * frames, dim=2).flatten(1)  # (D, 3 frames side side)
+    found = []
+    for first in range(0, len(clip), frames):
+        squares = [patches(frame, side).unflatten(1, (3, -1)) for frame in clip[first : first + frames]]
+        tokens = torch.stack(squares, dim=2).flatten(1) @ weight.T + projection.bias
+        found.append(tokens.view(clip.shape[2] // side, clip.shape[3] // side, -1))
+    return torch.stack(found)
+
+
 def embedded(clip: Tensor, projection: nn.Conv2d, cls: Tensor, positions: Tensor, time: Tensor | None) -> Tensor:
     """Patches, CLS before them, position embedding, and the same temporal embedding on every token of a frame.
 

@@ -67,10 +67,16 @@ def swin(
     time: str | None = None,
     joint: bool = False,
     ratio: float = 0.25,
+    tubelet: int = 1,
 ) -> int:
-    """One clip through a Swin whose grids are multiples of its window, or smaller than it."""
+    """One clip through a Swin whose grids are multiples of its window, or smaller than it.
+
+    Args:
+        tubelet: frames that a patch covers, so that fewer tokens go through the blocks.
+    """
     grid = side // patch
     total = frames * grid * grid * 3 * patch * patch * width
+    frames //= tubelet
     for stage, depth in enumerate(depths):
         if stage:
             grid //= 2
