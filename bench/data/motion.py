@@ -28,13 +28,16 @@ QP = 22  # about 34 dB against frames that are noise in their finest detail
 
 # strategy -> peak rates, settled on the validation videos alone; what is new may move faster than what is pretrained
 _RATES = {
-    "frozen": {"lr": 3e-2, "head_lr": 3e-2},
+    "frozen": {"lr": 6e-2, "head_lr": 6e-2},
     "full": {"lr": 1e-3, "head_lr": 2e-2},
     "timesformer": {"lr": 1e-3, "head_lr": 2e-2, "time_lr": 1e-2},
-    "spatial": {"lr": 6e-3, "head_lr": 2e-2},
-    "temporal": {"lr": 6e-3, "head_lr": 2e-2},
-    "joint": {"lr": 6e-3, "head_lr": 2e-2},
+    "spatial": {"lr": 1.2e-2, "head_lr": 2e-2},
+    "temporal": {"lr": 1.2e-2, "head_lr": 2e-2},
+    "joint": {"lr": 9e-3, "head_lr": 4e-2},
 }
+# family -> root mean square of the temporal embedding's start / of the tokens'. Patches over two frames halve the
+# positions in time, and what tells them apart must weigh more
+_TIME_INIT = {"swin": 1.0}
 _OTHERS = {"lr": 3e-3, "head_lr": 2e-2}  # of strategies that are not ours
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -197,5 +200,5 @@ class Motion(VideoDataset):
             "crop_area": (1.0, 1.0),
             "flip": False,
             "betas": (0.9, 0.98),
-            "time_init": 0.3,
+            "time_init": _TIME_INIT.get(family, 0.3),
         }

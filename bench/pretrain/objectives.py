@@ -48,24 +48,27 @@ class Attributes(nn.Module):
 
 
 class Captions(nn.Module):
-    """Image-text contrast (Radford et al., 2021) with open_clip's text tower and loss."""
+    """Image-text contrast (Radford et al., 2021) with open_clip's text tower and loss.
+
+    The image's features are compared with the text's as they are: behind a projection of their own, what tells few
+    pairs apart would stay small in them, and a linear head would find it slowly.
+    """
 
     name = "image-text contrastive, captions"
 
-    def __init__(self, width: int, shared: int = 96) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         from open_clip.loss import ClipLoss
         from open_clip.transformer import TextTransformer
 
         self.text = TextTransformer(
-            context_length=CONTEXT, vocab_size=VOCABULARY, width=64, heads=4, layers=2, output_dim=shared
+            context_length=CONTEXT, vocab_size=VOCABULARY, width=64, heads=4, layers=2, output_dim=width
         )
-        self.project = nn.Linear(width, shared, bias=False)
         self.scale = nn.Parameter(torch.tensor(1 / 0.07).log())
         self.loss = ClipLoss()
 
     def forward(self, features: Tensor, batch: StillBatch) -> Tensor:
-        image = F.normalize(self.project(features), dim=1)
+        image = F.normalize(features, dim=1)
         text = F.normalize(self.text(batch.captions), dim=1)
         loss: Tensor = self.loss(image, text, self.scale.clamp(max=4.6).exp())
         return loss
