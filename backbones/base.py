@@ -13,6 +13,10 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 
+class FrameSizeError(ValueError):
+    """Frames of a height and width that an image model does not take."""
+
+
 class Block(Protocol):
     """One transformer block with its parts reachable.
 
@@ -78,7 +82,8 @@ class Backbone(nn.Module):
     Attributes:
         blocks: in the order of computation.
         width: D of the features.
-        input_size: side of the square input, in pixels.
+        input_size: side of the square input, in pixels; where the pretraining's frames were not square and the model
+            takes others too, the shorter side.
         mean, std: of the pretraining's pixels, RGB in 0..1.
         pretrained: the tag of the weights; "none" for random ones.
     """
@@ -92,7 +97,10 @@ class Backbone(nn.Module):
 
     @abstractmethod
     def tokens(self, frames: Tensor) -> Tensor:
-        """Patches, CLS and position embedding: (B*T, 3, H, W), normalised -> (B*T, ..., D)."""
+        """Patches, CLS and position embedding: (B*T, 3, H, W), normalised -> (B*T, ..., D).
+
+        Raises FrameSizeError where the model takes no frames of H x W.
+        """
 
     def settle(self, tokens: Tensor) -> Tensor:
         """What the image model does to its tokens before the first block (CLIP: its first norm)."""
@@ -142,3 +150,21 @@ def over_time(attend: Callable[[Tensor], Tensor], x: Tensor, frames: int) -> Ten
     grouped = x.reshape(-1, frames, between, width).transpose(1, 2).reshape(-1, frames, width)
     attended = attend(grouped)
     return attended.reshape(-1, between, frames, width).transpose(1, 2).reshape(x.shape)
+
+
+def check_size(frames: Tensor, size: tuple[int, int] | None, patch: tuple[int, int] = (1, 1)) -> None:
+    """Raise FrameSizeError where frames (..., H, W) are not of the one size, or no multiple of the patch's.
+
+    Args:
+        frames: to be looked at.
+        size: the only (H, W) that the model takes; None where it takes others too.
+        patch: (H, W) of which a frame then holds a whole number.
+    """
+    height, width = frames.shape[-2:]
+    if size is not None and (height, width) != tuple(size):
+        raise FrameSizeError(f"the frames are {height}x{width} pixels: expected {size[0]}x{size[1]}")
+    if size is None and (height % patch[0] or width % patch[1]):
+        raise FrameSizeError(
+            f"the frames are {height}x{width} pixels: expected a height that is a multiple of {patch[0]} "
+            f"and a width that is one of {patch[1]}"
+        )

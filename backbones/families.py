@@ -41,15 +41,19 @@ class Family(ABC):
     def build(self, name: BackboneName) -> Backbone:
         """Build the model and load its weights. Raises UnsupportedModel and WeightsError."""
 
+    def examine(self, name: BackboneName) -> None:
+        """Raise UnsupportedModel where the model does not fit; a family that knows a cheaper way than building does so."""
+        self.build(name)
+
     def split_tag(self, model: str) -> tuple[str, str | None]:
         """A library's own way to write the tag into the model's name; here there is none."""
         return model, None
 
 
 class TimmFamily(Family):
-    """Families whose models are timm's; `module` is the file of timm.models that defines them."""
+    """Families whose models are timm's; `modules` are the files of timm.models that define them."""
 
-    module: str
+    modules: tuple[str, ...]
 
     def split_tag(self, model: str) -> tuple[str, str | None]:
         architecture, _, tag = model.partition(".")
@@ -58,12 +62,22 @@ class TimmFamily(Family):
     def models(self) -> tuple[str, ...]:
         from backbones.timm_models import architectures
 
-        return architectures(self.module)
+        return architectures(self.modules)
 
     def tags(self, model: str) -> tuple[str, ...]:
         from backbones.timm_models import tags
 
         return tags(model)
+
+    def build(self, name: BackboneName) -> Backbone:
+        from backbones.timm_models import build
+
+        return build(name)
+
+    def examine(self, name: BackboneName) -> None:
+        from backbones.timm_models import examine
+
+        examine(name)
 
 
 FAMILIES: Registry[Family] = Registry("backbone", "aim_bench.backbones", ("backbones.families",))
@@ -78,15 +92,10 @@ def register_backbone(family: type[Family]) -> type[Family]:
 @register_backbone
 class ViTFamily(TimmFamily):
     name = "vit"
-    summary = "any timm VisionTransformer"
+    summary = "any timm VisionTransformer or Eva: ViT, DeiT, DINO, SigLIP, EVA-02"
     base = "vit_base_patch16_224.augreg_in21k"
     tiny_weights = "bundled"
-    module = "vision_transformer"
-
-    def build(self, name: BackboneName) -> Backbone:
-        from backbones.vit import build
-
-        return build(name)
+    modules = ("vision_transformer", "deit", "eva", "vision_transformer_hybrid", "vitamin")
 
 
 @register_backbone
@@ -111,19 +120,19 @@ class CLIPFamily(Family):
 
         return build(name)
 
+    def examine(self, name: BackboneName) -> None:
+        from backbones.clip import examine
+
+        examine(name)
+
 
 @register_backbone
 class SwinFamily(TimmFamily):
     name = "swin"
-    summary = "any timm SwinTransformer"
+    summary = "any timm SwinTransformer or SwinTransformerV2"
     base = "swin_base_patch4_window7_224.ms_in22k"
     tiny_weights = "bundled"
-    module = "swin_transformer"
-
-    def build(self, name: BackboneName) -> Backbone:
-        from backbones.swin import build
-
-        return build(name)
+    modules = ("swin_transformer", "swin_transformer_v2")
 
 
 def resolve(text: str, size: str) -> BackboneName:
@@ -185,12 +194,12 @@ def resolve(text: str, size: str) -> BackboneName:
 
 @cache
 def why_unsupported(family: str, model: str) -> str | None:
-    """Why a model of a family does not fit the Backbone contract; None where it does. Builds it without memory."""
+    """Why a model of a family does not fit the Backbone contract; None where it does. Takes no memory."""
     import torch
 
     try:
         with torch.device("meta"):
-            build(BackboneName(family, model, "none"))
+            FAMILIES.get(family).examine(BackboneName(family, model, "none"))
     except UnsupportedModel as error:
         return str(error).replace("@none", "")
     return None
