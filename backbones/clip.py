@@ -13,7 +13,7 @@ import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.model import _build_vision_tower, resize_pos_embed
 from open_clip.timm_model import TimmModel
-from open_clip.transformer import VisionTransformer
+from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor, nn
 
 from backbones.attention import multi_head
@@ -192,7 +192,10 @@ def _create(name: BackboneName) -> Any:
     file = name.stored
     checkpoint = None if file is None or file.suffix == ".npz" else read(file)
     quick = checkpoint is not None and checkpoint.openai
-    visual: Any = VisionTransformer(**TINY) if name.model == "tiny" else _tower(name.model, quick=quick)
+    if name.model == "tiny":
+        visual: Any = VisionTransformer(**TINY, act_layer=QuickGELU if quick else nn.GELU)
+    else:
+        visual = _tower(name.model, quick=quick)
     if isinstance(visual, TimmModel):
         if checkpoint is not None:
             load_checkpoint(visual.trunk, checkpoint)

@@ -102,6 +102,13 @@ class Eva(ViT):
         )
         self._describe(model, pretrained)
 
+    def train(self, mode: bool = True) -> Eva:
+        """The rotation is that of evaluation: shaking its coordinates is an augmentation of the image pretraining."""
+        super().train(mode)
+        if self.model.rope is not None:
+            self.model.rope.eval()
+        return self
+
     def tokens(self, frames: Tensor) -> Tensor:
         self._check(frames)
         tokens, self._rotation.now = self.model._pos_embed(self.model.patch_embed(frames))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from fnmatch import fnmatchcase
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -190,6 +191,22 @@ def resolve(text: str, size: str) -> BackboneName:
     if name.file is not None and not os.path.isfile(name.file):
         raise BadBackboneName(f"backbone {text!r}: there is no weights file {weights}")
     return name
+
+
+def matching(pattern: str) -> list[tuple[str, str]]:
+    """Family and model of every architecture that fits a pattern, whether it can be built or not.
+
+    Args:
+        pattern: with shell wildcards, of `family:model` or of the model alone; without any, a part of one of them.
+            Case makes no difference.
+    """
+    pattern = pattern.lower() if any(sign in pattern for sign in "*?[") else f"*{pattern.lower()}*"
+    return [
+        (name, model)
+        for name in FAMILIES.names()
+        for model in FAMILIES.get(name).models()
+        if fnmatchcase(model.lower(), pattern) or fnmatchcase(f"{name}:{model}".lower(), pattern)
+    ]
 
 
 @cache

@@ -84,7 +84,8 @@ def load_file(model: Any, file: Path) -> None:
 
 def load_checkpoint(model: Any, checkpoint: Checkpoint) -> None:
     """See `load_file`."""
-    checkpoint = part(checkpoint, "patch_embed.proj.weight")
+    embed = "patch_embed.proj.weight"
+    checkpoint = part(checkpoint, embed if embed in model.state_dict() else "pos_embed")
     if "class_embedding" in checkpoint.state:  # CLIP's image tower alone; timm knows it as part of the whole
         named = {f"visual.{name}": value for name, value in checkpoint.state.items()}
         checkpoint = Checkpoint(checkpoint.file, named, checkpoint.openai)
