@@ -84,9 +84,16 @@ def _content(file: Path) -> Any:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged file makes the libraries raise is without end
-        if isinstance(error, RefusedPickle) or (isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error)):
-            raise WeightsError(f"{file} is not a plain file of tensors and could run code on loading: refused") from error
+        if isinstance(error, RefusedPickle) or _by_torch(error):
+            # torch's own message advises to load such a file all the same
+            damaged = "" if isinstance(error, RefusedPickle) or "GLOBAL" in str(error) else "damaged, or "
+            what = f"is {damaged}not a plain file of tensors and could run code on loading"
+            raise WeightsError(f"{file} {what}: refused") from error
         raise WeightsError(f"cannot read weights from {file}: {_first_line(error)}") from error
+
+
+def _by_torch(error: Exception) -> bool:
+    return isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error)
 
 
 def part(checkpoint: Checkpoint, marker: str) -> Checkpoint:

@@ -79,8 +79,8 @@ class CLIPBlock:
 
     def copy_attention(self) -> CLIPBlock:
         owner = nn.Module()
-        for part in self.parts:
-            owner.add_module(part, copy.deepcopy(getattr(self.module, part)))
+        for name in self.parts:
+            owner.add_module(name, copy.deepcopy(getattr(self.module, name)))
         return type(self)(owner)
 
 

@@ -43,7 +43,7 @@ class Family(ABC):
         """Build the model and load its weights. Raises UnsupportedModel and WeightsError."""
 
     def examine(self, name: BackboneName) -> None:
-        """Raise UnsupportedModel where the model does not fit; a family that knows a cheaper way than building does so."""
+        """Raise UnsupportedModel where the model does not fit; a family may know a cheaper way than building it."""
         self.build(name)
 
     def split_tag(self, model: str) -> tuple[str, str | None]:
@@ -200,10 +200,12 @@ def matching(pattern: str) -> list[tuple[str, str]]:
         pattern: with shell wildcards, of `family:model` or of the model alone; without any, a part of one of them.
             Case makes no difference.
     """
+    # a family that is named by its whole name spares the others' libraries
+    only = pattern.partition(":")[0].lower()
     pattern = pattern.lower() if any(sign in pattern for sign in "*?[") else f"*{pattern.lower()}*"
     return [
         (name, model)
-        for name in FAMILIES.names()
+        for name in ((only,) if only in FAMILIES and ":" in pattern else FAMILIES.names())
         for model in FAMILIES.get(name).models()
         if fnmatchcase(model.lower(), pattern) or fnmatchcase(f"{name}:{model}".lower(), pattern)
     ]

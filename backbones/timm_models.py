@@ -25,7 +25,10 @@ from backbones.weights import from_hub
 # what a file may hold beside the model: classifiers, and what pretraining by masking throws away
 SURPLUS = ("head.", "head_dist.", "fc.", "pre_logits.", "mask_token", "decoder")
 # family -> the architecture whose builder makes the tiny size, and that builder's arguments
-TINY = {"vit": ("vit_tiny_patch16_224", TINY_VIT), "swin": ("swin_tiny_patch4_window7_224", TINY_SWIN)}
+TINY: dict[str, tuple[str, dict[str, Any]]] = {
+    "vit": ("vit_tiny_patch16_224", TINY_VIT),
+    "swin": ("swin_tiny_patch4_window7_224", TINY_SWIN),
+}
 
 
 def architectures(modules: Iterable[str]) -> tuple[str, ...]:
@@ -47,7 +50,8 @@ def build(name: BackboneName) -> Backbone:
 
 def examine(name: BackboneName) -> None:
     """Raise UnsupportedModel where the named model does not open, from a model of one block: all are of one kind."""
-    for shape in ({"depth": 1}, {"depths": (1, 1, 1, 1)}, {}):
+    shapes: tuple[dict[str, Any], ...] = ({"depth": 1}, {"depths": (1, 1, 1, 1)}, {})
+    for shape in shapes:
         try:
             model = timm.create_model(name.model, pretrained=False, num_classes=0, **shape)
         except (TypeError, AssertionError):  # not this builder's argument, or it wants one value for each block

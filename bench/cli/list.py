@@ -85,10 +85,10 @@ def _models(pattern: str) -> Group:
     table = _table("backbone", "default weights", "supported", whole=("backbone",))
     supported = 0
     for family, model in found:
-        reason = why_unsupported(family, model)
+        name, reason = f"{family}:{model}", why_unsupported(family, model)
         supported += reason is None
         tags = FAMILIES.get(family).tags(model)
-        _add(table, f"{family}:{model}", tags[0] if tags else "-", f"no: {reason}" if reason else "yes")
+        _add(table, name, tags[0] if tags else "-", f"no: {reason.removeprefix(name).strip()}" if reason else "yes")
     return Group(table, "", f"{supported} of {len(found)} supported")
 
 

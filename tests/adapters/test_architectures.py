@@ -33,7 +33,9 @@ def test_it_starts_as_the_image_model_and_trains_what_the_strategy_names(kind: s
 
     trained = {name for name, _ in adapted.trained()}
     final = {id(p) for p in adapted.backbone.final_norm.parameters()}
-    image_names = {name for name, p in adapted.named_parameters() if name.startswith("backbone.") and id(p) not in final}
+    image_names = {
+        name for name, p in adapted.named_parameters() if name.startswith("backbone.") and id(p) not in final
+    }
     if strategy in ("full", "timesformer"):
         assert image_names < trained
     else:

@@ -155,7 +155,9 @@ def test_swin_v2_attends_over_time_by_cosines(sharp: bool) -> None:
 def test_frames_of_another_size_are_a_clear_error(kind: str) -> None:
     backbone = small(kind)
     free = kind in ("DINOv3", "grouped queries")
-    with pytest.raises(FrameSizeError, match="36x32 pixels: expected " + ("a height that is a multiple" if free else "32x32")):
+    with pytest.raises(
+        FrameSizeError, match="36x32 pixels: expected " + ("a height that is a multiple" if free else "32x32")
+    ):
         backbone(_frames(36, 32))
 
 
@@ -249,5 +251,3 @@ def test_every_model_of_the_libraries_opens_or_is_refused_with_a_reason(family: 
     assert sum(reason is None for reason in found.values()) > 0.8 * len(found)
     for model, reason in found.items():
         assert reason is None or (model in reason and len(reason) > 40)
-
-
