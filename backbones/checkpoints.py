@@ -117,9 +117,13 @@ def part(checkpoint: Checkpoint, marker: str) -> Checkpoint:
 
 
 def converted(checkpoint: Checkpoint, convert: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Checkpoint:
-    """The checkpoint after a library's own conversion of names and sizes. Raises WeightsError where that fails."""
+    """The checkpoint after a library's own conversion of names and sizes, in single precision.
+
+    Raises WeightsError where the conversion fails.
+    """
     try:
-        return Checkpoint(checkpoint.file, convert(dict(checkpoint.state)), checkpoint.openai)
+        single = {name: v.float() if v.is_floating_point() else v for name, v in checkpoint.state.items()}
+        return Checkpoint(checkpoint.file, convert(single), checkpoint.openai)
     except Exception as error:  # it takes for granted that the file fits
         raise WeightsError(f"{checkpoint.file} does not fit the model: {_first_line(error)}") from error
 

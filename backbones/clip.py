@@ -219,7 +219,7 @@ def _resized(visual: VisionTransformer, state: dict[str, Tensor]) -> dict[str, T
     key = "positional_embedding"
     if key not in state:
         return state
-    whole = {f"visual.{key}": state[key].float()}
+    whole = {f"visual.{key}": state[key]}
     resize_pos_embed(whole, SimpleNamespace(visual=visual))
     return {**state, key: whole[f"visual.{key}"]}
 

@@ -99,9 +99,8 @@ class _Reader(pickle.Unpickler):
         self._read: dict[str, Tensor] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        # what is returned is made anew each time, so that a pickle can change nothing that outlives it
         if module.startswith("__torch__"):
-            return type("Attributes", (_Attributes,), {})
+            return _Attributes
         if module == "torch" and name in _TYPES:
             return ("storage", _TYPES[name])
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):

@@ -175,13 +175,15 @@ def _bicubic(grid: Tensor, side: int) -> Tensor:
     return torch.einsum("ih,jw,hwd->ijd", tall, wide, grid.double()).float()
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.float16])
 @pytest.mark.parametrize("family", ["vit", "clip"])
-def test_positions_of_larger_frames_are_interpolated(tmp_path: Path, family: str) -> None:
+def test_positions_of_larger_frames_are_interpolated(tmp_path: Path, family: str, precision: torch.dtype) -> None:
     """From 8x8 patches and CLS to the tiny models' 4x4 patches and CLS."""
     source = backbone(family, seed=3)
     state, key = source.model.state_dict(), "pos_embed" if family == "vit" else "positional_embedding"
-    large = torch.randn(65, 96, generator=torch.Generator().manual_seed(1))
+    large = torch.randn(65, 96, generator=torch.Generator().manual_seed(1)).to(precision)
     state[key] = large[None] if family == "vit" else large
+    large = large.float()
     found = _tiny(family, _saved(state, tmp_path / "w.pt")).model.state_dict()[key].reshape(17, 96)
     assert torch.equal(found[0], large[0])
     torch.testing.assert_close(found[1:].view(4, 4, 96), _bicubic(large[1:].view(8, 8, 96), 4), atol=1e-5, rtol=1e-4)
@@ -366,6 +368,7 @@ def test_what_is_no_such_npz_is_a_clear_line_and_runs_nothing(tmp_path: Path) ->
     np.savez(tmp_path / "lacking.npz", **lacking)
     np.savez(tmp_path / "evil.npz", **{**weights, "cls": np.array([_Evil(tmp_path / "ran")], dtype=object)})
     np.savez(tmp_path / "evil2.npz", **weights, more=np.array([_Evil(tmp_path / "ran")], dtype=object))
+    np.savez(tmp_path / "evil3.npz", **{"encoderblock/LayerNorm_0/scale": np.array([_Evil(tmp_path / "ran")], object)})
     with (tmp_path / "one.npz").open("wb") as stream:
         np.save(stream, np.zeros(3))
     for file in sorted(tmp_path.glob("*.npz")):

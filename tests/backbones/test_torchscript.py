@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import pickle
 import zipfile
 from pathlib import Path
@@ -162,24 +161,6 @@ def test_the_hostile_archives_would_run_if_they_were_unpickled(tmp_path: Path) -
     with zipfile.ZipFile(file) as archive:
         pickle.loads(archive.read("archive/data.pkl"))
     assert ran.exists()
-
-
-def test_a_pickle_changes_nothing_that_outlives_it(tmp_path: Path) -> None:
-    """What a pickle is given to call could be given attributes; each reading gets things of its own."""
-    stream = io.BytesIO()
-    pickler = pickle._Pickler(stream, protocol=2)
-    pickler.write(b"\x80\x02")
-    for module, name in (("__torch__", "A"), ("torch._utils", "_rebuild_tensor_v2"), ("torch", "FloatStorage")):
-        # GLOBAL, then BUILD with {"__call__": None, "held": 5}
-        pickler.write(b"c" + f"{module}\n{name}\n".encode() + b"}X\x04\x00\x00\x00heldK\x05sb0")
-    pickler.write(b"N.")
-    file = _zip(tmp_path / "odd.pt", stream.getvalue())
-    from backbones import torchscript
-
-    before = dict(vars(torchscript._Attributes))
-    with pytest.raises(WeightsError, match=r"cannot read weights from .*odd.pt"):
-        build(BackboneName("clip", "tiny", str(file)))
-    assert dict(vars(torchscript._Attributes)) == before
 
 
 def _tensor(count: int, size: str, key: str = "0") -> bytes:
