@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -12,10 +11,24 @@ from backbones.vit import ViT, ViTBlock, check_parts
 
 
 class Rotation:
-    """The rotary embedding of the frames that are under way, which every block applies to its queries and keys."""
+    """The rotary embedding of the frames that are under way, which every block applies to its queries and keys.
 
-    def __init__(self) -> None:
+    A copy of a model has one of its own, empty until its next frames.
+
+    Args:
+        mixed: whether there is one for every block (mixed RoPE, which learns them).
+    """
+
+    def __init__(self, mixed: bool = False) -> None:
+        self.mixed = mixed
         self.now: Tensor | None = None
+
+    def at(self, index: int) -> Tensor | None:
+        """Of the block `index`."""
+        return self.now[index] if self.mixed and self.now is not None else self.now
+
+    def __reduce__(self) -> tuple[type[Rotation], tuple[bool]]:
+        return Rotation, (self.mixed,)
 
 
 class EvaBlock(ViTBlock):
@@ -27,17 +40,19 @@ class EvaBlock(ViTBlock):
     Args:
         module: timm's block.
         width: D.
-        rotation: of the current frames, for this block.
+        rotation: of the current frames.
+        index: of the block.
     """
-
-    def __init__(self, module: Any, width: int, rotation: Callable[[], Tensor | None] = lambda: None) -> None:
-        super().__init__(module, width)
-        self.rotation = rotation
 
     parts = ("norm1", "attn")
 
+    def __init__(self, module: Any, width: int, rotation: Rotation | None = None, index: int = 0) -> None:
+        super().__init__(module, width)
+        self.rotation = rotation or Rotation()
+        self.index = index
+
     def attend(self, x: Tensor) -> Tensor:
-        return self._scaled(self.module.attn(x, rope=self.rotation()))
+        return self._scaled(self.module.attn(x, rope=self.rotation.at(self.index)))
 
     def _attention(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         return self._scaled(self.module.attn(x, attn_mask=bias))
@@ -88,16 +103,9 @@ class Eva(ViT):
         model.patch_drop = None
         kinds = [type(block).__name__ for block in model.blocks]
         check_parts(model, kinds, BLOCKS, label)
-        rotation = self._rotation = Rotation()
-
-        def at(index: int) -> Callable[[], Tensor | None]:
-            # mixed RoPE learns one for every block
-            if model.rope_mixed:
-                return lambda: None if rotation.now is None else rotation.now[index]
-            return lambda: rotation.now
-
+        self._rotation = Rotation(model.rope_mixed)
         self.blocks = tuple(
-            BLOCKS[kind](block, model.embed_dim, at(index))
+            BLOCKS[kind](block, model.embed_dim, self._rotation, index)
             for index, (kind, block) in enumerate(zip(kinds, model.blocks, strict=True))
         )
         self._describe(model, pretrained)

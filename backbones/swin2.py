@@ -65,4 +65,5 @@ class SwinV2(Swin):
     def embeddings(self) -> Iterator[nn.Parameter]:
         for stage in self.model.layers:
             for block in stage.blocks:
-                yield from block.attn.cpb_mlp.parameters()
+                # no decay either for the cosines' temperature (Swin V2's recipe)
+                yield from (*block.attn.cpb_mlp.parameters(), block.attn.logit_scale)

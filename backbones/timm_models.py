@@ -132,7 +132,11 @@ def _load_npz(model: Any, file: Path) -> None:
             depths |= {len(arrays[name]) for name in arrays.files if "encoderblock/LayerNorm_0/scale" in name}
         if depths and max(depths) != len(model.blocks):
             raise ValueError(f"it has {max(depths)} blocks and the model {len(model.blocks)}")
+        for parameter in model.parameters():
+            parameter.fill_(torch.nan)
         model.load_pretrained(str(file))
+        if missing := [name for name, p in model.named_parameters() if not p.is_meta and p.isnan().any()]:
+            raise ValueError(f"it has no {', '.join(missing[:5])}{' and others' if len(missing) > 5 else ''}")
     except Exception as error:  # timm takes for granted that the file fits
         text = str(error).strip()
         first = text.splitlines()[0] if text else "no details"

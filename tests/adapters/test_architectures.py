@@ -68,6 +68,22 @@ def test_only_attention_over_time_sees_the_order_of_frames(kind: str, strategy: 
 
 
 @each_kind
+@pytest.mark.parametrize("strategy", ["joint", "timesformer"])
+def test_in_half_precision_the_sums_between_blocks_stay_whole(kind: str, strategy: str) -> None:
+    adapted = _model(kind, strategy).train()
+    found: list[torch.dtype] = []
+    for block in adapted.blocks:
+        block.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0].dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = F.cross_entropy(adapted(clips(2, 3)), torch.arange(2))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert found[0] == torch.float32
+    if "Swin" not in kind:  # merging patches is a product, which stays as it comes
+        assert set(found) == {torch.float32}
+
+
+@each_kind
 def test_every_product_is_counted(kind: str) -> None:
     """An operation that no rule counts would raise; adapters cost two products of D x D / 4 a token, exactly."""
     counted = {strategy: macs(_model(kind, strategy)) for strategy in ("frozen", "spatial", "joint")}

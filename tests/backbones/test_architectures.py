@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 
 import pytest
 import timm
@@ -47,7 +49,8 @@ def test_what_the_contract_promises_is_there(kind: str) -> None:
     assert len(backbone.mean) == len(backbone.std) == 3
     assert len(backbone.blocks) == (4 if "Swin" in kind else 2)
     owned = {id(parameter) for parameter in backbone.parameters()}
-    assert {id(p) for p in backbone.final_norm.parameters()} < owned
+    final = {id(p) for p in backbone.final_norm.parameters()}
+    assert final and final < owned
     embeddings = list(backbone.embeddings())
     assert embeddings and {id(p) for p in embeddings} < owned
     assert len(embeddings) == len({id(p) for p in embeddings})
@@ -119,12 +122,26 @@ def _softmax_attention(q: Tensor, k: Tensor, v: Tensor, scale: Tensor | float, b
     return torch.stack(rows)
 
 
+@each_kind
+def test_a_copy_computes_by_itself(kind: str) -> None:
+    """Averages of weights and other processes work on copies."""
+    backbone, frames = small(kind), _frames()
+    expected = backbone(frames).detach()
+    copied = pickle.loads(pickle.dumps(copy.deepcopy(backbone)))
+    with torch.no_grad():
+        if kind == "DINOv3":
+            backbone(_frames(16, 16))
+        for parameter in backbone.parameters():
+            parameter.zero_()
+        torch.testing.assert_close(copied(frames), expected, atol=1e-6, rtol=1e-6)
+
+
 def test_rotary_attention_runs_over_time_without_rotation() -> None:
     backbone = small("EVA-02").double()
     block = backbone.blocks[1]
     attention = block.module.attn
     backbone.embed(_frames(count=4).double())  # so that there is a rotation, which over time must not count
-    assert block.rotation() is not None
+    assert block.rotation.at(1) is not None
     x = torch.randn(4, 1, block.width, dtype=torch.float64)
     shift = torch.cat([attention.q_bias, torch.zeros(block.width, dtype=torch.float64), attention.v_bias])
     q, k, v = (x[:, 0] @ attention.qkv.weight.T + shift).view(4, 3, block.heads, -1).unbind(1)

@@ -20,6 +20,7 @@ from backbones.checkpoints import Checkpoint
 from backbones.families import build, resolve
 from backbones.names import BackboneName, WeightsError
 from backbones.timm_models import load_checkpoint, load_file
+from backbones.vit import TINY
 from backbones.weights import digest
 from tests.architectures import BUILDERS, randomised
 from tests.models import FAMILIES, backbone
@@ -369,6 +370,7 @@ def test_what_is_no_such_npz_is_a_clear_line_and_runs_nothing(tmp_path: Path) ->
     np.savez(tmp_path / "evil.npz", **{**weights, "cls": np.array([_Evil(tmp_path / "ran")], dtype=object)})
     np.savez(tmp_path / "evil2.npz", **weights, more=np.array([_Evil(tmp_path / "ran")], dtype=object))
     np.savez(tmp_path / "evil3.npz", **{"encoderblock/LayerNorm_0/scale": np.array([_Evil(tmp_path / "ran")], object)})
+    np.savez(tmp_path / "nan.npz", **{**weights, "cls": np.full((1, 1, 96), np.nan, np.float32)})
     with (tmp_path / "one.npz").open("wb") as stream:
         np.save(stream, np.zeros(3))
     for file in sorted(tmp_path.glob("*.npz")):
@@ -381,6 +383,13 @@ def test_what_is_no_such_npz_is_a_clear_line_and_runs_nothing(tmp_path: Path) ->
         if file.name == "deep.npz":
             assert "it has 5 blocks and the model 4" in str(caught.value)
     assert not (tmp_path / "ran").exists()
+
+
+def test_what_an_npz_lacks_stays_not_random(tmp_path: Path) -> None:
+    np.savez(tmp_path / "w.npz", **_google(_vit(32), heads=4))
+    target = timm.create_model("vit_tiny_patch16_224", num_classes=0, init_values=0.1, **TINY)
+    with pytest.raises(WeightsError, match=r"it has no blocks.0.ls1.gamma, blocks.0.ls2.gamma"):
+        load_file(target, tmp_path / "w.npz")
 
 
 @pytest.mark.parametrize("name", ["swin:tiny", "clip:tiny", "vit:eva02_tiny_patch14_224"])
