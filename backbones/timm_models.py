@@ -104,8 +104,6 @@ def load_checkpoint(model: Any, checkpoint: Checkpoint) -> None:
 def _converted(model: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """What timm's own loader makes of a state dict for this kind of model."""
     module = sys.modules[type(model).__module__]
-    if type(model).__name__ == "VisionTransformerDistilled":
-        module = sys.modules["timm.models.vision_transformer"]
     # Swin's conversion looks for the module of every table; those of blocks that are not there are left for `load`
     strangers = {
         name: value

@@ -9,6 +9,7 @@ import pickle
 import pytest
 import timm
 import torch
+from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from backbones.base import FrameSizeError
@@ -238,6 +239,21 @@ def test_models_that_do_not_pool_are_refused() -> None:
     model = timm.create_model("vit_tiny_patch16_224", num_classes=0, global_pool="", depth=1)
     with pytest.raises(UnsupportedModel, match="gives one vector a token"):
         opened(model)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"pool_type": "none"}, "gives one vector a token"),
+        ({"attentional_pool": "parallel"}, "gives one vector a token"),
+        ({"scaled_cosine_attn": True}, "has cosine attention, which open_clip cannot run"),
+    ],
+    ids=str,
+)
+def test_towers_of_open_clips_that_give_no_vector_or_do_not_run_are_refused(more: dict, says: str) -> None:
+    tower = VisionTransformer(32, 8, width=48, layers=1, heads=3, mlp_ratio=2.0, **more)
+    with pytest.raises(UnsupportedModel, match=f"the image tower of theirs {says}"):
+        opened(tower, "theirs")
 
 
 def test_a_text_tower_is_not_needed_and_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

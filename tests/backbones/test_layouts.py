@@ -234,7 +234,7 @@ def _openai_names(model: nn.Module) -> State:
     return found
 
 
-@pytest.mark.parametrize("prefix", ["", "visual."])
+@pytest.mark.parametrize("prefix", ["", "visual.", "_orig_mod.visual."])
 def test_timms_clip_takes_openais_names(tmp_path: Path, prefix: str) -> None:
     source, target = (randomised(BUILDERS["timm's CLIP"](), seed) for seed in (1, 2))
     state = {**_prefixed(prefix, _openai_names(source)), f"{prefix}proj": torch.zeros(48, 40)}
@@ -293,7 +293,7 @@ OF_OPEN_CLIP = ("mean-pooled CLIP", "CoCa", "custom CLIP blocks", "patch dropout
 def test_every_kind_of_timm_model_reads_what_it_saved(kind: str) -> None:
     source, target = (randomised(BUILDERS[kind](), seed) for seed in (1, 2))
     assert digest(source) != digest(target)
-    load_checkpoint(target, Checkpoint(Path("w.pt"), _prefixed("visual.trunk.", source.state_dict())))
+    load_checkpoint(target, Checkpoint(Path("w.pt"), _prefixed("backbone.", source.state_dict())))
     assert digest(source) == digest(target)
 
 
