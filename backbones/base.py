@@ -13,6 +13,10 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 
+class FrameSizeError(ValueError):
+    """Frames of a height and width that an image model does not take."""
+
+
 class Block(Protocol):
     """One transformer block with its parts reachable.
 
@@ -78,7 +82,8 @@ class Backbone(nn.Module):
     Attributes:
         blocks: in the order of computation.
         width: D of the features.
-        input_size: side of the square input, in pixels.
+        input_size: side of the square input, in pixels; where the pretraining's frames were not square and the model
+            takes others too, the shorter side.
         mean, std: of the pretraining's pixels, RGB in 0..1.
         pretrained: the tag of the weights; "none" for random ones.
         tubelet: frames that one patch covers in the published video model of this family (AIM's Swin: 2).
@@ -99,7 +104,9 @@ class Backbone(nn.Module):
         A patch over several frames is the image model's, repeated over them and divided by their number: frames that
         are alike give the image model's own tokens.
 
-        Raises ValueError for a tubelet that is neither 1 nor the family's own.
+        Raises:
+            FrameSizeError: the model takes no frames of H x W.
+            ValueError: a tubelet that is neither 1 nor the family's own.
         """
 
     def settle(self, tokens: Tensor) -> Tensor:
@@ -157,3 +164,21 @@ def only_single(tubelet: int) -> None:
     """Raises ValueError: the family has no published video model whose patches cover several frames."""
     if tubelet != 1:
         raise ValueError(f"tubelet is {tubelet}: these patches cover one frame each, expected 1")
+
+
+def check_size(frames: Tensor, size: tuple[int, int] | None, patch: tuple[int, int] = (1, 1)) -> None:
+    """Raise FrameSizeError where frames (..., H, W) are not of the one size, or no multiple of the patch's.
+
+    Args:
+        frames: to be looked at.
+        size: the only (H, W) that the model takes; None where it takes others too.
+        patch: (H, W) of which a frame then holds a whole number.
+    """
+    height, width = frames.shape[-2:]
+    if size is not None and (height, width) != tuple(size):
+        raise FrameSizeError(f"the frames are {height}x{width} pixels: expected {size[0]}x{size[1]}")
+    if size is None and (height % patch[0] or width % patch[1]):
+        raise FrameSizeError(
+            f"the frames are {height}x{width} pixels: expected a height that is a multiple of {patch[0]} "
+            f"and a width that is one of {patch[1]}"
+        )

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import open_clip
 import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.model import _build_vision_tower, resize_pos_embed
 from open_clip.timm_model import TimmModel
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor, nn
 
 from backbones.attention import multi_head
-from backbones.base import Backbone, only_single, over_time
-from backbones.names import BackboneName, UnsupportedModel
-from backbones.vit import ViT, open_vit
-from backbones.weights import from_hub, load_file
+from backbones.base import Backbone, check_size, only_single, over_time
+from backbones.checkpoints import Checkpoint, converted, load, part, read
+from backbones.names import BackboneName, UnsupportedModel, WeightsError
+from backbones.timm_models import load_checkpoint, load_file
+from backbones.trunks import open_trunk
+from backbones.weights import from_hub
 
 # about 0.47 M parameters on 32x32 frames: 16 patches of 8x8 and CLS
 TINY = {
@@ -36,11 +41,13 @@ class CLIPBlock:
 
     attends_time = True
     time_bias = False
+    # what attention needs of the module
+    parts: tuple[str, ...] = ("ln_1", "attn", "ls_1")
 
     def __init__(self, module: Any) -> None:
         self.module: Any = module
         self.heads: int = module.attn.num_heads
-        self.width: int = module.attn.embed_dim
+        self.width: int = module.ln_1.normalized_shape[0]
 
     def enter(self, x: Tensor) -> Tensor:
         return x
@@ -72,31 +79,57 @@ class CLIPBlock:
 
     def copy_attention(self) -> CLIPBlock:
         owner = nn.Module()
-        for part in ("ln_1", "attn", "ls_1"):
-            owner.add_module(part, copy.deepcopy(getattr(self.module, part)))
-        return CLIPBlock(owner)
+        for name in self.parts:
+            owner.add_module(name, copy.deepcopy(getattr(self.module, name)))
+        return type(self)(owner)
+
+
+class CustomCLIPBlock(CLIPBlock):
+    """open_clip's block with norms and scales inside the attention: x + ls_1(ln_attn(attn(ln_1(x)))), then the MLP."""
+
+    parts = ("ln_1", "attn", "ln_attn", "ls_1")
+
+    def _attention(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        return self.module.ls_1(self.module.ln_attn(self.module.attn(x, attn_mask=bias)))
+
+
+BLOCKS = {"ResidualAttentionBlock": CLIPBlock, "CustomResidualAttentionBlock": CustomCLIPBlock}
 
 
 class CLIP(Backbone):
-    """An open_clip VisionTransformer up to its last norm, without the projection into the space shared with text."""
+    """An open_clip VisionTransformer up to its last norm, without the projection into the space shared with text.
 
-    def __init__(self, visual: VisionTransformer, pretrained: str) -> None:
+    Args:
+        visual: open_clip's tower.
+        label: its name, for messages.
+        pretrained: tag of its weights.
+
+    Raises:
+        UnsupportedModel: a part of the tower does not fit the Block contract.
+    """
+
+    def __init__(self, visual: VisionTransformer, label: str, pretrained: str) -> None:
         super().__init__()
         self.model: Any = visual
-        self.blocks = tuple(CLIPBlock(block) for block in visual.transformer.resblocks)
+        _check_tower(visual, label)
+        # AIM classifies ln_post's CLS token; a projection that nothing reads would be counted and never get a gradient
+        visual.proj = None
+        self.blocks = tuple(BLOCKS[type(block).__name__](block) for block in visual.transformer.resblocks)
         self.width = visual.ln_post.normalized_shape[0]
-        self.input_size = visual.image_size[0]
-        self.mean, self.std = mean_std(visual)
+        self.input_size = min(visual.image_size)
+        self.mean, self.std = OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
         self.pretrained = pretrained
 
     def tokens(self, frames: Tensor, tubelet: int = 1) -> Tensor:
         only_single(tubelet)
+        check_size(frames, self.model.image_size)
         patches = self.model.conv1(frames).flatten(2).transpose(1, 2)
         cls = self.model.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
         return torch.cat([cls, patches], dim=1) + self.model.positional_embedding.to(patches.dtype)
 
     def settle(self, tokens: Tensor) -> Tensor:
-        return self.model.ln_pre(self.model.patch_dropout(tokens))
+        # patches are never dropped: a position must be there in every frame for attention over time
+        return self.model.ln_pre(tokens)
 
     def finish(self, tokens: Tensor) -> Tensor:
         return self.model._pool(tokens)[0]
@@ -108,12 +141,19 @@ class CLIP(Backbone):
     def embeddings(self) -> Iterator[nn.Parameter]:
         yield self.model.class_embedding
         yield self.model.positional_embedding
+        if self.model.attn_pool is not None:
+            yield self.model.attn_pool.query
 
 
-def mean_std(visual: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Pixel statistics that the tower was pretrained with; OpenAI's where the tower names none."""
-    config = getattr(visual, "preprocess_cfg", None) or {}
-    return tuple(config.get("mean", OPENAI_DATASET_MEAN)), tuple(config.get("std", OPENAI_DATASET_STD))
+def _check_tower(visual: VisionTransformer, label: str) -> None:
+    for block in visual.transformer.resblocks:
+        if (kind := type(block).__name__) not in BLOCKS:
+            raise UnsupportedModel(f"the image tower of {label} is built of {kind}, expected {' or '.join(BLOCKS)}")
+        if getattr(block.attn, "logit_scale", None) is not None:
+            raise UnsupportedModel(f"the image tower of {label} has cosine attention, which open_clip cannot run")
+    if visual.pool_type == "none":
+        # pooled twice ("parallel", "cascade"), which open_clip calls unfinished, or not at all
+        raise UnsupportedModel(f"the image tower of {label} gives one vector a token: expected one that pools them")
 
 
 def architectures() -> tuple[str, ...]:
@@ -126,46 +166,95 @@ def tags(model: str) -> tuple[str, ...]:
     return tuple(sorted(open_clip.list_pretrained_tags_by_model(model), key=lambda tag: tag != "openai"))
 
 
+def _tower(model: str, *, quick: bool = False, shallow: bool = False) -> Any:
+    """The image tower alone of a named open_clip model, with random weights: text towers may ask a hub for more.
+
+    Args:
+        model: open_clip's name.
+        quick: compute QuickGELU, also where the model's configuration says GELU.
+        shallow: of one block.
+    """
+    config = open_clip.get_model_config(model)
+    vision = dict(config["vision_cfg"])
+    if shallow and isinstance(vision.get("layers"), int):
+        vision["layers"] = 1
+    return _build_vision_tower(config["embed_dim"], vision, quick_gelu=quick or config.get("quick_gelu", False))
+
+
 def _create(name: BackboneName) -> Any:
     """The image tower of a named open_clip model with its weights. Raises WeightsError."""
-    if name.model == "tiny":
-        visual: Any = VisionTransformer(**TINY)
-    elif name.random or name.file is not None:
-        # on the default device, so that a model can be built for its counts alone on "meta"
-        visual = open_clip.create_model(
-            name.model, load_weights=False, pretrained_text=False, device=torch.get_default_device()
-        ).visual
-    else:
+    if name.model != "tiny" and not name.random and name.file is None:
         # open_clip only warns where a tag was trained with QuickGELU and the model's configuration says GELU
-        config = open_clip.get_pretrained_cfg(name.model, name.weights)
-        quick = bool(config.get("quick_gelu", False))
-        visual = from_hub(
+        quick = bool(open_clip.get_pretrained_cfg(name.model, name.weights).get("quick_gelu", False))
+        return from_hub(
             name,
             lambda: open_clip.create_model(name.model, pretrained=name.weights, force_quick_gelu=quick).visual,
         )
-    if isinstance(visual, VisionTransformer):
-        # AIM classifies ln_post's CLS token; a projection that nothing reads would be counted and never get a gradient
-        visual.proj = None
-    if (file := name.stored) is not None:
-        load_file(visual, file, prefix="visual.", ignored=("proj",))
+    file = name.stored
+    checkpoint = None if file is None or file.suffix == ".npz" else read(file)
+    quick = checkpoint is not None and checkpoint.openai
+    if name.model == "tiny":
+        visual: Any = VisionTransformer(**TINY, act_layer=QuickGELU if quick else nn.GELU)
+    else:
+        visual = _tower(name.model, quick=quick)
+    if isinstance(visual, TimmModel):
+        if checkpoint is not None:
+            load_checkpoint(visual.trunk, checkpoint)
+        elif file is not None:
+            load_file(visual.trunk, file)
+    elif isinstance(visual, VisionTransformer):
+        if checkpoint is not None:
+            _load(visual, checkpoint)
+        elif file is not None:
+            raise WeightsError(f"{file} is a .npz file, as Google releases ViTs: {name.architecture} is none of them")
     return visual
 
 
+def _load(visual: VisionTransformer, checkpoint: Checkpoint) -> None:
+    """Load a tower, which the file holds alone or as `visual.` beside the text's; open_clip interpolates positions."""
+    visual.proj = None
+    load(visual, converted(part(checkpoint, "conv1.weight"), partial(_resized, visual)), ("proj",))
+
+
+def _resized(visual: VisionTransformer, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    key = "positional_embedding"
+    if key not in state:
+        return state
+    whole = {f"visual.{key}": state[key]}
+    resize_pos_embed(whole, SimpleNamespace(visual=visual))
+    return {**state, key: whole[f"visual.{key}"]}
+
+
+def _open(visual: Any, name: BackboneName) -> Backbone:
+    if isinstance(visual, TimmModel):
+        # the projection into the space shared with text; see CLIP
+        visual.trunk.reset_classifier(0)
+        return open_trunk(visual.trunk, f"the image tower of {name}", name.weights)
+    if type(visual) is not VisionTransformer:
+        raise UnsupportedModel(f"the image tower of {name} is a {type(visual).__name__}, expected a vision transformer")
+    return CLIP(visual, str(name), name.weights)
+
+
 def build(name: BackboneName) -> Backbone:
-    """Build the named tower; SigLIP's and its like, which are timm models inside, open as a ViT.
+    """Build the named tower; those which are timm models inside (SigLIP, EVA) open as these.
 
     Raises UnsupportedModel and WeightsError.
     """
     visual = _create(name)
-    if isinstance(visual, TimmModel):
-        vit: ViT = open_vit(visual.trunk, str(name), name.weights)
-        vit.mean, vit.std = mean_std(visual)
-        return vit
-    if type(visual) is not VisionTransformer:
-        raise UnsupportedModel(f"the image tower of {name} is a {type(visual).__name__}, expected a vision transformer")
-    for block in visual.transformer.resblocks:
-        if type(block) is not ResidualAttentionBlock:
-            raise UnsupportedModel(
-                f"the image tower of {name} is built of {type(block).__name__}, expected ResidualAttentionBlock"
-            )
-    return CLIP(visual, name.weights)
+    opened = _open(visual, name)
+    opened.mean, opened.std = _mean_std(visual, name)
+    return opened
+
+
+def examine(name: BackboneName) -> None:
+    """Raise UnsupportedModel where the named tower does not open, from a tower of one block: all are of one kind."""
+    _open(_tower(name.model, shallow=True), name)
+
+
+def _mean_std(visual: nn.Module, name: BackboneName) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Statistics of the pixels that the tower was pretrained on; those of the default tag where it names none."""
+    config = getattr(visual, "preprocess_cfg", None)
+    if not config:
+        known = tags(name.model)
+        config = open_clip.get_pretrained_cfg(name.model, known[0]) if known else {}
+    return tuple(config.get("mean") or OPENAI_DATASET_MEAN), tuple(config.get("std") or OPENAI_DATASET_STD)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from fnmatch import fnmatchcase
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -43,15 +44,19 @@ class Family(ABC):
     def build(self, name: BackboneName) -> Backbone:
         """Build the model and load its weights. Raises UnsupportedModel and WeightsError."""
 
+    def examine(self, name: BackboneName) -> None:
+        """Raise UnsupportedModel where the model does not fit; a family may know a cheaper way than building it."""
+        self.build(name)
+
     def split_tag(self, model: str) -> tuple[str, str | None]:
         """A library's own way to write the tag into the model's name; here there is none."""
         return model, None
 
 
 class TimmFamily(Family):
-    """Families whose models are timm's; `module` is the file of timm.models that defines them."""
+    """Families whose models are timm's; `modules` are the files of timm.models that define them."""
 
-    module: str
+    modules: tuple[str, ...]
 
     def split_tag(self, model: str) -> tuple[str, str | None]:
         architecture, _, tag = model.partition(".")
@@ -60,12 +65,22 @@ class TimmFamily(Family):
     def models(self) -> tuple[str, ...]:
         from backbones.timm_models import architectures
 
-        return architectures(self.module)
+        return architectures(self.modules)
 
     def tags(self, model: str) -> tuple[str, ...]:
         from backbones.timm_models import tags
 
         return tags(model)
+
+    def build(self, name: BackboneName) -> Backbone:
+        from backbones.timm_models import build
+
+        return build(name)
+
+    def examine(self, name: BackboneName) -> None:
+        from backbones.timm_models import examine
+
+        examine(name)
 
 
 FAMILIES: Registry[Family] = Registry("backbone", "aim_bench.backbones", ("backbones.families",))
@@ -80,15 +95,10 @@ def register_backbone(family: type[Family]) -> type[Family]:
 @register_backbone
 class ViTFamily(TimmFamily):
     name = "vit"
-    summary = "any timm VisionTransformer"
+    summary = "any timm VisionTransformer or Eva: ViT, DeiT, DINO, SigLIP, EVA-02"
     base = "vit_base_patch16_224.augreg_in21k"
     tiny_weights = "bundled"
-    module = "vision_transformer"
-
-    def build(self, name: BackboneName) -> Backbone:
-        from backbones.vit import build
-
-        return build(name)
+    modules = ("vision_transformer", "deit", "eva", "vision_transformer_hybrid", "vitamin")
 
 
 @register_backbone
@@ -113,20 +123,20 @@ class CLIPFamily(Family):
 
         return build(name)
 
+    def examine(self, name: BackboneName) -> None:
+        from backbones.clip import examine
+
+        examine(name)
+
 
 @register_backbone
 class SwinFamily(TimmFamily):
     name = "swin"
-    summary = "any timm SwinTransformer"
+    summary = "any timm SwinTransformer or SwinTransformerV2"
     base = "swin_base_patch4_window7_224.ms_in22k"
     tiny_weights = "bundled"
-    module = "swin_transformer"
+    modules = ("swin_transformer", "swin_transformer_v2")
     tubelet = 2
-
-    def build(self, name: BackboneName) -> Backbone:
-        from backbones.swin import build
-
-        return build(name)
 
 
 def resolve(text: str, size: str) -> BackboneName:
@@ -186,14 +196,32 @@ def resolve(text: str, size: str) -> BackboneName:
     return name
 
 
+def matching(pattern: str) -> list[tuple[str, str]]:
+    """Family and model of every architecture that fits a pattern, whether it can be built or not.
+
+    Args:
+        pattern: with shell wildcards, of `family:model` or of the model alone; without any, a part of one of them.
+            Case makes no difference.
+    """
+    # a family that is named by its whole name spares the others' libraries
+    only = pattern.partition(":")[0].lower()
+    pattern = pattern.lower() if any(sign in pattern for sign in "*?[") else f"*{pattern.lower()}*"
+    return [
+        (name, model)
+        for name in ((only,) if only in FAMILIES and ":" in pattern else FAMILIES.names())
+        for model in FAMILIES.get(name).models()
+        if fnmatchcase(model.lower(), pattern) or fnmatchcase(f"{name}:{model}".lower(), pattern)
+    ]
+
+
 @cache
 def why_unsupported(family: str, model: str) -> str | None:
-    """Why a model of a family does not fit the Backbone contract; None where it does. Builds it without memory."""
+    """Why a model of a family does not fit the Backbone contract; None where it does. Takes no memory."""
     import torch
 
     try:
         with torch.device("meta"):
-            build(BackboneName(family, model, "none"))
+            FAMILIES.get(family).examine(BackboneName(family, model, "none"))
     except UnsupportedModel as error:
         return str(error).replace("@none", "")
     return None

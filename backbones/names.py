@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BUNDLED = "bundled"
-WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".npz")
 
 
 class UnsupportedModel(ValueError):

@@ -6,13 +6,10 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
 from backbones.attention import multi_head
-from backbones.base import Backbone, over_time
-from backbones.names import BackboneName, UnsupportedModel
-from backbones.timm_models import create
+from backbones.base import Backbone, check_size, over_time
 
 # about 0.5 M parameters on 32x32 frames: 8x8 tokens of 4x4 pixels, then 4x4 tokens; windows of 4
 TINY = {
@@ -75,29 +72,31 @@ class Swin(Backbone):
     """A timm SwinTransformer without its classifier; features are the mean over the last stage's tokens."""
 
     tubelet = 2
+    kind: type[SwinBlock] = SwinBlock
 
-    def __init__(self, model: SwinTransformer, pretrained: str) -> None:
+    def __init__(self, model: Any, pretrained: str) -> None:
         super().__init__()
         self.model: Any = model
         self.blocks = tuple(
-            SwinBlock(block, stage.downsample if stage_index and not index else None, shifted=index % 2 == 1)
+            self.kind(block, stage.downsample if stage_index and not index else None, shifted=index % 2 == 1)
             for stage_index, stage in enumerate(model.layers)
             for index, block in enumerate(stage.blocks)
         )
         self.width = model.num_features
-        self.input_size = model.patch_embed.img_size[0]
-        self.mean, self.std = model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
+        self.input_size = min(model.patch_embed.img_size)
+        self.mean, self.std = tuple(model.pretrained_cfg["mean"]), tuple(model.pretrained_cfg["std"])
         self.pretrained = pretrained
 
     def tokens(self, frames: Tensor, tubelet: int = 1) -> Tensor:
+        embed = self.model.patch_embed
+        check_size(frames, embed.img_size if embed.strict_img_size else None, embed.patch_size)
         if tubelet == 1:
-            return self.model.patch_embed(frames)
+            return embed(frames)
         if tubelet != self.tubelet:
             raise ValueError(f"tubelet is {tubelet}: expected 1 or {self.tubelet}")
         # the released video patch (2, 4, 4) frame by frame: its weight is the 2-D one, repeated over time and halved
-        patch = self.model.patch_embed
-        projected = patch.proj(frames).unflatten(0, (-1, tubelet)).mean(dim=1)
-        return patch.norm(projected.permute(0, 2, 3, 1))
+        projected = embed.proj(frames).unflatten(0, (-1, tubelet)).mean(dim=1)
+        return embed.norm(projected.permute(0, 2, 3, 1))
 
     def finish(self, tokens: Tensor) -> Tensor:
         return self.model.forward_head(self.model.norm(tokens), pre_logits=True)
@@ -110,11 +109,3 @@ class Swin(Backbone):
         for stage in self.model.layers:
             for block in stage.blocks:
                 yield block.attn.relative_position_bias_table
-
-
-def build(name: BackboneName) -> Swin:
-    """Build the named model. Raises UnsupportedModel and WeightsError."""
-    model = create(name, "swin_tiny_patch4_window7_224", TINY)
-    if type(model) is not SwinTransformer:
-        raise UnsupportedModel(f"{name} is a {type(model).__name__}, expected timm's SwinTransformer")
-    return Swin(model, name.weights)

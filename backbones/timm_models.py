@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import sys
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import timm
+import torch
+from torch import Tensor
 
-from backbones.names import BackboneName
-from backbones.weights import from_hub, load_file
+from backbones.base import Backbone
+from backbones.checkpoints import Checkpoint, converted, load, part, read
+from backbones.names import BackboneName, WeightsError
+from backbones.swin import TINY as TINY_SWIN
+from backbones.trunks import open_trunk
+from backbones.vit import TINY as TINY_VIT
+from backbones.weights import from_hub
+
+# what a file may hold beside the model: classifiers, and what pretraining by masking throws away
+SURPLUS = ("head.", "head_dist.", "fc.", "pre_logits.", "mask_token", "decoder")
+# family -> the architecture whose builder makes the tiny size, and that builder's arguments
+TINY: dict[str, tuple[str, dict[str, Any]]] = {
+    "vit": ("vit_tiny_patch16_224", TINY_VIT),
+    "swin": ("swin_tiny_patch4_window7_224", TINY_SWIN),
+}
 
 
-def architectures(module: str) -> tuple[str, ...]:
-    """Architectures that the file `module` of timm.models defines."""
-    return tuple(timm.list_models(module=module))
+def architectures(modules: Iterable[str]) -> tuple[str, ...]:
+    """Architectures that these files of timm.models define."""
+    return tuple(timm.list_models(module=list(modules)))
 
 
 def tags(model: str) -> tuple[str, ...]:
@@ -23,23 +43,99 @@ def tags(model: str) -> tuple[str, ...]:
     return tuple(sorted(found, key=lambda tag: tag != default))
 
 
-def create(name: BackboneName, tiny_of: str, tiny: Mapping[str, Any]) -> Any:
-    """Build a timm model without its classifier.
+def build(name: BackboneName) -> Backbone:
+    """Build the named model without its classifier. Raises UnsupportedModel and WeightsError."""
+    return open_trunk(_create(name), str(name), name.weights)
 
-    Args:
-        name: the model and its weights.
-        tiny_of: the architecture whose builder makes the tiny size.
-        tiny: that builder's arguments for it.
 
-    Raises WeightsError.
-    """
+def examine(name: BackboneName) -> None:
+    """Raise UnsupportedModel where the named model does not open, from a model of one block: all are of one kind."""
+    shapes: tuple[dict[str, Any], ...] = ({"depth": 1}, {"depths": (1, 1, 1, 1)}, {})
+    for shape in shapes:
+        try:
+            model = timm.create_model(name.model, pretrained=False, num_classes=0, **shape)
+        except (TypeError, AssertionError):  # not this builder's argument, or it wants one value for each block
+            continue
+        open_trunk(model, name.architecture, name.weights)
+        return
+
+
+def _create(name: BackboneName) -> Any:
     if name.model == "tiny":
-        model = timm.create_model(tiny_of, pretrained=False, num_classes=0, **tiny)
+        architecture, shape = TINY[name.family]
+        model = timm.create_model(architecture, pretrained=False, num_classes=0, **shape)
     elif name.random or name.file is not None:
         model = timm.create_model(name.model, pretrained=False, num_classes=0)
     else:
         full = f"{name.model}.{name.weights}"
         model = from_hub(name, lambda: timm.create_model(full, pretrained=True, num_classes=0))
     if (file := name.stored) is not None:
-        load_file(model, file, ignored=("head.", "fc.", "head_dist."))
+        load_file(model, file)
     return model
+
+
+def load_file(model: Any, file: Path) -> None:
+    """Load a file's weights into a timm model: timm's own names, or a layout that timm converts (OpenAI's CLIP, DINOv2,
+    Microsoft's Swin, Google's .npz); position embeddings and bias tables of another size are interpolated by timm.
+
+    Raises WeightsError.
+    """
+    if file.suffix == ".npz":
+        _load_npz(model, file)
+    else:
+        load_checkpoint(model, read(file))
+
+
+def load_checkpoint(model: Any, checkpoint: Checkpoint) -> None:
+    """See `load_file`."""
+    embed = "patch_embed.proj.weight"
+    checkpoint = part(checkpoint, embed if embed in model.state_dict() else "pos_embed")
+    if "class_embedding" in checkpoint.state:  # CLIP's image tower alone; timm knows it as part of the whole
+        named = {f"visual.{name}": value for name, value in checkpoint.state.items()}
+        checkpoint = Checkpoint(checkpoint.file, named, checkpoint.openai)
+    if checkpoint.openai and type(getattr(model.blocks[0].mlp, "act", None)).__name__ != "QuickGELU":
+        raise WeightsError(
+            f"{checkpoint.file} is OpenAI's CLIP, trained with QuickGELU, which this model does not compute: name one "
+            "such as vit_base_patch16_clip_quickgelu_224, or clip:ViT-B-16"
+        )
+    load(model, converted(checkpoint, partial(_converted, model)), SURPLUS)
+
+
+def _converted(model: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What timm's own loader makes of a state dict for this kind of model."""
+    module = sys.modules[type(model).__module__]
+    # Swin's conversion looks for the module of every table; those of blocks that are not there are left for `load`
+    strangers = {
+        name: value
+        for name, value in state.items()
+        if name.endswith(".relative_position_bias_table") and name not in model.state_dict()
+    }
+    state = {name: value for name, value in state.items() if name not in strangers}
+    # DeiT III calls its layer scale gamma
+    named = {"adapt_layer_scale": True} if module.__name__ == "timm.models.vision_transformer" else {}
+    return {**module.checkpoint_filter_fn(state, model, **named), **strangers}
+
+
+@torch.no_grad()
+def _load_npz(model: Any, file: Path) -> None:
+    """Google's releases of ViT and SigLIP in JAX's layout, by timm's own loader."""
+    if not hasattr(model, "load_pretrained"):
+        raise WeightsError(f"{file} is a .npz file, as Google releases ViTs: {type(model).__name__} is none of them")
+    try:
+        arrays = np.load(file, allow_pickle=False)
+        if not isinstance(arrays, np.lib.npyio.NpzFile):
+            raise ValueError("it holds one array without a name")
+        with arrays:
+            depths = {int(found[1]) + 1 for name in arrays.files if (found := re.search(r"encoderblock_(\d+)/", name))}
+            depths |= {len(arrays[name]) for name in arrays.files if "encoderblock/LayerNorm_0/scale" in name}
+        if depths and max(depths) != len(model.blocks):
+            raise ValueError(f"it has {max(depths)} blocks and the model {len(model.blocks)}")
+        for parameter in model.parameters():
+            parameter.fill_(torch.nan)
+        model.load_pretrained(str(file))
+        if missing := [name for name, p in model.named_parameters() if not p.is_meta and p.isnan().any()]:
+            raise ValueError(f"it has no {', '.join(missing[:5])}{' and others' if len(missing) > 5 else ''}")
+    except Exception as error:  # timm takes for granted that the file fits
+        text = str(error).strip()
+        first = text.splitlines()[0] if text else "no details"
+        raise WeightsError(f"cannot load {file} into the model: {type(error).__name__}: {first}") from error

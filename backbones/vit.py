@@ -1,4 +1,4 @@
-"""timm's VisionTransformer behind the Backbone contract."""
+"""timm's VisionTransformer behind the Backbone contract: ViT, DeiT, DINOv2, SigLIP and their like."""
 
 from __future__ import annotations
 
@@ -6,28 +6,41 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from timm.models.vision_transformer import Block as TimmBlock
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from backbones.base import Backbone, only_single, over_time
-from backbones.names import BackboneName, UnsupportedModel
-from backbones.timm_models import create
+from backbones.base import Backbone, check_size, only_single, over_time
+from backbones.names import UnsupportedModel
 
 # about 0.46 M parameters on 32x32 frames: 16 patches of 8x8 and CLS
 TINY = {"img_size": 32, "patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 4}
 
+# blocks of timm's that the contract cannot hold, and why
+REFUSED = {
+    "ParallelScalingBlock": "attention and MLP stand side by side behind one norm, and the MLP never sees what the "
+    "attention gave",
+    "DiffParallelScalingBlock": "attention and MLP stand side by side behind one norm, and the MLP never sees what the "
+    "attention gave",
+    "ParallelThingsBlock": "several attentions, each with a norm of its own, stand side by side",
+}
+
 
 class ViTBlock:
-    """timm's pre-norm block: x + ls1(attn(norm1(x))), then x + ls2(mlp(norm2(x)))."""
+    """timm's pre-norm block: x + ls1(attn(norm1(x))), then x + ls2(mlp(norm2(x))).
+
+    Args:
+        module: timm's block.
+        width: D.
+    """
 
     attends_time = True
     time_bias = False
+    # what attention needs of the module
+    parts: tuple[str, ...] = ("norm1", "attn", "ls1")
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, width: int) -> None:
         self.module: Any = module
         self.heads: int = module.attn.num_heads
-        self.width: int = module.norm1.normalized_shape[0]
+        self.width = width
 
     def enter(self, x: Tensor) -> Tensor:
         return x
@@ -36,12 +49,13 @@ class ViTBlock:
         return self.module.norm1(x)
 
     def attend(self, x: Tensor) -> Tensor:
-        return self.module.ls1(self.module.attn(x))
+        return self._attention(x)
 
     def attend_time(self, x: Tensor, frames: int, bias: Tensor | None = None) -> Tensor:
-        if bias is None:
-            return over_time(self.attend, x, frames)
-        return over_time(lambda grouped: self.module.ls1(self.module.attn(grouped, attn_mask=bias)), x, frames)
+        return over_time(lambda grouped: self._attention(grouped, bias), x, frames)
+
+    def _attention(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        return self.module.ls1(self.module.attn(x, attn_mask=bias))
 
     def norm2(self, x: Tensor) -> Tensor:
         return self.module.norm2(x)
@@ -51,29 +65,85 @@ class ViTBlock:
 
     def copy_attention(self) -> ViTBlock:
         owner = nn.Module()
-        for part in ("norm1", "attn", "ls1"):
+        for part in self.parts:
             owner.add_module(part, copy.deepcopy(getattr(self.module, part)))
-        return ViTBlock(owner)
+        return type(self)(owner, self.width)
+
+
+class PostNormViTBlock(ViTBlock):
+    """timm's block with the norms behind: x + norm1(attn(x)), then x + norm2(mlp(x)).
+
+    The norms are part of what is added to x; nothing is normed before.
+    """
+
+    parts = ("norm1", "attn")
+
+    def norm1(self, x: Tensor) -> Tensor:
+        return x
+
+    def _attention(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        return self.module.norm1(self.module.attn(x, attn_mask=bias))
+
+    def norm2(self, x: Tensor) -> Tensor:
+        return x
+
+    def mlp(self, x: Tensor) -> Tensor:
+        return self.module.norm2(self.module.mlp(x))
+
+
+BLOCKS = {"Block": ViTBlock, "ResPostBlock": PostNormViTBlock}
 
 
 class ViT(Backbone):
-    """A timm VisionTransformer without its classifier. Pooling (CLS or mean) is the model's own."""
+    """A timm VisionTransformer without its classifier. Pooling (CLS, mean, attention) is the model's own.
 
-    def __init__(self, model: VisionTransformer, pretrained: str) -> None:
+    Args:
+        model: timm's.
+        label: its name, for messages.
+        pretrained: tag of its weights.
+
+    Raises:
+        UnsupportedModel: a part of the model does not fit the Block contract.
+    """
+
+    def __init__(self, model: Any, label: str, pretrained: str) -> None:
         super().__init__()
         self.model: Any = model
-        self.blocks = tuple(ViTBlock(block) for block in model.blocks)
+        kinds = [type(block).__name__ for block in model.blocks]
+        check_parts(model, kinds, BLOCKS, label)
+        self.blocks = tuple(
+            BLOCKS[kind](block, model.embed_dim) for kind, block in zip(kinds, model.blocks, strict=True)
+        )
+        self._describe(model, pretrained)
+
+    def _describe(self, model: Any, pretrained: str) -> None:
         self.width = model.num_features
-        self.input_size = model.patch_embed.img_size[0]
-        self.mean, self.std = model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
+        self.input_size = min(model.patch_embed.img_size)
+        self.mean, self.std = tuple(model.pretrained_cfg["mean"]), tuple(model.pretrained_cfg["std"])
         self.pretrained = pretrained
+
+    def train(self, mode: bool = True) -> ViT:
+        """Batch norms (of a convolutional stem) keep their statistics, which belong to the weights."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+    def _check(self, frames: Tensor) -> None:
+        embed = self.model.patch_embed
+        free = self.model.dynamic_img_size
+        padded = getattr(embed, "dynamic_img_pad", False)
+        check_size(frames, None if free else embed.img_size, (1, 1) if padded else embed.feat_ratio(as_scalar=False))
 
     def tokens(self, frames: Tensor, tubelet: int = 1) -> Tensor:
         only_single(tubelet)
+        self._check(frames)
         return self.model._pos_embed(self.model.patch_embed(frames))
 
     def settle(self, tokens: Tensor) -> Tensor:
-        return self.model.norm_pre(self.model.patch_drop(tokens))
+        # patches are never dropped: a position must be there in every frame for attention over time
+        return self.model.norm_pre(tokens)
 
     def finish(self, tokens: Tensor) -> Tensor:
         return self.model.forward_head(self.model.norm(tokens), pre_logits=True)
@@ -83,22 +153,18 @@ class ViT(Backbone):
         return self.model.norm if not isinstance(self.model.norm, nn.Identity) else self.model.fc_norm
 
     def embeddings(self) -> Iterator[nn.Parameter]:
-        for name in ("cls_token", "reg_token", "pos_embed"):
-            if isinstance(parameter := getattr(self.model, name, None), nn.Parameter):
-                yield parameter
+        owners = (self.model, getattr(self.model, "attn_pool", None), getattr(self.model, "rope", None))
+        for owner in owners:
+            for name in ("cls_token", "dist_token", "reg_token", "pos_embed", "latent", "freqs"):
+                if isinstance(parameter := getattr(owner, name, None), nn.Parameter):
+                    yield parameter
 
 
-def open_vit(model: Any, label: str, pretrained: str) -> ViT:
-    """Open a built VisionTransformer. Raises UnsupportedModel where a part of it does not fit the Block contract."""
-    if type(model) is not VisionTransformer:
-        raise UnsupportedModel(f"{label} is a {type(model).__name__}, expected timm's VisionTransformer")
-    for block in model.blocks:
-        if type(block) is not TimmBlock:
-            raise UnsupportedModel(f"{label} is built of {type(block).__name__}, expected timm's pre-norm Block")
-    return ViT(model, pretrained)
-
-
-def build(name: BackboneName) -> ViT:
-    """Build the named model. Raises UnsupportedModel and WeightsError."""
-    model = create(name, "vit_tiny_patch16_224", TINY)
-    return open_vit(model, str(name), name.weights)
+def check_parts(model: Any, kinds: list[str], known: dict[str, Any], label: str) -> None:
+    """Raise UnsupportedModel where a timm model's blocks are not of the known kinds or it gives no one vector."""
+    for kind in kinds:
+        if kind not in known:
+            why = REFUSED.get(kind, f"expected {' or '.join(known)}")
+            raise UnsupportedModel(f"{label} is built of {kind}: {why}")
+    if not model.global_pool:
+        raise UnsupportedModel(f"{label} gives one vector a token: expected a model that pools them")

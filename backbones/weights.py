@@ -1,21 +1,17 @@
-"""Where weights come from: a hub's tag through the library's own loader, a file, the package, or explicitly nowhere."""
+"""Weights of a hub's tag through the library's own loader, and the hash that tells weights apart."""
 
 from __future__ import annotations
 
 import hashlib
-import pickle
 import socket
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import torch
 from huggingface_hub import constants
-from safetensors import SafetensorError
-from safetensors.torch import load_file as load_safetensors
-from torch import Tensor, nn
+from torch import nn
 
 from backbones.names import BackboneName, WeightsError
 
@@ -51,60 +47,6 @@ def from_hub(name: BackboneName, load: Callable[[], T]) -> T:
         ) from error
     finally:
         constants.HF_HUB_OFFLINE = offline
-
-
-def read(file: Path) -> dict[str, Tensor]:
-    """The state dict in a .safetensors, .pt, .pth or .bin file; pickles are read without running their code.
-
-    Raises WeightsError.
-    """
-    try:
-        if file.suffix == ".safetensors":
-            return load_safetensors(file)
-        found = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(f"{file} is not a plain file of tensors and could run code on loading: refused") from error
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
-        raise WeightsError(f"cannot read weights from {file}: {type(error).__name__}: {error}") from error
-    for nesting in ("state_dict", "model"):
-        if isinstance(found, dict) and isinstance(found.get(nesting), dict):
-            found = found[nesting]
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise WeightsError(f"{file} holds no state dict: expected names and tensors")
-    return found
-
-
-def load_file(model: nn.Module, file: Path, prefix: str = "", ignored: Iterable[str] = ()) -> None:
-    """Load a file's weights into `model`, all of them or none.
-
-    Args:
-        model: what receives them.
-        file: see `read`.
-        prefix: of the names that belong to the model where the file holds more; names without it are passed over.
-        ignored: beginnings of names that may be surplus (a classifier that was taken off).
-
-    Raises:
-        WeightsError: missing, surplus or misshapen tensors, by name.
-    """
-    state = read(file)
-    if prefix and any(name.startswith(prefix) for name in state):
-        state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    expected = model.state_dict()
-    surplus = [name for name in state if name not in expected and not name.startswith(tuple(ignored))]
-    missing = [name for name in expected if name not in state]
-    misshapen = [
-        f"{name} {tuple(state[name].shape)} instead of {tuple(value.shape)}"
-        for name, value in expected.items()
-        if name in state and state[name].shape != value.shape
-    ]
-    problems = [
-        f"{kind}: {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
-        for kind, names in (("missing", missing), ("surplus", surplus), ("misshapen", misshapen))
-        if names
-    ]
-    if problems:
-        raise WeightsError(f"{file} does not fit the model; {'; '.join(problems)}")
-    model.load_state_dict({name: state[name] for name in expected})
 
 
 def digest(model: nn.Module) -> str:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from adapters.strategy import STRATEGIES
-from backbones.families import FAMILIES
+from backbones.families import FAMILIES, matching, why_unsupported
 from bench.cli.choices import not_among
 from bench.data.base import DATASETS
 from bench.errors import UserError
@@ -24,16 +24,31 @@ def list_(
     plugin: Annotated[
         list[str] | None, typer.Option(help="A Python file or module that registers more. Repeatable.")
     ] = None,
+    filter_: Annotated[
+        str | None,
+        typer.Option(
+            "--filter",
+            metavar="PATTERN",
+            help="Backbones: every model of the libraries whose name fits, a part of it or a shell pattern such as "
+            "'vit:*dinov2*', its default weights, and whether it is supported.",
+        ),
+    ] = None,
 ) -> None:
     """List the backbones, strategies or data sets by name."""
     problems = not_among("what to list", what, WHAT)
+    if filter_ is not None and what in WHAT and what != "backbones":
+        problems.append(f"filter is {filter_!r}: expected with backbones alone, {what} are few")
     try:
         load_plugins(plugin or ())
     except UserError as error:
         problems += error.problems
     if problems:
         raise UserError(problems)
-    listing = {"backbones": _backbones, "strategies": _strategies, "datasets": _datasets}[what]()
+    listing = (
+        _models(filter_)
+        if filter_ is not None
+        else {"backbones": _backbones, "strategies": _strategies, "datasets": _datasets}[what]()
+    )
     Console(highlight=False).print(listing)
 
 
@@ -56,8 +71,25 @@ def _backbones() -> Group:
         family = FAMILIES.get(name)
         _add(names, name, family.summary, f"{name}:tiny@{family.tiny_weights}")
         _add(real, name, f"{name}:{family.base}")
-    grammar = "written family[:model][@weights]; weights are a tag, a file, or none (random)"
+    grammar = (
+        "written family[:model][@weights]; weights are a tag, a file, or none (random)\n"
+        "all models that there are: bench list backbones --filter '*', or a part of a name"
+    )
     return Group(names, "", real, "", escape(grammar))
+
+
+def _models(pattern: str) -> Group:
+    """Raises UserError where no model fits."""
+    if not (found := matching(pattern)):
+        raise UserError([f"filter is {pattern!r}: no model of {', '.join(FAMILIES.names())} is called so"])
+    table = _table("backbone", "default weights", "supported", whole=("backbone",))
+    supported = 0
+    for family, model in found:
+        name, reason = f"{family}:{model}", why_unsupported(family, model)
+        supported += reason is None
+        tags = FAMILIES.get(family).tags(model)
+        _add(table, name, tags[0] if tags else "-", f"no: {reason.removeprefix(name).strip()}" if reason else "yes")
+    return Group(table, "", f"{supported} of {len(found)} supported")
 
 
 def _strategies() -> Group:

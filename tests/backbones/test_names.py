@@ -32,7 +32,7 @@ def test_a_name_that_lacks_a_part_it_announces_is_refused(text: str) -> None:
         split(text)
 
 
-@pytest.mark.parametrize("weights", ["/w", "./w", "../w", "~/w", "w.safetensors", "w.pt", "w.pth", "a/w.bin"])
+@pytest.mark.parametrize("weights", ["/w", "./w", "../w", "~/w", "w.safetensors", "w.pt", "w.pth", "a/w.bin", "w.npz"])
 def test_files_are_told_from_tags(weights: str) -> None:
     assert is_file(weights)
     assert BackboneName("vit", "m", weights).file == Path(weights).expanduser()

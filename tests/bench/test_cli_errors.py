@@ -243,6 +243,26 @@ def test_lists_name_everything_and_fit_80_columns(bench: Command) -> None:
     assert "family[:model][@weights]" in backbones
 
 
+def test_models_of_the_libraries_are_listed_with_what_is_supported_and_why_not(bench: Command) -> None:
+    said = bench("list", "backbones", "--filter", "vit:test_vit*")
+    assert (said.code, said.err) == (0, "")
+    lines = [line.split() for line in said.out.splitlines()]
+    assert ["vit:test_vit", "r160_in1k", "yes"] in lines
+    assert said.out.splitlines()[-1] == f"{len(lines) - 3} of {len(lines) - 3} supported"
+    text = " ".join(bench("list", "backbones", "--filter", "PWEE_patch16_reg1").out.split())
+    assert "vit:vit_pwee_patch16_reg1_gap_256 sbb_in1k no: is built of" in text
+    assert text.endswith("0 of 2 supported")
+
+
+def test_a_filter_that_fits_nothing_or_has_no_place_is_a_mistake(bench: Command) -> None:
+    said = bench("list", "backbones", "--filter", "resnet*")
+    assert said.code == 2
+    assert said.problems == ["filter is 'resnet*': no model of vit, clip, swin is called so"]
+    said = bench("list", "strategies", "--filter", "x")
+    assert said.code == 2
+    assert said.problems == ["filter is 'x': expected with backbones alone, strategies are few"]
+
+
 def test_every_option_is_listed_once_with_its_default_and_its_takers(bench: Command) -> None:
     from adapters.strategy import STRATEGIES
 

@@ -1,0 +1,97 @@
+"""What always holds of an adapted model, for every kind of image model and every strategy."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from adapters.model import VideoClassifier
+from adapters.strategy import STRATEGIES
+from bench.measure.flops import macs
+from tests.architectures import BUILDERS, small
+from tests.models import CLASSES, NAMES, awaken, clips
+
+OVER_TIME = ("timesformer", "temporal", "joint")
+each_kind = pytest.mark.parametrize("kind", BUILDERS)
+each_strategy = pytest.mark.parametrize("strategy", NAMES)
+
+
+def _model(kind: str, strategy: str, frames: int = 3) -> VideoClassifier:
+    chosen = STRATEGIES.get(strategy)
+    return VideoClassifier(small(kind), chosen, chosen.options(), classes=CLASSES, frames=frames, dropout=0.0)
+
+
+@each_kind
+@each_strategy
+def test_it_starts_as_the_image_model_and_trains_what_the_strategy_names(kind: str, strategy: str) -> None:
+    adapted, x = _model(kind, strategy).train(), clips(2, 3)
+    frozen = {name: value.clone() for name, value in adapted.state_dict().items()}
+    with torch.no_grad():
+        image = adapted.backbone(x.flatten(0, 1)).view(2, 3, -1).mean(1)
+        torch.testing.assert_close(adapted.features(x), image, atol=1e-5, rtol=1e-4)
+
+    trained = {name for name, _ in adapted.trained()}
+    final = {id(p) for p in adapted.backbone.final_norm.parameters()}
+    image_names = {
+        name for name, p in adapted.named_parameters() if name.startswith("backbone.") and id(p) not in final
+    }
+    if strategy in ("full", "timesformer"):
+        assert image_names < trained
+    else:
+        assert not image_names & trained
+    optimiser = torch.optim.SGD([p for _, p in adapted.trained()], lr=0.1)
+    for step in range(2):  # what stands before a zero gets no gradient in the first
+        optimiser.zero_grad()
+        loss = F.cross_entropy(adapted(clips(2, 3, seed=step)), torch.arange(2))
+        assert torch.isfinite(loss)
+        loss.backward()
+        reached = {name for name, p in adapted.named_parameters() if p.grad is not None}
+        assert reached == trained
+        optimiser.step()
+    changed = {name for name, value in adapted.state_dict().items() if not torch.equal(value, frozen[name])}
+    assert changed <= trained
+    assert changed >= {name for name in trained if "adapter" in name or ".up." in name or name.startswith("head.")}
+
+
+@each_kind
+@each_strategy
+def test_only_attention_over_time_sees_the_order_of_frames(kind: str, strategy: str) -> None:
+    adapted, x = _model(kind, strategy).eval(), clips(2, 3)
+    awaken(adapted)
+    with torch.no_grad():
+        change = (adapted(x) - adapted(x.flip(1))).abs().max() / adapted(x).abs().max()
+    if strategy in OVER_TIME:
+        assert change > 1e-4
+    else:
+        assert change < 1e-5
+
+
+@each_kind
+@pytest.mark.parametrize("strategy", ["joint", "timesformer"])
+def test_in_half_precision_the_sums_between_blocks_stay_whole(kind: str, strategy: str) -> None:
+    adapted = _model(kind, strategy).train()
+    found: list[torch.dtype] = []
+    for block in adapted.blocks:
+        block.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0].dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = F.cross_entropy(adapted(clips(2, 3)), torch.arange(2))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert found[0] == torch.float32
+    if "Swin" not in kind:  # merging patches is a product, which stays as it comes
+        assert set(found) == {torch.float32}
+
+
+@each_kind
+def test_every_product_is_counted(kind: str) -> None:
+    """An operation that no rule counts would raise; adapters cost two products of D x D / 4 a token, exactly."""
+    counted = {strategy: macs(_model(kind, strategy)) for strategy in ("frozen", "spatial", "joint")}
+    backbone = small(kind)
+    tokens, adapters = backbone.embed(clips(1, 3)[0]), 0
+    for block in backbone.blocks:
+        tokens = block.enter(tokens)
+        adapters += tokens.shape[:-1].numel() * 2 * block.width * (block.width // 4)
+    assert counted["spatial"] - counted["frozen"] == adapters
+    over_time = sum(block.attends_time for block in backbone.blocks) / len(backbone.blocks)
+    assert counted["joint"] - counted["spatial"] > adapters * (1.5 if over_time == 0.5 else 2)
