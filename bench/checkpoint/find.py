@@ -33,8 +33,8 @@ def find(text: str, root: Path = RESULTS) -> Path:
         return given / ADAPTER
     for run in (given, root / given):
         if os.path.isdir(run / "cells"):
-            cells = ", ".join(_cells(run)) or "none"
-            raise UserError([f"checkpoint {text!r} is a run: expected RUN/CELL, with one of its cells: {cells}"])
+            listed = ", ".join(_cells(run)) or "none"
+            raise UserError([f"checkpoint {text!r} is a run: expected RUN/CELL, with one of its cells: {listed}"])
     for run in (given.parent, root / given.parent):
         if not os.path.isdir(run / "cells"):
             continue

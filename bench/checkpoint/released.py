@@ -162,11 +162,12 @@ def read(file: Path, sha256: str, backbone: str | None, strategy: str | None, sc
     )
 
 
-def _scale(description: Description, about: About | None, scale: float | None, notes: list[str]) -> float:
+def _scale(description: Description, about: About | None, scale: float | None, notes: list[str]) -> Any:
+    """s as asked for, as an exported file says (which may be anything), or as published."""
     if scale is not None:
         return scale
     if about is not None and "scale" in about.options:
-        return float(about.options["scale"])
+        return about.options["scale"]
     # the released Swin has 0.5 for every data set
     two = description.options["temporal_adapters"] == 2 and description.layout.family != "swin"
     published = 1.0 if two else 0.5

@@ -120,8 +120,12 @@ def _evaluated(planned: Plan) -> Evaluation:
             )
         except KeyboardInterrupt:
             reason, code = "interrupted", 130
-        except Diverged as error:
-            reason, code = f"{error}; the checkpoint or the precision is to blame", 1
+        except Diverged:
+            precision = planned.placement.precision
+            held = "the checkpoint holds values that are none" + (
+                f", or {precision} is too narrow" * (precision != "fp32")
+            )
+            reason, code = f"a prediction is no number: {held}", 1
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
