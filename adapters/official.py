@@ -130,7 +130,7 @@ def _strategy(layout: Layout, depths: tuple[int, ...], parts: list[set[str]]) ->
     wanted = {"spatial": {"spatial"}, "temporal": {"spatial", "time.after"}}.get(
         strategy, {"spatial", "time.after", "joint"}
     )
-    if wanted <= has:
+    if has - {"time.before"} == wanted and (strategy != "spatial" or not over_time):
         for which in ("all", "top", "bottom", "second"):
             picked = chosen(blocks, AdapterOptions(blocks=which))
             expected = [

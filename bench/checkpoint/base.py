@@ -54,6 +54,10 @@ class Checkpoint(ABC):
             UserError: the backbone cannot be had, or the tensors do not fit.
         """
 
+    @abstractmethod
+    def weights_sha256_of(self, model: VideoClassifier) -> str:
+        """The hash that tells the weights under the adapters: of the model that `build` has built."""
+
     def wrong(self, problems: Iterable[str]) -> UserError:
         """The sentences on what is wrong with this file, as an error."""
         return wrong(self.file, problems)

@@ -99,6 +99,9 @@ class Own(Checkpoint):
             )
         return model, _fill(self, model)
 
+    def weights_sha256_of(self, model: VideoClassifier) -> str:
+        return self.weights_sha256  # a trained final norm is the adapters', and in the file's own hash
+
 
 def _fill(checkpoint: Own, model: VideoClassifier) -> list[str]:
     """Put the tensors into the model, all of them or none; what is odd about them."""

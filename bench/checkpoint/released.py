@@ -21,6 +21,7 @@ from adapters.official import describe, load, save
 from adapters.strategy import STRATEGIES
 from backbones.families import FAMILIES, build, resolve
 from backbones.names import BackboneName, BadBackboneName, UnsupportedModel
+from backbones.weights import digest
 from bench.checkpoint.base import Checkpoint, wrong
 from bench.checkpoint.own import Own
 from bench.files import write_atomically
@@ -103,6 +104,9 @@ class Released(Checkpoint):
 
             backbone.mean, backbone.std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
         return model, [*self.notes, *(f"the checkpoint holds {one}" for one in odd)]
+
+    def weights_sha256_of(self, model: VideoClassifier) -> str:
+        return digest(model.backbone)
 
 
 def read(file: Path, sha256: str, backbone: str | None, strategy: str | None, scale: float | None) -> Released:

@@ -10,7 +10,6 @@ from typing import Any, Literal, cast
 import torch
 
 from backbones.registry import UnknownName
-from backbones.weights import digest
 from bench.checkpoint.base import Checkpoint
 from bench.checkpoint.find import find
 from bench.checkpoint.open import open_checkpoint
@@ -207,7 +206,7 @@ def evaluate(planned: Plan, command: str, preparing: Progress, evaluating: Progr
     make_repeatable(0, strict=False)
     torch.set_num_threads(threads_of(cell))
     model, notes = checkpoint.build(planned.frames)
-    weights = digest(model.backbone)
+    weights = checkpoint.weights_sha256_of(model)
     params, trained = count(model)
     try:
         dataset.prepare(preparing)
