@@ -170,8 +170,9 @@ def _steps(state: State, layout: Layout, depths: tuple[int, ...]) -> int:
     """Frames, or tubelets, that attend to each other."""
     if layout.table is None:
         return _shape(state, "backbone.temporal_embedding", (3,))[1]
-    first = next(block for _, _, block in layout.blocks(depths) if f"backbone.{block}.{layout.table}" in state)
-    return (_shape(state, f"backbone.{first}.{layout.table}", (2,))[0] + 1) // 2
+    tables = [f"backbone.{block}.{layout.table}" for _, _, block in layout.blocks(depths)]
+    present = next((name for name in tables if name in state), tables[0])
+    return (_shape(state, present, (2,))[0] + 1) // 2
 
 
 def _size(state: State, layout: Layout, patch: int) -> int | None:

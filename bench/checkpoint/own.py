@@ -97,7 +97,7 @@ class Own(Checkpoint):
                     f"{cell.backbone_name} has {found[:12]}: expected the same weights, which --backbone can name"
                 ]
             )
-        return model, _fill(self, model)
+        return model.eval(), _fill(self, model)
 
     def weights_sha256_of(self, model: VideoClassifier) -> str:
         return self.weights_sha256  # a trained final norm is the adapters', and in the file's own hash

@@ -103,7 +103,7 @@ class Released(Checkpoint):
             from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
             backbone.mean, backbone.std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-        return model, [*self.notes, *(f"the checkpoint holds {one}" for one in odd)]
+        return model.eval(), [*self.notes, *(f"the checkpoint holds {one}" for one in odd)]
 
     def weights_sha256_of(self, model: VideoClassifier) -> str:
         return digest(model.backbone)

@@ -311,7 +311,16 @@ REFUSED: list[tuple[str, Callable[[], State], str]] = [
         "no block attends over time",
     ),
     ("patches over three frames", lambda: official.swin([(S2, T), (S2,)] * 2, tubelet=3), "covers 3 frames"),
-    ("a Swin without its table", lambda: _without(official.swin([(S2, T), (S2,)] * 2), "1.attn.qkv.bias"), "qkv.bias"),
+    (
+        "a Swin without its tables",
+        lambda: _without(official.swin([(S2, T), (S2,)] * 2), "temporal_position_bias_table"),
+        "missing: backbone.layers.0.blocks.0.attn.temporal_position_bias_table",
+    ),
+    (
+        "a Swin without one of its tables",
+        lambda: _without(official.swin([(S2, T), (S2,)] * 2), "layers.0.blocks.0.attn.temporal_position_bias_table"),
+        "missing: backbone.layers.0.blocks.0.attn.temporal_position_bias_table",
+    ),
     (
         "numbers that are whole",
         lambda: {**official.vit([()] * 4, frames=None), "cls_head.fc_cls.bias": torch.zeros(10, dtype=torch.int64)},

@@ -23,10 +23,11 @@ from bench.store import ADAPTER, Run
 from tests.adapters import released as official
 from tests.bench import make
 from tests.bench.command import Command, Said
+from tests.bench.conftest import nothing_stays_registered
 from tests.bench.test_checkpoint import JOINT
 
 PLUGIN = str(Path(__file__).parent / "plugins" / "small.py")
-DENSE = """
+MORE = """
 from bench.data.base import DATASETS, register_dataset
 
 @register_dataset("dense")
@@ -48,10 +49,15 @@ class Fewer(DATASETS.get("small")):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A run with one cell that was trained on the small data set: its folder, and the cell's result."""
-    with pytest.MonkeyPatch.context() as patch:
+    """A run with one cell that was trained on the small data set: its folder, and the cell's result.
+
+    The small data set stays known meanwhile, and the two of MORE.
+    """
+    with pytest.MonkeyPatch.context() as patch, nothing_stays_registered():
         patch.setenv("AIM_BENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        load_plugins([PLUGIN])
+        plugin = tmp_path_factory.mktemp("plugins") / "more.py"
+        plugin.write_text(MORE)
+        load_plugins([PLUGIN, str(plugin)])
         DATASETS.get("small")(None).prepare()
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -123,9 +129,8 @@ def test_an_exported_cell_gives_them_too(bench: Command, trained: tuple[Path, Re
 def test_a_released_file_on_a_data_set_with_several_views(
     bench: Command, trained: tuple[Path, Result], tmp_path: Path
 ) -> None:
-    (tmp_path / "dense.py").write_text(DENSE)
     torch.save({"state_dict": official.vit(JOINT, frames=4)}, tmp_path / "one.pth")
-    asked = ("--checkpoint", tmp_path / "one.pth", "--dataset", "dense", "--plugin", tmp_path / "dense.py")
+    asked = ("--checkpoint", tmp_path / "one.pth", "--dataset", "dense")
     found = _said(bench, *asked, "--crops", "3")
     assert (found["views"], found["frames"], found["clips"], found["crops"]) == ("4x2x3", 4, 2, 3)
     assert (found["evaluated"], found["listed"]) == (20, 20)
@@ -173,10 +178,9 @@ def test_every_mistake_at_once(bench: Command, tmp_path: Path) -> None:
 def test_what_does_not_go_together_is_told(bench: Command, trained: tuple[Path, Result], tmp_path: Path) -> None:
     folder, result = trained
     cell = f"{folder}/{result.cell.key}"
-    (tmp_path / "dense.py").write_text(DENSE)
     problems = _refused(
         bench,
-        *("--checkpoint", cell, "--dataset", "fewer", "--plugin", tmp_path / "dense.py"),
+        *("--checkpoint", cell, "--dataset", "fewer"),
         *("--frames", "4", "--clips", "3", "--crops", "2"),
     )
     names = ", ".join(DATASETS.get("small")(None).classes[:3])
@@ -195,9 +199,8 @@ def test_what_does_not_go_together_is_told(bench: Command, trained: tuple[Path, 
     assert _refused(bench, "--checkpoint", file, "--dataset", "small") == [
         f"the checkpoint has 400 classes, small has 10 ({names}, ...): expected the same"
     ]
-    assert _refused(bench, "--checkpoint", file, "--dataset", "small", "--device", "gpu")[0].startswith(
-        "device is 'gpu'"
-    )
+    (problem,) = bench("eval", "--checkpoint", file, "--dataset", "motion", "--device", "gpu").problems[:1]
+    assert problem.startswith("device is 'gpu': expected auto, cpu, cuda")
 
 
 def test_a_file_that_would_run_code_ends_with_a_sentence(bench: Command, tmp_path: Path) -> None:
