@@ -48,7 +48,7 @@ class Checkpoint(ABC):
 
     @abstractmethod
     def build(self, frames: int) -> tuple[VideoClassifier, list[str]]:
-        """The model for clips of `frames` frames, ready to predict on the CPU, and what a reader of its numbers must know.
+        """The model for clips of `frames` frames on the CPU, ready to predict, and what its numbers' reader must know.
 
         Raises:
             UserError: the backbone cannot be had, or the tensors do not fit.
