@@ -172,6 +172,15 @@ def _device(value: str) -> str:
     return value
 
 
+def checked_device(value: str, problems: list[str]) -> str:
+    """A device's name; where it is none, that is told and the name is `auto`."""
+    try:
+        return _device(value)
+    except ValueError as error:
+        problems.append(f"device is {value!r}: {error}")
+        return "auto"
+
+
 def _workers(value: Any) -> Any:
     number = int(value) if isinstance(value, str) and re.fullmatch(r"\d{1,9}", value.strip()) else value
     if number == "auto" or (isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= 256):

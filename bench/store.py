@@ -24,6 +24,8 @@ _BEGUN = (".run.", PROBE)
 
 # where runs lie, below the folder that the command is given in
 RESULTS = Path("results")
+# a cell's trained parameters, in its folder
+ADAPTER = "adapter.safetensors"
 
 
 class Run:

@@ -11,6 +11,8 @@ import typer
 from rich.console import Console
 
 from bench.cli.data import data
+from bench.cli.eval import eval_
+from bench.cli.export import export
 from bench.cli.list import list_
 from bench.cli.pretrain import pretrain
 from bench.cli.report import report
@@ -27,6 +29,8 @@ app = typer.Typer(
 )
 app.command("run")(run)
 app.command("report")(report)
+app.command("eval")(eval_)
+app.command("export")(export)
 app.command("list")(list_)
 app.add_typer(data, name="data")
 app.command("pretrain")(pretrain)

@@ -25,10 +25,11 @@ def report(
     output: Annotated[Path | None, typer.Option(help="Write to this file in place of the terminal.")] = None,
 ) -> None:
     """Render a run's comparison table: best values marked, failed cells shown, footnotes below."""
+    from bench.files import output_obstacles
     from bench.store import RESULTS, find
 
     problems = not_among("format", format_, FORMATS)
-    problems += [] if output is None else _obstacles(output)
+    problems += [] if output is None else output_obstacles("output", output)
     try:
         chosen = find(run, RESULTS)
         results, missing = chosen.results(), len(chosen.missing())
@@ -66,18 +67,6 @@ def _say(text: str) -> None:
         raise
     except OSError as error:
         raise UserError([f"the table cannot be written to the standard output ({reason(error)})"]) from error
-
-
-def _obstacles(output: Path) -> list[str]:
-    from bench.files import did_you_mean_path
-
-    if os.path.isdir(output):
-        return [f"output is {str(output)!r}: it is a folder, expected a file"]
-    if not os.path.isdir(output.parent):
-        return [
-            f"output is {str(output)!r}: there is no folder {str(output.parent)!r}{did_you_mean_path(output.parent)}"
-        ]
-    return []
 
 
 def _write(output: Path, text: str) -> None:

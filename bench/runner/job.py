@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save
 
-from adapters.model import VideoClassifier
 from backbones.weights import digest
 from bench.build import classifier
+from bench.checkpoint.own import pack
 from bench.data.transforms import normalise
 from bench.evaluate import Predictions, Predictor, mean_class, predict, top_k
 from bench.files import write_atomically
@@ -25,6 +24,7 @@ from bench.result import Measured, Metrics, Result
 from bench.runner.loaders import Loaders
 from bench.runner.surroundings import Surroundings
 from bench.spec import Cell
+from bench.store import ADAPTER
 from bench.train import Trainer, fit
 
 Report = Callable[[dict[str, Any]], None]
@@ -113,7 +113,10 @@ def train_and_evaluate(cell: Cell, measured: Measured, folder: Path, around: Sur
         on_batch=lambda done: report({"stage": "evaluating", "done": done / listed}),
     )
     clock.lap("evaluate")
-    _write_outputs(folder, model, predictions, cell, weights)
+    _write_predictions(folder, predictions)
+    # not safetensors' own save_file, whose files only their owner may read
+    content = pack(model, cell, dataset.classes, weights)
+    write_atomically(folder / ADAPTER, lambda path: path.write_bytes(content))
     clock.lap("write")
 
     micro_batch = min(trainer.micro_batch, predictor.micro_batch, measured.micro_batch, loaders.batch_size)
@@ -188,8 +191,8 @@ def _footnotes(cell: Cell, measured: Measured, micro_batch: int, loaders: Loader
     return notes
 
 
-def _write_outputs(folder: Path, model: VideoClassifier, found: Predictions, cell: Cell, weights: str) -> None:
-    """predictions.npz and adapter.safetensors."""
+def _write_predictions(folder: Path, found: Predictions) -> None:
+    """predictions.npz."""
 
     def predictions(path: Path) -> None:
         with path.open("wb") as file:
@@ -202,7 +205,3 @@ def _write_outputs(folder: Path, model: VideoClassifier, found: Predictions, cel
             np.savez_compressed(file, **arrays)
 
     write_atomically(folder / "predictions.npz", predictions)
-    trained = {name: parameter.detach().cpu().contiguous() for name, parameter in model.trained()}
-    about = {"backbone": cell.backbone, "weights": cell.weights, "weights_sha256": weights, "strategy": cell.strategy}
-    # not save_file, whose files only their owner may read
-    write_atomically(folder / "adapter.safetensors", lambda path: path.write_bytes(save(trained, metadata=about)))

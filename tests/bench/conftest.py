@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -21,17 +22,25 @@ def bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     return Command(monkeypatch, capsys)
 
 
-@pytest.fixture
-def registries_as_before() -> Iterator[None]:
-    """Nothing that a test registers stays, nor a plugin's module."""
+@contextlib.contextmanager
+def nothing_stays_registered() -> Iterator[None]:
+    """Nothing that is registered inside stays, nor a plugin's module."""
     registries: list[Registry[Any]] = [STRATEGIES, DATASETS, FAMILIES]
     before = []
     for registry in registries:
         registry.names()
         before.append(dict(registry._entries))
+    modules = set(sys.modules)
     yield
     for registry, entries in zip(registries, before, strict=True):
         registry._entries.clear()
         registry._entries.update(entries)
-    for name in [name for name in sys.modules if name.startswith("aim_bench_plugin_")]:
+    for name in [name for name in sys.modules if name.startswith("aim_bench_plugin_") and name not in modules]:
         del sys.modules[name]
+
+
+@pytest.fixture
+def registries_as_before() -> Iterator[None]:
+    """Nothing that a test registers stays, nor a plugin's module."""
+    with nothing_stays_registered():
+        yield

@@ -40,6 +40,8 @@ def answer(arguments: list[str], folder: Path) -> tuple[int, list[str]]:
         (["--help"], 0),
         (["run", "--help"], 0),
         (["report", "--help"], 0),
+        (["eval", "--help"], 0),
+        (["export", "--help"], 0),
         (["list", "backbones"], 0),
         (["list", "strategies"], 0),
         (["list", "datasets"], 0),

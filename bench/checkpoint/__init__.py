@@ -1,0 +1,1 @@
+"""Trained models on disk: a cell's own, and those of AIM's released code."""

@@ -1,0 +1,157 @@
+"""`bench eval`: evaluate a checkpoint."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from bench.cli.choices import not_among
+from bench.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.runner.evaluation import Evaluation, Plan, Split
+
+SPLITS = ("test", "val")
+FORMATS = ("table", "json")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+def eval_(
+    checkpoint: Annotated[
+        str,
+        typer.Option(
+            help="A cell's adapter.safetensors, its folder or RUN/CELL; or a .pth file of AIM's released code.",
+            metavar="FILE",
+        ),
+    ],
+    dataset: Annotated[str | None, typer.Option(help="Name of the data set. [default: the training's]")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the videos.")] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the cell's backbone lies now, or the architecture of a released file. [default: the file's]"
+        ),
+    ] = None,
+    strategy: Annotated[str | None, typer.Option(help="What the file must hold. [default: the file's]")] = None,
+    scale: Annotated[
+        float | None,
+        typer.Option(help="s of the joint adapter, which a released file does not tell. [default: as published]"),
+    ] = None,
+    frames: Annotated[int | None, typer.Option(help="Frames of a clip. [default: the training's]", min=1)] = None,
+    clips: Annotated[int | None, typer.Option(help="Test clips a video. [default: the data set's]", min=1)] = None,
+    crops: Annotated[int | None, typer.Option(help="1 or 3. [default: the data set's]", min=1)] = None,
+    split: Annotated[str, typer.Option(help=f"Which list: {' or '.join(SPLITS)}.", metavar="SPLIT")] = "test",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    loader_workers: Annotated[int, typer.Option(help="Decoding processes.", min=0, max=256)] = 0,
+    order_test: Annotated[bool, typer.Option(help="Also evaluate with the frames reversed and shuffled.")] = True,
+    format_: Annotated[
+        str, typer.Option("--format", help=f"How to print it: {' or '.join(FORMATS)}.", metavar="FORMAT")
+    ] = "table",
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(help="A Python file or module that registers backbones, strategies or data sets. Repeatable."),
+    ] = None,
+) -> None:
+    """Evaluate a checkpoint on a data set: one of `bench run`, or one that AIM's released code wrote.
+
+    Test views, accuracy and order test are those of `bench run`.
+    """
+    problems = [
+        *not_among("split", split, SPLITS),
+        *not_among("format", format_, FORMATS),
+        *not_among("precision", precision, PRECISIONS),
+    ]
+    from bench.runner.evaluation import Request, plan
+    from bench.spec import checked_device
+
+    planned = None
+    try:
+        request = Request(
+            checkpoint=checkpoint,
+            dataset=dataset,
+            data_root=None if data_root is None else Path(os.path.expanduser(data_root)),
+            backbone=backbone,
+            strategy=strategy,
+            scale=scale,
+            frames=frames,
+            clips=clips,
+            crops=crops,
+            split=cast("Split", split if split in SPLITS else "test"),
+            device=checked_device(device, problems),
+            precision=precision if precision in PRECISIONS else "auto",
+            loader_workers=loader_workers,
+            plugins=tuple(plugin or ()),
+            order_test=order_test,
+        )
+        planned = plan(request)
+    except UserError as error:
+        problems += error.problems
+    if problems or planned is None:
+        raise UserError(problems)
+    found = _evaluated(planned)
+    typer.echo(found.model_dump_json(indent=2) if format_ == "json" else _table(found))
+
+
+def _evaluated(planned: Plan) -> Evaluation:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from bench.provenance import command
+    from bench.runner.evaluation import evaluate
+    from bench.train import Diverged, is_out_of_memory
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("building the model", total=None)
+
+        def shown(what: str, done: int, total: int) -> None:
+            progress.update(task, description=what, completed=done, total=total)
+
+        try:
+            return evaluate(
+                planned,
+                command(),
+                lambda done, total: shown(f"preparing {planned.dataset.name}", done, total),
+                lambda done, total: shown("evaluating", done, total),
+            )
+        except KeyboardInterrupt:
+            reason, code = "interrupted", 130
+        except Diverged:
+            precision = planned.placement.precision
+            held = "the checkpoint holds values that are none" + (
+                f", or {precision} is too narrow" * (precision != "fp32")
+            )
+            reason, code = f"a prediction is no number: {held}", 1
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            reason, code = "not even one view fits the device's memory", 1
+    typer.echo(f"bench: {reason}", err=True)
+    raise typer.Exit(code)
+
+
+def _table(found: Evaluation) -> str:
+    """Names and values below each other: no terminal is too narrow for it."""
+    options = " ".join(f"{name}={value}" for name, value in found.options.items())
+    where = found.provenance
+    rows = {
+        "checkpoint": f"{found.checkpoint} (SHA-256 {found.checkpoint_sha256[:12]}, {found.layout})",
+        "backbone": f"{found.backbone}@{found.weights} (SHA-256 {str(where.weights_sha256)[:12]})",
+        "strategy": f"{found.strategy} {options}".strip(),
+        "params M": f"{found.params / 1e6:.2f}, trained {found.trained_params / 1e6:.3f}",
+        "data set": f"{found.dataset} {found.split}, {found.evaluated} of {found.listed} videos",
+        "views": f"{found.views} (frames x clips x crops)",
+        "top-1 %": f"{found.top1:.2f}",
+        "top-5 %": f"{found.top5:.2f}",
+        "mean class %": f"{found.mean_class:.2f}",
+        "reversed %": None if found.top1_reversed is None else f"{found.top1_reversed:.2f}",
+        "shuffled %": None if found.top1_shuffled is None else f"{found.top1_shuffled:.2f}",
+        "device": f"{where.device}, {where.precision}, torch {where.versions['torch']}, {where.wall_seconds:.0f} s",
+    }
+    width = max(map(len, rows)) + 2
+    lines = [f"{name:{width}}{value}" for name, value in rows.items() if value is not None]
+    return "\n".join([*lines, *(f"note: {note}" for note in found.footnotes)])

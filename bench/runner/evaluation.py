@@ -1,0 +1,308 @@
+"""A checkpoint evaluated on a data set, by the code that evaluates trainings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+
+from backbones.registry import UnknownName
+from bench.checkpoint.base import Checkpoint
+from bench.checkpoint.find import find
+from bench.checkpoint.open import open_checkpoint
+from bench.data.base import DATASETS, DataError, Progress, VideoDataset
+from bench.data.cache import FrameCache
+from bench.data.clips import TestClips
+from bench.data.loaders import test_loader
+from bench.device import Placement, place
+from bench.errors import UserError
+from bench.evaluate import Predictor, mean_class, predict, top_k
+from bench.files import did_you_mean_path
+from bench.measure.machine import device_name
+from bench.measure.params import count
+from bench.plugins import load as load_plugins
+from bench.provenance import Stopwatch, provenance
+from bench.result import Provenance
+from bench.runner.job import make_repeatable
+from bench.runner.local import threads_of
+from bench.spec import Cell, Recipe, Spec
+
+Split = Literal["val", "test"]
+_BATCH = 16  # views computed at once where the checkpoint does not say; halved where memory runs out
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `bench eval` asks for; None is the checkpoint's or the data set's own."""
+
+    checkpoint: str
+    dataset: str | None = None
+    data_root: Path | None = None
+    backbone: str | None = None
+    strategy: str | None = None
+    scale: float | None = None
+    frames: int | None = None
+    clips: int | None = None
+    crops: int | None = None
+    split: Split = "test"
+    device: str = "auto"
+    precision: str = "auto"
+    loader_workers: int = 0
+    plugins: tuple[str, ...] = ()
+    order_test: bool = True
+
+
+class Evaluation(Spec):
+    """What an evaluation found. Accuracies in percent; orders are top-1 with each clip's frames in another order."""
+
+    version: Literal[1] = 1
+    checkpoint: str
+    checkpoint_sha256: str
+    layout: str
+    backbone: str
+    weights: str
+    strategy: str
+    options: dict[str, Any]
+    params: int
+    trained_params: int
+    dataset: str
+    split: Split
+    frames: int
+    clips: int
+    crops: int
+    views: str
+    top1: float
+    top5: float
+    mean_class: float
+    top1_reversed: float | None
+    top1_shuffled: float | None
+    evaluated: int
+    listed: int
+    footnotes: tuple[str, ...]
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request that was checked as far as can be without building a model."""
+
+    request: Request
+    checkpoint: Checkpoint
+    dataset: VideoDataset
+    placement: Placement
+    frames: int
+    clips: int
+    crops: Literal[1, 3]
+
+
+def plan(request: Request) -> Plan:
+    """Read the checkpoint, find the data set, and see whether the two go together.
+
+    Raises:
+        UserError: everything that is wrong.
+    """
+    problems: list[str] = []
+
+    def tried(step: Callable[[], Any]) -> Any:
+        try:
+            return step()
+        except UserError as error:
+            problems.extend(error.problems)
+            return None
+
+    tried(lambda: load_plugins(request.plugins))
+    placement = tried(lambda: place(request.device, request.precision))
+    root = request.data_root
+    if root is not None and not root.is_dir():
+        problems.append(f"data_root is {str(root)!r}: there is no such folder{did_you_mean_path(root)}")
+    checkpoint: Checkpoint | None = tried(
+        lambda: open_checkpoint(find(request.checkpoint), request.backbone, request.strategy, request.scale)
+    )
+    dataset = tried(lambda: _dataset(request, checkpoint))
+    if checkpoint is None or dataset is None:
+        raise UserError(problems)
+    problems += _differing_classes(checkpoint, dataset)
+    frames = request.frames or checkpoint.frames or dataset.frames
+    if not checkpoint.any_frames and checkpoint.frames is not None and frames != checkpoint.frames:
+        problems.append(
+            f"frames is {frames}: {checkpoint.strategy} attends over the {checkpoint.frames} frames of its training, "
+            f"expected {checkpoint.frames}"
+        )
+    clips, crops = _views(request, dataset, problems)
+    if problems or placement is None:
+        raise UserError(problems)
+    return Plan(request, checkpoint, dataset, placement, frames, clips, crops)
+
+
+def _dataset(request: Request, checkpoint: Checkpoint | None) -> VideoDataset | None:
+    name = request.dataset
+    if name is None:
+        if checkpoint is None:
+            return None
+        if checkpoint.dataset is None:
+            known = ", ".join(DATASETS.names())
+            raise UserError([f"the checkpoint does not tell its data set: expected --dataset with one of {known}"])
+        name = checkpoint.dataset
+    root = request.data_root
+    if root is None and checkpoint is not None and checkpoint.dataset == name and checkpoint.data_root is not None:
+        root = Path(checkpoint.data_root)
+    try:
+        return DATASETS.get(name)(root)
+    except UnknownName as error:
+        raise UserError([str(error)]) from None
+
+
+def _differing_classes(checkpoint: Checkpoint, dataset: VideoDataset) -> list[str]:
+    try:
+        classes = dataset.classes
+    except DataError as error:
+        return [str(error)]
+    known = checkpoint.class_names
+    if len(classes) == checkpoint.classes and (known is None or known == classes):
+        return []
+    ours = f"{checkpoint.classes} classes" + ("" if known is None else f" ({_first(known)})")
+    return [f"the checkpoint has {ours}, {dataset.name} has {len(classes)} ({_first(classes)}): expected the same"]
+
+
+def _first(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _views(request: Request, dataset: VideoDataset, problems: list[str]) -> tuple[int, Literal[1, 3]]:
+    """Clips and crops of a video."""
+    if request.split == "val":
+        if (request.clips or 1, request.crops or 1) != (1, 1):
+            problems.append("clips and crops are of the test: validation has 1 clip and 1 crop, expected split test")
+        return 1, 1
+    clips = request.clips or (1 if dataset.sampling == "uniform" else dataset.clips)
+    if clips != 1 and dataset.sampling == "uniform":
+        problems.append(
+            f"clips is {clips}: {dataset.name} is sampled over the whole video, one clip covers it, expected 1"
+        )
+    crops = request.crops or dataset.crops
+    if crops not in (1, 3):
+        problems.append(f"crops is {crops}: expected 1 (the centre) or 3 (left, centre, right)")
+    return clips, cast(Literal[1, 3], crops)
+
+
+def evaluate(planned: Plan, command: str, preparing: Progress, evaluating: Progress) -> Evaluation:
+    """Build the model, prepare the data, predict and count.
+
+    Args:
+        planned: see `plan`.
+        command: the command line, for the provenance.
+        preparing, evaluating: called with (done, total) as the videos are made ready, and predicted.
+
+    Raises:
+        UserError: the model or the data cannot be had.
+        Diverged: a prediction that is no number.
+    """
+    since = Stopwatch()
+    request, checkpoint, dataset = planned.request, planned.checkpoint, planned.dataset
+    cell = _cell(planned)
+    make_repeatable(0, strict=False)
+    torch.set_num_threads(threads_of(cell))
+    model, notes = checkpoint.build(planned.frames)
+    weights = checkpoint.weights_sha256_of(model)
+    params, trained = count(model)
+    try:
+        dataset.prepare(preparing)
+        videos = dataset.videos(request.split)
+        fingerprint = dataset.fingerprint()
+    except DataError as error:
+        raise UserError([str(error)]) from error
+    size = model.backbone.input_size
+    clips = TestClips(
+        videos,
+        dataset.sampling,
+        planned.frames,
+        dataset.stride(planned.frames),
+        planned.clips,
+        planned.crops,
+        size,
+        FrameCache(0),
+        validation=request.split == "val",
+    )
+    device = torch.device(planned.placement.torch_name)
+    batch = checkpoint.batch or _BATCH
+    predictor = Predictor(model.to(device), device, planned.placement.precision, micro_batch=batch)
+    loader = test_loader(clips, max(1, batch // clips.views), request.loader_workers)
+    try:
+        found = predict(
+            predictor,
+            ((one.clips, one.labels, list(one.names)) for one in loader),
+            order_test=request.order_test,
+            on_batch=lambda done: evaluating(done, len(clips)),
+        )
+    except DataError as error:
+        raise UserError([str(error)]) from error
+    if loader.skipped:
+        notes.append(f"{len(loader.skipped)} videos could not be read: {', '.join(sorted(loader.skipped)[:3])}")
+    if other := sorted(loader.decoders - {"decord"}):
+        notes.append(f"decoded by {', '.join(other)}")
+    if checkpoint.layout == "aim-bench" and checkpoint.backbone.random:
+        notes.append("random weights (@none), not pretrained")
+    orders = {order: top_k(p, found.labels, 1) for order, p in found.reordered.items()}
+    return Evaluation(
+        checkpoint=str(checkpoint.file),
+        checkpoint_sha256=checkpoint.sha256,
+        layout=checkpoint.layout,
+        backbone=cell.backbone,
+        weights=cell.weights_label,
+        strategy=cell.strategy,
+        options=cell.options,
+        params=params,
+        trained_params=trained,
+        dataset=dataset.name,
+        split=request.split,
+        frames=planned.frames,
+        clips=planned.clips,
+        crops=planned.crops,
+        views=f"{planned.frames}x{planned.clips}x{planned.crops}",
+        top1=top_k(found.probabilities, found.labels, 1),
+        top5=top_k(found.probabilities, found.labels, 5),
+        mean_class=mean_class(found.probabilities, found.labels),
+        top1_reversed=orders.get("reversed"),
+        top1_shuffled=orders.get("shuffled"),
+        evaluated=len(found.labels),
+        listed=len(clips),
+        footnotes=tuple(notes),
+        provenance=provenance(
+            cell,
+            since,
+            command=command,
+            device=device_name(str(device)),
+            threads=torch.get_num_threads(),
+            batch_size=batch,
+            micro_batch=predictor.micro_batch,
+            weights_sha256=weights,
+            dataset_fingerprint=fingerprint,
+            decoders=tuple(sorted(loader.decoders)),
+        ),
+    )
+
+
+def _cell(planned: Plan) -> Cell:
+    """The evaluation as a cell, for what is told of cells; its recipe trained nothing."""
+    checkpoint = planned.checkpoint
+    # a released checkpoint is where all the weights come from
+    weights = checkpoint.backbone.weights if checkpoint.layout == "aim-bench" else str(checkpoint.file.resolve())
+    return Cell(
+        backbone=checkpoint.backbone.architecture,
+        weights=weights,
+        strategy=checkpoint.strategy,
+        options=dict(checkpoint.options),
+        dataset=planned.dataset.name,
+        data_root=None if planned.dataset.root is None else str(planned.dataset.root),
+        frames=planned.frames,
+        clips=planned.clips,
+        crops=planned.crops,
+        seed=0,
+        recipe=Recipe(),
+        device=planned.placement.type,
+        precision=planned.placement.precision,
+        order_test=planned.request.order_test,
+    )

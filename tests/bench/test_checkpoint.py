@@ -1,0 +1,421 @@
+"""Checkpoints on disk: what a cell's own holds and loads onto, and what files in the released layout are taken for."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from adapters.model import VideoClassifier
+from adapters.strategy import STRATEGIES
+from backbones.families import build
+from backbones.names import BackboneName
+from backbones.weights import digest
+from bench.build import classifier
+from bench.checkpoint.find import find
+from bench.checkpoint.open import open_checkpoint
+from bench.checkpoint.own import Own, pack
+from bench.checkpoint.released import export
+from bench.errors import UserError
+from bench.matrix import expand
+from bench.spec import Cell, Matrix
+from tests.adapters import released as official
+from tests.models import FAMILIES, NAMES, awaken, clips
+
+CLASSES = tuple(f"class {index}" for index in range(10))
+JOINT = [("S_Adapter", "T_Adapter", "MLP_Adapter")] * 4
+TWO = [("S_Adapter", "T_Adapter", "T_Adapter_in", "MLP_Adapter")] * 4
+SWIN = [("S_Adapter2", "T_Adapter", "S_Adapter"), ("S_Adapter2", "S_Adapter")] * 2
+
+
+def _cell(backbone: str, strategy: str, frames: int = 4, **options: object) -> Cell:
+    asked = Matrix(backbones=(backbone,), strategies=(strategy,), frames=(frames,), options=options, device="cpu")
+    return expand(asked).cells[0]
+
+
+def _write(file: Path, cell: Cell) -> VideoClassifier:
+    """A cell's checkpoint, as if it had been trained; the model in it."""
+    model = classifier(cell, len(CLASSES)).eval()
+    before = digest(model.backbone)
+    awaken(model)
+    file.write_bytes(pack(model, cell, CLASSES, before))
+    return model
+
+
+def _build(file: Path, **asked: Any) -> None:
+    found = open_checkpoint(file, **asked)
+    found.build(found.frames or 4)
+
+
+def _problems(file: Path, **asked: Any) -> list[str]:
+    with pytest.raises(UserError) as refused:
+        _build(file, **asked)
+    for problem in refused.value.problems:
+        assert problem.startswith(f"checkpoint {str(file)!r}: ")
+    return [problem.removeprefix(f"checkpoint {str(file)!r}: ") for problem in refused.value.problems]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("strategy", NAMES)
+def test_a_cells_checkpoint_holds_what_was_trained_and_gives_the_model_back(
+    family: str, strategy: str, tmp_path: Path
+) -> None:
+    cell = _cell(f"{family}:tiny@none", strategy)
+    model = _write(tmp_path / "adapter.safetensors", cell)
+    assert load_file(tmp_path / "adapter.safetensors").keys() == {name for name, _ in model.trained()}
+    found = open_checkpoint(tmp_path / "adapter.safetensors")
+    assert (found.strategy, found.options, found.frames) == (strategy, cell.options, 4)
+    assert (found.class_names, found.classes, found.dataset) == (CLASSES, 10, "motion")
+    assert found.any_frames == (strategy in ("frozen", "full", "spatial"))
+    again, notes = found.build(4)
+    assert notes == []
+    for (name, ours), theirs in zip(model.state_dict().items(), again.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs), name
+
+
+def test_a_file_says_what_is_in_it(tmp_path: Path) -> None:
+    cell = _cell("vit:tiny@none", "joint", ratio=0.5)
+    _write(tmp_path / "one.safetensors", cell)
+    with safe_open(tmp_path / "one.safetensors", "pt") as file:
+        about = file.metadata()
+    weights = digest(classifier(cell, 10).backbone)
+    assert (
+        about.items()
+        >= {
+            "format_version": "1",
+            "backbone": "vit:tiny",
+            "weights": "none",
+            "weights_sha256": weights,
+            "strategy": "joint",
+            "frames": "4",
+        }.items()
+    )
+    assert json.loads(about["options"])["ratio"] == 0.5
+    assert json.loads(about["classes"]) == list(CLASSES)
+    assert Cell.model_validate_json(about["cell"]) == cell
+
+
+def test_aim_on_vit_b_takes_44_megabytes() -> None:
+    """36 adapters of 295,872 parameters, temporal embedding, final norm and head: not the backbone."""
+    joint = STRATEGIES.get("joint")
+    with torch.device("meta"):
+        backbone = build(BackboneName("clip", "ViT-B-16", "none"))
+        model = VideoClassifier(backbone, joint, joint.options(), classes=400, frames=32)
+    stored = sum(parameter.numel() * parameter.element_size() for _, parameter in model.trained())
+    assert stored == 4 * (36 * 295_872 + 32 * 768 + 2 * 768 + 400 * 768 + 400) == 43_940_416
+
+
+def test_another_backbone_is_refused_by_name_and_by_hash(tmp_path: Path) -> None:
+    file = tmp_path / "one.safetensors"
+    cell = _cell("vit:tiny@none", "joint")
+    _write(file, cell)
+    assert _problems(file, backbone="clip:tiny@none") == [
+        "it was trained on vit:tiny@none and does not fit clip:tiny@none: expected vit:tiny"
+    ]
+    theirs = digest(build(BackboneName("vit", "tiny", "bundled")))
+    ours = digest(classifier(cell, 10).backbone)
+    assert _problems(file, backbone="vit:tiny@bundled") == [
+        f"it was trained on vit:tiny@none with weights of SHA-256 {ours[:12]}; vit:tiny@bundled has {theirs[:12]}: "
+        "expected the same weights, which --backbone can name"
+    ]
+    assert "no weights 'nosuch'" in _problems(file, backbone="vit:tiny@nosuch")[0]
+
+
+def test_the_same_weights_from_another_place_are_taken(tmp_path: Path) -> None:
+    file, weights, moved = (tmp_path / name for name in ("one.safetensors", "weights.safetensors", "moved.safetensors"))
+    torch.manual_seed(5)
+    save_file(build(BackboneName("vit", "tiny", "none")).model.state_dict(), weights)
+    model = _write(file, _cell(f"vit:tiny@{weights}", "joint"))
+    weights.rename(moved)
+    assert "cannot be had" in _problems(file)[0] and str(weights) in _problems(file)[0]
+    found = open_checkpoint(file, backbone=f"vit:tiny@{moved}")
+    assert torch.equal(found.build(4)[0](clips()), model(clips()))
+
+
+def _changed(file: Path, tensors: dict[str, torch.Tensor] | None = None, **about: str | None) -> None:
+    with safe_open(file, "pt") as opened:
+        kept = {**opened.metadata(), **about}
+        held = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    held = {name: value for name, value in {**held, **(tensors or {})}.items() if value is not None}
+    save_file(held, file, metadata={name: text for name, text in kept.items() if text is not None})
+
+
+@pytest.mark.parametrize(
+    ("about", "sentence"),
+    [
+        ({"cell": None}, "its metadata lack cell: it was written by an older version or changed"),
+        ({"weights_sha256": None, "classes": None}, "its metadata lack classes, weights_sha256"),
+        ({"format_version": "2"}, "its format is version '2': expected 1"),
+        ({"cell": "{"}, "its metadata are damaged"),
+        ({"cell": "{}"}, "its metadata are damaged"),
+        ({"classes": "["}, "its metadata are damaged"),
+        ({"classes": "[1, 2]"}, "its metadata are damaged: expected the names of the classes"),
+        ({"classes": "[" * 10_000}, "its metadata are damaged"),
+        ({"classes": '["a", "b"]'}, "misshapen: head.weight is torch.float32 (10, 96), expected (2, 96)"),
+    ],
+    ids=str,
+)
+def test_damaged_metadata_are_refused(about: dict[str, str | None], sentence: str, tmp_path: Path) -> None:
+    file = tmp_path / "one.safetensors"
+    _write(file, _cell("vit:tiny@none", "joint"))
+    _changed(file, **about)
+    assert _problems(file)[0].startswith(sentence)
+
+
+def test_a_strategy_that_is_not_known_here_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "one.safetensors"
+    cell = _cell("vit:tiny@none", "joint")
+    _write(file, cell)
+    _changed(file, cell=cell.model_copy(update={"strategy": "mine"}).canonical())
+    assert _problems(file)[0].startswith("unknown strategy 'mine'")
+    _changed(file, cell=cell.model_copy(update={"options": {"nosuch": 1}}).canonical())
+    assert "nosuch" in _problems(file)[0]
+
+
+def test_all_of_a_cells_tensors_or_none(tmp_path: Path) -> None:
+    file = tmp_path / "one.safetensors"
+    _write(file, _cell("vit:tiny@none", "joint"))
+    _changed(
+        file,
+        {
+            "head.bias": None,
+            "head.extra": torch.zeros(2),
+            "head.weight": torch.zeros(3, 3),
+            "temporal_embedding": torch.zeros(1, 4, 96, dtype=torch.int32),
+        },
+    )
+    assert _problems(file) == [
+        "missing: head.bias",
+        "surplus: head.extra",
+        "misshapen: temporal_embedding is torch.int32 (1, 4, 96), expected (1, 4, 96)",
+        "misshapen: head.weight is torch.float32 (3, 3), expected (10, 96)",
+    ]
+
+
+def test_values_that_are_no_finite_numbers_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "one.safetensors"
+    _write(file, _cell("vit:tiny@none", "joint"))
+    _changed(file, {"head.bias": torch.full((10,), float("nan"))})
+    assert "head.bias" in open_checkpoint(file).build(4)[1][0]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("strategy", "options"),
+    [("joint", {"scale": 1.3, "temporal_adapters": 2, "ratio": 0.3}), ("temporal", {"blocks": "top"}), ("full", {})],
+    ids=str,
+)
+def test_an_exported_cell_computes_the_same(
+    family: str, strategy: str, options: dict[str, object], tmp_path: Path
+) -> None:
+    cell = _cell(f"{family}:tiny@none", strategy, **options)
+    model = _write(tmp_path / "one.safetensors", cell)
+    original = open_checkpoint(tmp_path / "one.safetensors")
+    assert isinstance(original, Own)
+    notes = export(original, tmp_path / "one.pth")
+    assert any("QuickGELU" in note for note in notes) == (family == "clip")
+    found = open_checkpoint(tmp_path / "one.pth")
+    assert (found.layout, found.strategy, found.dataset, found.class_names) == ("released", strategy, "motion", CLASSES)
+    again, notes = found.build(4)
+    assert notes == []
+    assert torch.equal(again(clips()), model.eval()(clips()))
+    assert (again.backbone.mean, again.backbone.std) == (model.backbone.mean, model.backbone.std)
+
+
+def test_an_exported_frozen_model_is_told_from_a_finetuned_one(tmp_path: Path) -> None:
+    for strategy in ("frozen", "full"):
+        _write(tmp_path / "one.safetensors", _cell("vit:tiny@none", strategy))
+        export(open_checkpoint(tmp_path / "one.safetensors"), tmp_path / "one.pth")
+        assert open_checkpoint(tmp_path / "one.pth").strategy == strategy
+
+
+def _saved(file: Path, state: Any, nested: bool = True) -> Path:
+    torch.save({"state_dict": state} if nested else state, file)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("state", "backbone", "scale", "pixels"),
+    [
+        (lambda: official.vit(JOINT), "vit:tiny", 0.5, "imagenet"),
+        (lambda: official.vit(TWO), "vit:tiny", 1.0, "imagenet"),
+        (lambda: official.clip(JOINT), "clip:tiny", 0.5, "clip"),
+        (lambda: official.swin(SWIN), "swin:tiny", 0.5, "imagenet"),
+    ],
+)
+def test_a_released_file_alone_says_what_it_is(
+    state: Callable[[], Any], backbone: str, scale: float, pixels: str, tmp_path: Path
+) -> None:
+    """Pixels: ImageNet's usual mean of each colour to three digits, and CLIP's to four."""
+    for nested in (True, False):
+        found = open_checkpoint(_saved(tmp_path / "one.pth", state(), nested))
+        assert (found.layout, found.strategy, found.backbone.architecture) == ("released", "joint", backbone)
+        assert found.options["scale"] == scale
+        assert (found.dataset, found.class_names, found.classes) == (None, None, 10)
+        model, notes = found.build(found.frames)
+        assert model.blocks[0].scale == scale
+        assert any(f"scale is {scale:g}, as published" in note for note in notes)
+        mean = {"imagenet": (0.485, 0.456, 0.406), "clip": (0.4815, 0.4578, 0.4082)}[pixels]
+        assert model.backbone.mean == pytest.approx(mean, abs=1e-4)
+    assert open_checkpoint(tmp_path / "one.pth", scale=0.25).options["scale"] == 0.25
+
+
+def test_a_released_clip_has_openais_activation(tmp_path: Path) -> None:
+    """Under whichever of open_clip's two names; a model of ours that has another one is told of."""
+    file = _saved(tmp_path / "one.pth", official.clip(JOINT))
+    for name in ("clip:ViT-B-16", "clip:ViT-B-16-quickgelu", "clip:ViT-B-16@none"):
+        assert open_checkpoint(file, backbone=name).backbone == BackboneName("clip", "ViT-B-16-quickgelu", "none")
+    assert any("QuickGELU" in note for note in open_checkpoint(file).build(3)[1])
+
+
+def test_a_backbone_of_another_shape_has_to_be_named(tmp_path: Path) -> None:
+    file = _saved(tmp_path / "one.pth", official.vit(JOINT, patch=16, size=224, width=48))
+    assert _problems(file) == [
+        "its backbone is a vit of width 48, 4 blocks, patches of 16 and 224 pixels, none that AIM was released for: "
+        "name it with --backbone"
+    ]
+    assert _problems(file, backbone="swin:tiny") == ["its names are those of a vit, not of swin:tiny"]
+    assert _problems(file, backbone="vit:tny")[0].startswith("backbone 'vit:tny': vit has no model 'tny'")
+    assert _problems(file, backbone="vit:tiny@bundled") == [
+        "backbone 'vit:tiny@bundled': the checkpoint brings its own weights, expected vit:tiny alone"
+    ]
+    misshapen = _problems(file, backbone="vit:tiny")[0]
+    assert misshapen.startswith("misshapen: ") and misshapen.endswith("(vit:tiny)")
+
+
+def test_what_was_asked_for_must_be_in_the_file(tmp_path: Path) -> None:
+    own = tmp_path / "one.safetensors"
+    _write(own, _cell("vit:tiny@none", "joint"))
+    assert _problems(own, strategy="spatial", scale=2.0) == [
+        "it holds the strategy joint, not spatial",
+        "it was trained with scale 0.5, not 2",
+    ]
+    plain = _saved(tmp_path / "one.pth", official.vit([()] * 4, frames=None))
+    assert open_checkpoint(plain).strategy == "full"
+    assert open_checkpoint(plain, strategy="frozen").strategy == "frozen"
+    assert _problems(plain, strategy="joint") == ["it holds the strategy full, not joint"]
+    assert _problems(plain, scale=1.0) == ["full has no joint adapter and no scale, expected none"]
+
+
+class _Bad:
+    """Would run a command where it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch ran",)
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for content in ({"state_dict": official.vit(JOINT), "meta": _Bad()}, _Bad(), {"state_dict": {"a": _Bad()}}):
+        for zipped in (True, False):
+            torch.save(content, tmp_path / "bad.pth", _use_new_zipfile_serialization=zipped)
+            assert _problems(tmp_path / "bad.pth") == [
+                "it is no plain file of tensors and could run code on loading: refused"
+            ]
+    assert os.listdir(tmp_path) == ["bad.pth"]
+
+
+def test_a_best_accuracy_beside_the_weights_is_no_code(tmp_path: Path) -> None:
+    """mmcv keeps its hooks' messages there, numpy's numbers among them."""
+    meta = {"epoch": 30, "hook_msgs": {"best_score": np.float64(0.84), "last": np.float32(0.5), "n": np.int64(3)}}
+    torch.save({"state_dict": official.vit(JOINT), "meta": meta, "optimizer": {}}, tmp_path / "one.pth")
+    assert open_checkpoint(tmp_path / "one.pth").strategy == "joint"
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({}, "it holds nothing: expected a state dict, or one under 'state_dict'"),
+        ([torch.zeros(2)], "it holds a list: expected a state dict"),
+        ({"state_dict": {}}, "it holds nothing"),
+        (
+            {"model": official.vit(JOINT)},
+            "expected names and tensors, or those under 'state_dict'; no tensors are 'model'",
+        ),
+        ({"state_dict": {"state_dict": official.vit(JOINT)}}, "expected names and tensors"),
+        ({"state_dict": {"a": 1}}, "expected names and tensors"),
+        ({1: torch.zeros(2)}, "it holds a dict: expected a state dict"),
+        ({"state_dict": {"module.conv1": torch.zeros(2)}}, "its names are not those of AIM's released models"),
+        ({"state_dict": official.vit(JOINT), "meta": {"aim_bench": {"version": 2}}}, "meta.aim_bench.version is 2"),
+    ],
+    ids=["empty", "list", "no state", "model", "twice", "numbers", "whole numbers", "other names", "about"],
+)
+def test_another_nesting_is_told(content: Any, sentence: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "one.pth")
+    assert _problems(tmp_path / "one.pth")[0].startswith(sentence)
+
+
+def test_what_an_exported_file_says_of_itself_must_be_true(tmp_path: Path) -> None:
+    _write(tmp_path / "one.safetensors", _cell("vit:tiny@none", "joint"))
+    export(open_checkpoint(tmp_path / "one.safetensors"), tmp_path / "one.pth")
+    content = torch.load(tmp_path / "one.pth", weights_only=True)
+    for change, sentence in (
+        ({"strategy": "spatial"}, "it says that it is spatial with 10 classes, its tensors joint with 10"),
+        ({"classes": ["a", "b"]}, "it says that it is joint with 2 classes, its tensors joint with 10"),
+        ({"backbone": "clip:tiny"}, "it says that its backbone is 'clip:tiny': expected a vit that is known here"),
+        ({"backbone": "vit:nosuch"}, "it says that its backbone is 'vit:nosuch'"),
+        ({"options": {"scale": "much"}}, "option.scale is 'much'"),
+        ({"options": {"scale": 99}}, "option.scale is 99"),
+    ):
+        about = {**content["meta"]["aim_bench"], **change}
+        torch.save({**content, "meta": {"aim_bench": about}}, tmp_path / "changed.pth")
+        assert _problems(tmp_path / "changed.pth")[0].startswith(sentence)
+
+
+@pytest.mark.parametrize("name", ["one.pth", "one.safetensors", "released.safetensors"])
+def test_files_that_are_cut_off_or_made_up_are_refused(name: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    if name == "one.pth":
+        _saved(file, official.vit(JOINT))
+    elif name == "one.safetensors":
+        _write(file, _cell("vit:tiny@none", "joint"))
+    else:
+        save_file(official.vit(JOINT), file)
+        assert open_checkpoint(file).layout == "released"
+    whole = file.read_bytes()
+    for content in (b"", b"x", whole[:100], whole[: len(whole) // 2], whole[:-9], b"\0" * 4096, b"{}" * 50):
+        file.write_bytes(content)
+        told = _problems(file)
+        assert len(told) == 1
+        assert told[0].startswith(("it cannot be read: ", "it is no plain file of tensors"))
+
+
+def test_a_checkpoint_is_found_by_file_folder_cell_and_key(tmp_path: Path) -> None:
+    cells = tmp_path / "results" / "run" / "cells"
+    for name in ("vit-joint-0123456789", "vit-spatial-abcdefabcd", "broken-1111111111"):
+        (cells / name).mkdir(parents=True)
+    file = cells / "vit-joint-0123456789" / "adapter.safetensors"
+    file.touch()
+    (cells / "vit-spatial-abcdefabcd" / "adapter.safetensors").touch()
+    root = tmp_path / "results"
+    for text in (
+        str(file),
+        str(file.parent),
+        "run/vit-joint-0123456789",
+        "run/0123456789",
+        f"{root}/run/0123456789",
+        f"{root}/run/vit-joint-0123456789",
+    ):
+        assert find(text, root) == file, text
+
+    def told(text: str) -> str:
+        with pytest.raises(UserError) as refused:
+            find(text, root)
+        return str(refused.value)
+
+    assert "is a run: expected RUN/CELL, with one of its cells: broken-1111111111, vit-joint" in told("run")
+    assert "did you mean 'vit-joint-0123456789'?" in told("run/vit-jiont-0123456789")
+    assert "did not come to its end" in told("run/1111111111")
+    assert "there is no such file" in told("nosuch.pth")
+    (tmp_path / "one.txt").touch()
+    assert "expected a file that ends in .safetensors, .pt" in told(str(tmp_path / "one.txt"))
+    (tmp_path / "one.pth").touch()
+    assert "did you mean" in told(str(tmp_path / "onee.pth"))

@@ -1,0 +1,254 @@
+"""`bench eval` and `bench export` as a user meets them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bench.cli.main import app
+from bench.data.base import DATASETS
+from bench.data.cache import FrameCache
+from bench.plugins import load as load_plugins
+from bench.result import Result
+from bench.runner.job import train_and_evaluate
+from bench.runner.surroundings import Surroundings
+from bench.spec import Cell, Matrix
+from bench.store import ADAPTER, Run
+from tests.adapters import released as official
+from tests.bench import make
+from tests.bench.command import Command, Said
+from tests.bench.conftest import nothing_stays_registered
+from tests.bench.test_checkpoint import JOINT
+
+PLUGIN = str(Path(__file__).parent / "plugins" / "small.py")
+MORE = """
+from bench.data.base import DATASETS, register_dataset
+
+@register_dataset("dense")
+class Dense(DATASETS.get("small")):
+    name = "dense"
+    sampling = "dense"
+    clips = 2
+
+    def stride(self, frames):
+        return 2
+
+
+@register_dataset("fewer")
+class Fewer(DATASETS.get("small")):
+    name = "fewer"
+    classes = ("hop", "skip", "jump", "fall")
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A run with one cell that was trained on the small data set: its folder, and the cell's result.
+
+    The small data set stays known meanwhile, and the two of MORE.
+    """
+    with pytest.MonkeyPatch.context() as patch, nothing_stays_registered():
+        patch.setenv("AIM_BENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        plugin = tmp_path_factory.mktemp("plugins") / "more.py"
+        plugin.write_text(MORE)
+        load_plugins([PLUGIN, str(plugin)])
+        DATASETS.get("small")(None).prepare()
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        run = Run(tmp_path_factory.mktemp("results") / "run")
+        from bench.matrix import expand
+
+        matrix = Matrix(backbones=("vit:tiny",), strategies=("joint",), datasets=("small",), device="cpu")
+        cell = expand(matrix).cells[0]
+        run.open(matrix, [cell], "bench run", {})
+        around = Surroundings(torch.device("cpu"), 0, "bench run", FrameCache(2**28))
+        measured = make.measured(batch_size=8, micro_batch=8)
+        result = train_and_evaluate(cell, measured, run.cell_folder(cell), around, lambda event: None)
+        yield run.folder, result
+        torch.set_num_threads(threads)
+
+
+def _said(bench: Command, *arguments: object) -> dict[str, Any]:
+    said = bench("eval", *arguments, "--format", "json", "--device", "cpu", "--plugin", PLUGIN)
+    assert said.code == 0, said.err
+    found: dict[str, Any] = json.loads(said.out)
+    return found
+
+
+def _refused(bench: Command, *arguments: object) -> list[str]:
+    said: Said = bench("eval", *arguments, "--device", "cpu", "--plugin", PLUGIN)
+    assert (said.code, said.out) == (2, "")
+    return said.problems
+
+
+def _numbers(found: Any) -> dict[str, Any]:
+    return {
+        name: found[name]
+        for name in ("top1", "top5", "mean_class", "top1_reversed", "top1_shuffled", "evaluated", "listed")
+    }
+
+
+def test_a_cells_checkpoint_gives_the_numbers_of_its_training(bench: Command, trained: tuple[Path, Result]) -> None:
+    folder, result = trained
+    cell: Cell = result.cell
+    file = Run(folder).cell_folder(cell) / ADAPTER
+    found = _said(bench, "--checkpoint", file)
+    assert _numbers(found) == pytest.approx(_numbers(result.metrics.model_dump()))
+    assert (found["views"], found["frames"], found["clips"], found["crops"]) == ("8x1x1", 8, 1, 1)
+    assert (found["backbone"], found["weights"], found["strategy"]) == ("vit:tiny", "bundled", "joint")
+    assert found["options"] == cell.options
+    assert found["layout"] == "aim-bench"
+    where = found["provenance"]
+    assert where["dataset_fingerprint"] == result.provenance.dataset_fingerprint
+    assert where["command"].startswith("bench eval --checkpoint")
+    assert where["decoders"] == ["decord"]
+    assert where["weights_sha256"] == result.provenance.weights_sha256
+    assert found["checkpoint_sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    val = _said(bench, "--checkpoint", f"{folder}/{cell.key}", "--split", "val", "--no-order-test")
+    assert val["top1"] == pytest.approx(result.metrics.val_top1)
+    assert (val["evaluated"], val["split"], val["top1_reversed"]) == (10, "val", None)
+
+
+def test_an_exported_cell_gives_them_too(bench: Command, trained: tuple[Path, Result], tmp_path: Path) -> None:
+    folder, result = trained
+    out = tmp_path / "model.pth"
+    said = bench("export", f"{folder}/{result.cell.key}", "--out", out)
+    assert (said.code, said.out.strip(), said.err) == (0, str(out), "")
+    found = _said(bench, "--checkpoint", out)
+    assert _numbers(found) == pytest.approx(_numbers(result.metrics.model_dump()))
+    assert (found["layout"], found["backbone"], found["weights"]) == ("released", "vit:tiny", "model.pth")
+    assert found["footnotes"] == []
+
+
+def test_a_released_file_on_a_data_set_with_several_views(
+    bench: Command, trained: tuple[Path, Result], tmp_path: Path
+) -> None:
+    torch.save({"state_dict": official.vit(JOINT, frames=4)}, tmp_path / "one.pth")
+    asked = ("--checkpoint", tmp_path / "one.pth", "--dataset", "dense")
+    found = _said(bench, *asked, "--crops", "3")
+    assert (found["views"], found["frames"], found["clips"], found["crops"]) == ("4x2x3", 4, 2, 3)
+    assert (found["evaluated"], found["listed"]) == (20, 20)
+    assert found["footnotes"] == [
+        "scale is 0.5, as published with such a model: the file does not tell, --scale can",
+    ]
+    # views and frames do something, and so does the scale
+    probabilities = {json.dumps(_numbers(found))}
+    for more in (("--clips", "1"), ("--scale", "9"), ("--crops", "1")):
+        probabilities.add(json.dumps(_numbers(_said(bench, *asked, *more))))
+    assert len(probabilities) > 1
+
+    said = bench("eval", *asked, "--device", "cpu", "--plugin", PLUGIN)
+    assert said.code == 0
+    for mark in (
+        "4x2x1 (frames x clips x crops)",
+        "dense test, 20 of 20 videos",
+        "top-1 %",
+        "mean class %",
+        "shuffled %",
+    ):
+        assert mark in said.out
+    assert "note: scale is 0.5" in said.out
+
+
+def test_every_mistake_at_once(bench: Command, tmp_path: Path) -> None:
+    problems = _refused(
+        bench,
+        *("--checkpoint", tmp_path / "nosuch.pth"),
+        *("--dataset", "moton"),
+        *("--data-root", tmp_path / "nosuch"),
+        *("--split", "tset"),
+        *("--format", "yaml"),
+        *("--precision", "fp8"),
+        *("--plugin", "nosuch.py"),
+    )
+    marks = ["split is 'tset'", "format is 'yaml'", "precision is 'fp8'", "plugin 'nosuch.py'", "data_root is"]
+    marks += ["nosuch.pth': there is no such file", "unknown data set 'moton'"]
+    for mark in marks:
+        assert len([sentence for sentence in problems if mark in sentence]) == 1, mark
+    assert len(problems) == len(marks)
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_does_not_go_together_is_told(bench: Command, trained: tuple[Path, Result], tmp_path: Path) -> None:
+    folder, result = trained
+    cell = f"{folder}/{result.cell.key}"
+    problems = _refused(
+        bench,
+        *("--checkpoint", cell, "--dataset", "fewer"),
+        *("--frames", "4", "--clips", "3", "--crops", "2"),
+    )
+    names = ", ".join(DATASETS.get("small")(None).classes[:3])
+    assert problems == [
+        f"the checkpoint has 10 classes ({names}, ...), fewer has 4 (hop, skip, jump, ...): expected the same",
+        "frames is 4: joint attends over the 8 frames of its training, expected 8",
+        "clips is 3: fewer is sampled over the whole video, one clip covers it, expected 1",
+        "crops is 2: expected 1 (the centre) or 3 (left, centre, right)",
+    ]
+    assert _refused(bench, "--checkpoint", cell, "--split", "val", "--crops", "3") == [
+        "clips and crops are of the test: validation has 1 clip and 1 crop, expected split test"
+    ]
+    file = tmp_path / "one.pth"
+    torch.save(official.vit(JOINT, frames=4, classes=400), file)
+    assert _refused(bench, "--checkpoint", file)[0].startswith("the checkpoint does not tell its data set: expected")
+    assert _refused(bench, "--checkpoint", file, "--dataset", "small") == [
+        f"the checkpoint has 400 classes, small has 10 ({names}, ...): expected the same"
+    ]
+    (problem,) = bench("eval", "--checkpoint", file, "--dataset", "motion", "--device", "gpu").problems[:1]
+    assert problem.startswith("device is 'gpu': expected auto, cpu, cuda")
+
+
+def test_a_file_that_would_run_code_ends_with_a_sentence(bench: Command, tmp_path: Path) -> None:
+    class Bad:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    torch.save({"state_dict": Bad()}, tmp_path / "bad.pth")
+    (problem,) = _refused(bench, "--checkpoint", tmp_path / "bad.pth")
+    assert "could run code on loading: refused" in problem
+    assert not (tmp_path / "ran").exists()
+
+
+def test_predictions_that_are_no_numbers_end_with_exit_code_1(
+    bench: Command, trained: tuple[Path, Result], tmp_path: Path
+) -> None:
+    state = official.vit(JOINT, frames=4)
+    state["cls_head.fc_cls.bias"][0] = float("nan")
+    torch.save(state, tmp_path / "one.pth")
+    said = bench(
+        "eval", "--checkpoint", tmp_path / "one.pth", "--dataset", "small", "--device", "cpu", "--plugin", PLUGIN
+    )
+    assert (said.code, said.out) == (1, "")
+    assert said.err.strip().endswith("bench: a prediction is no number: the checkpoint holds values that are none")
+
+
+def test_an_export_that_cannot_be_is_refused_and_leaves_nothing(
+    bench: Command, trained: tuple[Path, Result], tmp_path: Path
+) -> None:
+    folder, result = trained
+    cell = f"{folder}/{result.cell.key}"
+
+    def refused(*arguments: object) -> list[str]:
+        said = bench("export", *arguments)
+        assert (said.code, said.out) == (2, "")
+        return said.problems
+
+    assert refused("nosuch/cell", "--out", tmp_path / "nosuch" / "one.txt") == [
+        f"out is '{tmp_path}/nosuch/one.txt': there is no folder '{tmp_path}/nosuch'",
+        f"out is '{tmp_path}/nosuch/one.txt': expected a file that ends in .pth or .pt",
+        "checkpoint 'nosuch/cell': there is no such file, cell's folder or RUN/CELL",
+    ]
+    assert "it is a folder, expected a file" in refused(cell, "--out", tmp_path)[0]
+    assert "does not fit clip:tiny@bundled" in refused(cell, "--out", tmp_path / "a.pth", "--backbone", "clip:tiny")[0]
+    torch.save(official.vit(JOINT), tmp_path / "one.pth")
+    assert "has the released layout already" in refused(tmp_path / "one.pth", "--out", tmp_path / "two.pth")[0]
+    assert os.listdir(tmp_path) == ["one.pth"]
+
+
+def test_the_help_lists_both() -> None:
+    assert {"eval", "export"} <= {command.name for command in app.registered_commands}
