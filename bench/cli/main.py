@@ -13,6 +13,7 @@ from rich.console import Console
 from bench.cli.data import data
 from bench.cli.list import list_
 from bench.cli.pretrain import pretrain
+from bench.cli.profile import profile
 from bench.cli.report import report
 from bench.cli.run import run
 from bench.errors import UserError
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 app.command("run")(run)
 app.command("report")(report)
+app.command("profile")(profile)
 app.command("list")(list_)
 app.add_typer(data, name="data")
 app.command("pretrain")(pretrain)

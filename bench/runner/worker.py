@@ -85,7 +85,8 @@ def _done(job: Job, around: Surroundings, connection: Connection) -> dict[str, A
     if job.kind == "measure":
         classes = len(around.dataset(job.cell).classes)
         make_repeatable(job.cell.seed, strict=not around.unrepeatable)
-        return {"kind": "measured", "value": measure(job.cell, classifier(job.cell, classes), around.device)}
+        model = classifier(job.cell, classes)
+        return {"kind": "measured", "value": measure(model, job.cell.recipe, around.device, job.cell.precision)}
     if job.measured is None:
         raise ValueError("a training needs its model's measurements")
     result = train_and_evaluate(
