@@ -46,3 +46,12 @@ def awaken(module: nn.Module, seed: int = 2) -> None:
         for parameter in module.parameters():
             if parameter.requires_grad:
                 parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+
+
+def without_numbers(name: str, strategy: str, frames: int, classes: int, **options: object) -> VideoClassifier:
+    """A video model of any size on torch's meta device: shapes alone."""
+    chosen = STRATEGIES.get(strategy)
+    with torch.device("meta"):
+        return VideoClassifier(
+            build(resolve(name, "base")), chosen, chosen.options(**options), classes=classes, frames=frames
+        )
