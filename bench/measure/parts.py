@@ -1,4 +1,14 @@
-"""The parts of a video model: which of its operations and parameters belong to which, told by the calls they are in."""
+"""The parts of a video model: which of its operations and parameters belong to which, told by the calls they are in.
+
+embedding            patches, CLS, position and temporal embedding
+merging              between the stages of a Swin
+spatial_attention    among the tokens of a frame, with its norm
+temporal_attention   among the frames; with parameters of its own only where the strategy copies the attention
+mlp                  with its norm
+adapters             all else that a strategy puts into a block; of TimeSformer the Linear after attention over time
+head                 final norm, pooling, classifier
+elsewhere            outside of every part; parameters that nothing computes with. Of our own models there are none
+"""
 
 from __future__ import annotations
 
@@ -25,17 +35,6 @@ PARTS: tuple[Part, ...] = (
 )
 # within a strategy's blocks, the other parts of a block
 IN_BLOCKS: tuple[Part, ...] = ("merging", "spatial_attention", "temporal_attention", "mlp")
-MEANING: dict[Part, str] = {
-    "embedding": "patches, CLS, position and temporal embedding",
-    "merging": "between the stages of a Swin",
-    "spatial_attention": "among the tokens of a frame, its norm included",
-    "temporal_attention": "among the frames; its parameters are the spatial ones' unless the strategy copies them",
-    "mlp": "with its norm",
-    "adapters": "all else that the strategy puts into a block (of TimeSformer the Linear after attention over time)",
-    "head": "final norm, pooling, classifier",
-    "elsewhere": "outside of every part, or parameters that nothing computes with",
-}
-
 _OF_A_BLOCK: dict[str, Part] = {
     "enter": "merging",
     "attend": "spatial_attention",

@@ -180,7 +180,8 @@ def _parts(profile: Profile) -> Group:
 def _rows(profiles: Sequence[Profile]) -> tuple[Table, list[str]]:
     shown = _shown(profiles)
     timed = any(profile.measured for profile in profiles)
-    texts = ["backbone", "strategy", "frames"]
+    differing = _differing(profiles)
+    texts = ["backbone", "strategy", *(name.replace("_", " ") for name in differing), "frames"]
     numbers = ["params M", "trained M", "GMACs of all views", "of one", *map(_name, shown)]
     numbers += ["train clips/s", "infer clips/s", "train GB", "infer GB"] if timed else []
     grid = _grid(*texts, *numbers, texts=2)
@@ -191,6 +192,7 @@ def _rows(profiles: Sequence[Profile]) -> tuple[Table, list[str]]:
         cells = [
             str(subject.backbone),
             f"{subject.strategy} ({marks})" if marks else subject.strategy,
+            *(str(subject.options.get(name, "-")) for name in differing),
             str(subject.frames),
             f"{profile.total_params / 1e6:.2f}",
             f"{profile.trained_params / 1e6:.3f}",
@@ -232,10 +234,26 @@ def _options(profile: Profile) -> str:
     return " ".join(f"{name}={value}" for name, value in sorted(profile.subject.options.items()))
 
 
+def _option_values(profiles: Sequence[Profile]) -> dict[str, list[str]]:
+    """Option -> its values among the models that take it, each once."""
+    values: dict[str, dict[str, None]] = {}
+    for profile in profiles:
+        for name, value in profile.subject.options.items():
+            values.setdefault(name, {})[str(value)] = None
+    return {name: list(found) for name, found in sorted(values.items())}
+
+
+def _differing(profiles: Sequence[Profile]) -> list[str]:
+    """The options that tell models apart, as the tubelet does a Swin from others."""
+    return [name for name, found in _option_values(profiles).items() if len(found) > 1]
+
+
 def _caption(profiles: Sequence[Profile]) -> list[str]:
     subject = profiles[0].subject
     frames = ", ".join(dict.fromkeys(str(profile.subject.frames) for profile in profiles))
     lines = [f"{frames} frames, {subject.clips}x{subject.crops} views (clips x crops), {subject.classes} classes"]
+    if len(profiles) > 1 and (shared := {n: v[0] for n, v in _option_values(profiles).items() if len(v) == 1}):
+        lines.append(" ".join(f"{name}={value}" for name, value in shared.items()))
     speeds = dict.fromkeys(
         f"{m.device}, {profile.precision}, batch {m.batch_size}"
         + (f", {m.threads} thread{'s' if m.threads > 1 else ''}" if m.device.startswith("CPU") else "")

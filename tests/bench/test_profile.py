@@ -97,9 +97,20 @@ def test_several_models_are_a_row_each_in_the_order_asked_for(bench: Command) ->
             assert sum(parts) == pytest.approx(float(row[quantity]), rel=1e-9)
         assert float(row["gmacs_total"]) == pytest.approx(3 * float(row["gmacs_view"]), rel=1e-9)
         assert (float(row["gmacs_view_merging"]) > 0) == (row["backbone"] == "swin:tiny")
-    table = bench("profile", "swin:tiny@none,vit:tiny@none", "frozen,joint", "--no-timing").out
-    assert len([line for line in table.splitlines() if ":tiny@none" in line]) == 4
+
+
+def test_a_table_of_several_models_shows_the_options_that_tell_them_apart(bench: Command) -> None:
+    table = bench("profile", "swin:tiny@none,vit:tiny@none", "frozen,joint", "--no-timing", "-o", "scale=1").out
+    rows = [line.split() for line in table.splitlines() if ":tiny@none" in line]
+    assert [row[:4] for row in rows] == [
+        ["swin:tiny@none", "frozen", "-", "8"],
+        ["swin:tiny@none", "joint", "2", "8"],
+        ["vit:tiny@none", "frozen", "-", "8"],
+        ["vit:tiny@none", "joint", "1", "8"],
+    ]
+    assert table.split()[:4] == ["backbone", "strategy", "tubelet", "frames"]
     assert "merging" in table
+    assert "blocks=all ratio=0.25 scale=1.0 temporal_adapters=1" in table
 
 
 def test_a_bare_name_is_the_base_model_and_its_counts_need_no_weights(bench: Command) -> None:
