@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -85,8 +86,10 @@ def profile(
         "plugins": tuple(plugin) if plugin else None,
     }
 
-    from bench.profile import plan, profiles, request_of
+    from bench.runner.profile import plan, profiles, request_of
 
+    # torch's profiler, which measures memory, talks to the terminal while it looks for devices
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     request = request_of({name: value for name, value in given.items() if value is not None}, problems)
     chosen = plan(request, problems)
 
