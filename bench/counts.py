@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,6 +37,10 @@ def without_numbers(build: Callable[[], VideoClassifier], count: Callable[[Video
         return count(build())
 
 
+def _three_counts(model: VideoClassifier) -> tuple[int, int, int]:
+    return (*count(model), macs(model))
+
+
 def counts(cells: Sequence[Cell]) -> dict[Cell, tuple[int, int, int]]:
     """Parameters, trained parameters and multiply-accumulates of a view, of each cell's model with random weights.
 
@@ -50,10 +55,7 @@ def counts(cells: Sequence[Cell]) -> dict[Cell, tuple[int, int, int]]:
             try:
                 root = None if cell.data_root is None else Path(cell.data_root)
                 classes = len(DATASETS.get(cell.dataset)(root).classes)
-                known[shape.model_key()] = without_numbers(
-                    lambda shape=shape, classes=classes: classifier(shape, classes),
-                    lambda model: (*count(model), macs(model)),
-                )
+                known[shape.model_key()] = without_numbers(partial(classifier, shape, classes), _three_counts)
             except Exception as error:  # a plugin's code can raise anything
                 problems.append(f"{cell.label} cannot be built: {' '.join(f'{type(error).__name__}: {error}'.split())}")
                 continue

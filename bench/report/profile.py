@@ -179,7 +179,7 @@ def _parts(profile: Profile) -> Group:
 
 def _rows(profiles: Sequence[Profile]) -> tuple[Table, list[str]]:
     shown = _shown(profiles)
-    timed = any(profile.measured for profile in profiles)
+    timed = any(profile.measured or profile.failed for profile in profiles)
     differing = _differing(profiles)
     texts = ["backbone", "strategy", *(name.replace("_", " ") for name in differing), "frames"]
     numbers = ["params M", "trained M", "GMACs of all views", "of one", *map(_name, shown)]

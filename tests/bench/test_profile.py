@@ -184,7 +184,7 @@ def test_weights_that_cannot_be_had_are_a_sentence_with_a_way_out(
 
 def test_every_mistake_at_once_and_nothing_on_the_disk(bench: Command, tmp_path: Path) -> None:
     said = bench(
-        *("profile", "vitt,clip:ViT-L-41", "jont,spatial"),
+        *("profile", "vitt,clip:ViT-L-14x", "jont,spatial"),
         *("--frames", "0"),
         *("--classes", "none"),
         *("--views", "3"),
@@ -215,7 +215,7 @@ def test_every_mistake_at_once_and_nothing_on_the_disk(bench: Command, tmp_path:
         "unknown option 'ratoi': ",
         "option.ratio is 9: expected at most 4",
         "unknown backbone 'vitt': ",
-        "backbone 'clip:ViT-L-41': clip has no model 'ViT-L-41'",
+        "backbone 'clip:ViT-L-14x': clip has no model 'ViT-L-14x'",
     ]
     for start in starts:
         assert len([sentence for sentence in said.problems if sentence.startswith(start)]) == 1, start
