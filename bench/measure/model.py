@@ -30,7 +30,7 @@ def measure(model: VideoClassifier, recipe: Recipe, device: torch.device, precis
     """
     busy = others_load() if device.type == "cpu" else 0.0
     parameters, trained = count(model)
-    view_macs = macs(model)
+    view_macs = macs(model.to(device))  # the trace computes a view, which a GPU does at once
     generator = torch.Generator().manual_seed(0)
     size, batch = model.backbone.input_size, recipe.batch_size
     clips = torch.randint(0, 256, (batch, model.frames, 3, size, size), dtype=torch.uint8, generator=generator)
@@ -38,7 +38,7 @@ def measure(model: VideoClassifier, recipe: Recipe, device: torch.device, precis
     if device.type == "cuda":
         clips, labels = clips.pin_memory(), labels.pin_memory()  # as the loaders' batches are
 
-    predictor = Predictor(model.to(device), device, precision, micro_batch=batch)
+    predictor = Predictor(model, device, precision, micro_batch=batch)
     views = clips[:, None]
     inference = timed(lambda: predictor(views), device)
     resident = [*model.parameters(), *model.buffers(), clips, labels]

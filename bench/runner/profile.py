@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -105,14 +105,71 @@ def plan(request: ProfileRequest, problems: list[str]) -> Plan:
 
 
 def profiles(chosen: Plan) -> Iterator[Profile]:
-    """The profile of each model of a plan, one after the other.
+    """The profile of each model of a plan, one after the other; one that cannot be timed says so and ends no other.
 
     Raises:
-        UserError: a model cannot be built, or counted, or its weights cannot be had.
+        UserError: models that cannot be built or counted, weights that cannot be had. Nothing was timed then.
     """
-    for subject in chosen.subjects:
-        counted = _counted(subject)
-        yield counted if chosen.placement is None else _timed(counted, chosen.placement, chosen.batch_size)
+    problems: list[str] = []
+    counted = [profile for subject in chosen.subjects if (profile := _counted(subject, problems))]
+    if chosen.placement is not None:
+        problems += _unusable_weights(chosen.subjects)
+    if problems:
+        raise UserError(problems)
+    for profile in counted:
+        yield profile if chosen.placement is None else _timed(profile, chosen.placement, chosen.batch_size)
+
+
+def _counted(subject: Subject, problems: list[str]) -> Profile | None:
+    from bench.counts import without_numbers
+    from bench.measure.flops import macs_by_part
+    from bench.measure.params import count_by_part
+
+    try:
+        return without_numbers(
+            lambda: _build(subject, "none", Recipe()),
+            lambda model: Profile(subject, macs_by_part(model), count_by_part(model)),
+        )
+    except Exception as error:  # a plugin's code can raise anything
+        problems.append(f"{subject.label} cannot be counted: {_line(error)}")
+        return None
+
+
+def _unusable_weights(subjects: Sequence[Subject]) -> list[str]:
+    """Load the weights of each backbone once, as far as they come from outside."""
+    from backbones.families import build
+    from backbones.names import UnsupportedModel, WeightsError
+
+    problems = []
+    for name in dict.fromkeys(subject.backbone for subject in subjects):
+        if name.random or (name.model == "tiny" and name.file is None):
+            continue
+        try:
+            build(name)
+        except (UnsupportedModel, WeightsError) as error:
+            problems.append(f"{error}; {name.architecture}@none has random weights, --no-timing needs none")
+    return problems
+
+
+def _timed(counted: Profile, placement: Placement, batch_size: int) -> Profile:
+    from bench.train import is_out_of_memory
+
+    notes = ["random weights (@none), not pretrained"] if counted.subject.backbone.random else []
+    try:
+        measured, unrepeatable = _measured(counted.subject, placement, Recipe(batch_size=batch_size))
+    except Exception as error:  # a plugin's code can raise anything
+        if is_out_of_memory(error):
+            notes.append(f"memory ran out: {placement.torch_name} has no room for one clip")
+        else:
+            notes.append(f"could not be timed: {_line(error)}")
+        return replace(counted, footnotes=tuple(notes), failed=True, precision=placement.precision)
+    if measured.micro_batch < batch_size:
+        notes.append(f"memory ran out: batches of {batch_size} computed {measured.micro_batch} clips at a time")
+    if unrepeatable:
+        notes.append(f"not repeatable to the bit: {unrepeatable}")
+    if measured.busy_cores > 0.5:
+        notes.append(f"speed measured while {measured.busy_cores:.1f} cores were busy with something else")
+    return replace(counted, measured=measured, precision=placement.precision, footnotes=tuple(notes))
 
 
 def _build(subject: Subject, weights: str, recipe: Recipe) -> VideoClassifier:
@@ -133,46 +190,6 @@ def _build(subject: Subject, weights: str, recipe: Recipe) -> VideoClassifier:
         drop_path=recipe.drop_path,
         dropout=recipe.dropout,
     )
-
-
-def _counted(subject: Subject) -> Profile:
-    from bench.counts import without_numbers
-    from bench.measure.flops import macs_by_part
-    from bench.measure.params import count_by_part
-
-    try:
-        return without_numbers(
-            lambda: _build(subject, "none", Recipe()),
-            lambda model: Profile(subject, macs_by_part(model), count_by_part(model)),
-        )
-    except Exception as error:  # a plugin's code can raise anything
-        raise UserError([_told(subject, error)]) from error
-
-
-def _timed(counted: Profile, placement: Placement, batch_size: int) -> Profile:
-    from backbones.names import UnsupportedModel, WeightsError
-    from bench.train import is_out_of_memory
-
-    subject = counted.subject
-    notes = ["random weights (@none), not pretrained"] if subject.backbone.random else []
-    try:
-        measured, unrepeatable = _measured(subject, placement, Recipe(batch_size=batch_size))
-    except (UnsupportedModel, WeightsError) as error:
-        raise UserError(
-            [f"{error}; name {subject.backbone.architecture}@none for random weights, or --no-timing for counts alone"]
-        ) from error
-    except Exception as error:  # a plugin's code can raise anything
-        if not is_out_of_memory(error):
-            raise UserError([_told(subject, error)]) from error
-        notes.append(f"memory ran out: {placement.torch_name} has no room for one clip")
-        return replace(counted, footnotes=tuple(notes), failed=True, precision=placement.precision)
-    if measured.micro_batch < batch_size:
-        notes.append(f"memory ran out: batches of {batch_size} computed {measured.micro_batch} clips at a time")
-    if unrepeatable:
-        notes.append(f"not repeatable to the bit: {unrepeatable}")
-    if measured.busy_cores > 0.5:
-        notes.append(f"speed measured while {measured.busy_cores:.1f} cores were busy with something else")
-    return replace(counted, measured=measured, precision=placement.precision, footnotes=tuple(notes))
 
 
 def _measured(subject: Subject, placement: Placement, recipe: Recipe) -> tuple[Measured, str]:
@@ -206,5 +223,5 @@ def _measured(subject: Subject, placement: Placement, recipe: Recipe) -> tuple[M
                 torch.cuda.empty_cache()
 
 
-def _told(subject: Subject, error: Exception) -> str:
-    return f"{subject.label} cannot be profiled: {' '.join(f'{type(error).__name__}: {error}'.split())}"
+def _line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

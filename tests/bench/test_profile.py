@@ -171,6 +171,31 @@ def test_a_model_that_memory_has_no_room_for_keeps_its_counts(bench: Command, mo
     assert "2 memory ran out: cpu has no room for one clip" in said.out
 
 
+def test_a_model_that_cannot_be_timed_ends_no_other(bench: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    _instead_of_measuring(monkeypatch, ValueError("a plugin's\nmistake"))
+    said = bench("profile", "vit:tiny@none", "joint", "--device", "cpu", "--format", "json")
+    assert said.code == 1
+    (found,) = json.loads(said.out)
+    assert found["measured"] is None
+    assert found["footnotes"][1] == "could not be timed: ValueError: a plugin's mistake"
+
+
+def test_models_that_cannot_be_counted_are_told_together(bench: Command, registries_as_before: None) -> None:
+    from adapters.strategy import Strategy, register_strategy
+
+    def adapt(self: Strategy, *_: Any) -> Any:
+        raise KeyError(self.name)
+
+    for name in ("first", "second"):
+        register_strategy(type("Broken", (Strategy,), {"name": name, "summary": "raises", "adapt": adapt}))
+
+    said = bench("profile", "vit:tiny@none", "first,joint,second", "--no-timing")
+    assert (said.code, said.out) == (2, "")
+    assert said.problems == [
+        f"vit:tiny@none {name} 8f cannot be counted: KeyError: '{name}'" for name in ("first", "second")
+    ]
+
+
 def test_weights_that_cannot_be_had_are_a_sentence_with_a_way_out(
     bench: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -178,7 +203,7 @@ def test_weights_that_cannot_be_had_are_a_sentence_with_a_way_out(
     said = bench("profile", "vit:tiny@./a.safetensors", "joint", "--device", "cpu")
     assert said.code == 2
     (sentence,) = said.problems
-    assert sentence.endswith("; name vit:tiny@none for random weights, or --no-timing for counts alone")
+    assert sentence.endswith("; vit:tiny@none has random weights, --no-timing needs none")
     assert bench("profile", "vit:tiny@./a.safetensors", "joint", "--no-timing").code == 0
 
 
