@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from backbones.base import only_single
+from backbones.base import Backbone, only_single
 from backbones.vit import ViT, ViTBlock, check_parts
 
 

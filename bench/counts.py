@@ -1,16 +1,44 @@
-"""Counts of cells' models without their weights: what `--dry-run` prints."""
+"""Counts of models without their numbers: what `--dry-run` prints, and where a profile begins."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
+import torch
+
+from adapters.model import VideoClassifier
 from bench.build import classifier
 from bench.data.base import DATASETS
 from bench.errors import UserError
 from bench.measure.flops import macs
 from bench.measure.params import count
+from bench.measure.uncounted import UncountedOperation
 from bench.spec import Cell
+
+Found = TypeVar("Found")
+
+
+def without_numbers(build: Callable[[], VideoClassifier], count: Callable[[VideoClassifier], Found]) -> Found:
+    """What `count` finds in the model that `build` builds, on torch's meta device: no memory, no time.
+
+    A plugin's code may need numbers, to build or to compute: then the model is built with random ones.
+
+    Raises what both raise of a model with numbers, and UncountedOperation at once.
+    """
+    try:
+        with torch.device("meta"):
+            return count(build())
+    except UncountedOperation:
+        raise
+    except Exception:
+        return count(build())
+
+
+def _three_counts(model: VideoClassifier) -> tuple[int, int, int]:
+    return (*count(model), macs(model))
 
 
 def counts(cells: Sequence[Cell]) -> dict[Cell, tuple[int, int, int]]:
@@ -26,8 +54,8 @@ def counts(cells: Sequence[Cell]) -> dict[Cell, tuple[int, int, int]]:
         if shape.model_key() not in known:
             try:
                 root = None if cell.data_root is None else Path(cell.data_root)
-                model = classifier(shape, len(DATASETS.get(cell.dataset)(root).classes))
-                known[shape.model_key()] = (*count(model), macs(model))
+                classes = len(DATASETS.get(cell.dataset)(root).classes)
+                known[shape.model_key()] = without_numbers(partial(classifier, shape, classes), _three_counts)
             except Exception as error:  # a plugin's code can raise anything
                 problems.append(f"{cell.label} cannot be built: {' '.join(f'{type(error).__name__}: {error}'.split())}")
                 continue

@@ -56,17 +56,6 @@ def did_you_mean_path(path: Path) -> str:
     return near
 
 
-def output_obstacles(named: str, output: Path) -> list[str]:
-    """Why a file that the option `named` names cannot be one, a sentence each."""
-    if os.path.isdir(output):
-        return [f"{named} is {str(output)!r}: it is a folder, expected a file"]
-    if not os.path.isdir(output.parent):
-        return [
-            f"{named} is {str(output)!r}: there is no folder {str(output.parent)!r}{did_you_mean_path(output.parent)}"
-        ]
-    return []
-
-
 def why_not_writable(folder: Path) -> str | None:
     """Why a folder that may not exist yet cannot be made or written to; None where it can. Leaves nothing behind."""
     nearest = Path(os.path.abspath(folder))

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 from pydantic import ValidationError
 
-from adapters.strategy import STRATEGIES, Strategy
-from backbones.families import FAMILIES, resolve, why_unsupported
-from backbones.names import BackboneName, BadBackboneName
-from backbones.registry import Registry, UnknownName, did_you_mean
+from adapters.strategy import STRATEGIES
+from backbones.families import FAMILIES
+from backbones.registry import did_you_mean
 from bench.data.base import DATASETS, VideoDataset
-from bench.device import Placement, place
+from bench.device import Placement
 from bench.errors import UserError
 from bench.files import did_you_mean_path
+from bench.selection import chosen_backbones, chosen_options, names, placement_of, with_tubelet
 from bench.sources import sources
 from bench.spec import Cell, Matrix, Recipe, problems_of
 
@@ -39,18 +39,18 @@ def expand(matrix: Matrix) -> Expansion:
     """
     problems: list[str] = []
     defaults: list[str] = []
-    strategies = [STRATEGIES.get(name) for name in _names(matrix.strategies, STRATEGIES, problems)]
-    datasets = [DATASETS.get(name)(matrix.data_root) for name in _names(matrix.datasets, DATASETS, problems)]
+    strategies = [STRATEGIES.get(name) for name in names(matrix.strategies, STRATEGIES, problems)]
+    datasets = [DATASETS.get(name)(matrix.data_root) for name in names(matrix.datasets, DATASETS, problems)]
     root = _root(matrix, problems)
     # what is wrong by itself is told even where the names beside it are wrong too and no cell comes of them
     _check_recipes(matrix, problems)
-    options = _options(matrix, strategies, problems)
-    placement = _placement(matrix, problems)
+    options = chosen_options(matrix.options, strategies, problems)
+    placement = placement_of(matrix.device, matrix.precision, problems)
     if not datasets:
-        _backbones(matrix, "base", "", problems, [])
+        chosen_backbones(matrix.backbones, "base", "", problems, [])
     cells: list[Cell] = []
     for dataset in datasets:
-        backbones = _backbones(matrix, dataset.size, dataset.name, problems, defaults)
+        backbones = chosen_backbones(matrix.backbones, dataset.size, f"on {dataset.name}", problems, defaults)
         for backbone, strategy in product(backbones, strategies):
             if refusal := strategy.refuses(backbone.family):
                 problems.append(f"{backbone.family} cannot take {strategy.name}: {refusal}")
@@ -59,7 +59,7 @@ def expand(matrix: Matrix) -> Expansion:
             if recipe is None or strategy.name not in options or placement is None:
                 continue
             counts = matrix.frames or (dataset.frames,)
-            taken = _with_tubelet(options[strategy.name], backbone.family, strategy.name, counts, problems)
+            taken = with_tubelet(options[strategy.name], backbone.family, strategy.name, counts, problems)
             cells += [
                 Cell(
                     backbone=backbone.architecture,
@@ -91,43 +91,6 @@ def expand(matrix: Matrix) -> Expansion:
     return Expansion(tuple(cells), placement, tuple(dict.fromkeys(defaults)))
 
 
-def _names(asked: Iterable[str], registry: Registry[Any], problems: list[str]) -> list[str]:
-    """The registered names that were asked for; `all` is every one."""
-    found: list[str] = []
-    for name in asked:
-        if name == "all":
-            found += registry.names()
-            continue
-        try:
-            registry.get(name)
-            found.append(name)
-        except UnknownName as error:
-            near = did_you_mean(name, registry.names())
-            problems.append(str(error) if near else f"{error}, or all{did_you_mean(name, ['all'])}")
-    return list(dict.fromkeys(found))
-
-
-def _backbones(matrix: Matrix, size: str, dataset: str, problems: list[str], defaults: list[str]) -> list[BackboneName]:
-    asked: list[str] = []
-    for text in matrix.backbones:
-        asked += FAMILIES.names() if text == "all" else [text]
-    found = []
-    for text in dict.fromkeys(asked):
-        try:
-            name = resolve(text, size)
-        except BadBackboneName as error:
-            problems.append(str(error))
-            continue
-        # the tiny ones are our own; other models are built, which takes a library's import
-        if name.model != "tiny" and (reason := why_unsupported(name.family, name.model)):
-            problems.append(f"backbone {text!r}: {reason}")
-            continue
-        if text != str(name):
-            defaults.append(f"{text} = {name} on {dataset}")
-        found.append(name)
-    return list(dict.fromkeys(found))
-
-
 def _root(matrix: Matrix, problems: list[str]) -> str | None:
     if matrix.data_root is None:
         return None
@@ -138,14 +101,6 @@ def _root(matrix: Matrix, problems: list[str]) -> str | None:
             f"data_root is {str(matrix.data_root)!r}: there is no such folder{did_you_mean_path(matrix.data_root)}"
         )
     return os.path.realpath(matrix.data_root)
-
-
-def _placement(matrix: Matrix, problems: list[str]) -> Placement | None:
-    try:
-        return place(matrix.device, matrix.precision)
-    except UserError as error:
-        problems += error.problems
-        return None
 
 
 def _check_recipes(matrix: Matrix, problems: list[str]) -> None:
@@ -196,52 +151,3 @@ def _recipe(matrix: Matrix, dataset: VideoDataset, family: str, strategy: str, p
             "expected a lower lr, or a head_lr of your own of at most 10"
         )
         return None
-
-
-def _options(matrix: Matrix, strategies: list[Strategy], problems: list[str]) -> dict[str, dict[str, Any]]:
-    """Each strategy's options, all of them, with the command's changes where the strategy takes them."""
-    everyone = [STRATEGIES.get(name) for name in STRATEGIES.names()]
-    # where no strategy was named rightly, a value is checked by any that takes the option
-    chosen = strategies or everyone
-    taken = dict.fromkeys(name for strategy in chosen for name in strategy.options.model_fields)
-    for name in matrix.options:
-        if name in taken:
-            continue
-        takers = [strategy.name for strategy in everyone if name in strategy.options.model_fields]
-        if takers:
-            problems.append(
-                f"option {name!r}: none of the chosen strategies takes it, expected {', '.join(takers)} among them, "
-                f"or one of their own options: {', '.join(taken) or 'none'}"
-            )
-        else:
-            listed = ", ".join(taken) or "none"
-            problems.append(f"unknown option {name!r}: the chosen strategies take {listed}{did_you_mean(name, taken)}")
-    found = {}
-    for strategy in chosen:
-        asked = {name: value for name, value in matrix.options.items() if name in strategy.options.model_fields}
-        try:
-            found[strategy.name] = strategy.options(**asked).model_dump(mode="json")
-        except ValidationError as error:
-            problems += problems_of(error, "option", tuple(strategy.options.model_fields))
-    return found
-
-
-def _with_tubelet(
-    options: dict[str, Any], family: str, strategy: str, frames: Iterable[int], problems: list[str]
-) -> dict[str, Any]:
-    """The options with the family's own tubelet where none is named; frames must be a multiple of it."""
-    if "tubelet" not in options:
-        return options
-    own = FAMILIES.get(family).tubelet
-    tubelet = own if options["tubelet"] is None else options["tubelet"]
-    found = []
-    if tubelet not in (1, own):
-        found.append(f"option tubelet is {tubelet}: a patch of {family} covers one frame, expected 1")
-    found += [
-        f"frames is {count}: {strategy} on {family} takes frames in tubelets of {tubelet}, "
-        f"expected a multiple of {tubelet}, or the option tubelet=1"
-        for count in frames
-        if tubelet == own and count % tubelet
-    ]
-    problems += [problem for problem in found if problem not in problems]
-    return {**options, "tubelet": tubelet}

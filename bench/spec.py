@@ -166,7 +166,7 @@ def _place(value: Path | None) -> Path | None:
     return Path(os.path.expanduser(value))
 
 
-def _device(value: str) -> str:
+def device_name(value: str) -> str:
     if re.fullmatch(r"auto|cpu|cuda(:\d{1,4})?|mps", value) is None:
         _refuse(f"expected auto, cpu, cuda, cuda:N or mps{did_you_mean(value, ('auto', 'cpu', 'cuda', 'mps'))}")
     return value
@@ -175,7 +175,7 @@ def _device(value: str) -> str:
 def checked_device(value: str, problems: list[str]) -> str:
     """A device's name; where it is none, that is told and the name is `auto`."""
     try:
-        return _device(value)
+        return device_name(value)
     except ValueError as error:
         problems.append(f"device is {value!r}: {error}")
         return "auto"
@@ -218,7 +218,7 @@ class Matrix(Spec):
         default_factory=dict, description="changes to the recipe of single strategies, by name"
     )
     options: dict[str, Any] = Field(default_factory=dict, description="options of the strategies that take them")
-    device: Annotated[str, AfterValidator(_device)] = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
+    device: Annotated[str, AfterValidator(device_name)] = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     order_test: bool = True
 

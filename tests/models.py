@@ -46,3 +46,18 @@ def awaken(module: nn.Module, seed: int = 2) -> None:
         for parameter in module.parameters():
             if parameter.requires_grad:
                 parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+
+
+def without_numbers(name: str, strategy: str, frames: int, classes: int, **options: object) -> VideoClassifier:
+    """A video model of any size on torch's meta device: shapes alone."""
+    chosen = STRATEGIES.get(strategy)
+    with torch.device("meta"):
+        return VideoClassifier(
+            build(resolve(name, "base")), chosen, chosen.options(**options), classes=classes, frames=frames
+        )
+
+
+def image_features(adapted: VideoClassifier, x: torch.Tensor) -> torch.Tensor:
+    """What the image model makes of single frames, their mean; of a patch over two frames, of the frames' mean."""
+    single = x.unflatten(1, (-1, adapted.tubelet)).mean(dim=2)
+    return adapted.backbone(single.flatten(0, 1)).view(*single.shape[:2], -1).mean(1)

@@ -30,10 +30,11 @@ def export(
 
     Families clip, vit and swin; strategies joint, temporal, spatial, frozen and full. `bench eval` takes the file, too.
     """
-    from bench.files import output_obstacles, reason
+    from bench.cli.output import obstacles
+    from bench.files import reason
 
     out = Path(os.path.expanduser(out))
-    problems = output_obstacles("out", out)
+    problems = obstacles("out", out)
     if out.suffix not in SUFFIXES:
         problems.append(f"out is {str(out)!r}: expected a file that ends in {' or '.join(SUFFIXES)}")
 

@@ -15,6 +15,7 @@ from bench.cli.eval import eval_
 from bench.cli.export import export
 from bench.cli.list import list_
 from bench.cli.pretrain import pretrain
+from bench.cli.profile import profile
 from bench.cli.report import report
 from bench.cli.run import run
 from bench.errors import UserError
@@ -31,6 +32,7 @@ app.command("run")(run)
 app.command("report")(report)
 app.command("eval")(eval_)
 app.command("export")(export)
+app.command("profile")(profile)
 app.command("list")(list_)
 app.add_typer(data, name="data")
 app.command("pretrain")(pretrain)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from bench.cli.choices import not_among
+from bench.cli.output import obstacles, say, write
 from bench.errors import UserError
 
 FORMATS = ("terminal", "markdown", "csv")
@@ -25,11 +25,10 @@ def report(
     output: Annotated[Path | None, typer.Option(help="Write to this file in place of the terminal.")] = None,
 ) -> None:
     """Render a run's comparison table: best values marked, failed cells shown, footnotes below."""
-    from bench.files import output_obstacles
     from bench.store import RESULTS, find
 
     problems = not_among("format", format_, FORMATS)
-    problems += [] if output is None else output_obstacles("output", output)
+    problems += [] if output is None else obstacles("output", output)
     try:
         chosen = find(run, RESULTS)
         results, missing = chosen.results(), len(chosen.missing())
@@ -52,32 +51,6 @@ def report(
 
     text = RENDERERS[format_](results, missing)
     if output is None:
-        _say(text)
+        say(text)
     else:
-        _write(output, text)
-
-
-def _say(text: str) -> None:
-    from bench.files import reason
-
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise UserError([f"the table cannot be written to the standard output ({reason(error)})"]) from error
-
-
-def _write(output: Path, text: str) -> None:
-    from bench.files import reason, write_text
-
-    try:
-        if os.path.exists(output) and not os.path.isfile(output):
-            # a pipe or a device, such as /dev/stdout: it cannot be replaced by a file
-            with output.open("w", encoding="utf-8", newline="") as stream:
-                stream.write(text)
-        else:
-            write_text(output, text)
-    except OSError as error:
-        raise UserError([f"output is {str(output)!r}: cannot be written ({reason(error)})"]) from error
+        write("output", output, text)

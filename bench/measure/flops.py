@@ -1,54 +1,27 @@
-"""Multiply-accumulates of one view, by fvcore from a trace of the model, attention counted."""
+"""Multiply-accumulates of one view, attention counted, part by part.
+
+Of a model with numbers by fvcore, from a trace of the model as it is. Of one without (on torch's meta device, where
+torch.jit cannot trace convolutions) by torch's own formulas, from the operations that it dispatches: shapes alone are
+computed, so that the largest models are counted in seconds, without memory. The two agree to the digit.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from fvcore.nn import FlopCountAnalysis
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from adapters.model import VideoClassifier
-
-# Their few operations an element are no multiply-accumulates of the model's products; the published counts leave
-# them out (AIM, Table 2: 606 GMACs are 3 x 202.1, which norms would raise to 202.3).
-_NOT_COUNTED = (
-    "aten::layer_norm",
-    "aten::rms_norm",
-    "aten::group_norm",
-    "aten::batch_norm",
-    "aten::adaptive_avg_pool1d",
-    "aten::adaptive_avg_pool2d",
-    "aten::upsample_bilinear2d",
-    "aten::upsample_bicubic2d",
-)
-# counted by fvcore or by us; an operation outside these lists that multiplies matrices must not pass unseen
-_MATRIX_WORDS = (
-    "mm",
-    "matmul",
-    "linear",
-    "conv",
-    "einsum",
-    "attention",
-    "bilinear",
-    "dot",
-    "lstm",
-    "gru",
-    "rnn",
-    "fft",
-)
-_MATRIX_NAMES = frozenset({"mv", "addmv", "inner", "outer", "ger", "addr", "cdist", "kron"})
-
-
-def _multiplies(operation: str) -> bool:
-    name = operation.partition("::")[2]
-    return name in _MATRIX_NAMES or any(word in name for word in _MATRIX_WORDS)
-
-
-class UncountedOperation(RuntimeError):
-    """The model computes products that no rule counts: the number would be too small."""
+from bench.measure.parts import IN_BLOCKS, PARTS, Part, by_part
+from bench.measure.uncounted import NOT_COUNTED, UncountedOperation, multiplies
 
 
 def _attention(inputs: list[Any], outputs: list[Any]) -> int:
@@ -68,34 +41,113 @@ def _native_attention(inputs: list[Any], outputs: list[Any]) -> int:
     )
 
 
+class _Scope(nn.Module):
+    """A name in the trace for what is called through it."""
+
+    def forward(self, call: Callable[[], Any]) -> Any:
+        return call()
+
+
+class _InParts(nn.Module):
+    """The model with a scope of the trace for each of its parts."""
+
+    def __init__(self, model: VideoClassifier) -> None:
+        super().__init__()
+        self.model = model
+        self.scopes = nn.ModuleDict({part: _Scope() for part in PARTS})
+
+    def forward(self, clips: Tensor) -> Tensor:
+        with by_part(self.model, lambda part, call: self.scopes[part](call)):
+            return self.model(clips)
+
+
 def macs(model: VideoClassifier, clips: int = 1) -> int:
     """Multiply-accumulates of `clips` views of the model, as it is, in evaluation mode.
 
     Raises:
         UncountedOperation: an operation with products that nothing counts.
     """
-    size = model.backbone.input_size
-    device = next(model.parameters()).device
-    view = torch.zeros(clips, model.frames, 3, size, size, device=device)
+    return sum(macs_by_part(model, clips).values())
+
+
+def macs_by_part(model: VideoClassifier, clips: int = 1) -> dict[Part, int]:
+    """`macs`, told apart by the parts that they are in; all parts are named.
+
+    Raises:
+        UncountedOperation: an operation with products that nothing counts.
+    """
+    view = view_of(model, clips)
     training = model.training
     model.eval()
+    try:
+        with torch.no_grad():
+            found, unseen = (_dispatched if view.is_meta else _traced)(model, view)
+    finally:
+        model.train(training)
+    if unseen:
+        raise UncountedOperation(f"no rule counts {', '.join(sorted(unseen))}")
+    return found
+
+
+def view_of(model: VideoClassifier, clips: int = 1) -> Tensor:
+    """(clips, T, 3, H, W) of zeros, where the model is."""
+    size = model.backbone.input_size
+    return torch.zeros(clips, model.frames, 3, size, size, device=next(model.parameters()).device)
+
+
+def _traced(model: VideoClassifier, view: Tensor) -> tuple[dict[Part, int], set[str]]:
+    """fvcore's counts, and the operations with products that it has no rule for."""
     logger = logging.getLogger("fvcore.nn.jit_analysis")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the tracer's, about shapes that are the same for every view
-            analysis = FlopCountAnalysis(model, view)
+            analysis = FlopCountAnalysis(_InParts(model).eval(), view).ancestor_mode("caller")
             analysis.set_op_handle("aten::scaled_dot_product_attention", _attention)
             analysis.set_op_handle("aten::_native_multi_head_attention", _native_attention)
-            for operation in _NOT_COUNTED:
-                analysis.set_op_handle(operation, _nothing)
+            for operation in NOT_COUNTED:
+                analysis.set_op_handle(f"aten::{operation}", _nothing)
             analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
             total = int(analysis.total())
-            unseen = sorted(name for name in analysis.unsupported_ops() if _multiplies(name))
+            found = {part: int(analysis.total(f"scopes.{part}")) for part in PARTS}
+            unseen = {name for name in analysis.unsupported_ops() if multiplies(name)}
     finally:
         logger.setLevel(level)
-        model.train(training)
-    if unseen:
-        raise UncountedOperation(f"no rule counts {', '.join(unseen)}")
-    return total
+    found["adapters"] -= sum(found[part] for part in IN_BLOCKS)
+    found["elsewhere"] = total - sum(found.values())
+    return found, unseen
+
+
+def _dispatched(model: VideoClassifier, view: Tensor) -> tuple[dict[Part, int], set[str]]:
+    """The counts by torch's formulas, and the operations with products that it has none for."""
+    with _Formulas() as counter, by_part(model, counter.run):
+        model(view)
+    return counter.found, counter.unseen
+
+
+class _Formulas(TorchDispatchMode):
+    """Counts what is dispatched; torch's formulas tell operations, two for each multiply-accumulate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[Part, int] = dict.fromkeys(PARTS, 0)
+        self.unseen: set[str] = set()
+        self._part: Part = "elsewhere"
+
+    def run(self, part: Part, call: Callable[[], Any]) -> Any:
+        before, self._part = self._part, part
+        try:
+            return call()
+        finally:
+            self._part = before
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        formula = flop_registry.get(func.overloadpacket)
+        if formula is not None:
+            self.found[self._part] += formula(*args, **kwargs, out_val=out) // 2
+        elif multiplies(name := f"{func.namespace}::{func.overloadpacket.__name__}"):
+            self.unseen.add(name)
+        return out

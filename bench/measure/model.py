@@ -1,4 +1,4 @@
-"""All the measurements of a cell's model: counts, speed, memory."""
+"""All the measurements of a model: counts, speed, memory."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from bench.measure.params import count
 from bench.measure.throughput import timed
 from bench.provenance import commit
 from bench.result import Measured
-from bench.spec import Cell
+from bench.spec import Precision, Recipe
 from bench.train import Trainer
 
 
-def measure(cell: Cell, model: VideoClassifier, device: torch.device) -> Measured:
+def measure(model: VideoClassifier, recipe: Recipe, device: torch.device, precision: Precision) -> Measured:
     """Measure a freshly built model; its weights are changed by the training steps that are timed.
 
-    Training is timed on the optimiser step that trains the cell, inference on the call that evaluates it, both on
-    batches of the recipe's size, of random uint8 pixels that lie in the host's memory.
+    Training is timed on the optimiser step that trains a cell, inference on the call that evaluates it, both on
+    batches of the recipe's size, of random uint8 pixels that lie in the host's memory. Batches that memory has no room
+    for are computed in parts, as in training.
 
     Raises:
         UncountedOperation: see `bench.measure.flops`.
@@ -29,21 +30,21 @@ def measure(cell: Cell, model: VideoClassifier, device: torch.device) -> Measure
     """
     busy = others_load() if device.type == "cpu" else 0.0
     parameters, trained = count(model)
-    view_macs = macs(model)
+    view_macs = macs(model.to(device))  # the trace computes a view, which a GPU does at once
     generator = torch.Generator().manual_seed(0)
-    size, batch = model.backbone.input_size, cell.recipe.batch_size
-    clips = torch.randint(0, 256, (batch, cell.frames, 3, size, size), dtype=torch.uint8, generator=generator)
+    size, batch = model.backbone.input_size, recipe.batch_size
+    clips = torch.randint(0, 256, (batch, model.frames, 3, size, size), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, model.head.out_features, (batch,), generator=generator)
     if device.type == "cuda":
         clips, labels = clips.pin_memory(), labels.pin_memory()  # as the loaders' batches are
 
-    predictor = Predictor(model.to(device), device, cell.precision, micro_batch=batch)
+    predictor = Predictor(model, device, precision, micro_batch=batch)
     views = clips[:, None]
     inference = timed(lambda: predictor(views), device)
     resident = [*model.parameters(), *model.buffers(), clips, labels]
     inference_bytes = peak(lambda: predictor(views), device, resident)
 
-    trainer = Trainer(model, cell.recipe, device, cell.precision)
+    trainer = Trainer(model, recipe, device, precision)
     trainer.set_rate(0.0)  # timed steps need not move the weights
     training = timed(lambda: trainer.step(clips, labels), device)
     trainer.optimiser.zero_grad(set_to_none=True)

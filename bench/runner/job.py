@@ -46,6 +46,12 @@ def make_repeatable(seed: int, strict: bool = True) -> None:
     torch.backends.cudnn.benchmark = False
 
 
+def why_unrepeatable(error: RuntimeError) -> str:
+    """What the deterministic mode refused, where that is what the error says; else an empty text."""
+    operation, refused, _ = str(error).partition("does not have a deterministic implementation")
+    return f"{operation.strip()} has no deterministic kernel" if refused else ""
+
+
 def train_and_evaluate(cell: Cell, measured: Measured, folder: Path, around: Surroundings, report: Report) -> Result:
     """Run a cell to its end and write its files, all but result.json.
 

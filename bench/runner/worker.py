@@ -28,13 +28,10 @@ from bench.data.cache import FrameCache
 from bench.measure.model import measure
 from bench.plugins import load as load_plugins
 from bench.provenance import commit
-from bench.runner.job import make_repeatable, train_and_evaluate
+from bench.runner.job import make_repeatable, train_and_evaluate, why_unrepeatable
 from bench.runner.messages import Job, Setup
 from bench.runner.surroundings import Surroundings
 from bench.train import is_out_of_memory
-
-# what torch says of an operation that its deterministic mode refuses
-_UNREPEATABLE = "does not have a deterministic implementation"
 
 
 def main(connection: Connection, setup: Setup) -> None:
@@ -63,10 +60,9 @@ def _run(job: Job, around: Surroundings, connection: Connection) -> dict[str, An
         try:
             return _done(job, around, connection)
         except RuntimeError as error:
-            if _UNREPEATABLE not in str(error):
+            if not (reason := why_unrepeatable(error)):
                 raise
-            # better a number with a footnote than none
-            around.unrepeatable = f"{str(error).partition(_UNREPEATABLE)[0].strip()} has no deterministic kernel"
+            around.unrepeatable = reason  # better a number with a footnote than none
             return _done(job, around, connection)
     except Exception as error:  # a broken cell must not take the others with it, whatever broke it
         line = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no details'}"
@@ -85,7 +81,8 @@ def _done(job: Job, around: Surroundings, connection: Connection) -> dict[str, A
     if job.kind == "measure":
         classes = len(around.dataset(job.cell).classes)
         make_repeatable(job.cell.seed, strict=not around.unrepeatable)
-        return {"kind": "measured", "value": measure(job.cell, classifier(job.cell, classes), around.device)}
+        model = classifier(job.cell, classes)
+        return {"kind": "measured", "value": measure(model, job.cell.recipe, around.device, job.cell.precision)}
     if job.measured is None:
         raise ValueError("a training needs its model's measurements")
     result = train_and_evaluate(

@@ -10,26 +10,25 @@ from adapters.model import VideoClassifier
 from adapters.strategy import STRATEGIES
 from bench.measure.flops import macs
 from tests.architectures import BUILDERS, small
-from tests.models import CLASSES, NAMES, awaken, clips
+from tests.models import CLASSES, NAMES, awaken, clips, image_features
 
 OVER_TIME = ("timesformer", "temporal", "joint")
 each_kind = pytest.mark.parametrize("kind", BUILDERS)
 each_strategy = pytest.mark.parametrize("strategy", NAMES)
 
 
-def _model(kind: str, strategy: str, frames: int = 3) -> VideoClassifier:
+def _model(kind: str, strategy: str, frames: int = 4, **options: object) -> VideoClassifier:
     chosen = STRATEGIES.get(strategy)
-    return VideoClassifier(small(kind), chosen, chosen.options(), classes=CLASSES, frames=frames, dropout=0.0)
+    return VideoClassifier(small(kind), chosen, chosen.options(**options), classes=CLASSES, frames=frames, dropout=0.0)
 
 
 @each_kind
 @each_strategy
 def test_it_starts_as_the_image_model_and_trains_what_the_strategy_names(kind: str, strategy: str) -> None:
-    adapted, x = _model(kind, strategy).train(), clips(2, 3)
+    adapted, x = _model(kind, strategy).train(), clips(2, 4)
     frozen = {name: value.clone() for name, value in adapted.state_dict().items()}
     with torch.no_grad():
-        image = adapted.backbone(x.flatten(0, 1)).view(2, 3, -1).mean(1)
-        torch.testing.assert_close(adapted.features(x), image, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(adapted.features(x), image_features(adapted, x), atol=1e-5, rtol=1e-4)
 
     trained = {name for name, _ in adapted.trained()}
     final = {id(p) for p in adapted.backbone.final_norm.parameters()}
@@ -43,7 +42,7 @@ def test_it_starts_as_the_image_model_and_trains_what_the_strategy_names(kind: s
     optimiser = torch.optim.SGD([p for _, p in adapted.trained()], lr=0.1)
     for step in range(2):  # what stands before a zero gets no gradient in the first
         optimiser.zero_grad()
-        loss = F.cross_entropy(adapted(clips(2, 3, seed=step)), torch.arange(2))
+        loss = F.cross_entropy(adapted(clips(2, 4, seed=step)), torch.arange(2))
         assert torch.isfinite(loss)
         loss.backward()
         reached = {name for name, p in adapted.named_parameters() if p.grad is not None}
@@ -57,7 +56,7 @@ def test_it_starts_as_the_image_model_and_trains_what_the_strategy_names(kind: s
 @each_kind
 @each_strategy
 def test_only_attention_over_time_sees_the_order_of_frames(kind: str, strategy: str) -> None:
-    adapted, x = _model(kind, strategy).eval(), clips(2, 3)
+    adapted, x = _model(kind, strategy).eval(), clips(2, 4)
     awaken(adapted)
     with torch.no_grad():
         change = (adapted(x) - adapted(x.flip(1))).abs().max() / adapted(x).abs().max()
@@ -75,7 +74,7 @@ def test_in_half_precision_the_sums_between_blocks_stay_whole(kind: str, strateg
     for block in adapted.blocks:
         block.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0].dtype))
     with torch.autocast("cpu", torch.bfloat16):
-        loss = F.cross_entropy(adapted(clips(2, 3)), torch.arange(2))
+        loss = F.cross_entropy(adapted(clips(2, 4)), torch.arange(2))
     loss.backward()
     assert torch.isfinite(loss)
     assert found[0] == torch.float32
@@ -86,9 +85,10 @@ def test_in_half_precision_the_sums_between_blocks_stay_whole(kind: str, strateg
 @each_kind
 def test_every_product_is_counted(kind: str) -> None:
     """An operation that no rule counts would raise; adapters cost two products of D x D / 4 a token, exactly."""
-    counted = {strategy: macs(_model(kind, strategy)) for strategy in ("frozen", "spatial", "joint")}
+    counted = {strategy: macs(_model(kind, strategy)) for strategy in ("frozen", "spatial")}
+    counted["joint"] = macs(_model(kind, "joint", tubelet=1))  # as many tokens as the others have
     backbone = small(kind)
-    tokens, adapters = backbone.embed(clips(1, 3)[0]), 0
+    tokens, adapters = backbone.embed(clips(1, 4)[0]), 0
     for block in backbone.blocks:
         tokens = block.enter(tokens)
         adapters += tokens.shape[:-1].numel() * 2 * block.width * (block.width // 4)

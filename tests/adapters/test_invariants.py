@@ -7,11 +7,9 @@ from itertools import pairwise
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from adapters.model import VideoClassifier
 from adapters.strategy import STRATEGIES
-from tests.models import CLASSES, FAMILIES, NAMES, awaken, backbone, clips, model
+from tests.models import CLASSES, FAMILIES, NAMES, awaken, backbone, clips, image_features, model
 
 each_model = pytest.mark.parametrize("strategy", NAMES)
 each_family = pytest.mark.parametrize("family", FAMILIES)
@@ -28,18 +26,12 @@ def test_all_strategies_are_the_six_of_the_paper() -> None:
     assert STRATEGIES.names() == NAMES
 
 
-def _image_features(adapted: VideoClassifier, x: Tensor) -> Tensor:
-    """What the image model makes of single frames, their mean; of a patch over two frames, of the frames' mean."""
-    single = x.unflatten(1, (-1, adapted.tubelet)).mean(dim=2)
-    return adapted.backbone(single.flatten(0, 1)).view(*single.shape[:2], -1).mean(1)
-
-
 @each_family
 @each_model
 def test_at_the_start_the_adapted_model_is_the_image_model(family: str, strategy: str) -> None:
     adapted, x = model(family, strategy).eval(), clips()
     with torch.no_grad():
-        torch.testing.assert_close(adapted.features(x), _image_features(adapted, x), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(adapted.features(x), image_features(adapted, x), atol=1e-5, rtol=1e-5)
 
 
 @each_family
@@ -47,7 +39,7 @@ def test_at_the_start_the_adapted_model_is_the_image_model(family: str, strategy
 def test_at_the_start_so_it_is_with_every_option(family: str, options: dict[str, object]) -> None:
     adapted, x = model(family, "joint", **options).eval(), clips()
     with torch.no_grad():
-        torch.testing.assert_close(adapted.features(x), _image_features(adapted, x), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(adapted.features(x), image_features(adapted, x), atol=1e-5, rtol=1e-5)
 
 
 def _expected_trained(adapted, strategy: str) -> set[str]:

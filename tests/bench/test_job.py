@@ -57,7 +57,7 @@ def _cell(backbone: str, strategy: str, **changes: object) -> Cell:
 def _run(cell: Cell, folder: Path, around: Surroundings) -> Result:
     classes = len(around.dataset(cell).classes)
     make_repeatable(cell.seed)
-    measured = measure(cell, classifier(cell, classes), CPU)
+    measured = measure(classifier(cell, classes), cell.recipe, CPU, cell.precision)
     return train_and_evaluate(cell, measured, folder, around, lambda event: None)
 
 

@@ -10,9 +10,9 @@ import torch
 
 from bench.measure.machine import cores, describe, device_name
 from bench.measure.memory import held, peak
-from bench.measure.params import count
+from bench.measure.params import count, count_by_part
 from bench.measure.throughput import timed
-from tests.models import FAMILIES, NAMES, model
+from tests.models import CLASSES, FAMILIES, NAMES, model
 
 CPU = torch.device("cpu")
 
@@ -24,6 +24,46 @@ def test_parameters_are_counted_once_each(family: str, strategy: str) -> None:
     sizes = {p.data_ptr(): p.numel() for p in adapted.parameters()}
     trained = {p.data_ptr(): p.numel() for p in adapted.parameters() if p.requires_grad}
     assert count(adapted) == (sum(sizes.values()), sum(trained.values()))
+    parts = count_by_part(adapted)
+    assert tuple(map(sum, zip(*parts.values(), strict=True))) == count(adapted)
+    assert parts["elsewhere"] == (0, 0)
+
+
+@pytest.mark.parametrize("strategy", ["timesformer", "joint", "spatial", "frozen"])
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_parameters_of_each_part_follow_from_the_layers_shapes(device: str, strategy: str) -> None:
+    with torch.device(device):
+        parts = count_by_part(model("vit", strategy, frames=5))
+    width, depth = 96, 4
+    norm, square = 2 * width, width * width + width
+    adapter = 2 * width * 24 + 24 + width
+    over_time, own = strategy in ("timesformer", "joint"), strategy == "timesformer"
+    adapters = {"timesformer": square, "joint": 3 * adapter, "spatial": adapter, "frozen": 0}[strategy]
+    expected = {
+        "embedding": 3 * 8 * 8 * width + width + width + 17 * width + (5 * width if over_time else 0),
+        "merging": 0,
+        "spatial_attention": depth * (norm + 4 * square),
+        "temporal_attention": depth * (norm + 4 * square) if own else 0,
+        "mlp": depth * (norm + width * 4 * width + 4 * width + 4 * width * width + width),
+        "adapters": depth * adapters,
+        "head": norm + CLASSES * width + CLASSES,
+        "elsewhere": 0,
+    }
+    assert {part: every for part, (every, _) in parts.items()} == expected
+    trained = {part: number for part, (_, number) in parts.items() if number}
+    if strategy == "timesformer":
+        assert trained == {part: number for part, number in expected.items() if number}
+    elif strategy == "frozen":
+        assert trained == {"head": CLASSES * width + CLASSES}
+    else:
+        time = {"embedding": 5 * width} if over_time else {}
+        assert trained == {**time, "adapters": depth * adapters, "head": expected["head"]}
+
+
+def test_parameters_that_nothing_computes_with_are_elsewhere() -> None:
+    adapted = model("clip", "joint")
+    adapted.blocks[1].forgotten = torch.nn.Linear(3, 5, bias=False)
+    assert count_by_part(adapted)["elsewhere"] == (15, 15)
 
 
 def test_a_timing_is_the_median_of_calls_after_the_warm_up() -> None:

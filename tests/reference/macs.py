@@ -1,4 +1,4 @@
-"""Multiply-accumulates of an adapted image model in closed form, written from the layers' shapes.
+"""Multiply-accumulates of an adapted image model in closed form, part by part, written from the layers' shapes.
 
 A Linear from i to o costs i o a token; attention among n tokens of width D costs 2 n^2 D (q k^T, then times v); a
 convolution whose stride is its kernel costs its weights a patch. Norms, activations and sums cost nothing here, as in
@@ -13,7 +13,13 @@ def adapter(width: int, ratio: float = 0.25) -> int:
     return 2 * width * int(width * ratio)
 
 
-def vit(
+def quadratic(*, side: int, patch: int, width: int, depth: int, frames: int) -> int:
+    """The products among the frames of a ViT's attention over time: what grows with the square of their number."""
+    tokens = (side // patch) ** 2 + 1
+    return depth * tokens * 2 * frames * frames * width
+
+
+def vit_parts(
     *,
     side: int,
     patch: int,
@@ -27,34 +33,36 @@ def vit(
     temporal_adapters: int = 1,
     ratio: float = 0.25,
     adapted: int | None = None,
-) -> int:
+) -> dict[str, int]:
     """One clip through a ViT with CLS (timm's, or CLIP's image tower).
 
     Args:
-        time: None, "shared" (AIM) or "own" (TimeSformer: its attention over time is followed by a Linear).
+        time: None, "shared" (AIM) or "own" (TimeSformer: its attention over time is followed by a Linear, which counts
+            as what an adapter is: added around the attention).
         adapted: how many blocks the strategy touches; all if None.
     """
     patches = (side // patch) ** 2
     tokens = patches + 1
     adapted = depth if adapted is None else adapted
-    embedding = frames * patches * 3 * patch * patch * width
-    plain = frames * (tokens * 4 * width * width + 2 * tokens * tokens * width + tokens * 8 * width * width)
-    added = 0
-    if spatial:
-        added += frames * tokens * adapter(width, ratio)
-    if joint:
-        added += frames * tokens * adapter(width, ratio)
+    every = frames * tokens
+    temporal, adapters = 0, (int(spatial) + int(joint)) * every * adapter(width, ratio)
     if time is not None:
-        added += frames * tokens * 4 * width * width  # q, k, v and the output's projection
-        added += tokens * 2 * frames * frames * width
-        if time == "own":
-            added += frames * tokens * width * width
-        else:
-            added += temporal_adapters * frames * tokens * adapter(width, ratio)
-    return embedding + depth * plain + adapted * added + width * classes
+        # q, k, v and the output's projection of every token; the frames' products at every token's place
+        temporal = every * 4 * width * width + tokens * 2 * frames * frames * width
+        adapters += every * width * width if time == "own" else temporal_adapters * every * adapter(width, ratio)
+    return {
+        "embedding": frames * patches * 3 * patch * patch * width,
+        "merging": 0,
+        "spatial_attention": depth * (every * 4 * width * width + frames * 2 * tokens * tokens * width),
+        "temporal_attention": adapted * temporal,
+        "mlp": depth * every * 2 * width * (4 * width),
+        "adapters": adapted * adapters,
+        "head": width * classes,
+        "elsewhere": 0,
+    }
 
 
-def swin(
+def swin_parts(
     *,
     side: int,
     patch: int,
@@ -68,28 +76,31 @@ def swin(
     joint: bool = False,
     ratio: float = 0.25,
     tubelet: int = 1,
-) -> int:
+) -> dict[str, int]:
     """One clip through a Swin whose grids are multiples of its window, or smaller than it.
 
     Args:
         tubelet: frames that a patch covers, so that fewer tokens go through the blocks.
     """
     grid = side // patch
-    total = frames * grid * grid * 3 * patch * patch * width
+    parts = dict.fromkeys(
+        ("embedding", "merging", "spatial_attention", "temporal_attention", "mlp", "adapters", "head", "elsewhere"), 0
+    )
+    parts["embedding"] = frames * grid * grid * 3 * patch * patch * width
     frames //= tubelet
     for stage, depth in enumerate(depths):
         if stage:
             grid //= 2
-            total += frames * grid * grid * (4 * width) * (2 * width)  # patch merging
+            parts["merging"] += frames * grid * grid * (4 * width) * (2 * width)
             width *= 2
-        tokens = grid * grid
+        every = frames * grid * grid
         area = min(window, grid) ** 2
         for block in range(depth):
-            total += frames * tokens * (12 * width * width + 2 * area * width)
-            total += frames * tokens * adapter(width, ratio) * (int(spatial) + int(joint))
-            if time == "own":
-                total += frames * tokens * 5 * width * width + tokens * 2 * frames * frames * width
-            elif time == "shared" and block % 2 == 0:
-                total += frames * tokens * (4 * width * width + adapter(width, ratio))
-                total += tokens * 2 * frames * frames * width
-    return total + width * classes
+            parts["spatial_attention"] += every * (4 * width * width + 2 * area * width)
+            parts["mlp"] += every * 2 * width * (4 * width)
+            parts["adapters"] += every * adapter(width, ratio) * (int(spatial) + int(joint))
+            if time == "own" or (time == "shared" and block % 2 == 0):
+                parts["temporal_attention"] += every * 4 * width * width + grid * grid * 2 * frames * frames * width
+                parts["adapters"] += every * (width * width if time == "own" else adapter(width, ratio))
+    parts["head"] = width * classes
+    return parts

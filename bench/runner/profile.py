@@ -1,0 +1,227 @@
+"""From a request for profiles to the profiles, in this process."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+
+from adapters.strategy import STRATEGIES
+from backbones.names import BackboneName
+from bench.device import Placement
+from bench.errors import UserError
+from bench.plugins import load as load_plugins
+from bench.profile import Profile, Subject
+from bench.result import Measured
+from bench.selection import chosen_backbones, chosen_options, names, placement_of, with_tubelet
+from bench.spec import FrameCounts, Names, Plugins, Recipe, Spec, device_name, problems_of
+
+if TYPE_CHECKING:
+    from adapters.model import VideoClassifier
+
+# of the training whose step is timed: AIM trains 8 clips a GPU; a CPU would take minutes a step
+_BATCH_ON_GPU, _BATCH_ON_CPU = 8, 1
+
+
+def _views(value: Any) -> Any:
+    found = re.fullmatch(r"\s*(\d{1,3})\s*[x×]\s*(\d{1,3})\s*", value) if isinstance(value, str) else None
+    if found is None or not (views := (int(found[1]), int(found[2])))[0] * views[1]:
+        raise ValueError("expected clips x crops, such as 3x1")
+    return views
+
+
+class ProfileRequest(Spec):
+    """The fields of `bench profile`."""
+
+    backbones: Names
+    strategies: Names
+    frames: FrameCounts = (8,)
+    classes: int = Field(400, ge=1, le=1_000_000)
+    views: Annotated[tuple[int, int], BeforeValidator(_views)] = (3, 1)
+    options: dict[str, Any] = Field(default_factory=dict)
+    device: Annotated[str, AfterValidator(device_name)] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    batch_size: int | None = Field(None, ge=1)
+    timing: bool = True
+    plugins: Plugins = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The models of a request, where they are timed, and the defaults that were filled in, in words."""
+
+    subjects: tuple[Subject, ...]
+    placement: Placement | None
+    batch_size: int
+    defaults: tuple[str, ...]
+
+
+def request_of(fields: Mapping[str, Any], problems: list[str]) -> ProfileRequest:
+    """A request from the fields that were given; those that are wrong are told, and their defaults stand in."""
+    try:
+        return ProfileRequest(**fields)
+    except ValidationError as error:
+        problems += problems_of(error, known=tuple(ProfileRequest.model_fields))
+        wrong = {found["loc"][0] for found in error.errors()}
+        right = {name: value for name, value in fields.items() if name not in wrong}
+        return ProfileRequest(**{"backbones": "vit:tiny@none", "strategies": "frozen", **right})
+
+
+def plan(request: ProfileRequest, problems: list[str]) -> Plan:
+    """The models of a request.
+
+    Raises:
+        UserError: `problems`, every unknown name, impossible value and impossible combination.
+    """
+    problems = list(problems)
+    defaults: list[str] = []
+    try:
+        load_plugins(request.plugins)
+    except UserError as error:
+        problems += error.problems
+    strategies = [STRATEGIES.get(name) for name in names(request.strategies, STRATEGIES, problems)]
+    options = chosen_options(request.options, strategies, problems)
+    backbones = chosen_backbones(request.backbones, "base", "", problems, defaults)
+    placement = placement_of(request.device, request.precision, problems) if request.timing else None
+    frames = request.frames or (8,)
+    subjects = []
+    for backbone, strategy in product(backbones, strategies):
+        if refusal := strategy.refuses(backbone.family):
+            problems.append(f"{backbone.family} cannot take {strategy.name}: {refusal}")
+        elif strategy.name in options:
+            taken = with_tubelet(options[strategy.name], backbone.family, strategy.name, frames, problems)
+            subjects += [
+                Subject(backbone, strategy.name, taken, count, request.classes, *request.views) for count in frames
+            ]
+    if problems:
+        raise UserError(problems)
+    default = _BATCH_ON_CPU if placement is not None and placement.type == "cpu" else _BATCH_ON_GPU
+    return Plan(tuple(subjects), placement, request.batch_size or default, tuple(dict.fromkeys(defaults)))
+
+
+def profiles(chosen: Plan) -> Iterator[Profile]:
+    """The profile of each model of a plan, one after the other; one that cannot be timed says so and ends no other.
+
+    Raises:
+        UserError: models that cannot be built or counted, weights that cannot be had. Nothing was timed then.
+    """
+    problems: list[str] = []
+    counted = [profile for subject in chosen.subjects if (profile := _counted(subject, problems))]
+    if chosen.placement is not None:
+        problems += _unusable_weights(chosen.subjects)
+    if problems:
+        raise UserError(problems)
+    for profile in counted:
+        yield profile if chosen.placement is None else _timed(profile, chosen.placement, chosen.batch_size)
+
+
+def _counted(subject: Subject, problems: list[str]) -> Profile | None:
+    from bench.counts import without_numbers
+    from bench.measure.flops import macs_by_part
+    from bench.measure.params import count_by_part
+
+    try:
+        return without_numbers(
+            lambda: _build(subject, "none", Recipe()),
+            lambda model: Profile(subject, macs_by_part(model), count_by_part(model)),
+        )
+    except Exception as error:  # a plugin's code can raise anything
+        problems.append(f"{subject.label} cannot be counted: {_line(error)}")
+        return None
+
+
+def _unusable_weights(subjects: Sequence[Subject]) -> list[str]:
+    """Load the weights of each backbone once, as far as they come from outside."""
+    from backbones.families import build
+    from backbones.names import UnsupportedModel, WeightsError
+
+    problems = []
+    for name in dict.fromkeys(subject.backbone for subject in subjects):
+        if name.random or (name.model == "tiny" and name.file is None):
+            continue
+        try:
+            build(name)
+        except (UnsupportedModel, WeightsError) as error:
+            problems.append(f"{error}; {name.architecture}@none has random weights, --no-timing needs none")
+    return problems
+
+
+def _timed(counted: Profile, placement: Placement, batch_size: int) -> Profile:
+    from bench.train import is_out_of_memory
+
+    notes = ["random weights (@none), not pretrained"] if counted.subject.backbone.random else []
+    try:
+        measured, unrepeatable = _measured(counted.subject, placement, Recipe(batch_size=batch_size))
+    except Exception as error:  # a plugin's code can raise anything
+        if is_out_of_memory(error):
+            notes.append(f"memory ran out: {placement.torch_name} has no room for one clip")
+        else:
+            notes.append(f"could not be timed: {_line(error)}")
+        return replace(counted, footnotes=tuple(notes), failed=True, precision=placement.precision)
+    if measured.micro_batch < batch_size:
+        notes.append(f"memory ran out: batches of {batch_size} computed {measured.micro_batch} clips at a time")
+    if unrepeatable:
+        notes.append(f"not repeatable to the bit: {unrepeatable}")
+    if measured.busy_cores > 0.5:
+        notes.append(f"speed measured while {measured.busy_cores:.1f} cores were busy with something else")
+    return replace(counted, measured=measured, precision=placement.precision, footnotes=tuple(notes))
+
+
+def _build(subject: Subject, weights: str, recipe: Recipe) -> VideoClassifier:
+    """The model, on torch's default device. Raises UnsupportedModel and WeightsError."""
+    import torch
+
+    from adapters.model import VideoClassifier
+    from backbones.families import build
+
+    torch.manual_seed(0)
+    strategy = STRATEGIES.get(subject.strategy)
+    return VideoClassifier(
+        build(BackboneName(subject.backbone.family, subject.backbone.model, weights)),
+        strategy,
+        strategy.options(**subject.options),
+        classes=subject.classes,
+        frames=subject.frames,
+        drop_path=recipe.drop_path,
+        dropout=recipe.dropout,
+    )
+
+
+def _measured(subject: Subject, placement: Placement, recipe: Recipe) -> tuple[Measured, str]:
+    """Speed and memory, with the kernels and threads that a run's cells are measured with; and which kernels are not.
+
+    Raises whatever building and running the model raises.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products on CUDA
+    import torch
+
+    from bench.measure import model as measuring
+    from bench.measure.machine import cores
+    from bench.runner.job import make_repeatable, why_unrepeatable
+
+    threads = torch.get_num_threads()
+    device = torch.device(placement.torch_name)
+    unrepeatable = ""
+    while True:
+        torch.set_num_threads(cores())
+        try:
+            make_repeatable(0, strict=not unrepeatable)
+            model = _build(subject, subject.backbone.weights, recipe)
+            return measuring.measure(model, recipe, device, placement.precision), unrepeatable
+        except RuntimeError as error:
+            if unrepeatable or not (unrepeatable := why_unrepeatable(error)):
+                raise
+        finally:
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(False)
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+
+
+def _line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
