@@ -261,6 +261,20 @@ def test_missing_surplus_and_misshapen_tensors_are_named_together_and_nothing_is
     assert all(torch.equal(value, before[name]) for name, value in built.state_dict().items())
 
 
+@pytest.mark.parametrize("change", ["missing", "surplus"])
+def test_nothing_is_loaded_where_one_name_is_wrong(change: str) -> None:
+    state = official.vit([(S, T, J)] * 4)
+    if change == "missing":
+        del state["backbone.ln_post.bias"]
+    else:
+        state["backbone.norm_pre.bias"] = torch.zeros(96)
+    built = model("vit", "joint", frames=3)
+    before = {name: value.clone() for name, value in built.state_dict().items()}
+    with pytest.raises(BadCheckpoint, match=f"^{change}: backbone"):
+        load(built, state, describe(state))
+    assert all(torch.equal(value, before[name]) for name, value in built.state_dict().items())
+
+
 REFUSED: list[tuple[str, Callable[[], State], str]] = [
     ("nothing", dict, "found nothing"),
     ("other names", lambda: {"visual.conv1.weight": torch.zeros(1)}, "found 'visual.conv1.weight'"),
