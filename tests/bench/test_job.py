@@ -29,6 +29,7 @@ from bench.runner.messages import Job
 from bench.runner.surroundings import Surroundings
 from bench.spec import Cell, Matrix
 from tests.bench import make
+from tests.bench.conftest import nothing_stays_registered
 from tests.models import FAMILIES, NAMES
 
 CPU = torch.device("cpu")
@@ -38,8 +39,8 @@ PLUGIN = str(Path(__file__).parent / "plugins" / "small.py")
 
 @pytest.fixture(scope="module")
 def around(tmp_path_factory) -> Surroundings:
-    load_plugins([PLUGIN])
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, nothing_stays_registered():
+        load_plugins([PLUGIN])
         patch.setenv("AIM_BENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
         DATASETS.get("small")(None).prepare()
         threads = torch.get_num_threads()
