@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import cache
 from typing import TYPE_CHECKING
@@ -52,6 +53,10 @@ class Family(ABC):
         """A library's own way to write the tag into the model's name; here there is none."""
         return model, None
 
+    def moved(self, name: BackboneName, file: str) -> BackboneName:
+        """The same model, its weights in a file now."""
+        return replace(name, weights=file)
+
 
 class TimmFamily(Family):
     """Families whose models are timm's; `modules` are the files of timm.models that define them."""
@@ -61,6 +66,11 @@ class TimmFamily(Family):
     def split_tag(self, model: str) -> tuple[str, str | None]:
         architecture, _, tag = model.partition(".")
         return architecture, tag or None
+
+    def moved(self, name: BackboneName, file: str) -> BackboneName:
+        # the tag goes on telling how pixels are normalised
+        tagged = name.file is None and name.weights in self.tags(name.model)
+        return replace(name, model=f"{name.model}.{name.weights}" if tagged else name.model, weights=file)
 
     def models(self) -> tuple[str, ...]:
         from backbones.timm_models import architectures
@@ -161,8 +171,11 @@ def resolve(text: str, size: str) -> BackboneName:
         weights, tag = weights or default or tag, None
     else:
         model, tag = family.split_tag(model)
+    like = None  # the tag whose pixel statistics a file's weights share
     if tag and weights and tag != weights:
-        raise BadBackboneName(f"backbone {text!r} names two weights, {tag!r} and {weights!r}: expected one")
+        if not is_file(weights):
+            raise BadBackboneName(f"backbone {text!r} names two weights, {tag!r} and {weights!r}: expected one")
+        like = tag
     weights = weights or tag
     if model == "tiny":
         weights = weights or family.tiny_weights
@@ -184,13 +197,15 @@ def resolve(text: str, size: str) -> BackboneName:
                 f"or ask for random ones ({family_name}:{model}@none)"
             )
         weights = tags[0]
-    elif weights != "none" and not is_file(weights) and weights not in (tags := family.tags(model)):
-        known_tags = ", ".join(tags) or "none of its own"
-        raise BadBackboneName(
-            f"backbone {text!r}: {model} has no weights {weights!r}, expected a file, none, or one of: {known_tags}"
-            f"{did_you_mean(weights, tags)}"
-        )
-    name = BackboneName(family_name, model, weights)
+    else:
+        named = like if is_file(weights) else None if weights == "none" else weights
+        if named is not None and named not in (tags := family.tags(model)):
+            known_tags = ", ".join(tags) or "none of its own"
+            raise BadBackboneName(
+                f"backbone {text!r}: {model} has no weights {named!r}, expected a file, none, or one of: {known_tags}"
+                f"{did_you_mean(named, tags)}"
+            )
+    name = BackboneName(family_name, model if like is None else f"{model}.{like}", weights)
     if name.file is not None and not os.path.isfile(name.file):
         raise BadBackboneName(f"backbone {text!r}: there is no weights file {weights}")
     return name

@@ -2,7 +2,8 @@
 
 `weights` is a tag of the family's library, a file, `bundled` (the tiny models' own, part of this package), `none`
 (random, only when asked for) or nothing (the default tag).
-A timm tag may also follow the model after a dot, as timm itself writes it.
+A timm tag may also follow the model after a dot, as timm itself writes it; before a file it says whose pixel statistics
+the file's weights share (`vit:vit_base_patch16_224.mae@mae.pth`).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class BackboneName:
 
     Attributes:
         family: "vit", "clip", "swin" or another registered one.
-        model: the library's name of the architecture, or "tiny".
+        model: the library's name of the architecture, or "tiny"; for weights in a file it may have a tag after a dot.
         weights: a tag, a file's path, "bundled" or "none".
     """
 
@@ -61,6 +62,11 @@ class BackboneName:
     def architecture(self) -> str:
         """`family:model`, without the weights."""
         return f"{self.family}:{self.model}"
+
+    @property
+    def weights_label(self) -> str:
+        """The weights as tables show them: a tag, or a file's name without its folders."""
+        return self.weights if self.file is None else self.file.name
 
     def __str__(self) -> str:
         return f"{self.architecture}@{self.weights}"

@@ -31,12 +31,6 @@ class Subject:
         return self.clips * self.crops
 
     @property
-    def weights_label(self) -> str:
-        """The weights as tables show them: a tag, or a file's name without its folders."""
-        file = self.backbone.file
-        return self.backbone.weights if file is None else file.name
-
-    @property
     def label(self) -> str:
         """What a person calls it."""
         return f"{self.backbone} {self.strategy} {self.frames}f"

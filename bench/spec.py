@@ -118,9 +118,7 @@ class Cell(Spec):
 
     @property
     def weights_label(self) -> str:
-        """The weights as tables show them: a tag, or a file's name without its folders."""
-        file = self.backbone_name.file
-        return self.weights if file is None else file.name
+        return self.backbone_name.weights_label
 
     @property
     def label(self) -> str:

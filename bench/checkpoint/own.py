@@ -21,12 +21,13 @@ from torch import Tensor
 
 from adapters.model import VideoClassifier
 from adapters.strategy import STRATEGIES
-from backbones.families import resolve
+from backbones.families import FAMILIES, resolve
 from backbones.names import BadBackboneName, UnsupportedModel, WeightsError
 from backbones.registry import UnknownName
 from backbones.weights import digest
 from bench.build import classifier
 from bench.checkpoint.base import Checkpoint, wrong
+from bench.sources import sources
 from bench.spec import Cell
 
 VERSION = "1"
@@ -97,10 +98,21 @@ class Own(Checkpoint):
                     f"{cell.backbone_name} has {found[:12]}: expected the same weights, which --backbone can name"
                 ]
             )
-        return model.eval(), _fill(self, model)
+        return model.eval(), [*_other_code(cell), *_fill(self, model)]
 
     def weights_sha256_of(self, model: VideoClassifier) -> str:
         return self.weights_sha256  # a trained final norm is the adapters', and in the file's own hash
+
+
+def _other_code(cell: Cell) -> list[str]:
+    """Notes on plugin files that are not what they were when they trained the cell."""
+    code = {"family": FAMILIES.get(cell.backbone_name.family), "strategy": STRATEGIES.get(cell.strategy)}
+    now = sources(cell.backbone_name, **code)
+    return [
+        f"the code of the {kind} is not that of the training: its plugin file was changed"
+        for kind in code
+        if cell.sources.get(kind) != now.get(kind)
+    ]
 
 
 def _fill(checkpoint: Own, model: VideoClassifier) -> list[str]:
@@ -187,6 +199,11 @@ def _on(cell: Cell, backbone: str | None, file: Path) -> Cell:
         name = resolve(backbone, "tiny" if cell.backbone.endswith(":tiny") else "base")
     except BadBackboneName as error:
         raise wrong(file, [str(error)]) from None
-    if name.architecture != cell.backbone:
-        raise wrong(file, [f"it was trained on {cell.backbone_name} and does not fit {name}: expected {cell.backbone}"])
-    return cell.model_copy(update={"weights": name.weights})
+    trained = cell.backbone_name
+    family = FAMILIES.get(trained.family)
+    model, like = family.split_tag(name.model)
+    if (name.family, model) != (trained.family, family.split_tag(trained.model)[0]):
+        raise wrong(file, [f"it was trained on {trained} and does not fit {name}: expected {cell.backbone}"])
+    if name.file is not None and like is None:
+        name = family.moved(trained, name.weights)
+    return cell.model_copy(update={"backbone": name.architecture, "weights": name.weights})

@@ -134,6 +134,13 @@ def _evaluated(planned: Plan) -> Evaluation:
     raise typer.Exit(code)
 
 
+def _gmacs(found: Evaluation) -> str | None:
+    if found.macs_view is None:
+        return None
+    one, views = found.macs_view / 1e9, found.clips * found.crops
+    return f"{one:.3f} a view" + (f", {one * views:.3f} all {views}" if views > 1 else "")
+
+
 def _table(found: Evaluation) -> str:
     """Names and values below each other: no terminal is too narrow for it."""
     options = " ".join(f"{name}={value}" for name, value in found.options.items())
@@ -143,6 +150,7 @@ def _table(found: Evaluation) -> str:
         "backbone": f"{found.backbone}@{found.weights} (SHA-256 {str(where.weights_sha256)[:12]})",
         "strategy": f"{found.strategy} {options}".strip(),
         "params M": f"{found.params / 1e6:.2f}, trained {found.trained_params / 1e6:.3f}",
+        "GMACs": _gmacs(found),
         "data set": f"{found.dataset} {found.split}, {found.evaluated} of {found.listed} videos",
         "views": f"{found.views} (frames x clips x crops)",
         "top-1 %": f"{found.top1:.2f}",

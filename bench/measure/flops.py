@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from adapters.model import VideoClassifier
-from bench.measure.parts import IN_BLOCKS, PARTS, Part, by_part
+from bench.measure.parts import IN_BLOCKS, PARTS, Part, Whereabouts, by_part
 from bench.measure.uncounted import NOT_COUNTED, UncountedOperation, multiplies
 
 
@@ -121,7 +121,8 @@ def _traced(model: VideoClassifier, view: Tensor) -> tuple[dict[Part, int], set[
 
 def _dispatched(model: VideoClassifier, view: Tensor) -> tuple[dict[Part, int], set[str]]:
     """The counts by torch's formulas, and the operations with products that it has none for."""
-    with _Formulas() as counter, by_part(model, counter.run):
+    here = Whereabouts()
+    with _Formulas(here) as counter, by_part(model, here.run):
         model(view)
     return counter.found, counter.unseen
 
@@ -129,25 +130,18 @@ def _dispatched(model: VideoClassifier, view: Tensor) -> tuple[dict[Part, int], 
 class _Formulas(TorchDispatchMode):
     """Counts what is dispatched; torch's formulas tell operations, two for each multiply-accumulate."""
 
-    def __init__(self) -> None:
+    def __init__(self, here: Whereabouts) -> None:
         super().__init__()
         self.found: dict[Part, int] = dict.fromkeys(PARTS, 0)
         self.unseen: set[str] = set()
-        self._part: Part = "elsewhere"
-
-    def run(self, part: Part, call: Callable[[], Any]) -> Any:
-        before, self._part = self._part, part
-        try:
-            return call()
-        finally:
-            self._part = before
+        self._here = here
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         formula = flop_registry.get(func.overloadpacket)
         if formula is not None:
-            self.found[self._part] += formula(*args, **kwargs, out_val=out) // 2
+            self.found[self._here.part] += formula(*args, **kwargs, out_val=out) // 2
         elif multiplies(name := f"{func.namespace}::{func.overloadpacket.__name__}"):
             self.unseen.add(name)
         return out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from adapters.model import VideoClassifier
 from bench.measure.flops import view_of
-from bench.measure.parts import PARTS, Part, by_part
+from bench.measure.parts import PARTS, Part, Whereabouts, by_part
 
 
 def count(model: VideoClassifier) -> tuple[int, int]:
@@ -30,10 +29,11 @@ def count_by_part(model: VideoClassifier) -> dict[Part, tuple[int, int]]:
     over time are those of the spatial one.
     """
     users: dict[int, set[Part]] = {}
+    here = Whereabouts()
     training = model.training
     model.eval()
     try:
-        with torch.no_grad(), _Users(users) as watch, by_part(model, watch.run):
+        with torch.no_grad(), _Users(users, here), by_part(model, here.run):
             model(view_of(model))
     finally:
         model.train(training)
@@ -50,21 +50,14 @@ def count_by_part(model: VideoClassifier) -> dict[Part, tuple[int, int]]:
 class _Users(TorchFunctionMode):
     """Keeps, for each parameter that a function of torch is given, the parts in which that happens."""
 
-    def __init__(self, users: dict[int, set[Part]]) -> None:
+    def __init__(self, users: dict[int, set[Part]], here: Whereabouts) -> None:
         super().__init__()
         self._users = users
-        self._part: Part = "elsewhere"
-
-    def run(self, part: Part, call: Callable[[], Any]) -> Any:
-        before, self._part = self._part, part
-        try:
-            return call()
-        finally:
-            self._part = before
+        self._here = here
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__name__", "") != "__get__":  # a look at its type or device is no computation
             for value in tree_leaves((args, kwargs)):
                 if isinstance(value, nn.Parameter):
-                    self._users.setdefault(id(value), set()).add(self._part)
+                    self._users.setdefault(id(value), set()).add(self._here.part)
         return func(*args, **(kwargs or {}))

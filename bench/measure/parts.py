@@ -44,6 +44,19 @@ _OF_A_BLOCK: dict[str, Part] = {
 }
 
 
+class Whereabouts:
+    """Remembers the part that computes just now; `run` is for `by_part`."""
+
+    part: Part = "elsewhere"
+
+    def run(self, part: Part, call: Callable[[], Any]) -> Any:
+        before, self.part = self.part, part
+        try:
+            return call()
+        finally:
+            self.part = before
+
+
 @contextlib.contextmanager
 def by_part(model: VideoClassifier, run: Callable[[Part, Callable[[], Any]], Any]) -> Iterator[None]:
     """Until the context ends, every call into a part of the model goes through `run(part, call)`, which calls `call`.

@@ -52,7 +52,7 @@ def row(profile: Profile) -> dict[str, Any]:
     subject, measured = profile.subject, profile.measured
     values: dict[str, Any] = {
         "backbone": subject.backbone.architecture,
-        "weights": subject.weights_label,
+        "weights": subject.backbone.weights_label,
         "strategy": subject.strategy,
         "options": _options(profile),
         "frames": subject.frames,
@@ -111,7 +111,7 @@ def to_json(profiles: Sequence[Profile]) -> str:
         listed.append(
             {
                 "backbone": subject.backbone.architecture,
-                "weights": subject.weights_label,
+                "weights": subject.backbone.weights_label,
                 "strategy": subject.strategy,
                 "options": dict(subject.options),
                 "frames": subject.frames,

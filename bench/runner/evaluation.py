@@ -21,8 +21,10 @@ from bench.device import Placement, place
 from bench.errors import UserError
 from bench.evaluate import Predictor, mean_class, predict, top_k
 from bench.files import did_you_mean_path
+from bench.measure.flops import macs
 from bench.measure.machine import device_name
 from bench.measure.params import count
+from bench.measure.uncounted import UncountedOperation
 from bench.plugins import load as load_plugins
 from bench.provenance import Stopwatch, provenance
 from bench.result import Provenance
@@ -68,6 +70,7 @@ class Evaluation(Spec):
     options: dict[str, Any]
     params: int
     trained_params: int
+    macs_view: int | None
     dataset: str
     split: Split
     frames: int
@@ -228,7 +231,13 @@ def evaluate(planned: Plan, command: str, preparing: Progress, evaluating: Progr
     )
     device = torch.device(planned.placement.torch_name)
     batch = checkpoint.batch or _BATCH
-    predictor = Predictor(model.to(device), device, planned.placement.precision, micro_batch=batch)
+    model.to(device)
+    macs_view: int | None = None
+    try:
+        macs_view = macs(model)
+    except UncountedOperation as error:
+        notes.append(f"multiply-accumulates are not counted: {error}")
+    predictor = Predictor(model, device, planned.placement.precision, micro_batch=batch)
     loader = test_loader(clips, max(1, batch // clips.views), request.loader_workers)
     try:
         found = predict(
@@ -256,6 +265,7 @@ def evaluate(planned: Plan, command: str, preparing: Progress, evaluating: Progr
         options=cell.options,
         params=params,
         trained_params=trained,
+        macs_view=macs_view,
         dataset=dataset.name,
         split=request.split,
         frames=planned.frames,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backbones.families import FAMILIES, resolve
+from backbones.families import FAMILIES, build, resolve
 from backbones.names import BackboneName, BadBackboneName, is_file, split
 
 
@@ -117,6 +117,26 @@ def test_weights_that_are_named_take_the_place_of_the_default_models_own(family:
     assert resolve(f"{family}@none", "base").weights == "none"
     assert resolve(f"{family}@{file}", "base").weights == str(file)
     assert resolve(family, "base").weights not in ("none", str(file))
+
+
+def test_a_tag_before_a_file_tells_how_pixels_are_normalised(tmp_path: Path) -> None:
+    """MAE was pretrained on ImageNet's statistics, the default tag of that architecture on 0.5."""
+    import timm
+    import torch
+
+    file = tmp_path / "mae.pth"
+    torch.save(timm.create_model("vit_base_patch16_224", num_classes=0).state_dict(), file)
+    name = resolve(f"vit:vit_base_patch16_224.mae@{file}", "base")
+    assert str(name) == f"vit:vit_base_patch16_224.mae@{file}"
+    assert resolve(str(name), "tiny") == name
+    assert build(name).mean == (0.485, 0.456, 0.406)
+    assert build(resolve(f"vit:vit_base_patch16_224@{file}", "base")).mean == (0.5, 0.5, 0.5)
+    with pytest.raises(BadBackboneName, match=r"has no weights 'mea', .*\(did you mean 'mae'\?\)"):
+        resolve(f"vit:vit_base_patch16_224.mea@{file}", "base")
+    family = FAMILIES.get("vit")
+    assert family.moved(resolve("vit:vit_base_patch16_224.mae", "base"), str(file)) == name
+    assert family.moved(name, "other.pth").model == "vit_base_patch16_224.mae"
+    assert family.moved(BackboneName("vit", "tiny", "bundled"), "w.pt") == BackboneName("vit", "tiny", "w.pt")
 
 
 def test_weights_of_a_user_that_does_not_exist_are_a_missing_file() -> None:

@@ -25,6 +25,7 @@ from tests.bench import make
 from tests.bench.command import Command, Said
 from tests.bench.conftest import nothing_stays_registered
 from tests.bench.test_checkpoint import JOINT
+from tests.reference import macs as closed
 
 PLUGIN = str(Path(__file__).parent / "plugins" / "small.py")
 MORE = """
@@ -103,6 +104,11 @@ def test_a_cells_checkpoint_gives_the_numbers_of_its_training(bench: Command, tr
     assert (found["views"], found["frames"], found["clips"], found["crops"]) == ("8x1x1", 8, 1, 1)
     assert (found["backbone"], found["weights"], found["strategy"]) == ("vit:tiny", "bundled", "joint")
     assert found["options"] == cell.options
+    shape = {"side": 32, "patch": 8, "width": 96, "depth": 4, "frames": 8}
+    counted = closed.vit_parts(
+        **shape, classes=len(DATASETS.get("small")(None).classes), spatial=True, time="shared", joint=True
+    )
+    assert found["macs_view"] == pytest.approx(sum(counted.values()), rel=1e-3)
     assert found["layout"] == "aim-bench"
     where = found["provenance"]
     assert where["dataset_fingerprint"] == result.provenance.dataset_fingerprint
@@ -147,6 +153,7 @@ def test_a_released_file_on_a_data_set_with_several_views(
     assert said.code == 0
     for mark in (
         "4x2x1 (frames x clips x crops)",
+        "a view, ",
         "dense test, 20 of 20 videos",
         "top-1 %",
         "mean class %",
