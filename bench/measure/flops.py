@@ -127,6 +127,19 @@ def _dispatched(model: VideoClassifier, view: Tensor) -> tuple[dict[Part, int], 
     return counter.found, counter.unseen
 
 
+def counted(call: Callable[[], object]) -> int:
+    """Multiply-accumulates of whatever `call` computes on the meta device, gradients included.
+
+    Raises:
+        UncountedOperation: an operation with products that nothing counts.
+    """
+    with _Formulas(Whereabouts()) as counter:
+        call()
+    if counter.unseen:
+        raise UncountedOperation(f"no rule counts {', '.join(sorted(counter.unseen))}")
+    return sum(counter.found.values())
+
+
 class _Formulas(TorchDispatchMode):
     """Counts what is dispatched; torch's formulas tell operations, two for each multiply-accumulate."""
 

@@ -1,0 +1,235 @@
+"""Step and inference time, peak memory and the share of the machine's matrix-product peak, ours beside the reference.
+
+    python benchmarks/step.py --models clip:ViT-B-16 --strategies joint --batch-size 8 --precisions fp32,bf16
+
+Four things run in turn, round after round, on the same weights and the same clips: the reference (AIM in eager mode
+with autocast, tests/reference/aim_eager.py), ours, and for scale the plain image model on the clips' frames and
+TimeSformer. A round's ratio is taken within the round, so that what slows the machine for a while slows both; the table
+shows the median over rounds and their quartiles.
+"""
+
+from __future__ import annotations
+
+import csv
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from adapters.model import VideoClassifier
+from adapters.strategy import STRATEGIES
+from backbones.families import build, resolve
+from bench.data.transforms import normalise
+from bench.device import place
+from bench.evaluate import Predictor
+from bench.measure.machine import cores, device_name
+from bench.measure.memory import peak
+from bench.measure.step import step_macs
+from bench.measure.throughput import synchronise
+from bench.spec import Precision, Recipe
+from bench.train import Trainer, mixed
+from tests.reference import aim_eager
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def matrix_peak(device: torch.device, precision: Precision) -> float:
+    """Multiply-accumulates a second of the fastest square matrix product found, in the precision."""
+    best = 0.0
+    for size in (4096, 8192) if device.type == "cuda" else (1024, 2048):
+        a, b = (torch.randn(size, size, device=device, dtype=_DTYPES[precision]) for _ in range(2))
+        for _ in range(3):
+            a @ b
+        for _ in range(10):
+            synchronise(device)
+            begun = time.perf_counter()
+            a @ b
+            synchronise(device)
+            best = max(best, size**3 / (time.perf_counter() - begun))
+    return best
+
+
+def built(name: str, strategy: str, frames: int, seed: int = 0) -> VideoClassifier:
+    """A model with random weights; the same seed gives the same weights. Swin takes 32 frames for a ViT's 8."""
+    torch.manual_seed(seed)
+    chosen = STRATEGIES.get(strategy)
+    return VideoClassifier(
+        build(resolve(f"{name}@none", "base")), chosen, chosen.options(), classes=400, frames=frames, drop_path=0.2
+    )
+
+
+def in_reference(model: VideoClassifier) -> VideoClassifier:
+    """The model, its forward replaced by the reference's."""
+    model.forward = lambda clips: aim_eager.logits(model, clips)  # type: ignore[method-assign]
+    return model
+
+
+@dataclass
+class Contender:
+    """What is timed: one training step, or the prediction of one batch."""
+
+    name: str
+    call: Callable[[], object]
+    needed: int
+    resident: Callable[[], list[torch.Tensor]]
+    seconds: list[float] = field(default_factory=list)
+    memory: int = 0
+
+
+def contenders(
+    name: str, strategy: str, frames: int, batch: int, device: torch.device, precision: Precision, training: bool
+) -> list[Contender]:
+    recipe = Recipe(batch_size=batch)
+    found = []
+    generator = torch.Generator().manual_seed(0)
+    size = built(name, "frozen", frames).backbone.input_size
+    clips = torch.randint(0, 256, (batch, frames, 3, size, size), dtype=torch.uint8, generator=generator).to(device)
+    labels = torch.randint(0, 400, (batch,), generator=generator).to(device)
+    for title, strategy_name, wrap in (
+        ("reference", strategy, in_reference),
+        ("ours", strategy, lambda model: model),
+        ("timesformer", "timesformer", lambda model: model),
+    ):
+        if title == "timesformer" and strategy == "timesformer":
+            continue
+        model = wrap(built(name, strategy_name, frames))
+        with torch.device("meta"):
+            needed = step_macs(built(name, strategy_name, frames), batch, training=training)
+        if training:
+            trainer = Trainer(model, recipe, device, precision)
+            call: Callable[[], object] = lambda trainer=trainer: trainer.step(clips, labels)  # type: ignore[misc]
+            resident = lambda trainer=trainer: _resident(trainer)  # noqa: E731
+        else:
+            predictor = Predictor(model.to(device), device, precision, batch)
+            call = lambda predictor=predictor: predictor(clips[:, None])  # type: ignore[misc]  # noqa: E731
+            resident = lambda model=model: [*model.parameters(), *model.buffers(), clips]  # noqa: E731
+        found.append(Contender(title, call, needed, resident))
+    if not training:
+        image = built(name, "frozen", frames).backbone.to(device).eval()
+
+        @torch.no_grad()
+        def plain() -> torch.Tensor:
+            with mixed(device, precision):
+                return image(normalise(clips.flatten(0, 1), image.mean, image.std))
+
+        with torch.device("meta"):
+            needed = step_macs(built(name, "frozen", frames), batch, training=False)
+        found.append(Contender("image model", plain, needed, lambda: [*image.parameters(), clips]))
+    return found
+
+
+def _resident(trainer: Trainer) -> list[torch.Tensor]:
+    state = [value for entry in trainer.optimiser.state.values() for value in entry.values()]
+    return [*trainer.model.parameters(), *trainer.model.buffers(), *(v for v in state if torch.is_tensor(v))]
+
+
+def race(found: list[Contender], device: torch.device, rounds: int, warmup: int) -> None:
+    """Time the contenders in turn. Each round begins with another one."""
+    for one in found:
+        for _ in range(warmup):
+            one.call()
+        one.memory = peak(one.call, device, one.resident())
+    for turn in range(rounds):
+        order = found[turn % len(found) :] + found[: turn % len(found)]
+        for one in order:
+            synchronise(device)
+            begun = time.perf_counter()
+            one.call()
+            synchronise(device)
+            one.seconds.append(time.perf_counter() - begun)
+
+
+def rows(found: list[Contender], batch: int, top: float) -> list[dict[str, Any]]:
+    reference = found[0]
+    listed = []
+    for one in found:
+        ratios = [theirs / ours for theirs, ours in zip(reference.seconds, one.seconds, strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+        median = statistics.median(one.seconds)
+        listed.append(
+            {
+                "who": one.name,
+                "ms": 1000 * median,
+                "clips_per_s": batch / median,
+                "speed_ratio": middle,
+                "ratio_low": low,
+                "ratio_high": high,
+                "memory_gb": one.memory / 1e9,
+                "memory_ratio": one.memory / reference.memory,
+                "peak_share": one.needed / median / top,
+            }
+        )
+    return listed
+
+
+def main(
+    models: Annotated[str, typer.Option(help="Comma list of family:model.")] = "clip:ViT-B-16",
+    strategies: Annotated[str, typer.Option(help="Comma list of strategies.")] = "joint",
+    modes: Annotated[str, typer.Option(help="train, infer or both.")] = "train,infer",
+    precisions: Annotated[str, typer.Option(help="Comma list of fp32, bf16, fp16.")] = "fp32,bf16",
+    frames: Annotated[int, typer.Option(help="Frames a clip; 0: 8, of Swin 32.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Clips a step.")] = 2,
+    rounds: Annotated[int, typer.Option(help="Rounds.")] = 5,
+    warmup: Annotated[int, typer.Option(help="Calls of each before the rounds.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "auto",
+    out: Annotated[Path | None, typer.Option(help="Also write the rows as CSV.")] = None,
+) -> None:
+    """Print, for every model, strategy, mode and precision, what each contender takes."""
+    placement = place(device, "auto")
+    where = torch.device(placement.torch_name)
+    torch.set_num_threads(cores())
+    console = Console(width=150)
+    console.print(f"{device_name(placement.torch_name)}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    written: list[dict[str, Any]] = []
+    for precision in precisions.split(","):
+        top = matrix_peak(where, precision)  # type: ignore[arg-type]
+        console.print(f"{precision}: matrix-product peak {top / 1e9:.0f} G multiply-accumulates a second")
+        for name in models.split(","):
+            for strategy in strategies.split(","):
+                for mode in modes.split(","):
+                    count = frames or (32 if name.startswith("swin") else 8)
+                    found = contenders(name, strategy, count, batch_size, where, precision, mode == "train")  # type: ignore[arg-type]
+                    race(found, where, rounds, warmup)
+                    about = {"model": name, "strategy": strategy, "mode": mode, "precision": precision}
+                    about |= {"frames": count, "batch": batch_size, "rounds": rounds, "device": device_name(str(where))}
+                    listed = rows(found, batch_size, top)
+                    written += [{**about, **row} for row in listed]
+                    console.print(
+                        _table(f"{name} {strategy}, {mode}, {precision}, batch {batch_size}, {count} frames", listed)
+                    )
+    if out is not None:
+        with out.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(written[0]))
+            writer.writeheader()
+            writer.writerows(written)
+
+
+def _table(title: str, listed: list[dict[str, Any]]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in ("", "ms", "clips/s", "x reference (quartiles)", "memory GB", "of reference's", "of peak %"):
+        table.add_column(column, justify="left" if not column else "right")
+    for row in listed:
+        table.add_row(
+            row["who"],
+            f"{row['ms']:.1f}",
+            f"{row['clips_per_s']:.2f}",
+            f"{row['speed_ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})",
+            f"{row['memory_gb']:.2f}",
+            f"{row['memory_ratio']:.2f}",
+            f"{100 * row['peak_share']:.0f}",
+        )
+    return table
+
+
+if __name__ == "__main__":
+    typer.run(main)
