@@ -1,9 +1,13 @@
-"""Multi-head attention over projected tokens, for the families whose library offers no door to it."""
+"""Multi-head attention over projected tokens: among the tokens of a frame, and among the frames at each position."""
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+# tokens up to which a CPU is faster in half precision with whole products than with a kernel that goes by tiles
+_SHORT = 512
 
 
 def multi_head(qkv: Tensor, heads: int, bias: Tensor | None = None) -> Tensor:
@@ -18,6 +22,41 @@ def multi_head(qkv: Tensor, heads: int, bias: Tensor | None = None) -> Tensor:
         (G, N, D), before the output projection.
     """
     groups, tokens, width = qkv.shape
-    q, k, v = qkv.view(groups, tokens, 3, heads, width // (3 * heads)).permute(2, 0, 3, 1, 4).unbind(0)
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=None if bias is None else bias.to(q.dtype))
+    parts = qkv.view(groups, tokens, 3, heads, width // (3 * heads)).permute(2, 0, 3, 1, 4)
+    if qkv.device.type == "cpu" and qkv.dtype != torch.float32 and tokens <= _SHORT:
+        out = _products(parts.flatten(1, 2), heads, bias).unflatten(0, (groups, heads))
+    else:
+        q, k, v = parts.unbind(0)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=None if bias is None else bias.to(q.dtype))
     return out.transpose(1, 2).reshape(groups, tokens, width // 3)
+
+
+def among_frames(qkv: Tensor, frames: int, heads: int, bias: Tensor | None = None) -> Tensor:
+    """`multi_head` over the frames at each token position, of projections that lie as the tokens do.
+
+    Frames are few and positions many: products of T x d matrices, tens of thousands of them. Kernels for long sequences
+    pad each of them; plain batched products are faster.
+
+    Args:
+        qkv: (B*T, ..., 3 D), queries, keys and values side by side.
+        frames: T.
+        heads: number of heads; D is a multiple of it.
+        bias: (heads, T, T), the same at every position.
+
+    Returns:
+        (B*T, ..., D), before the output projection.
+    """
+    between, width = qkv.shape[1:-1].numel(), qkv.shape[-1] // 3
+    parts = qkv.view(-1, frames, between, 3, heads, width // heads).permute(3, 0, 2, 4, 1, 5)
+    out = _products(parts.flatten(1, 3), heads, bias)
+    out = out.view(-1, between, heads, frames, width // heads).permute(0, 3, 1, 2, 4)
+    return out.reshape(*qkv.shape[:-1], width)
+
+
+def _products(qkv: Tensor, heads: int, bias: Tensor | None) -> Tensor:
+    """Attention as two batched products: (3, G*heads, N, d) -> (G*heads, N, d)."""
+    q, k, v = qkv.unbind(0)
+    logits = torch.baddbmm(q.new_empty(1, 1, 1), q, k.transpose(1, 2), beta=0, alpha=q.shape[-1] ** -0.5)
+    if bias is not None:
+        logits = (logits.unflatten(0, (-1, heads)) + bias.to(logits.dtype)).flatten(0, 1)
+    return torch.bmm(logits.softmax(dim=-1).to(v.dtype), v)

@@ -156,6 +156,8 @@ def over_time(attend: Callable[[Tensor], Tensor], x: Tensor, frames: int) -> Ten
     between = x.shape[1:-1].numel()
     width = x.shape[-1]
     grouped = x.reshape(-1, frames, between, width).transpose(1, 2).reshape(-1, frames, width)
+    # of one clip that is no copy yet, and a Linear on it would be a product for every position by itself
+    grouped = grouped.contiguous()
     attended = attend(grouped)
     return attended.reshape(-1, between, frames, width).transpose(1, 2).reshape(x.shape)
 

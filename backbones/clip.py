@@ -10,13 +10,14 @@ from typing import Any
 
 import open_clip
 import torch
+import torch.nn.functional as F
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.model import _build_vision_tower, resize_pos_embed
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor, nn
 
-from backbones.attention import multi_head
+from backbones.attention import among_frames, multi_head
 from backbones.base import Backbone, check_size, only_single, over_time
 from backbones.checkpoints import Checkpoint, converted, load, part, read
 from backbones.names import BackboneName, UnsupportedModel, WeightsError
@@ -55,21 +56,20 @@ class CLIPBlock:
     def norm1(self, x: Tensor) -> Tensor:
         return self.module.ln_1(x)
 
-    def _attention(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        # nn.MultiheadAttention computes differently in training, in evaluation and under autocast (its "fast path");
-        # its weights are used directly so that what is trained is what is evaluated and counted
-        attention = self.module.attn
-        qkv = nn.functional.linear(x, attention.in_proj_weight, attention.in_proj_bias)
-        out = nn.functional.linear(
-            multi_head(qkv, self.heads, bias), attention.out_proj.weight, attention.out_proj.bias
-        )
-        return self.module.ls_1(out)
+    # nn.MultiheadAttention computes differently in training, in evaluation and under autocast (its "fast path"); its
+    # weights are used directly so that what is trained is what is evaluated and counted
+    def _project(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.module.attn.in_proj_weight, self.module.attn.in_proj_bias)
+
+    def _out(self, attended: Tensor) -> Tensor:
+        out = self.module.attn.out_proj
+        return self.module.ls_1(F.linear(attended, out.weight, out.bias))
 
     def attend(self, x: Tensor) -> Tensor:
-        return self._attention(x)
+        return self._out(multi_head(self._project(x), self.heads))
 
     def attend_time(self, x: Tensor, frames: int, bias: Tensor | None = None) -> Tensor:
-        return over_time(lambda grouped: self._attention(grouped, bias), x, frames)
+        return self._out(among_frames(self._project(x), frames, self.heads, bias))
 
     def norm2(self, x: Tensor) -> Tensor:
         return self.module.ln_2(x)
@@ -88,6 +88,12 @@ class CustomCLIPBlock(CLIPBlock):
     """open_clip's block with norms and scales inside the attention: x + ls_1(ln_attn(attn(ln_1(x)))), then the MLP."""
 
     parts = ("ln_1", "attn", "ln_attn", "ls_1")
+
+    def attend(self, x: Tensor) -> Tensor:
+        return self._attention(x)
+
+    def attend_time(self, x: Tensor, frames: int, bias: Tensor | None = None) -> Tensor:
+        return over_time(lambda grouped: self._attention(grouped, bias), x, frames)
 
     def _attention(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         return self.module.ls_1(self.module.ln_attn(self.module.attn(x, attn_mask=bias)))

@@ -52,13 +52,10 @@ class EvaBlock(ViTBlock):
         self.index = index
 
     def attend(self, x: Tensor) -> Tensor:
-        return self._scaled(self.module.attn(x, rope=self.rotation.at(self.index)))
+        return self._behind(self.module.attn(x, rope=self.rotation.at(self.index)))
 
-    def _attention(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        return self._scaled(self.module.attn(x, attn_mask=bias))
-
-    def _scaled(self, x: Tensor) -> Tensor:
-        return x if self.module.gamma_1 is None else self.module.gamma_1 * x
+    def _behind(self, attended: Tensor) -> Tensor:
+        return attended if self.module.gamma_1 is None else self.module.gamma_1 * attended
 
     def mlp(self, x: Tensor) -> Tensor:
         x = self.module.mlp(x)
@@ -77,8 +74,8 @@ class PostNormEvaBlock(EvaBlock):
     def norm1(self, x: Tensor) -> Tensor:
         return x
 
-    def _scaled(self, x: Tensor) -> Tensor:
-        return self.module.norm1(x)
+    def _behind(self, attended: Tensor) -> Tensor:
+        return self.module.norm1(attended)
 
     def norm2(self, x: Tensor) -> Tensor:
         return x

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from backbones.attention import multi_head
-from backbones.base import Backbone, check_size, over_time
+from backbones.attention import among_frames
+from backbones.base import Backbone, check_size
 
 # about 0.5 M parameters on 32x32 frames: 8x8 tokens of 4x4 pixels, then 4x4 tokens; windows of 4
 TINY = {
@@ -46,9 +46,7 @@ class SwinBlock:
 
     def attend_time(self, x: Tensor, frames: int, bias: Tensor | None = None) -> Tensor:
         attention = self.module.attn
-        return over_time(
-            lambda grouped: attention.proj(multi_head(attention.qkv(grouped), self.heads, bias)), x, frames
-        )
+        return attention.proj(among_frames(attention.qkv(x), frames, self.heads, bias))
 
     def norm2(self, x: Tensor) -> Tensor:
         return self.module.norm2(x)

@@ -6,8 +6,10 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
+from timm.layers import Attention
 from torch import Tensor, nn
 
+from backbones.attention import among_frames, multi_head
 from backbones.base import Backbone, check_size, only_single, over_time
 from backbones.names import UnsupportedModel
 
@@ -49,13 +51,22 @@ class ViTBlock:
         return self.module.norm1(x)
 
     def attend(self, x: Tensor) -> Tensor:
-        return self._attention(x)
+        if not is_plain(self.module.attn):
+            return self._attention(x)
+        return self._behind(self.module.attn.proj(multi_head(self.module.attn.qkv(x), self.heads)))
 
     def attend_time(self, x: Tensor, frames: int, bias: Tensor | None = None) -> Tensor:
-        return over_time(lambda grouped: self._attention(grouped, bias), x, frames)
+        if not is_plain(self.module.attn):
+            return over_time(lambda grouped: self._attention(grouped, bias), x, frames)
+        attention = self.module.attn
+        return self._behind(attention.proj(among_frames(attention.qkv(x), frames, self.heads, bias)))
 
     def _attention(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        return self.module.ls1(self.module.attn(x, attn_mask=bias))
+        return self._behind(self.module.attn(x, attn_mask=bias))
+
+    def _behind(self, attended: Tensor) -> Tensor:
+        """What follows the attention before it is added to x."""
+        return self.module.ls1(attended)
 
     def norm2(self, x: Tensor) -> Tensor:
         return self.module.norm2(x)
@@ -81,14 +92,22 @@ class PostNormViTBlock(ViTBlock):
     def norm1(self, x: Tensor) -> Tensor:
         return x
 
-    def _attention(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        return self.module.norm1(self.module.attn(x, attn_mask=bias))
+    def _behind(self, attended: Tensor) -> Tensor:
+        return self.module.norm1(attended)
 
     def norm2(self, x: Tensor) -> Tensor:
         return x
 
     def mlp(self, x: Tensor) -> Tensor:
         return self.module.norm2(self.module.mlp(x))
+
+
+def is_plain(attention: Any) -> bool:
+    """Whether timm's attention is projections and products alone, without norms, gates or dropout of its own."""
+    if type(attention) is not Attention or getattr(attention, "gate", None) is not None:
+        return False
+    norms = (attention.q_norm, attention.k_norm, getattr(attention, "norm", None))
+    return all(norm is None or isinstance(norm, nn.Identity) for norm in norms)
 
 
 BLOCKS = {"Block": ViTBlock, "ResPostBlock": PostNormViTBlock}

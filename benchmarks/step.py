@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -107,12 +108,11 @@ def contenders(
             needed = step_macs(built(name, strategy_name, frames), batch, training=training)
         if training:
             trainer = Trainer(model, recipe, device, precision)
-            call: Callable[[], object] = lambda trainer=trainer: trainer.step(clips, labels)  # type: ignore[misc]
-            resident = lambda trainer=trainer: _resident(trainer)  # noqa: E731
+            call = partial(trainer.step, clips, labels)
+            resident = partial(_resident, trainer)
         else:
-            predictor = Predictor(model.to(device), device, precision, batch)
-            call = lambda predictor=predictor: predictor(clips[:, None])  # type: ignore[misc]  # noqa: E731
-            resident = lambda model=model: [*model.parameters(), *model.buffers(), clips]  # noqa: E731
+            call = partial(Predictor(model.to(device), device, precision, batch), clips[:, None])
+            resident = partial(_tensors, model)
         found.append(Contender(title, call, needed, resident))
     if not training:
         image = built(name, "frozen", frames).backbone.to(device).eval()
@@ -124,13 +124,17 @@ def contenders(
 
         with torch.device("meta"):
             needed = step_macs(built(name, "frozen", frames), batch, training=False)
-        found.append(Contender("image model", plain, needed, lambda: [*image.parameters(), clips]))
+        found.append(Contender("image model", plain, needed, partial(_tensors, image)))
     return found
+
+
+def _tensors(model: torch.nn.Module) -> list[torch.Tensor]:
+    return [*model.parameters(), *model.buffers()]
 
 
 def _resident(trainer: Trainer) -> list[torch.Tensor]:
     state = [value for entry in trainer.optimiser.state.values() for value in entry.values()]
-    return [*trainer.model.parameters(), *trainer.model.buffers(), *(v for v in state if torch.is_tensor(v))]
+    return [*_tensors(trainer.model), *(value for value in state if torch.is_tensor(value))]
 
 
 def race(found: list[Contender], device: torch.device, rounds: int, warmup: int) -> None:

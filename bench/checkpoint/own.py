@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import ValidationError
@@ -106,7 +106,10 @@ class Own(Checkpoint):
 
 def _other_code(cell: Cell) -> list[str]:
     """Notes on plugin files that are not what they were when they trained the cell."""
-    code = {"family": FAMILIES.get(cell.backbone_name.family), "strategy": STRATEGIES.get(cell.strategy)}
+    code: dict[str, Any] = {
+        "family": FAMILIES.get(cell.backbone_name.family),
+        "strategy": STRATEGIES.get(cell.strategy),
+    }
     now = sources(cell.backbone_name, **code)
     return [
         f"the code of the {kind} is not that of the training: its plugin file was changed"

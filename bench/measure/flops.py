@@ -30,6 +30,12 @@ def _attention(inputs: list[Any], outputs: list[Any]) -> int:
     return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
+def _batched(inputs: list[Any], outputs: list[Any]) -> int:
+    """baddbmm: what is added, then (G, N, E) and (G, E, M)."""
+    first, second = (tuple(tensor.type().sizes()) for tensor in inputs[1:3])
+    return math.prod(first) * second[-1]
+
+
 def _nothing(inputs: list[Any], outputs: list[Any]) -> int:
     return 0
 
@@ -105,6 +111,7 @@ def _traced(model: VideoClassifier, view: Tensor) -> tuple[dict[Part, int], set[
             warnings.simplefilter("ignore")  # the tracer's, about shapes that are the same for every view
             analysis = FlopCountAnalysis(_InParts(model).eval(), view).ancestor_mode("caller")
             analysis.set_op_handle("aten::scaled_dot_product_attention", _attention)
+            analysis.set_op_handle("aten::baddbmm", _batched)
             analysis.set_op_handle("aten::_native_multi_head_attention", _native_attention)
             for operation in NOT_COUNTED:
                 analysis.set_op_handle(f"aten::{operation}", _nothing)
