@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.util import find_spec
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -35,7 +38,7 @@ def among_frames(qkv: Tensor, frames: int, heads: int, bias: Tensor | None = Non
     """`multi_head` over the frames at each token position, of projections that lie as the tokens do.
 
     Frames are few and positions many: products of T x d matrices, tens of thousands of them. Kernels for long sequences
-    pad each of them; plain batched products are faster.
+    pad each of them; plain batched products are faster, and on a GPU a kernel that is made for it.
 
     Args:
         qkv: (B*T, ..., 3 D), queries, keys and values side by side.
@@ -47,6 +50,10 @@ def among_frames(qkv: Tensor, frames: int, heads: int, bias: Tensor | None = Non
         (B*T, ..., D), before the output projection.
     """
     between, width = qkv.shape[1:-1].numel(), qkv.shape[-1] // 3
+    if bias is None and _has_kernel(qkv.device, frames, width // heads):
+        from backbones.frame_attention import frame_attention
+
+        return frame_attention(qkv.view(len(qkv), between, 3 * width), frames, heads).view(*qkv.shape[:-1], width)
     parts = qkv.view(-1, frames, between, 3, heads, width // heads).permute(3, 0, 2, 4, 1, 5)
     out = _products(parts.flatten(1, 3), heads, bias)
     out = out.view(-1, between, heads, frames, width // heads).permute(0, 3, 1, 2, 4)
@@ -60,3 +67,20 @@ def _products(qkv: Tensor, heads: int, bias: Tensor | None) -> Tensor:
     if bias is not None:
         logits = (logits.unflatten(0, (-1, heads)) + bias.to(logits.dtype)).flatten(0, 1)
     return torch.bmm(logits.softmax(dim=-1).to(v.dtype), v)
+
+
+@cache
+def _has_kernel(device: torch.device, frames: int, depth: int) -> bool:
+    """Whether the kernel for attention among frames can be had here and, on a few numbers, gives what products do."""
+    if device.type != "cuda" or find_spec("triton") is None:
+        return False
+    try:
+        from backbones.frame_attention import MOST_DEPTH, MOST_FRAMES, frame_attention
+
+        if frames > MOST_FRAMES or depth > MOST_DEPTH:
+            return False
+        qkv = torch.randn(frames, 5, 3 * depth, generator=torch.Generator().manual_seed(0)).to(device)
+        expected = _products(qkv.view(frames, 5, 3, depth).permute(2, 1, 0, 3), 1, None).transpose(0, 1)
+        return torch.allclose(frame_attention(qkv, frames, 1), expected, atol=1e-2)
+    except Exception:  # a GPU or a driver that Triton does not compile for; products do everywhere
+        return False

@@ -36,6 +36,12 @@ def _batched(inputs: list[Any], outputs: list[Any]) -> int:
     return math.prod(first) * second[-1]
 
 
+def _among_frames(inputs: list[Any], outputs: list[Any]) -> int:
+    """Our kernel: (B*T, N, 3 D), T."""
+    both, positions, width = inputs[0].type().sizes()
+    return 2 * both * positions * inputs[1].toIValue() * (width // 3)
+
+
 def _nothing(inputs: list[Any], outputs: list[Any]) -> int:
     return 0
 
@@ -112,6 +118,7 @@ def _traced(model: VideoClassifier, view: Tensor) -> tuple[dict[Part, int], set[
             analysis = FlopCountAnalysis(_InParts(model).eval(), view).ancestor_mode("caller")
             analysis.set_op_handle("aten::scaled_dot_product_attention", _attention)
             analysis.set_op_handle("aten::baddbmm", _batched)
+            analysis.set_op_handle("aim_bench::frame_attention", _among_frames)
             analysis.set_op_handle("aten::_native_multi_head_attention", _native_attention)
             for operation in NOT_COUNTED:
                 analysis.set_op_handle(f"aten::{operation}", _nothing)
