@@ -1,4 +1,4 @@
-"""Video models on frames that are not square, against the equations: one clip of an odd number of frames or tubelets."""
+"""Video models on frames that are not square, against the equations, clip by clip of an odd number of steps."""
 
 from __future__ import annotations
 
