@@ -280,6 +280,8 @@ def _sentence(found: ErrorDetails, where: str, known: tuple[str, ...]) -> str:
         return f"unknown name {name!r}: expected one of {', '.join(known)}{did_you_mean('.'.join(loc), known)}"
     if not loc:  # of the values together: the validator names them
         return f"{where}.{message}" if where else message
+    if kind == "missing" and len(loc) == len(found["loc"]):
+        return f"{name} is missing"
     inside = len(loc) < len(found["loc"]) and kind != "missing"
     return f"{name} {'holds' if inside else 'is'} {_shown(found['input'])}: {_expectation(found, message)}"
 

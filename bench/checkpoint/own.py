@@ -27,7 +27,7 @@ from backbones.registry import UnknownName
 from backbones.weights import digest
 from bench.build import classifier
 from bench.checkpoint.base import Checkpoint, wrong
-from bench.spec import Cell
+from bench.spec import Cell, problems_of
 
 VERSION = "1"
 _NEEDED = ("format_version", "cell", "classes", "weights_sha256")
@@ -82,10 +82,11 @@ class Own(Checkpoint):
         cell = self.cell.model_copy(update={"frames": frames})
         try:
             STRATEGIES.get(cell.strategy)
+            resolve(str(cell.backbone_name), "base")  # the file may say anything, a device for a file of weights too
             model = classifier(cell, self.classes)
         except UnknownName as error:
             raise self.wrong([f"{error}; a strategy of your own comes with --plugin"]) from None
-        except (UnsupportedModel, WeightsError) as error:
+        except (BadBackboneName, UnsupportedModel, WeightsError) as error:
             raise self.wrong([f"the backbone {self.written} that it was trained on cannot be had: {error}"]) from error
         except ValueError as error:  # options that the strategy does not take any more
             raise self.wrong([f"its model cannot be built: {' '.join(str(error).split())}"]) from error
@@ -152,8 +153,11 @@ def read(file: Path, sha256: str, backbone: str | None) -> Own | None:
     try:
         cell = Cell.model_validate_json(about["cell"])
         names = json.loads(about["classes"])
-    except (ValidationError, ValueError, RecursionError) as error:
-        raise wrong(file, [f"its metadata are damaged: {str(error).splitlines()[0]}"]) from error
+    except ValidationError as error:
+        what = "; ".join(problems_of(error, known=tuple(Cell.model_fields))[:3])
+        raise wrong(file, [f"its metadata are damaged: {what}"]) from error
+    except (ValueError, RecursionError) as error:
+        raise wrong(file, [f"its metadata are damaged: {error}"]) from error
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise wrong(file, ["its metadata are damaged: expected the names of the classes"])
     written = str(cell.backbone_name)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from adapters.strategy import STRATEGIES
 from backbones import checkpoints
@@ -18,6 +19,8 @@ from backbones.families import build
 from backbones.names import BackboneName, WeightsError
 from bench.checkpoint.open import open_checkpoint
 from bench.errors import UserError
+from bench.matrix import expand
+from bench.spec import Matrix
 from tests.adapters import released as official
 from tests.bench.test_checkpoint import JOINT
 
@@ -160,3 +163,23 @@ def test_the_file_of_these_tests_is_taken_where_it_tells_the_truth(
     """Or the tests above could not fail."""
     found = open_checkpoint(_saved(tmp_path / "one.pth", {}, monkeypatch))
     assert found.options["scale"] == 0.5 and found.strategy in STRATEGIES
+
+
+@pytest.mark.parametrize(
+    ("cell", "sentence"),
+    [
+        ({"weights": "/dev/zero"}, "cannot be had: backbone 'vit:tiny@/dev/zero': there is no weights file /dev/zero"),
+        ({"backbone": "vit:nosuch"}, "cannot be had: backbone 'vit:nosuch@none': vit has no model 'nosuch'"),
+        ({"backbone": "nosuch"}, "cannot be had: unknown backbone 'nosuch'"),
+        ({"frames": 10**12}, "its metadata are damaged: frames is 1000000000000: expected at most 1024"),
+    ],
+    ids=str,
+)
+def test_a_backbone_that_is_none_is_not_built(cell: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+    asked = Matrix(backbones=("vit:tiny@none",), strategies=("joint",), device="cpu")
+    changed = expand(asked).cells[0].model_copy(update=cell)
+    about = {"format_version": "1", "weights_sha256": "0", "classes": '["a"]', "cell": changed.canonical()}
+    save_file({"head.bias": torch.zeros(1)}, tmp_path / "one.safetensors", metadata=about)
+    with pytest.raises(UserError) as refused:
+        open_checkpoint(tmp_path / "one.safetensors").build(8)
+    assert sentence in str(refused.value)
