@@ -170,7 +170,7 @@ def test_the_file_of_these_tests_is_taken_where_it_tells_the_truth(
     [
         ({"weights": "/dev/zero"}, "cannot be had: backbone 'vit:tiny@/dev/zero': there is no weights file /dev/zero"),
         ({"backbone": "vit:nosuch"}, "cannot be had: backbone 'vit:nosuch@none': vit has no model 'nosuch'"),
-        ({"backbone": "nosuch"}, "cannot be had: unknown backbone 'nosuch'"),
+        ({"backbone": "nosuch:x"}, "cannot be had: unknown backbone 'nosuch'"),
         ({"frames": 10**12}, "its metadata are damaged: frames is 1000000000000: expected at most 1024"),
     ],
     ids=str,
