@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ WRAPPERS = ("module.", "_orig_mod.")
 PREFERRED = ("", "visual.", "visual.trunk.", "trunk.", "teacher.backbone.", "teacher.", "backbone.", "base_encoder.")
 # numbers that OpenAI's archives of CLIP keep beside the weights, and nobody else
 OPENAI = ("input_resolution", "context_length", "vocab_size")
+# weights hardly shrink: an archive beyond both is made to fill the memory
+_LARGE, _SHRUNK = 2**28, 8
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,9 @@ def read(file: Path) -> Checkpoint:
     if not isinstance(found, Mapping):
         raise WeightsError(f"{file} holds a {type(found).__name__}: expected a state dict, names and tensors")
     state = {name: value for name, value in found.items() if name not in OPENAI}
-    if others := [str(name) for name, value in state.items() if not isinstance(value, Tensor)]:
+    if others := [
+        str(name) for name, value in state.items() if not isinstance(name, str) or not isinstance(value, Tensor)
+    ]:
         raise WeightsError(f"{file} holds no state dict: expected names and tensors, {_some(others)} are none")
     openai = len(found) - len(state) == len(OPENAI)
     while state and (wrapper := next((w for w in WRAPPERS if all(name.startswith(w) for name in state)), None)):
@@ -74,8 +79,19 @@ def read(file: Path) -> Checkpoint:
     return Checkpoint(file, state, openai)
 
 
+def check_inflation(file: Path) -> None:
+    """Raise ValueError where a file is an archive that unpacks to far more than its own size."""
+    if not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > max(_LARGE, _SHRUNK * file.stat().st_size):
+        raise ValueError(f"it unpacks to {unpacked / 1e6:.0f} MB from {file.stat().st_size / 1e6:.1f}")
+
+
 def _content(file: Path) -> Any:
     try:
+        check_inflation(file)
         if file.suffix == ".safetensors":
             return load_safetensors(file)
         if is_torchscript(file):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from backbones.base import Backbone
-from backbones.checkpoints import Checkpoint, converted, load, part, read
+from backbones.checkpoints import Checkpoint, check_inflation, converted, load, part, read
 from backbones.names import BackboneName, WeightsError
 from backbones.swin import TINY as TINY_SWIN
 from backbones.trunks import open_trunk
@@ -122,6 +122,7 @@ def _load_npz(model: Any, file: Path) -> None:
     if not hasattr(model, "load_pretrained"):
         raise WeightsError(f"{file} is a .npz file, as Google releases ViTs: {type(model).__name__} is none of them")
     try:
+        check_inflation(file)
         arrays = np.load(file, allow_pickle=False)
         if not isinstance(arrays, np.lib.npyio.NpzFile):
             raise ValueError("it holds one array without a name")

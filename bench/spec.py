@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import reprlib
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -26,6 +27,7 @@ from backbones.names import BackboneName
 from backbones.registry import did_you_mean
 
 Precision = Literal["fp32", "bf16", "fp16"]
+MAX_FRAMES = 1024  # of a clip
 
 
 class Spec(BaseModel):
@@ -94,7 +96,7 @@ class Cell(Spec):
     options: dict[str, Any] = Field(default_factory=dict, description="of the strategy, all of them")
     dataset: str
     data_root: str | None = None
-    frames: int = Field(ge=1)
+    frames: int = Field(ge=1, le=MAX_FRAMES)
     clips: int = Field(ge=1, description="test clips a video")
     crops: Literal[1, 3]
     seed: int = Field(ge=0, lt=2**31)
@@ -192,7 +194,7 @@ def _refuse(expected: str) -> NoReturn:
 
 
 _Seed = Annotated[int, Field(ge=0, lt=2**31)]
-_Frames = Annotated[int, Field(ge=1, le=1024)]
+_Frames = Annotated[int, Field(ge=1, le=MAX_FRAMES)]
 _List = (BeforeValidator(_listed), AfterValidator(_once))
 
 Names = Annotated[tuple[str, ...], *_List, Field(min_length=1)]
@@ -252,6 +254,8 @@ _EXPECTED = {
     "list_type": "a list",
     "missing": "one value more",
 }
+_SHORTENED = reprlib.Repr()
+_SHORTENED.maxlevel, _SHORTENED.maxlist, _SHORTENED.maxdict, _SHORTENED.maxstring = 4, 20, 20, 80
 _LIMITS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 
 
@@ -274,6 +278,8 @@ def _sentence(found: ErrorDetails, where: str, known: tuple[str, ...]) -> str:
         return f"unknown name {name!r}: expected one of {', '.join(known)}{did_you_mean('.'.join(loc), known)}"
     if not loc:  # of the values together: the validator names them
         return f"{where}.{message}" if where else message
+    if kind == "missing" and len(loc) == len(found["loc"]):
+        return f"{name} is missing"
     inside = len(loc) < len(found["loc"]) and kind != "missing"
     return f"{name} {'holds' if inside else 'is'} {_shown(found['input'])}: {_expectation(found, message)}"
 
@@ -288,7 +294,8 @@ def _expectation(found: ErrorDetails, message: str) -> str:
         return f"expected at most {context['max_length']} values"
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", context["expected"])
-        return f"expected {context['expected'].replace(chr(39), '')}{did_you_mean(str(found['input']), choices)}"
+        given = found["input"][:80] if isinstance(found["input"], str) else ""
+        return f"expected {context['expected'].replace(chr(39), '')}{did_you_mean(given, choices)}"
     if kind in _EXPECTED:
         return f"expected {_EXPECTED[kind]}"
     for limit, words in _LIMITS.items():
@@ -300,5 +307,7 @@ def _expectation(found: ErrorDetails, message: str) -> str:
 
 def _shown(value: Any) -> str:
     """A value for a message, short enough for one."""
-    text = repr(str(value) if isinstance(value, PurePath) else list(value) if isinstance(value, tuple) else value)
+    value = str(value) if isinstance(value, PurePath) else list(value) if isinstance(value, tuple) else value
+    # what came out of a file may be too deep or too large for `repr`
+    text = _SHORTENED.repr(value) if isinstance(value, list | dict) else repr(value)
     return text if len(text) <= 80 else f"{text[:76]} ..."

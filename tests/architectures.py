@@ -49,6 +49,8 @@ BUILDERS: dict[str, Callable[[], nn.Module]] = {
     "timm's CLIP": _timm("vit_base_patch16_clip_quickgelu_224", patch_drop_rate=0.5, **_VIT),
     "post-norm": _timm("vit_base_patch16_rpn_224", **_VIT),
     "convolutional stem": _stem,
+    "residual stem": _timm("vit_tiny_r_s16_p8_224", **_VIT | {"patch_size": 2}),
+    "ViTamin": _timm("vitamin_small_224", img_size=32, depth=2),
     "EVA": _timm("eva_giant_patch14_224", **_VIT),
     "EVA-02": _timm("eva02_tiny_patch14_224", patch_drop_rate=0.5, **_VIT),
     "post-norm EVA": _timm("eva02_enormous_patch14_clip_224", **_VIT),

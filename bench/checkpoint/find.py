@@ -29,6 +29,8 @@ def find(text: str, root: Path = RESULTS) -> Path:
         if given.suffix not in WEIGHT_SUFFIXES:
             raise UserError([f"checkpoint {text!r}: expected a file that ends in {', '.join(WEIGHT_SUFFIXES)}"])
         return given
+    if given.suffix in WEIGHT_SUFFIXES and os.path.lexists(given):
+        raise UserError([f"checkpoint {text!r}: it is no regular file, or a link that leads to none"])
     if os.path.isfile(given / ADAPTER):
         return given / ADAPTER
     for run in (given, root / given):

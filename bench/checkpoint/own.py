@@ -28,7 +28,7 @@ from backbones.weights import digest
 from bench.build import classifier
 from bench.checkpoint.base import Checkpoint, wrong
 from bench.sources import sources
-from bench.spec import Cell
+from bench.spec import Cell, problems_of
 
 VERSION = "1"
 _NEEDED = ("format_version", "cell", "classes", "weights_sha256")
@@ -83,10 +83,11 @@ class Own(Checkpoint):
         cell = self.cell.model_copy(update={"frames": frames})
         try:
             STRATEGIES.get(cell.strategy)
+            resolve(str(cell.backbone_name), "base")  # the file may say anything, a device for a file of weights too
             model = classifier(cell, self.classes)
         except UnknownName as error:
             raise self.wrong([f"{error}; a strategy of your own comes with --plugin"]) from None
-        except (UnsupportedModel, WeightsError) as error:
+        except (BadBackboneName, UnsupportedModel, WeightsError) as error:
             raise self.wrong([f"the backbone {self.written} that it was trained on cannot be had: {error}"]) from error
         except ValueError as error:  # options that the strategy does not take any more
             raise self.wrong([f"its model cannot be built: {' '.join(str(error).split())}"]) from error
@@ -167,8 +168,11 @@ def read(file: Path, sha256: str, backbone: str | None) -> Own | None:
     try:
         cell = Cell.model_validate_json(about["cell"])
         names = json.loads(about["classes"])
-    except (ValidationError, ValueError, RecursionError) as error:
-        raise wrong(file, [f"its metadata are damaged: {str(error).splitlines()[0]}"]) from error
+    except ValidationError as error:
+        what = "; ".join(problems_of(error, known=tuple(Cell.model_fields))[:3])
+        raise wrong(file, [f"its metadata are damaged: {what}"]) from error
+    except (ValueError, RecursionError) as error:
+        raise wrong(file, [f"its metadata are damaged: {error}"]) from error
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise wrong(file, ["its metadata are damaged: expected the names of the classes"])
     written = str(cell.backbone_name)
@@ -203,7 +207,7 @@ def _on(cell: Cell, backbone: str | None, file: Path) -> Cell:
     except BadBackboneName as error:
         raise wrong(file, [str(error)]) from None
     trained = cell.backbone_name
-    family = FAMILIES.get(trained.family)
+    family = FAMILIES.get(name.family)
     model, like = family.split_tag(name.model)
     if (name.family, model) != (trained.family, family.split_tag(trained.model)[0]):
         raise wrong(file, [f"it was trained on {trained} and does not fit {name}: expected {cell.backbone}"])

@@ -19,8 +19,10 @@ from adapters.model import VideoClassifier
 from adapters.official import Released as Description
 from adapters.official import describe, load, save
 from adapters.strategy import STRATEGIES
+from backbones.checkpoints import check_inflation
 from backbones.families import FAMILIES, build, resolve
 from backbones.names import BackboneName, BadBackboneName, UnsupportedModel
+from backbones.torchscript import is_torchscript
 from backbones.weights import digest
 from bench.checkpoint.base import Checkpoint, wrong
 from bench.checkpoint.own import Own
@@ -142,7 +144,7 @@ def read(file: Path, sha256: str, backbone: str | None, strategy: str | None, sc
         # `frozen` and `full` have the same tensors
         if not (description.strategy == "full" and about.strategy in ("frozen", "full")) or told[1] != now[1]:
             problems.append(f"it says that it is {told[0]} with {told[1]} classes, its tensors {now[0]} with {now[1]}")
-        elif strategy is None:
+        else:
             name = about.strategy
     if problems or built_on is None:
         raise wrong(file, problems)
@@ -256,13 +258,17 @@ def _unpickled(file: Path) -> Any:
     plain: list[Any] = [np.dtype, *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64"))]
     plain += [(number.__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     try:
+        check_inflation(file)
+        if is_torchscript(file):
+            raise ValueError("it is a TorchScript archive, expected a state dict")
         with torch.serialization.safe_globals(plain):
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes the reader raise anything
         if isinstance(error, UnpicklingError):
             raise wrong(file, ["it is no plain file of tensors and could run code on loading: refused"]) from error
         first = str(error).strip().splitlines()[0] if str(error).strip() else "no details"
-        raise wrong(file, [f"it cannot be read: {type(error).__name__}: {first}"]) from error
+        what = first if isinstance(error, ValueError) else f"no file of torch.save's ({type(error).__name__}: {first})"
+        raise wrong(file, [f"it cannot be read: {what}"]) from error
 
 
 def _kind(found: Any) -> str:

@@ -30,7 +30,7 @@ from bench.provenance import Stopwatch, provenance
 from bench.result import Provenance
 from bench.runner.job import make_repeatable
 from bench.runner.local import threads_of
-from bench.spec import Cell, Recipe, Spec
+from bench.spec import MAX_FRAMES, Cell, Recipe, Spec
 
 Split = Literal["val", "test"]
 _BATCH = 16  # views computed at once where the checkpoint does not say; halved where memory runs out
@@ -134,6 +134,8 @@ def plan(request: Request) -> Plan:
             f"frames is {frames}: {checkpoint.strategy} attends over the {checkpoint.frames} frames of its training, "
             f"expected {checkpoint.frames}"
         )
+    if frames > MAX_FRAMES:
+        problems.append(f"frames is {frames}: expected at most {MAX_FRAMES}")
     clips, crops = _views(request, dataset, problems)
     if problems or placement is None:
         raise UserError(problems)

@@ -288,7 +288,7 @@ def logits_swin(
                 tokens = tokens + branch.view(tokens.shape)
             table = state[f"{block}.attn.relative_position_bias_table"]
             shift = 2 if (stage, index) == (0, 1) else 0  # the second stage is one window
-            attended = torch.stack([windowed(plain.norm(frame, of.norm1), of, table, 4, shift) for frame in tokens])
+            attended = windowed(plain.norm(tokens, of.norm1), of, table, (4, 4), (shift, shift))
             tokens = tokens + plain.spatial_branch(attended, added)
             normed = plain.norm(tokens, of.norm2)
             tokens = tokens + plain.mlp(normed, of)

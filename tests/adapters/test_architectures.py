@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from adapters.model import VideoClassifier
 from adapters.strategy import STRATEGIES
-from bench.measure.flops import macs
+from bench.measure.flops import macs, macs_by_part
+from bench.measure.params import count_by_part
 from tests.architectures import BUILDERS, small
 from tests.models import CLASSES, NAMES, awaken, clips, image_features
 
@@ -95,3 +97,28 @@ def test_every_product_is_counted(kind: str) -> None:
     assert counted["spatial"] - counted["frozen"] == adapters
     over_time = sum(block.attends_time for block in backbone.blocks) / len(backbone.blocks)
     assert counted["joint"] - counted["spatial"] > adapters * (1.5 if over_time == 0.5 else 2)
+
+
+@pytest.mark.parametrize("kind", ["convolutional stem", "residual stem", "ViTamin"])
+def test_a_stem_of_convolutions_is_embedding(kind: str) -> None:
+    """A convolution costs its weights of one output at every place of it."""
+    adapted, costs = _model(kind, "joint"), []
+    image_model = adapted.backbone.model
+    convolutions = [module for module in image_model.patch_embed.modules() if isinstance(module, nn.Conv2d)]
+    hooks = [
+        module.register_forward_hook(lambda module, _, out: costs.append(out.numel() * module.weight[0].numel()))
+        for module in convolutions
+    ]
+    with torch.no_grad():
+        adapted.eval()(clips(1, 4))
+    for hook in hooks:
+        hook.remove()
+    assert len(costs) == len(convolutions) > 1
+    found = macs_by_part(adapted)
+    assert found["embedding"] == sum(costs)
+    assert found["elsewhere"] == 0
+    stem = sum(parameter.numel() for parameter in image_model.patch_embed.parameters())
+    tokens = sum(p.numel() for p in (image_model.cls_token, image_model.pos_embed) if p is not None)
+    parameters = count_by_part(adapted)
+    assert parameters["embedding"] == (stem + tokens + 4 * adapted.backbone.width, 4 * adapted.backbone.width)
+    assert parameters["elsewhere"] == (0, 0)

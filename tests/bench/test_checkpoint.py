@@ -20,7 +20,6 @@ from backbones.families import build
 from backbones.names import BackboneName
 from backbones.weights import digest
 from bench.build import classifier
-from bench.checkpoint.find import find
 from bench.checkpoint.open import open_checkpoint
 from bench.checkpoint.own import Own, pack
 from bench.checkpoint.released import export
@@ -34,6 +33,7 @@ CLASSES = tuple(f"class {index}" for index in range(10))
 JOINT = [("S_Adapter", "T_Adapter", "MLP_Adapter")] * 4
 TWO = [("S_Adapter", "T_Adapter", "T_Adapter_in", "MLP_Adapter")] * 4
 SWIN = [("S_Adapter2", "T_Adapter", "S_Adapter"), ("S_Adapter2", "S_Adapter")] * 2
+SWIN_TWO = [("S_Adapter2", "T_Adapter", "T_Adapter_in", "S_Adapter"), ("S_Adapter2", "S_Adapter")] * 2
 
 
 def _cell(backbone: str, strategy: str, frames: int = 4, **options: object) -> Cell:
@@ -76,7 +76,7 @@ def test_a_cells_checkpoint_holds_what_was_trained_and_gives_the_model_back(
     assert (found.class_names, found.classes, found.dataset) == (CLASSES, 10, "motion")
     assert found.any_frames == (strategy in ("frozen", "full", "spatial"))
     again, notes = found.build(4)
-    assert notes == []
+    assert notes == [] and not again.training
     for (name, ours), theirs in zip(model.state_dict().items(), again.state_dict().values(), strict=True):
         assert torch.equal(ours, theirs), name
 
@@ -164,8 +164,8 @@ def _changed(file: Path, tensors: dict[str, torch.Tensor] | None = None, **about
         ({"cell": None}, "its metadata lack cell: it was written by an older version or changed"),
         ({"weights_sha256": None, "classes": None}, "its metadata lack classes, weights_sha256"),
         ({"format_version": "2"}, "its format is version '2': expected 1"),
-        ({"cell": "{"}, "its metadata are damaged"),
-        ({"cell": "{}"}, "its metadata are damaged"),
+        ({"cell": "{"}, "its metadata are damaged: Invalid JSON"),
+        ({"cell": "{}"}, "its metadata are damaged: backbone is missing; weights is missing; strategy is missing"),
         ({"classes": "["}, "its metadata are damaged"),
         ({"classes": "[1, 2]"}, "its metadata are damaged: expected the names of the classes"),
         ({"classes": "[" * 10_000}, "its metadata are damaged"),
@@ -232,11 +232,14 @@ def test_an_exported_cell_computes_the_same(
     assert isinstance(original, Own)
     notes = export(original, tmp_path / "one.pth")
     assert any("QuickGELU" in note for note in notes) == (family == "clip")
+    assert any("t_relative=False" in note for note in notes) == (family == "swin" and strategy != "full")
     found = open_checkpoint(tmp_path / "one.pth")
     assert (found.layout, found.strategy, found.dataset, found.class_names) == ("released", strategy, "motion", CLASSES)
     again, notes = found.build(4)
     assert notes == []
+    assert not again.training
     assert torch.equal(again(clips()), model.eval()(clips()))
+    assert found.weights_sha256_of(again) == digest(model.backbone)
     assert (again.backbone.mean, again.backbone.std) == (model.backbone.mean, model.backbone.std)
 
 
@@ -245,6 +248,7 @@ def test_an_exported_frozen_model_is_told_from_a_finetuned_one(tmp_path: Path) -
         _write(tmp_path / "one.safetensors", _cell("vit:tiny@none", strategy))
         export(open_checkpoint(tmp_path / "one.safetensors"), tmp_path / "one.pth")
         assert open_checkpoint(tmp_path / "one.pth").strategy == strategy
+    assert _problems(tmp_path / "one.pth", strategy="frozen") == ["it holds the strategy full, not frozen"]
 
 
 def _saved(file: Path, state: Any, nested: bool = True) -> Path:
@@ -259,6 +263,7 @@ def _saved(file: Path, state: Any, nested: bool = True) -> Path:
         (lambda: official.vit(TWO), "vit:tiny", 1.0, "imagenet"),
         (lambda: official.clip(JOINT), "clip:tiny", 0.5, "clip"),
         (lambda: official.swin(SWIN), "swin:tiny", 0.5, "imagenet"),
+        (lambda: official.swin(SWIN_TWO), "swin:tiny", 0.5, "imagenet"),
     ],
 )
 def test_a_released_file_alone_says_what_it_is(
@@ -396,36 +401,3 @@ def test_files_that_are_cut_off_or_made_up_are_refused(name: str, tmp_path: Path
         told = _problems(file)
         assert len(told) == 1
         assert told[0].startswith(("it cannot be read: ", "it is no plain file of tensors"))
-
-
-def test_a_checkpoint_is_found_by_file_folder_cell_and_key(tmp_path: Path) -> None:
-    cells = tmp_path / "results" / "run" / "cells"
-    for name in ("vit-joint-0123456789", "vit-spatial-abcdefabcd", "broken-1111111111"):
-        (cells / name).mkdir(parents=True)
-    file = cells / "vit-joint-0123456789" / "adapter.safetensors"
-    file.touch()
-    (cells / "vit-spatial-abcdefabcd" / "adapter.safetensors").touch()
-    root = tmp_path / "results"
-    for text in (
-        str(file),
-        str(file.parent),
-        "run/vit-joint-0123456789",
-        "run/0123456789",
-        f"{root}/run/0123456789",
-        f"{root}/run/vit-joint-0123456789",
-    ):
-        assert find(text, root) == file, text
-
-    def told(text: str) -> str:
-        with pytest.raises(UserError) as refused:
-            find(text, root)
-        return str(refused.value)
-
-    assert "is a run: expected RUN/CELL, with one of its cells: broken-1111111111, vit-joint" in told("run")
-    assert "did you mean 'vit-joint-0123456789'?" in told("run/vit-jiont-0123456789")
-    assert "did not come to its end" in told("run/1111111111")
-    assert "there is no such file" in told("nosuch.pth")
-    (tmp_path / "one.txt").touch()
-    assert "expected a file that ends in .safetensors, .pt" in told(str(tmp_path / "one.txt"))
-    (tmp_path / "one.pth").touch()
-    assert "did you mean" in told(str(tmp_path / "onee.pth"))

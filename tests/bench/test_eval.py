@@ -11,11 +11,16 @@ from typing import Any
 import pytest
 import torch
 
+from backbones.weights import digest
+from bench.build import classifier
+from bench.checkpoint.own import pack
 from bench.cli.main import app
 from bench.data.base import DATASETS
 from bench.data.cache import FrameCache
+from bench.errors import UserError
 from bench.plugins import load as load_plugins
 from bench.result import Result
+from bench.runner.evaluation import Plan, Request, plan
 from bench.runner.job import train_and_evaluate
 from bench.runner.surroundings import Surroundings
 from bench.spec import Cell, Matrix
@@ -208,6 +213,28 @@ def test_what_does_not_go_together_is_told(bench: Command, trained: tuple[Path, 
     ]
     (problem,) = bench("eval", "--checkpoint", file, "--dataset", "motion", "--device", "gpu").problems[:1]
     assert problem.startswith("device is 'gpu': expected auto, cpu, cuda")
+
+
+def test_frames_and_folder_are_the_trainings_where_they_have_to_be(
+    trained: tuple[Path, Result], tmp_path: Path
+) -> None:
+    cell = trained[1].cell.model_copy(
+        update={"strategy": "spatial", "options": {}, "weights": "none", "data_root": str(tmp_path)}
+    )
+    model = classifier(cell, 10)
+    file = tmp_path / "one.safetensors"
+    file.write_bytes(pack(model, cell, DATASETS.get("small")(None).classes, digest(model.backbone)))
+
+    def planned(**asked: Any) -> Plan:
+        return plan(Request(str(file), device="cpu", **asked))
+
+    assert planned().dataset.root == tmp_path
+    assert planned(data_root=tmp_path.parent).dataset.root == tmp_path.parent
+    assert planned(dataset="dense").dataset.root is None
+    # frames that do not see each other may be of any number
+    assert (planned().frames, planned(frames=5).frames) == (8, 5)
+    with pytest.raises(UserError, match=r"^frames is 1025: expected at most 1024$"):
+        planned(frames=1025)
 
 
 def test_a_file_that_would_run_code_ends_with_a_sentence(bench: Command, tmp_path: Path) -> None:

@@ -1,0 +1,89 @@
+"""What a checkpoint tells of its model: the cell's facts, the architecture of a released shape, an export's name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from adapters.layouts import CLIP, SWIN, VIT
+from backbones.families import build
+from backbones.names import BackboneName
+from backbones.weights import digest
+from bench.build import classifier
+from bench.checkpoint.open import open_checkpoint
+from bench.checkpoint.own import Own, pack
+from bench.checkpoint.released import _ARCHITECTURES, _rebuilt_as, export
+from bench.matrix import expand
+from bench.spec import Matrix
+from tests.models import clips
+
+CLASSES = tuple(f"class {index}" for index in range(10))
+
+
+def _written(file: Path, strategy: str, *, spoilt: bool = False) -> Own:
+    """A cell's checkpoint; `spoilt`: with a value in the head that is no number."""
+    cell = expand(Matrix(backbones=("vit:tiny@none",), strategies=(strategy,), frames=(4,), device="cpu")).cells[0]
+    recipe = cell.recipe.model_copy(update={"batch_size": 7})
+    cell = cell.model_copy(update={"data_root": str(file.parent), "recipe": recipe})
+    model = classifier(cell, len(CLASSES))
+    if spoilt:
+        with torch.no_grad():
+            model.head.bias[3] = float("nan")
+    file.write_bytes(pack(model, cell, CLASSES, digest(model.backbone)))
+    found = open_checkpoint(file)
+    assert isinstance(found, Own)
+    return found
+
+
+def test_a_cells_batch_and_folder_are_told(tmp_path: Path) -> None:
+    found = _written(tmp_path / "one.safetensors", "joint")
+    assert (found.batch, found.data_root) == (7, str(tmp_path))
+    # a bare name means the size that the cell had
+    moved = open_checkpoint(tmp_path / "one.safetensors", backbone="vit")
+    assert moved.backbone == BackboneName("vit", "tiny", "bundled")
+
+
+def test_without_attention_over_time_a_model_takes_clips_of_another_length(tmp_path: Path) -> None:
+    original = _written(tmp_path / "one.safetensors", "spatial")
+    export(original, tmp_path / "one.pth")
+    exported = open_checkpoint(tmp_path / "one.pth")
+    assert (exported.frames, exported.any_frames) == (4, True)
+    for found in (original, exported):
+        model, _ = found.build(6)
+        assert model.frames == 6 and model(clips(1, 6)).shape == (1, 10)
+
+
+def test_values_that_are_no_finite_numbers_are_told_of_an_export(tmp_path: Path) -> None:
+    notes = export(_written(tmp_path / "one.safetensors", "joint", spoilt=True), tmp_path / "one.pth")
+    assert notes == ["the checkpoint holds values that are no finite numbers, in head.bias"]
+
+
+@pytest.mark.parametrize(("shape", "model"), _ARCHITECTURES.items(), ids=str)
+def test_a_released_shape_is_that_of_the_architecture_it_is_taken_for(
+    shape: tuple[str, int, tuple[int, ...], int, int], model: str
+) -> None:
+    family, width, depths, patch, side = shape
+    with torch.device("meta"):
+        backbone = build(BackboneName(family, model, "none"))
+    image_model = backbone.model
+    assert backbone.blocks[0].width == width
+    layout = {"clip": CLIP, "vit": VIT, "swin": SWIN}[family]
+    assert layout.depths(image_model.state_dict()) == depths
+    assert image_model.state_dict()[layout.patches].shape[-1] == patch
+    assert side == (image_model.layers[0].blocks[0].window_size[0] if family == "swin" else backbone.input_size)
+
+
+def test_an_export_names_the_model_that_computes_the_same_without_its_tag() -> None:
+    """Tags of OpenAI's make QuickGELU of a model whose name alone means GELU."""
+    notes: list[str] = []
+    with torch.device("meta"):
+        quick, plain = (build(BackboneName("clip", f"ViT-B-32{end}", "none")) for end in ("-quickgelu", ""))
+    for backbone, end in ((quick, "-quickgelu"), (plain, "")):
+        named = BackboneName("clip", "ViT-B-32", "openai")
+        assert _rebuilt_as(named, SimpleNamespace(backbone=backbone), notes) == f"clip:ViT-B-32{end}"
+    assert notes == []
+    assert _rebuilt_as(BackboneName("clip", "tiny", "none"), SimpleNamespace(backbone=quick), notes) == "clip:tiny"
+    assert notes == ["clip:tiny without its tag is another model: `bench eval` would need --backbone"]
