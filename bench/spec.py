@@ -77,7 +77,7 @@ class Recipe(Spec):
     mixup: float = Field(0.0, ge=0, le=10, description="alpha; 0: off. Beside cutmix, each batch gets one of the two")
     cutmix: float = Field(0.0, ge=0, le=10, description="alpha; 0: off")
     augment_on: Literal["cpu", "device"] = Field(
-        "cpu", description="where colours, rand_augment and erase are computed: beside decoding, or on the device"
+        "cpu", description="where colour, rand_augment and erase are computed: beside decoding, or on the device"
     )
 
     @field_validator("*", mode="before")

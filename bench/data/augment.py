@@ -31,13 +31,14 @@ _ERASED_RATIO = (0.3, 1 / 0.3)
 class Augment:
     """Colour, then RandAugment, then erasing: uint8 (T, 3, H, W) -> the same, on whatever device the clip is.
 
-    The draws follow from the seed alone, not from the device, the batch or the process.
+    The draws follow from the seed alone, not from the device, the batch or the process. What an operation measures
+    (contrast's mean, equalisation's histogram) it measures in each frame, as in the released code.
 
     Args:
         mean: RGB in 0..1, the backbone's; the colour of what is erased.
         rand_augment: operations a clip and their magnitude, 0 to 30; None for none.
         colour: brightness, contrast and saturation are scaled by 1 - colour to 1 + colour, and the hue turns by up to
-            colour / 5 of the circle, in a random order. mmaction2's own values, which AIM trains with, are 0.5.
+            colour / 5 of the circle, in a random order. 0.5 gives mmaction2's values, with which AIM trains CLIP L.
         erase: share of the clips of which a box is erased: 2 % to a third of the picture, sides in a ratio of 0.3 to
             1 / 0.3.
     """
