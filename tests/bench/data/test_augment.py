@@ -142,14 +142,15 @@ def erased(clip: Tensor, seed: int, share: float) -> Tensor:
 def test_erasing_takes_one_box_of_the_recipes_size() -> None:
     size, draws = 48, 500
     clip = torch.zeros(2, 3, size, size, dtype=torch.uint8)
-    areas = []
+    areas, ratios = [], []
     for seed in range(draws):
         mask = erased(clip, seed, 1.0)
         rows, columns = mask.any(1).sum(), mask.any(0).sum()
         assert mask.sum() == rows * columns > 0  # one box
-        assert 0.3 * 0.85 < rows / columns < 1.15 / 0.3
         areas.append(float(mask.float().mean()))
+        ratios.append(float(rows / columns))
     assert 0.015 < min(areas) < 0.04 and 0.3 < max(areas) < 0.36
+    assert 0.25 < min(ratios) < 0.36 and 2.8 < max(ratios) < 4
     # area and the ratio's logarithm are uniform; what does not fit into the picture is drawn again
     area, ratio = np.meshgrid(np.linspace(0.02, 1 / 3, 800), np.exp(np.linspace(np.log(0.3), -np.log(0.3), 800)))
     fits = (area * ratio < 1) & (area / ratio < 1)
