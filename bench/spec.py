@@ -70,8 +70,8 @@ class Recipe(Spec):
     colour: float = Field(
         0.0, ge=0, le=1, description="jitter of brightness, contrast, saturation; the hue's is a fifth"
     )
-    rand_augment: tuple[int, int] | None = Field(
-        None, description="operations a clip, their magnitude; none if not set"
+    rand_augment: tuple[Annotated[int, Field(ge=1, le=20)], Annotated[int, Field(ge=0, le=30)]] | None = Field(
+        None, description="operations a clip, their magnitude of 0 to 30; none if not set"
     )
     erase: float = Field(0.0, ge=0, le=1, description="share of clips of which a box is erased")
     mixup: float = Field(0.0, ge=0, le=10, description="alpha; 0: off. Beside cutmix, each batch gets one of the two")
@@ -93,12 +93,6 @@ class Recipe(Spec):
         low, high = self.crop_area
         if not 0 < low <= high <= 1:
             raise ValueError(f"crop_area is {[low, high]}: expected 0 < low <= high <= 1")
-        if self.rand_augment is not None:
-            operations, magnitude = self.rand_augment
-            if not (1 <= operations <= 20 and 0 <= magnitude <= 30):
-                raise ValueError(
-                    f"rand_augment is {[operations, magnitude]}: expected 1 to 20 operations and a magnitude of 0 to 30"
-                )
         for name, alpha in (("mixup", self.mixup), ("cutmix", self.cutmix)):
             if alpha and self.batch_size == 1:
                 raise ValueError(f"{name} is {alpha:g}: expected 0 beside a batch_size of 1, which has nothing to mix")
