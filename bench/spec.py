@@ -69,11 +69,24 @@ class Recipe(Spec):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     crop_area: tuple[float, float] = Field((0.08, 1.0), description="range of the random crop's area / frame's area")
     flip: bool = Field(True, description="horizontal flips in training")
+    colour: float = Field(
+        0.0, ge=0, le=1, description="jitter of brightness, contrast, saturation; the hue's is a fifth"
+    )
+    rand_augment: tuple[Annotated[int, Field(ge=1, le=20)], Annotated[int, Field(ge=0, le=30)]] | None = Field(
+        None, description="operations a clip, their magnitude of 0 to 30; none if not set"
+    )
+    erase: float = Field(0.0, ge=0, le=1, description="share of clips of which a box is erased")
+    mixup: float = Field(0.0, ge=0, le=10, description="alpha; 0: off. Beside cutmix, each batch gets one of the two")
+    cutmix: float = Field(0.0, ge=0, le=10, description="alpha; 0: off")
+    augment_on: Literal["cpu", "device"] = Field(
+        "cpu", description="where colour, rand_augment and erase are computed: beside decoding, or on the device"
+    )
 
     @field_validator("*", mode="before")
     @classmethod
     def _no_switch(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and info.field_name != "flip":
+        values = value if isinstance(value, list | tuple) else (value,)
+        if info.field_name != "flip" and any(isinstance(item, bool) for item in values):
             raise ValueError("expected no true or false")  # pydantic alone takes True for 1
         return value
 
@@ -82,6 +95,9 @@ class Recipe(Spec):
         low, high = self.crop_area
         if not 0 < low <= high <= 1:
             raise ValueError(f"crop_area is {[low, high]}: expected 0 < low <= high <= 1")
+        for name, alpha in (("mixup", self.mixup), ("cutmix", self.cutmix)):
+            if alpha and self.batch_size == 1:
+                raise ValueError(f"{name} is {alpha:g}: expected 0 beside a batch_size of 1, which has nothing to mix")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas is {list(self.betas)}: expected two numbers from 0 to below 1")
         return self

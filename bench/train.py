@@ -71,7 +71,7 @@ class Trainer:
             loss = F.cross_entropy(logits.float(), label, label_smoothing=self.recipe.label_smoothing, reduction="sum")
             self.scaler.scale(loss / len(clips)).backward()
             loss_sum += loss.detach()
-            correct += (logits.detach().argmax(1) == label).sum()
+            correct += (logits.detach().argmax(1) == (label if label.ndim == 1 else label.argmax(1))).sum()
         return loss_sum / len(clips), correct
 
     def step(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,10 +79,11 @@ class Trainer:
 
         Args:
             clips: (B, T, 3, H, W) uint8.
-            labels: (B,).
+            labels: (B,), or each class's share in a mixed clip, (B, classes).
 
         Returns:
-            The mean loss and the number of right predictions, as tensors on the device: reading them waits for it.
+            The mean loss and the number of right predictions, as tensors on the device: reading them waits for it. A
+            prediction for a mixed clip is right where it names the class with the largest share.
 
         Raises:
             torch.OutOfMemoryError: not even one clip fits.
@@ -122,7 +123,8 @@ def fit(
         epochs: epoch (from 0) -> its batches.
         steps_per_epoch: number of batches that each gives.
         on_interval: gets epoch, step, steps, loss, lr, clips_per_s and train_top1 (percent) of the steps since the
-            last call, about every `interval_seconds` and at the end of each epoch.
+            last call, about every `interval_seconds` and at the end of each epoch. Loss and accuracy are of the clips
+            as augmented and mixed.
         on_epoch: called after each epoch; its time is not counted.
 
     Returns:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from bench.data.augment import Augment
 from bench.data.base import DataError, Sampling, Video
 from bench.data.cache import FrameCache
 from bench.data.decode import Decoder, VideoError
@@ -38,6 +39,7 @@ class Sample:
         name: of the video that is shown.
         decoder: which library decoded it.
         skipped: (name, reason) of each video that was drawn and could not be decoded.
+        seed: of what is drawn for the clip after its crop; 0 in testing.
     """
 
     clip: Tensor | None
@@ -45,6 +47,7 @@ class Sample:
     name: str
     decoder: str = ""
     skipped: tuple[tuple[str, str], ...] = ()
+    seed: int = 0
 
 
 def _read(
@@ -71,6 +74,7 @@ class TrainClips(Dataset[Sample]):
         transform: (T, 3, H, W) uint8 -> (T, 3, S, S) uint8; draws from torch's global generator.
         seed: 0 or more.
         cache: decoded videos, which may be shared with other data sets.
+        augment: what is done to the clip after the transform; None leaves it to the device.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class TrainClips(Dataset[Sample]):
         seed: int,
         cache: FrameCache | None = None,
         decoder: Decoder = "auto",
+        augment: Augment | None = None,
     ) -> None:
         if seed < 0:
             raise ValueError(f"the seed is {seed}: expected 0 or more")
@@ -92,6 +97,7 @@ class TrainClips(Dataset[Sample]):
         self.stride = stride
         self.transform = transform
         self.seed = seed
+        self.augment = augment
         self.cache = FrameCache(0) if cache is None else cache
         self.decoder = decoder
 
@@ -128,7 +134,10 @@ class TrainClips(Dataset[Sample]):
                         # this one generator alone: torch.manual_seed would set every GPU's as well
                         torch.default_generator.manual_seed(crop_seed)
                         clip = self.transform(clip)
-                    return Sample(clip, video.label, video.name, decoder, tuple(skipped.items()))
+                        seed = int(torch.randint(2**63 - 1, ()))
+                    if self.augment is not None:
+                        clip = self.augment(clip, seed)
+                    return Sample(clip, video.label, video.name, decoder, tuple(skipped.items()), seed)
             index = int(rng.integers(len(self.videos)))
         name, reason = next(iter(skipped.items()))
         raise DataError(

@@ -23,6 +23,7 @@ class Batch:
         names: of the B videos.
         skipped: name -> reason of the videos that could not be decoded, which are not among the B.
         decoders: the libraries that decoded the B.
+        seeds: of the B clips, see Sample.
     """
 
     clips: Tensor
@@ -30,6 +31,7 @@ class Batch:
     names: tuple[str, ...]
     skipped: dict[str, str] = field(default_factory=dict)
     decoders: frozenset[str] = frozenset()
+    seeds: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -48,6 +50,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         names=tuple(sample.name for _, sample in shown),
         skipped=dict(pair for sample in samples for pair in sample.skipped),
         decoders=frozenset(sample.decoder for _, sample in shown),
+        seeds=tuple(sample.seed for _, sample in shown),
     )
 
 

@@ -19,7 +19,8 @@ def _before_crop(size: int) -> int:
     return round(size * 256 / 224)
 
 
-def _check(clip: Tensor) -> None:
+def check_clip(clip: Tensor) -> None:
+    """Raises ValueError where it is no clip."""
     if clip.dtype != torch.uint8 or clip.ndim != 4 or clip.shape[1] != 3:
         raise ValueError(f"expected a clip of uint8 (T, 3, H, W), not {clip.dtype} {tuple(clip.shape)}")
 
@@ -61,7 +62,7 @@ class TrainTransform:
         self._steps = steps
 
     def __call__(self, clip: Tensor) -> Tensor:
-        _check(clip)
+        check_clip(clip)
         for step in self._steps:
             clip = step(clip)
         return clip
@@ -76,7 +77,7 @@ class ValTransform:
         self.size = size
 
     def __call__(self, clip: Tensor) -> Tensor:
-        _check(clip)
+        check_clip(clip)
         cropped: Tensor = functional.center_crop_image(_short_side(clip, _before_crop(self.size)), [self.size] * 2)
         return cropped[None]
 
@@ -98,7 +99,7 @@ class TestTransform:
         self.crops = crops
 
     def __call__(self, clip: Tensor) -> Tensor:
-        _check(clip)
+        check_clip(clip)
         clip = _short_side(clip, self.size)
         height, width = clip.shape[-2:]
         top, left = height - self.size, width - self.size

@@ -75,7 +75,7 @@ def train_and_evaluate(cell: Cell, measured: Measured, folder: Path, around: Sur
     dataset = around.dataset(cell)
     model = classifier(cell, len(dataset.classes))
     weights = digest(model.backbone)
-    loaders = Loaders(cell, dataset, model.backbone.input_size, around)
+    loaders = Loaders(cell, dataset, model.backbone.input_size, model.backbone.mean, around)
     make_repeatable(cell.seed, strict=not around.unrepeatable)
     trainer = Trainer(model, cell.recipe, around.device, cell.precision)
     if cell.recipe.time_init:

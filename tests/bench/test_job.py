@@ -25,6 +25,7 @@ from bench.plugins import load as load_plugins
 from bench.provenance import commit
 from bench.result import Result
 from bench.runner.job import make_repeatable, train_and_evaluate
+from bench.runner.loaders import Loaders
 from bench.runner.messages import Job
 from bench.runner.surroundings import Surroundings
 from bench.spec import Cell, Matrix
@@ -145,6 +146,38 @@ def test_what_ran_before_in_the_process_changes_no_bit(tmp_path: Path, around) -
     joint = NAMES.index("joint")
     plain, regular = (np.load(tmp_path / "one" / str(index) / "predictions.npz") for index in (joint, len(NAMES)))
     assert not np.array_equal(plain["probabilities"], regular["probabilities"])
+
+
+def test_augmentation_beside_decoding_and_on_the_device_train_alike(tmp_path: Path, around) -> None:
+    strong = {"colour": 0.5, "rand_augment": [4, 7], "erase": 0.5, "mixup": 0.8, "cutmix": 1.0}
+    recipes = ({}, strong, {**strong, "augment_on": "device"})
+    plain, early, late = (_cell("vit", "joint", order_test=False, recipe=recipe) for recipe in recipes)
+    found = []
+    for index, cell in enumerate((plain, early, late)):
+        _train(cell, tmp_path / str(index), around)
+        found.append(np.load(tmp_path / str(index) / "predictions.npz")["probabilities"])
+    assert np.array_equal(found[1], found[2]) and not np.array_equal(found[0], found[1])
+
+
+def test_what_a_recipe_asks_for_reaches_the_batches(around) -> None:
+    def batches(epoch: int, **recipe: object) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        cell = _cell("vit", "joint", recipe=recipe)
+        loaders = Loaders(cell, around.dataset(cell), 32, (1.0, 0.0, 1.0), around)
+        return list(loaders.training(epoch))
+
+    for (clips, labels), (erased, same) in zip(batches(1), batches(1, erase=1.0), strict=True):
+        changed = (clips != erased).any(dim=2)  # each clip's box, in the backbone's mean
+        assert changed.flatten(1).any(1).all() and torch.equal(labels, same)
+        assert (erased.movedim(2, -1)[changed] == torch.tensor([255, 0, 255])).all()
+    for (clips, labels), (mixed, shares) in zip(batches(1), batches(1, mixup=1.0), strict=True):
+        neighbours = torch.nn.functional.one_hot(labels.roll(1), 10)
+        own = torch.nn.functional.one_hot(labels, 10)
+        share = float((shares[0] - neighbours[0]) @ (own[0] - neighbours[0]).float()) / 2
+        torch.testing.assert_close(shares, share * own + (1 - share) * neighbours)
+        exact = share * clips.double() + (1 - share) * clips.roll(1, 0).double()
+        assert (mixed - exact).abs().max() <= 0.51
+    draws = [shares.max(1).values.min().item() for epoch in (0, 1) for _, shares in batches(epoch, mixup=1.0)]
+    assert len(set(draws)) == len(draws) > 2  # each epoch and each step has its own
 
 
 def test_another_seed_gives_other_predictions(tmp_path: Path, around) -> None:

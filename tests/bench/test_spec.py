@@ -47,6 +47,12 @@ OTHER_RECIPE: dict[str, Any] = {
     "label_smoothing": 0.1,
     "crop_area": (0.5, 1.0),
     "flip": True,
+    "colour": 0.5,
+    "rand_augment": (4, 7),
+    "erase": 0.25,
+    "mixup": 0.8,
+    "cutmix": 1.0,
+    "augment_on": "device",
 }
 
 
@@ -82,7 +88,7 @@ def test_key_changes_with_every_field_of_the_recipe(field: str) -> None:
 
 def test_key_stays_what_it_was() -> None:
     """A run of yesterday is gone on with today: whoever changes the canonical form must know that they do."""
-    assert make.cell().key == "710a051f61"
+    assert make.cell().key == "aa57de89e1"
 
 
 def test_model_key_is_the_same_for_what_does_not_change_the_model() -> None:
@@ -221,6 +227,23 @@ RECIPE_SENTENCES: list[tuple[dict[str, Any], str]] = [
     ({"betas": [0.9, "x"]}, "recipe.betas holds 'x': expected a number"),
     ({"betas": [0.9, 1]}, "recipe.betas is [0.9, 1.0]: expected two numbers from 0 to below 1"),
     ({"crop_area": [0.9, 0.1]}, "recipe.crop_area is [0.9, 0.1]: expected 0 < low <= high <= 1"),
+    ({"betas": [True, 0.9]}, "recipe.betas is [True, 0.9]: expected no true or false"),
+    ({"rand_augment": True}, "recipe.rand_augment is True: expected no true or false"),
+    ({"rand_augment": 4}, "recipe.rand_augment is 4: expected a list"),
+    ({"rand_augment": [4]}, "recipe.rand_augment is [4]: expected one value more"),
+    ({"rand_augment": [4, 7.5]}, "recipe.rand_augment holds 7.5: expected a whole number"),
+    ({"rand_augment": [4, 31]}, "recipe.rand_augment holds 31: expected at most 30"),
+    ({"rand_augment": [0, 7]}, "recipe.rand_augment holds 0: expected at least 1"),
+    ({"colour": 1.5}, "recipe.colour is 1.5: expected at most 1"),
+    ({"erase": -0.1}, "recipe.erase is -0.1: expected at least 0"),
+    ({"erase": True}, "recipe.erase is True: expected no true or false"),
+    ({"mixup": -1}, "recipe.mixup is -1: expected at least 0"),
+    ({"cutmix": 11}, "recipe.cutmix is 11: expected at most 10"),
+    (
+        {"mixup": 0.8, "batch_size": 1},
+        "recipe.mixup is 0.8: expected 0 beside a batch_size of 1, which has nothing to mix",
+    ),
+    ({"augment_on": "devise"}, "recipe.augment_on is 'devise': expected cpu or device (did you mean 'device'?)"),
 ]
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from adapters.model import VideoClassifier
 from adapters.strategy import STRATEGIES
+from bench.data.mixing import Mixing
 from bench.data.transforms import normalise
 from bench.optimiser import adamw, parameter_groups, rate_factor
 from bench.spec import Recipe
@@ -165,6 +166,45 @@ def test_parts_of_a_batch_with_label_smoothing_add_up_to_its_gradients(micro_bat
     F.cross_entropy(logits, labels, label_smoothing=0.2).backward()
     for name, parameter in plain.trained():
         torch.testing.assert_close(found[name], parameter.grad, atol=1e-6, rtol=1e-4)
+
+
+def test_mixed_labels_weigh_the_loss_and_the_largest_share_counts(monkeypatch) -> None:
+    trainer = Trainer(model("vit", "frozen"), _recipe(label_smoothing=0.1), CPU, "fp32")
+    clips, labels = _batch()
+    logits = torch.randn(8, CLASSES, generator=torch.Generator().manual_seed(0))
+    logits[range(5), labels[:5]] += 9  # five right ones
+    logits[range(5, 8), labels[5:]] -= 9
+    logits.requires_grad_()
+    monkeypatch.setattr(trainer.model, "forward", lambda batch: logits)
+    shares = 0.7 * F.one_hot(labels, CLASSES) + 0.3 * F.one_hot(labels.roll(1), CLASSES)
+    loss, right = trainer.step(clips, shares)
+    smooth = 0.9 * shares.double() + 0.1 / CLASSES
+    expected = 0.0
+    for row, target in zip(logits.detach().double().tolist(), smooth.tolist(), strict=True):
+        total = math.log(sum(math.exp(value) for value in row))
+        expected += sum(share * (total - value) for share, value in zip(target, row, strict=True)) / 8
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+    assert right == 5
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_parts_of_a_mixed_batch_add_up_to_its_gradients(kind: str, monkeypatch) -> None:
+    alphas = {"mixup": 0.0, "cutmix": 0.0, kind: 1.0}
+    clips, labels = Mixing(**alphas, classes=CLASSES, seed=0)(*_batch(), epoch=0, step=0)
+    whole, parts = (Trainer(model("vit", "joint"), _recipe(label_smoothing=0.1), CPU, "fp32") for _ in range(2))
+    expected = _gradients(whole, clips, labels)
+    forward = parts.model.forward
+
+    def starved(batch: torch.Tensor) -> torch.Tensor:
+        if len(batch) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(batch)
+
+    monkeypatch.setattr(parts.model, "forward", starved)
+    found = _gradients(parts, clips, labels)
+    assert parts.micro_batch == 2
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, atol=1e-6, rtol=1e-4)
 
 
 def test_where_not_even_one_clip_fits_the_error_comes_through(monkeypatch) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms import v2
 
+from bench.data.augment import Augment
 from bench.data.base import DataError, Video
 from bench.data.cache import FrameCache
 from bench.data.clips import Sample, TestClips, TrainClips
@@ -58,6 +60,32 @@ def test_a_clip_depends_on_seed_epoch_and_index_alone(good: tuple[Video, ...]) -
     assert torch.equal(pixels(train(good, cache=FrameCache(MB * 8))[3, 2]), first)
     for other in (clips[4, 2], train(good, seed=1)[3, 2]):
         assert not torch.equal(pixels(other), first)
+
+
+def test_without_augmentation_a_clip_is_torchvisions_crop_and_flip(good: tuple[Video, ...]) -> None:
+    for number, index in ((0, 1), (3, 2), (5, 0)):
+        frames = train(good, transform=lambda clip: clip)[number, index].clip
+        torch.manual_seed(int(np.random.default_rng((1, 0, number, index)).integers(2**63)))
+        crop = v2.RandomResizedCrop(32, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3), antialias=True)
+        assert torch.equal(pixels(train(good)[number, index]), v2.RandomHorizontalFlip(0.5)(crop(frames)))
+
+
+def test_augmentation_is_drawn_from_the_samples_own_seed(good: tuple[Video, ...]) -> None:
+    augment = Augment((0.5, 0.5, 0.5), (4, 7), 0.5, 0.5)
+    plain, augmented = train(good), train(good, augment=augment)
+    samples = [(plain[key], augmented[key]) for key in ((0, 1), (1, 1), (0, 2))]
+    for before, after in samples:
+        assert before.seed == after.seed
+        assert torch.equal(augment(pixels(before), before.seed), pixels(after))
+    assert len({before.seed for before, _ in samples}) == 3
+
+
+def test_workers_and_the_device_augment_alike(good: tuple[Video, ...]) -> None:
+    augment = Augment((0.5, 0.5, 0.5), (4, 7), 0.5, 0.5)
+    late = epoch(train_loader(train(good), 3, pin_memory=False), 1)
+    early = epoch(train_loader(train(good, augment=augment), 3, workers=2, pin_memory=False), 1)
+    for before, after in zip(late, early, strict=True):
+        assert torch.equal(augment.batch(before.clips, before.seeds), after.clips)
 
 
 def test_drawing_a_clip_leaves_the_global_generator_alone(good: tuple[Video, ...]) -> None:

@@ -1,0 +1,80 @@
+"""What is done to a training clip after its crop and flip: colour, RandAugment, erasing. One draw for all its frames.
+
+The released recipe takes these from three libraries (mmaction2's ColorJitter, imgaug's RandAugment, timm's
+RandomErasing); here they are torchvision's. The differences:
+
+- imgaug's RandAugment flips every second clip and crops it a little before its operations, on SSv2 too. Here it does
+  not: labels that name directions must not be flipped, and the crop was made before.
+- Of imgaug's 18 operations torchvision's lacks inversion, a small cutout and two blurs; it may draw one twice, and its
+  translations reach 0.45 of the picture, not 0.33. Both count magnitudes from 0 to 30 and fill what a shear, a shift or
+  a rotation uncovers with 128.
+- timm's erasing puts zeros into the normalised clip. A clip stays bytes until the device, so the box is filled with the
+  mean colour in bytes, which normalises to zero within half a grey level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+from bench.data.transforms import check_clip
+
+_MAGNITUDES = 31  # 0 to 30, of RandAugment
+_GREY = 128
+_ERASED_AREA = (0.02, 1 / 3)
+_ERASED_RATIO = (0.3, 1 / 0.3)
+
+
+class Augment:
+    """Colour, then RandAugment, then erasing: uint8 (T, 3, H, W) -> the same, on whatever device the clip is.
+
+    The draws follow from the seed alone, not from the device, the batch or the process. What an operation measures
+    (contrast's mean, equalisation's histogram) it measures in each frame, as in the released code.
+
+    Args:
+        mean: RGB in 0..1, the backbone's; the colour of what is erased.
+        rand_augment: operations a clip and their magnitude, 0 to 30; None for none.
+        colour: brightness, contrast and saturation are scaled by 1 - colour to 1 + colour, and the hue turns by up to
+            colour / 5 of the circle, in a random order. 0.5 gives mmaction2's values, with which AIM trains CLIP L.
+        erase: share of the clips of which a box is erased: 2 % to a third of the picture, sides in a ratio of 0.3 to
+            1 / 0.3.
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[float],
+        rand_augment: tuple[int, int] | None = None,
+        colour: float = 0.0,
+        erase: float = 0.0,
+    ) -> None:
+        self._steps: list[torch.nn.Module] = []
+        if colour:
+            self._steps.append(v2.ColorJitter(colour, colour, colour, hue=colour / 5))
+        if rand_augment is not None:
+            operations, magnitude = rand_augment
+            self._steps.append(v2.RandAugment(operations, magnitude, _MAGNITUDES, fill=_GREY))
+        if erase:
+            colours = [round(255 * value) for value in mean]
+            self._steps.append(v2.RandomErasing(erase, _ERASED_AREA, _ERASED_RATIO, value=colours, inplace=True))
+
+    def __call__(self, clip: Tensor, seed: int) -> Tensor:
+        check_clip(clip)
+        if not self._steps:
+            return clip
+        # decoded frames lie colour by colour within a pixel; most operations are faster on whole planes. Erasing writes
+        # into the clip, which must not be the caller's
+        clip = clip.clone(memory_format=torch.contiguous_format)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            for step in self._steps:
+                clip = step(clip)
+        return clip
+
+    def batch(self, clips: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Clips (B, T, 3, H, W), each with its own seed."""
+        if not self._steps:
+            return clips
+        return torch.stack([self(clip, seed) for clip, seed in zip(clips, seeds, strict=True)])
