@@ -98,6 +98,8 @@ class DecodePool:
 
     def taken_by(self, give_way: Callable[[], None]) -> None:
         """Let whoever used the processes before give way to a new user, to whom the old one's jobs may come back."""
+        if not self._workers:
+            raise RuntimeError("the decoding processes are closed")
         before, self._give_way = self._give_way, give_way
         before()
         self._queue.clear()
@@ -136,12 +138,14 @@ class DecodePool:
         for held in range(_JOBS):
             for worker in self._workers:
                 if self._queue and len(worker.jobs) == held:
-                    job = self._queue.popleft()
+                    job = self._queue[0]
+                    try:
+                        _send(worker.socket, (self._readers.index(job.clips), job.draw))
+                    except OSError:  # it died of something else, as shows when it is listened to
+                        continue
                     if not worker.jobs:
                         worker.since = time.monotonic()
-                    worker.jobs.append(job)
-                    with contextlib.suppress(OSError):  # it died, which shows at the other end
-                        _send(worker.socket, (self._readers.index(job.clips), job.draw))
+                    worker.jobs.append(self._queue.popleft())
 
     def _patience(self) -> float | None:
         """Seconds until the next process is over its limit."""
@@ -186,7 +190,9 @@ class DecodePool:
 
     def close(self) -> None:
         """End every process, whatever it is doing."""
-        self.taken_by(lambda: None)
+        self._give_way()
+        self._bell.close()
+        self._hammer.close()
         for worker in self._workers:
             worker.socket.close()  # one that has nothing to do ends of itself
         until = time.monotonic() + 0.5
@@ -197,8 +203,6 @@ class DecodePool:
         for worker in self._workers:
             worker.process.join(5)
         self._workers.clear()
-        self._bell.close()
-        self._hammer.close()
 
     def __enter__(self) -> DecodePool:
         return self

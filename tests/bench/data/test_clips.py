@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from bench.data.base import DataError, Video
+from bench.data.batches import Batch
 from bench.data.cache import FrameCache
 from bench.data.clips import Sample, TestClips, TrainClips
 from bench.data.decode import VideoReader, open_video
 from bench.data.encode import write_h264
-from bench.data.batches import Batch
 from bench.data.loaders import ClipLoader, test_loader, train_loader
 from bench.data.transforms import TrainTransform
 from tests.bench.data.conftest import Pools, number_of, numbered
