@@ -96,6 +96,11 @@ class DecodePool:
         theirs.close()
         return _Worker(process, ours, time.monotonic())
 
+    @property
+    def pids(self) -> list[int]:
+        """Of the processes as they are now."""
+        return [worker.process.pid for worker in self._workers if worker.process.pid is not None]
+
     def taken_by(self, give_way: Callable[[], None]) -> None:
         """Let whoever used the processes before give way to a new user, to whom the old one's jobs may come back."""
         if not self._workers:
