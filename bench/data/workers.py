@@ -126,7 +126,12 @@ class DecodePool:
         """
         self._hand_out()
         by_socket = {worker.socket: worker for worker in self._workers}
-        for ready in wait([self._bell, *by_socket], self._patience()):
+        patience, begun = self._patience(), time.monotonic()
+        answers = wait([self._bell, *by_socket], patience)
+        if patience is not None and (late := time.monotonic() - begun - patience) > 1:
+            for worker in self._workers:  # this process was stopped for a while, and they with it
+                worker.since += late
+        for ready in answers:
             if ready is self._bell:
                 self._bell.recv(4096)
             else:
