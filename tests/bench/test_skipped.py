@@ -149,3 +149,10 @@ def test_an_old_list_of_skipped_videos_goes_where_nothing_was_skipped(tmp_path: 
     assert (tmp_path / "skipped.csv").read_text() == ('name,split,reason,times\na b.mp4,test,"gone, with a comma",1\n')
     write_skipped(tmp_path, ())
     assert not list(tmp_path.iterdir())
+
+
+def test_an_evaluation_tells_wrong_numbers_with_its_other_mistakes(bench: Command) -> None:
+    said = bench("eval", "--checkpoint", "/no/such", "--loader-workers", "many", "--decode-timeout", 0)
+    assert said.code == 2 and len(said.problems) == 3
+    assert "loader_workers is 'many': expected auto or a whole number from 0 to 256" in said.problems
+    assert any(problem.startswith("decode_timeout is 0.0: expected more than 0") for problem in said.problems)
