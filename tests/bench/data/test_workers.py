@@ -248,7 +248,7 @@ def test_an_interrupt_reaches_who_takes_the_batches_and_not_the_processes(pools:
     pids = pool.pids
     for pid in pids:
         os.kill(pid, signal.SIGINT)  # a terminal sends it to all of them
-    timer = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
+    timer = threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT])
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         next(batches)
