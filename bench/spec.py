@@ -197,11 +197,15 @@ def checked_device(value: str, problems: list[str]) -> str:
         return "auto"
 
 
-def _workers(value: Any) -> Any:
+def _workers(value: Any, least: int = 1) -> Any:
     number = int(value) if isinstance(value, str) and re.fullmatch(r"\d{1,9}", value.strip()) else value
-    if number == "auto" or (isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= 256):
+    if number == "auto" or (isinstance(number, int) and not isinstance(number, bool) and least <= number <= 256):
         return number
-    return _refuse("expected auto or a whole number from 1 to 256")
+    return _refuse(f"expected auto or a whole number from {least} to 256")
+
+
+def _loader_workers(value: Any) -> Any:
+    return _workers(value, least=0)
 
 
 def _refuse(expected: str) -> NoReturn:
@@ -244,7 +248,11 @@ class Request(Matrix):
 
     out: Place | None = Field(None, description="folder of the run")
     workers: Annotated[int | Literal["auto"], BeforeValidator(_workers)] = "auto"
-    loader_workers: int = Field(0, ge=0, le=256, description="decoding processes of each cell's loader")
+    loader_workers: Annotated[int | Literal["auto"], BeforeValidator(_loader_workers)] = Field(
+        "auto", description="decoding processes of each cell"
+    )
+    decode_timeout: float = Field(60.0, gt=0, le=86400, description="seconds after which a clip counts as broken")
+    strict: bool = Field(False, description="a video that cannot be read is an error")
     plugins: Plugins = Field((), description="Python files or modules that register backbones or strategies")
 
     @property

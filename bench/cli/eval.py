@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -46,7 +46,18 @@ def eval_(
     split: Annotated[str, typer.Option(help=f"Which list: {' or '.join(SPLITS)}.", metavar="SPLIT")] = "test",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
-    loader_workers: Annotated[int, typer.Option(help="Decoding processes.", min=0, max=256)] = 0,
+    loader_workers: Annotated[
+        str,
+        typer.Option(
+            help="Decoding processes; 0 decodes without them, and without a limit in seconds; auto: one a core, none "
+            "for the embedded data set.",
+            metavar="INTEGER|auto",
+        ),
+    ] = "auto",
+    decode_timeout: Annotated[
+        float, typer.Option(help="Seconds after which a video counts as broken.", metavar="SECONDS")
+    ] = 60.0,
+    strict: Annotated[bool, typer.Option("--strict", help="A video that cannot be read is an error.")] = False,
     order_test: Annotated[bool, typer.Option(help="Also evaluate with the frames reversed and shuffled.")] = True,
     format_: Annotated[
         str, typer.Option("--format", help=f"How to print it: {' or '.join(FORMATS)}.", metavar="FORMAT")
@@ -83,7 +94,9 @@ def eval_(
             split=cast("Split", split if split in SPLITS else "test"),
             device=checked_device(device, problems),
             precision=precision if precision in PRECISIONS else "auto",
-            loader_workers=loader_workers,
+            loader_workers=_checked("loader_workers", loader_workers, problems),
+            decode_timeout=_checked("decode_timeout", decode_timeout, problems),
+            strict=strict,
             plugins=tuple(plugin or ()),
             order_test=order_test,
         )
@@ -94,6 +107,19 @@ def eval_(
         raise UserError(problems)
     found = _evaluated(planned)
     typer.echo(found.model_dump_json(indent=2) if format_ == "json" else _table(found))
+
+
+def _checked(name: str, value: Any, problems: list[str]) -> Any:
+    """A field that `bench run` has too, by the rule that holds there; its default where that is broken and told."""
+    from pydantic import ValidationError
+
+    from bench.spec import Request, problems_of
+
+    try:
+        return getattr(Request(**{name: value}), name)
+    except ValidationError as error:
+        problems += problems_of(error)
+        return getattr(Request(), name)
 
 
 def _evaluated(planned: Plan) -> Evaluation:

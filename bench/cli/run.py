@@ -76,7 +76,30 @@ def run(
     ] = None,
     loader_workers: Annotated[
         str | None,
-        typer.Option(help="Decoding processes of each cell. [default: 0]", metavar="INTEGER", rich_help_panel=_RUNNING),
+        typer.Option(
+            help="Decoding processes of each cell; 0 decodes without them, and without a limit in seconds; auto: the "
+            "cores divided among the cells that run side by side, at most 16, none for the embedded data set. "
+            "[default: auto]",
+            metavar="INTEGER|auto",
+            rich_help_panel=_RUNNING,
+        ),
+    ] = None,
+    decode_timeout: Annotated[
+        str | None,
+        typer.Option(
+            help="Seconds after which a clip's video counts as broken. [default: 60]",
+            metavar="SECONDS",
+            rich_help_panel=_RUNNING,
+        ),
+    ] = None,
+    strict: Annotated[
+        bool | None,
+        typer.Option(
+            "--strict/--no-strict",
+            help="A video that cannot be read is an error: its cell fails. [default: no]",
+            show_default=False,
+            rich_help_panel=_RUNNING,
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -132,6 +155,8 @@ def run(
             "precision": precision,
             "workers": workers,
             "loader_workers": None if loader_workers is None else scalar(loader_workers),
+            "decode_timeout": None if decode_timeout is None else scalar(decode_timeout),
+            "strict": strict,
             "out": out,
             "order_test": order_test,
             "plugins": tuple(plugin) if plugin else None,

@@ -41,6 +41,7 @@ class VideoDataset(ABC):
         sampling: "uniform" (over the whole video) or "dense" (every `stride`-th frame).
         flip: whether a horizontal flip keeps the label.
         clips, crops: the test views.
+        small: whether decoding its videos costs so little that processes for it would only cost time.
         content: hash of all that decides what the videos show, where the data set makes them itself; else "".
 
     Args:
@@ -55,6 +56,7 @@ class VideoDataset(ABC):
     flip: bool = True
     clips: int = 1
     crops: Literal[1, 3] = 1
+    small: bool = False
     content: str = ""
 
     def __init__(self, root: Path | None = None) -> None:
@@ -85,11 +87,18 @@ class VideoDataset(ABC):
         return {}
 
     def fingerprint(self) -> str:
-        """SHA-256 over the lists' names and labels and the files' sizes: tells two states of a data set apart."""
+        """SHA-256 over the lists' names and labels and the files' sizes: tells two states of a data set apart.
+
+        A file that is missing has no size, and its run goes on.
+        """
         digest = hashlib.sha256()
         for split in ("train", "val", "test"):
             for video in self.videos(split):
-                digest.update(f"{split}\0{video.name}\0{video.label}\0{video.path.stat().st_size}\n".encode())
+                try:
+                    size: int | None = video.path.stat().st_size
+                except OSError:
+                    size = None
+                digest.update(f"{split}\0{video.name}\0{video.label}\0{size}\n".encode())
         return digest.hexdigest()
 
 

@@ -1,23 +1,25 @@
 """Videos as clips for training and as views for testing.
 
-What a clip shows is drawn from (seed, epoch, index) alone: the same cell sees the same clips whatever the number of
-worker processes and whatever ran before in this one.
+What a clip shows is drawn from (seed, epoch, index) and from which videos are broken: the same cell sees the same clips
+whatever the number of decoding processes and whatever ran before in this one.
 
 A video that cannot be decoded does not stop a run, nor does it go unseen: every sample says which videos it had to
-skip, and why.
+skip, and why. Who reads the videos, in this process or in others, is no matter of the data set: `Clips.item` asks for
+one try after the other and is told what came of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from bench.data.augment import Augment
 from bench.data.base import DataError, Sampling, Video
@@ -50,23 +52,98 @@ class Sample:
     seed: int = 0
 
 
-def _read(
-    video: Video, choose: Callable[[int], NDArray[np.int64]], cache: FrameCache, decoder: Decoder
-) -> tuple[Tensor, str]:
-    """The frames that `choose` picks for the video's length, (T, 3, H, W) uint8, and the library that decoded them."""
-    reader = cache.open(video.path, decoder)
-    try:
-        frames = reader.frames(choose(len(reader)))
-    finally:
-        reader.close()
-    return torch.from_numpy(frames).permute(0, 3, 1, 2), reader.decoder
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """A try at an item: a video, and the seed of all that is drawn for its clip."""
+
+    video: Video
+    seed: tuple[int, ...] = ()
 
 
-class TrainClips(Dataset[Sample]):
-    """A random clip of every video.
+Key = TypeVar("Key")
 
-    Items are asked for by (epoch, index): a number set on this object would not reach worker processes that live on
-    from one epoch to the next.
+
+class Clips(ABC, Generic[Key]):
+    """A data set whose items are made from videos that may be broken.
+
+    Args:
+        videos: the list.
+        cache: decoded videos, which may be shared with other data sets.
+        decoder: which library decodes.
+    """
+
+    def __init__(self, videos: Sequence[Video], cache: FrameCache | None, decoder: Decoder) -> None:
+        self.videos = videos
+        self.cache = FrameCache(0) if cache is None else cache
+        self.decoder = decoder
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    @abstractmethod
+    def keys(self, epoch: int) -> list[Key]:
+        """What an epoch's items are asked for by, in its order."""
+
+    @abstractmethod
+    def draws(self, key: Key) -> Iterator[Draw]:
+        """The tries at an item, each for the case that those before it met broken videos."""
+
+    @abstractmethod
+    def read(self, draw: Draw) -> Sample:
+        """The clip of a try; needs no list of videos. Raises VideoError."""
+
+    @abstractmethod
+    def without(self, key: Key, skipped: Mapping[str, str]) -> Sample:
+        """The item where each of its tries met a broken video; raises DataError where there must be a clip."""
+
+    def item(self, key: Key, broken: Mapping[Path, str]) -> Generator[Draw, Sample | str, Sample]:
+        """Makes an item: yields a try, is sent its sample or why the video is broken, and returns the item.
+
+        Args:
+            broken: videos that are not tried, and why.
+        """
+        skipped: dict[str, str] = {}
+        for draw in self.draws(key):
+            if draw.video.name in skipped:
+                continue
+            outcome = broken.get(draw.video.path) or (yield draw)
+            if isinstance(outcome, Sample):
+                return replace(outcome, skipped=tuple(skipped.items()))
+            skipped[draw.video.name] = outcome
+        return self.without(key, skipped)
+
+    def __getitem__(self, key: Key) -> Sample:
+        """The item, read in this process. Raises DataError where there must be a clip and is none."""
+        item = self.item(key, {})
+        try:
+            draw = next(item)
+            while True:
+                try:
+                    outcome: Sample | str = self.read(draw)
+                except VideoError as error:
+                    outcome = error.reason
+                draw = item.send(outcome)
+        except StopIteration as end:
+            done: Sample = end.value
+            return done
+
+    def _frames(self, video: Video, choose: Callable[[int], NDArray[np.int64]]) -> tuple[Tensor, str]:
+        """The frames that `choose` picks for the video's length, (T, 3, H, W) uint8, and the library that decoded."""
+        try:
+            reader = self.cache.open(video.path, self.decoder)
+            try:
+                frames = reader.frames(choose(len(reader)))
+            finally:
+                reader.close()
+        except DataError:
+            raise
+        except Exception as error:  # whatever a file's bytes may drive a library to, it is that file which is broken
+            raise VideoError(video.path, f"it cannot be decoded ({type(error).__name__}: {error})") from error
+        return torch.from_numpy(frames).permute(0, 3, 1, 2), reader.decoder
+
+
+class TrainClips(Clips[tuple[int, int]]):
+    """A random clip of every video, or of another one, drawn at random, where that is broken. Keys: (epoch, index).
 
     Args:
         frames: T, frames of a clip.
@@ -91,54 +168,45 @@ class TrainClips(Dataset[Sample]):
     ) -> None:
         if seed < 0:
             raise ValueError(f"the seed is {seed}: expected 0 or more")
-        self.videos = videos
+        super().__init__(videos, cache, decoder)
         self.sampling = sampling
         self.frames = frames
         self.stride = stride
         self.transform = transform
         self.seed = seed
         self.augment = augment
-        self.cache = FrameCache(0) if cache is None else cache
-        self.decoder = decoder
-
-    def __len__(self) -> int:
-        return len(self.videos)
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """The videos' indices in the order of an epoch: (len,)."""
         return np.random.default_rng((0, self.seed, epoch)).permutation(len(self))
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        """The clip of video `index` in an epoch, or one of another video, drawn at random, where that one is broken.
+    def keys(self, epoch: int) -> list[tuple[int, int]]:
+        return [(epoch, int(index)) for index in self.order(epoch)]
 
-        Raises DataError where video after video cannot be decoded.
-        """
+    def draws(self, key: tuple[int, int]) -> Iterator[Draw]:
         epoch, index = key
-        rng = np.random.default_rng((1, self.seed, epoch, index))
+        yield Draw(self.videos[index], (1, self.seed, epoch, index))
+        others = np.random.default_rng((2, self.seed, epoch, index))
+        for number in range(1, _TRIES):
+            video = self.videos[int(others.integers(len(self)))]
+            yield Draw(video, (1, self.seed, epoch, index, number))
+
+    def read(self, draw: Draw) -> Sample:
+        rng = np.random.default_rng(draw.seed)
         crop_seed = int(rng.integers(2**63))
-        skipped: dict[str, str] = {}
-        for _ in range(_TRIES):
-            video = self.videos[index]
-            if video.name not in skipped:
-                try:
-                    clip, decoder = _read(
-                        video,
-                        lambda n: train_indices(self.sampling, n, self.frames, self.stride, rng),
-                        self.cache,
-                        self.decoder,
-                    )
-                except VideoError as error:
-                    skipped[video.name] = error.reason
-                else:
-                    with torch.random.fork_rng(devices=[]):
-                        # this one generator alone: torch.manual_seed would set every GPU's as well
-                        torch.default_generator.manual_seed(crop_seed)
-                        clip = self.transform(clip)
-                        seed = int(torch.randint(2**63 - 1, ()))
-                    if self.augment is not None:
-                        clip = self.augment(clip, seed)
-                    return Sample(clip, video.label, video.name, decoder, tuple(skipped.items()), seed)
-            index = int(rng.integers(len(self.videos)))
+        clip, decoder = self._frames(
+            draw.video, lambda n: train_indices(self.sampling, n, self.frames, self.stride, rng)
+        )
+        with torch.random.fork_rng(devices=[]):
+            # this one generator alone: torch.manual_seed would set every GPU's as well
+            torch.default_generator.manual_seed(crop_seed)
+            clip = self.transform(clip)
+            seed = int(torch.randint(2**63 - 1, ()))
+        if self.augment is not None:
+            clip = self.augment(clip, seed)
+        return Sample(clip, draw.video.label, draw.video.name, decoder, seed=seed)
+
+    def without(self, key: tuple[int, int], skipped: Mapping[str, str]) -> Sample:
         name, reason = next(iter(skipped.items()))
         raise DataError(
             f"no training clip in {_TRIES} draws: {len(skipped)} videos cannot be decoded, the first of them {name} "
@@ -146,8 +214,8 @@ class TrainClips(Dataset[Sample]):
         )
 
 
-class TestClips(Dataset[Sample]):
-    """The test views of every video, crops x clips: view c * K + k is crop c of clip k.
+class TestClips(Clips[int]):
+    """The test views of every video, crops x clips: view c * K + k is crop c of clip k. Keys: the videos' indices.
 
     Args:
         frames, stride, cache, decoder: as for TrainClips.
@@ -174,35 +242,35 @@ class TestClips(Dataset[Sample]):
     ) -> None:
         if validation and (clips, crops) != (1, 1):
             raise ValueError(f"validation has 1 clip and 1 crop, not {clips} and {crops}")
-        self.videos = videos
+        super().__init__(videos, cache, decoder)
         self.sampling = sampling
         self.frames = frames
         self.stride = stride
         self.clips = 1 if sampling == "uniform" else clips
         self.crops = crops
         self.transform = ValTransform(size) if validation else TestTransform(size, crops)
-        self.cache = FrameCache(0) if cache is None else cache
-        self.decoder = decoder
 
     @property
     def views(self) -> int:
         """V, views of a video."""
         return self.clips * self.crops
 
-    def __len__(self) -> int:
-        return len(self.videos)
+    def keys(self, epoch: int) -> list[int]:
+        return list(range(len(self)))
 
-    def __getitem__(self, index: int) -> Sample:
-        video = self.videos[index]
-        try:
-            clips, decoder = _read(
-                video,
-                lambda n: test_indices(self.sampling, n, self.frames, self.stride, self.clips).reshape(-1),
-                self.cache,
-                self.decoder,
-            )
-        except VideoError as error:
-            return Sample(None, video.label, video.name, skipped=((video.name, error.reason),))
+    def draws(self, key: int) -> Iterator[Draw]:
+        yield Draw(self.videos[key])
+
+    def read(self, draw: Draw) -> Sample:
+        clips, decoder = self._frames(
+            draw.video,
+            lambda n: test_indices(self.sampling, n, self.frames, self.stride, self.clips).reshape(-1),
+        )
         # every frame of every clip is cropped in one go: (crops, K * T, 3, S, S)
         views = self.transform(clips)
-        return Sample(views.reshape(self.views, self.frames, *views.shape[2:]), video.label, video.name, decoder)
+        views = views.reshape(self.views, self.frames, *views.shape[2:])
+        return Sample(views, draw.video.label, draw.video.name, decoder)
+
+    def without(self, key: int, skipped: Mapping[str, str]) -> Sample:
+        video = self.videos[key]
+        return Sample(None, video.label, video.name, skipped=tuple(skipped.items()))

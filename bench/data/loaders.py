@@ -1,148 +1,130 @@
-"""Batches of clips, and what had to be skipped on the way."""
+"""Batches of a data set, and what had to be skipped on the way."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import cast
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Sampler, get_worker_info
 
-from bench.data.clips import Sample, TestClips, TrainClips
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """B samples.
-
-    Attributes:
-        clips: uint8 (B, T, 3, S, S) in training, (B, V, T, 3, S, S) in testing.
-        labels: int64 (B,).
-        names: of the B videos.
-        skipped: name -> reason of the videos that could not be decoded, which are not among the B.
-        decoders: the libraries that decoded the B.
-        seeds: of the B clips, see Sample.
-    """
-
-    clips: Tensor
-    labels: Tensor
-    names: tuple[str, ...]
-    skipped: dict[str, str] = field(default_factory=dict)
-    decoders: frozenset[str] = frozenset()
-    seeds: tuple[int, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def pin_memory(self) -> Batch:
-        """Called by torch's DataLoader."""
-        return replace(self, clips=self.clips.pin_memory(), labels=self.labels.pin_memory())
+from bench.data.base import DataError
+from bench.data.batches import Assembly, Batch
+from bench.data.clips import Clips, TestClips, TrainClips
+from bench.data.prefetch import prefetched
+from bench.data.workers import DecodePool
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack what could be decoded, gather the names of what could not."""
-    shown = [(sample.clip, sample) for sample in samples if sample.clip is not None]
-    return Batch(
-        clips=torch.stack([clip for clip, _ in shown]) if shown else torch.empty(0, dtype=torch.uint8),
-        labels=torch.tensor([sample.label for _, sample in shown], dtype=torch.int64),
-        names=tuple(sample.name for _, sample in shown),
-        skipped=dict(pair for sample in samples for pair in sample.skipped),
-        decoders=frozenset(sample.decoder for _, sample in shown),
-        seeds=tuple(sample.seed for _, sample in shown),
-    )
+@dataclass(frozen=True)
+class Skipped:
+    """Why a video could not be decoded, and how many times that was met."""
 
-
-class _EpochOrder(Sampler[tuple[int, int]]):
-    """(epoch, index) in the epoch's order. The epoch travels with the index into worker processes that live on."""
-
-    def __init__(self, clips: TrainClips) -> None:
-        self.clips = clips
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return iter([(self.epoch, int(index)) for index in self.clips.order(self.epoch)])
+    reason: str
+    times: int
 
 
 class ClipLoader:
     """Batches of a data set; iterate over it once an epoch.
 
+    Args:
+        clips: the data set.
+        batch_size: clips in training, videos in testing.
+        drop_last: leave a short last batch out, unless it is the only one.
+        pool: processes that read; None reads in this one.
+        strict: a video that cannot be decoded is a DataError.
+        pin_memory: None for yes where there is a GPU.
+
     Attributes:
-        skipped: name -> reason of every video that could not be decoded so far. In training another clip has taken its
-            place, in testing it is missing from the batches.
+        skipped: name -> every video that could not be decoded so far. In training another clip has taken its place, in
+            testing it is missing from the batches.
         decoders: the libraries that have decoded so far.
     """
 
-    def __init__(self, loader: DataLoader[Sample], order: _EpochOrder | None = None) -> None:
-        self._loader = loader
-        self._order = order
-        self.skipped: dict[str, str] = {}
+    def __init__(
+        self,
+        clips: Clips[Any],
+        batch_size: int,
+        drop_last: bool,
+        pool: DecodePool | None,
+        strict: bool,
+        pin_memory: bool | None,
+    ) -> None:
+        if not len(clips):
+            raise ValueError("there is no video to load")
+        self._clips = clips
+        self._batch_size = batch_size
+        self._drop_last = drop_last and len(clips) > batch_size
+        self._pool = pool
+        self._strict = strict
+        self._pin = torch.cuda.is_available() if pin_memory is None else pin_memory
+        self._epoch = 0
+        self.skipped: dict[str, Skipped] = {}
         self.decoders: set[str] = set()
 
     def __len__(self) -> int:
         """Batches an epoch; one of which nothing could be decoded is left out in iterating."""
-        return len(self._loader)
+        short = len(self._clips) % self._batch_size > 0 and not self._drop_last
+        return len(self._clips) // self._batch_size + short
 
     def set_epoch(self, epoch: int) -> None:
         """Which epoch the next iteration shows. Test views are the same in all."""
-        if self._order:
-            self._order.epoch = epoch
+        self._epoch = epoch
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self._loader:
-            self.skipped.update(batch.skipped)
-            self.decoders |= batch.decoders
+        keys = self._clips.keys(self._epoch)
+        chunks = [keys[i * self._batch_size : (i + 1) * self._batch_size] for i in range(len(self))]
+        if self._pool is None:
+            batches: Iterator[Batch] = map(self._read, chunks)
+        else:
+            batches = prefetched(self._pool, self._clips, chunks, self._pin)
+        for batch in batches:
+            self._count(batch)
             if len(batch):
                 yield batch
 
+    def _read(self, keys: Sequence[Any]) -> Batch:
+        """A batch, read in this process."""
+        assembly = Assembly(len(keys), self._pin)
+        for place, key in enumerate(keys):
+            sample = self._clips[key]
+            if sample.clip is not None:
+                room = assembly.room(place, sample.clip.shape)
+                room.copy_(sample.clip)
+                sample = replace(sample, clip=room)
+            assembly.put(place, sample)
+        return assembly.batch()
 
-def _share_cache(_: int) -> None:
-    """In a worker process: keep to this worker's part of the cache, as every one has a cache of its own."""
-    info = get_worker_info()
-    assert info is not None
-    clips = cast(TrainClips | TestClips, info.dataset)
-    clips.cache.limit_bytes //= info.num_workers
-
-
-def _loader(
-    clips: TrainClips | TestClips, batch_size: int, workers: int, pin_memory: bool | None, order: _EpochOrder | None
-) -> DataLoader[Sample]:
-    if not len(clips):
-        raise ValueError("there is no video to load")
-    return DataLoader(
-        clips,
-        batch_size=batch_size,
-        sampler=order,
-        num_workers=workers,
-        collate_fn=collate,
-        # a short last batch would weigh its clips more than others; where it is the only one it has to do
-        drop_last=order is not None and len(clips) > batch_size,
-        pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
-        persistent_workers=workers > 0,
-        worker_init_fn=_share_cache,
-        # the loader draws a number an epoch; from the global generator, that would change the model's draws
-        generator=torch.Generator(),
-    )
+    def _count(self, batch: Batch) -> None:
+        for name, reason in batch.skipped:
+            if self._strict:
+                raise DataError(f"{name} cannot be read ({reason}): --strict allows no such video")
+            before = self.skipped.get(name)
+            self.skipped[name] = Skipped(reason, 1 + (before.times if before else 0))
+        self.decoders |= batch.decoders
 
 
-def train_loader(clips: TrainClips, batch_size: int, workers: int = 0, pin_memory: bool | None = None) -> ClipLoader:
-    """Batches of training clips, shuffled by (seed, epoch). A short last batch is dropped unless it is the only one.
-
-    Args:
-        workers: processes that decode; 0 decodes in this one, which is the fastest for videos that lie in the cache.
-        pin_memory: None for yes where there is a GPU.
+def train_loader(
+    clips: TrainClips,
+    batch_size: int,
+    pool: DecodePool | None = None,
+    strict: bool = False,
+    pin_memory: bool | None = None,
+) -> ClipLoader:
+    """Batches of training clips, shuffled by (seed, epoch). A short last batch is dropped unless it is the only one:
+    it would weigh its clips more than others.
     """
-    order = _EpochOrder(clips)
-    return ClipLoader(_loader(clips, batch_size, workers, pin_memory, order), order)
+    return ClipLoader(clips, batch_size, True, pool, strict, pin_memory)
 
 
-def test_loader(clips: TestClips, batch_size: int, workers: int = 0, pin_memory: bool | None = None) -> ClipLoader:
+def test_loader(
+    clips: TestClips,
+    batch_size: int,
+    pool: DecodePool | None = None,
+    strict: bool = False,
+    pin_memory: bool | None = None,
+) -> ClipLoader:
     """Batches of `batch_size` videos with all their views, in the list's order, none left out."""
-    return ClipLoader(_loader(clips, batch_size, workers, pin_memory, None))
+    return ClipLoader(clips, batch_size, False, pool, strict, pin_memory)
 
 
 # pytest would otherwise collect this function wherever a test module imports it by name

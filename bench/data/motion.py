@@ -69,6 +69,7 @@ class Motion(VideoDataset):
     """
 
     name = "motion"
+    small = True
     summary = "embedded: 10 classes of moving shapes in 5 time-reversed pairs, rendered on first use"
     size: Literal["tiny", "base"] = "tiny"
     frames = 8

@@ -56,6 +56,7 @@ _AXES: dict[str, Callable[[Cell], str]] = {
     "precision": lambda cell: cell.precision,
     "device": lambda cell: cell.device,
 }
+_EVALUATED = "evaluated"  # shown where a test video could not be read
 _IN_AXES = frozenset({"epochs", "batch_size"})  # of the recipe
 
 
@@ -188,6 +189,7 @@ def make_sheet(results: Sequence[Result], missing: int = 0) -> Sheet:
     texts = {
         result.cell.key: {name: values[index] for name, values in axes.items()} for index, result in enumerate(results)
     }
+    incomplete = any(m.evaluated < m.listed for result in results if (m := result.metrics))
     seeds = {result.cell.seed for result in results if result.status == "done"}
     notes: dict[str, int] = {}
     rows = []
@@ -195,6 +197,8 @@ def make_sheet(results: Sequence[Result], missing: int = 0) -> Sheet:
         first = group[0]
         backbone, strategy = _label(first.cell)
         row = Row({"backbone": backbone, "strategy": strategy, **texts[first.cell.key]}, status=first.status)
+        if incomplete:
+            row.labels[_EVALUATED] = _evaluated(group)
         told = list(dict.fromkeys(note for result in group for note in result.footnotes))
         if first.status != "done":
             row.failure = " ".join(f"{first.status} (seed {first.cell.seed}): {first.error}".split())
@@ -205,7 +209,14 @@ def make_sheet(results: Sequence[Result], missing: int = 0) -> Sheet:
         row.notes += [notes.setdefault(text, len(notes) + 1) for text in told]
         rows.append(row)
     columns = [column for column in NUMBERS if any(column.key in row.values for row in rows)] or [NUMBERS[0]]
-    return Sheet(["backbone", "strategy", *axes], columns, rows, list(notes), _caption(results, missing))
+    labels = ["backbone", "strategy", *axes, *([_EVALUATED] if incomplete else [])]
+    return Sheet(labels, columns, rows, list(notes), _caption(results, missing))
+
+
+def _evaluated(group: Sequence[Result]) -> str:
+    """Videos that stand behind a group's accuracies, of those listed."""
+    counts = dict.fromkeys(f"{m.evaluated} / {m.listed}" for result in group if (m := result.metrics))
+    return ", ".join(counts) or "-"
 
 
 def _fill(row: Row, group: list[Result]) -> None:

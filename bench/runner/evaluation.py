@@ -16,20 +16,23 @@ from bench.checkpoint.open import open_checkpoint
 from bench.data.base import DATASETS, DataError, Progress, VideoDataset
 from bench.data.cache import FrameCache
 from bench.data.clips import TestClips
-from bench.data.loaders import test_loader
+from bench.data.reading import reading
 from bench.device import Placement, place
 from bench.errors import UserError
 from bench.evaluate import Predictor, mean_class, predict, top_k
 from bench.files import did_you_mean_path
 from bench.measure.flops import macs
-from bench.measure.machine import device_name
+from bench.measure.machine import cores, device_name
 from bench.measure.params import count
 from bench.measure.uncounted import UncountedOperation
 from bench.plugins import load as load_plugins
 from bench.provenance import Stopwatch, provenance
 from bench.result import Provenance
 from bench.runner.job import make_repeatable
+from bench.runner.loaders import decoding, skipped_videos, testing, triples
 from bench.runner.local import threads_of
+from bench.runner.skipped import SkippedVideo, footnotes
+from bench.runner.surroundings import Surroundings
 from bench.spec import MAX_FRAMES, Cell, Recipe, Spec
 
 Split = Literal["val", "test"]
@@ -52,7 +55,9 @@ class Request:
     split: Split = "test"
     device: str = "auto"
     precision: str = "auto"
-    loader_workers: int = 0
+    loader_workers: int | Literal["auto"] = "auto"
+    decode_timeout: float = 60.0
+    strict: bool = False
     plugins: tuple[str, ...] = ()
     order_test: bool = True
 
@@ -84,6 +89,7 @@ class Evaluation(Spec):
     top1_shuffled: float | None
     evaluated: int
     listed: int
+    skipped: tuple[SkippedVideo, ...]
     footnotes: tuple[str, ...]
     provenance: Provenance
 
@@ -240,18 +246,21 @@ def evaluate(planned: Plan, command: str, preparing: Progress, evaluating: Progr
     except UncountedOperation as error:
         notes.append(f"multiply-accumulates are not counted: {error}")
     predictor = Predictor(model, device, planned.placement.precision, micro_batch=batch)
-    loader = test_loader(clips, max(1, batch // clips.views), request.loader_workers)
-    try:
-        found = predict(
-            predictor,
-            ((one.clips, one.labels, list(one.names)) for one in loader),
-            order_test=request.order_test,
-            on_batch=lambda done: evaluating(done, len(clips)),
-        )
-    except DataError as error:
-        raise UserError([str(error)]) from error
-    if loader.skipped:
-        notes.append(f"{len(loader.skipped)} videos could not be read: {', '.join(sorted(loader.skipped)[:3])}")
+    how = reading(request.loader_workers, cores(), request.decode_timeout, request.strict)
+    around = Surroundings(device, how, command, clips.cache)
+    with around.at_end:
+        loader = testing(clips, batch, decoding((clips,), dataset, around), how.strict)
+        try:
+            found = predict(
+                predictor,
+                triples(loader),
+                order_test=request.order_test,
+                on_batch=lambda done: evaluating(done, len(clips)),
+            )
+        except DataError as error:
+            raise UserError([str(error)]) from error
+    skipped = skipped_videos(((request.split, loader),))
+    notes += footnotes(skipped, len(clips), request.split)
     if other := sorted(loader.decoders - {"decord"}):
         notes.append(f"decoded by {', '.join(other)}")
     if checkpoint.layout == "aim-bench" and checkpoint.backbone.random:
@@ -281,6 +290,7 @@ def evaluate(planned: Plan, command: str, preparing: Progress, evaluating: Progr
         top1_shuffled=orders.get("shuffled"),
         evaluated=len(found.labels),
         listed=len(clips),
+        skipped=skipped,
         footnotes=tuple(notes),
         provenance=provenance(
             cell,

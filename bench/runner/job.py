@@ -22,6 +22,8 @@ from bench.measure.machine import device_name
 from bench.provenance import Stopwatch, provenance
 from bench.result import Measured, Metrics, Result
 from bench.runner.loaders import Loaders
+from bench.runner.skipped import footnotes as skipped_footnotes
+from bench.runner.skipped import write_skipped
 from bench.runner.surroundings import Surroundings
 from bench.spec import Cell
 from bench.store import ADAPTER
@@ -120,6 +122,7 @@ def train_and_evaluate(cell: Cell, measured: Measured, folder: Path, around: Sur
     )
     clock.lap("evaluate")
     _write_predictions(folder, predictions)
+    write_skipped(folder, loaders.skipped)
     # not safetensors' own save_file, whose files only their owner may read
     content = pack(model, cell, dataset.classes, weights)
     write_atomically(folder / ADAPTER, lambda path: path.write_bytes(content))
@@ -190,8 +193,7 @@ def _footnotes(cell: Cell, measured: Measured, micro_batch: int, loaders: Loader
         notes.append(f"not repeatable to the bit: {around.unrepeatable}")
     if other := sorted(set(loaders.decoders) - {"decord"}):
         notes.append(f"decoded by {', '.join(other)}")
-    if skipped := loaders.skipped:
-        notes.append(f"{len(skipped)} videos could not be read: {', '.join(sorted(skipped)[:3])}")
+    notes += skipped_footnotes(loaders.skipped, loaders.listed_test)
     if measured.busy_cores > 0.5:
         notes.append(f"speed measured while {measured.busy_cores:.1f} cores were busy with something else")
     return notes

@@ -1,19 +1,51 @@
-"""A cell's clips: training, validation and test, as its recipe and its data set say."""
+"""The clips of a cell or of an evaluation: training, validation and test, as the data set and the recipe say."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from torch import Tensor
 
 from bench.data.augment import Augment
-from bench.data.base import VideoDataset
-from bench.data.clips import TestClips, TrainClips
-from bench.data.loaders import Batch, ClipLoader, test_loader, train_loader
+from bench.data.base import Split, VideoDataset
+from bench.data.batches import Batch
+from bench.data.clips import Clips, TestClips, TrainClips
+from bench.data.loaders import ClipLoader, test_loader, train_loader
 from bench.data.mixing import Mixing
 from bench.data.transforms import TrainTransform
+from bench.data.workers import DecodePool
+from bench.runner.skipped import SkippedVideo
 from bench.runner.surroundings import Surroundings
 from bench.spec import Cell
+
+
+def decoding(clips: Sequence[Clips[Any]], dataset: VideoDataset, around: Surroundings) -> DecodePool | None:
+    """Processes that decode the clips of a data set until `around.at_end`; None where this process does."""
+    how = around.reading
+    count = how.small_workers if dataset.small else how.workers
+    if not count:
+        return None
+    return around.at_end.enter_context(DecodePool(clips, count, how.limit, around.broken))
+
+
+def testing(clips: TestClips, views: int, pool: DecodePool | None, strict: bool) -> ClipLoader:
+    """Batches of at most so many views, but of one video at least."""
+    return test_loader(clips, max(1, views // clips.views), pool, strict)
+
+
+def triples(loader: ClipLoader) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
+    """Views (B, V, T, 3, S, S) uint8, labels (B,) and names."""
+    return ((batch.clips, batch.labels, list(batch.names)) for batch in loader)
+
+
+def skipped_videos(loaders: Iterable[tuple[Split, ClipLoader]]) -> tuple[SkippedVideo, ...]:
+    """The videos that the loaders of the splits could not read, by name."""
+    return tuple(
+        SkippedVideo(name=name, split=split, reason=skipped.reason, times=skipped.times)
+        for split, loader in loaders
+        for name, skipped in sorted(loader.skipped.items())
+    )
 
 
 class Loaders:
@@ -34,12 +66,12 @@ class Loaders:
     def __init__(
         self, cell: Cell, dataset: VideoDataset, size: int, mean: Sequence[float], around: Surroundings
     ) -> None:
-        recipe = cell.recipe
-        self._around = around
-        self._batch = recipe.batch_size
+        recipe, strict = cell.recipe, around.reading.strict
+        batch = recipe.batch_size
         sampling, stride, cache = dataset.sampling, dataset.stride(cell.frames), around.cache
         transform = TrainTransform(size, recipe.crop_area, recipe.flip)
         augment = Augment(mean, recipe.rand_augment, recipe.colour, recipe.erase)
+        self._device = around.device
         self._late = augment if recipe.augment_on == "device" else None
         early = augment if self._late is None else None
         mixes = recipe.mixup or recipe.cutmix
@@ -48,15 +80,13 @@ class Loaders:
         train = TrainClips(videos, sampling, cell.frames, stride, transform, cell.seed, cache, augment=early)
         val = TestClips(dataset.videos("val"), sampling, cell.frames, stride, 1, 1, size, cache, validation=True)
         test = TestClips(dataset.videos("test"), sampling, cell.frames, stride, cell.clips, cell.crops, size, cache)
-        self._train = train_loader(train, self._batch, around.loader_workers)
-        self._val = self._testing(val)
-        self._test = self._testing(test)
+        pool = decoding((train, val, test), dataset, around)
+        self._train = train_loader(train, batch, pool, strict)
+        self._val = testing(val, batch, pool, strict)
+        self._test = testing(test, batch, pool, strict)
         self.listed_test = len(test)
         # a training set that is smaller than a batch makes a smaller batch
-        self.batch_size = min(self._batch, len(train))
-
-    def _testing(self, clips: TestClips) -> ClipLoader:
-        return test_loader(clips, self._batch, self._around.loader_workers)
+        self.batch_size = min(batch, len(train))
 
     @property
     def steps(self) -> int:
@@ -72,8 +102,7 @@ class Loaders:
         """A batch with what the recipe leaves to the device."""
         clips, labels = batch.clips, batch.labels
         if self._late is not None or self._mixing is not None:
-            device = self._around.device
-            clips, labels = clips.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+            clips, labels = clips.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
         if self._late is not None:
             clips = self._late.batch(clips, batch.seeds)
         if self._mixing is not None:
@@ -82,16 +111,16 @@ class Loaders:
 
     def validation(self) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
         """Views (B, 1, T, 3, S, S) uint8, labels and names."""
-        return ((batch.clips, batch.labels, list(batch.names)) for batch in self._val)
+        return triples(self._val)
 
     def test(self) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
         """Views (B, V, T, 3, S, S) uint8, labels and names."""
-        return ((batch.clips, batch.labels, list(batch.names)) for batch in self._test)
+        return triples(self._test)
 
     @property
-    def skipped(self) -> dict[str, str]:
-        """Videos that could not be decoded, and why."""
-        return {**self._train.skipped, **self._val.skipped, **self._test.skipped}
+    def skipped(self) -> tuple[SkippedVideo, ...]:
+        """Videos that could not be read so far."""
+        return skipped_videos((("train", self._train), ("val", self._val), ("test", self._test)))
 
     @property
     def decoders(self) -> set[str]:

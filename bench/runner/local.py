@@ -16,13 +16,15 @@ from typing import Any
 import psutil
 from filelock import BaseFileLock, FileLock, Timeout
 
+from bench.data.reading import reading
 from bench.device import Placement
 from bench.measure.machine import cores, device_name
+from bench.processes import interrupts_ignored
 from bench.provenance import Stopwatch, provenance
 from bench.result import Measured, Result, Status
 from bench.runner.events import Listener
 from bench.runner.messages import Job, Setup
-from bench.runner.pool import Pool, Worker, interrupts_ignored
+from bench.runner.pool import Pool, Worker
 from bench.spec import Cell, Request
 from bench.store import Run
 
@@ -75,9 +77,8 @@ def start_workers(request: Request, placement: Placement, cells: Sequence[Cell],
     """Start the workers of a run; they import their libraries while the parent goes on."""
     devices = worker_devices(request, placement, cells)
     cache = int(psutil.virtual_memory().available * _CACHE_SHARE / len(devices))
-    return Pool(
-        [Setup(device, tuple(request.plugins), request.loader_workers, command, cache, Path()) for device in devices]
-    )
+    how = reading(request.loader_workers, cores() // len(devices), request.decode_timeout, request.strict)
+    return Pool([Setup(device, tuple(request.plugins), how, command, cache, Path()) for device in devices])
 
 
 class LocalRunner:

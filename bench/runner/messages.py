@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from bench.data.reading import Reading
 from bench.result import Measured
 from bench.spec import Cell
 
@@ -17,7 +18,7 @@ class Setup:
     Attributes:
         device: "cpu", "cuda:1", "mps".
         plugins: modules or files that register names.
-        loader_workers: decoding processes a loader.
+        reading: how videos are read.
         command: the command line.
         cache_bytes: how many bytes of decoded frames a worker may keep.
         output: file that takes what the process prints.
@@ -25,7 +26,7 @@ class Setup:
 
     device: str
     plugins: tuple[str, ...]
-    loader_workers: int
+    reading: Reading
     command: str
     cache_bytes: int
     output: Path

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import os
 import signal
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from bench.processes import context, interrupts_ignored
 from bench.runner.messages import Job, Setup
-
-# Importing torch, timm and open_clip takes seconds of a core. A server process imports them once and forks the
-# workers, before any thread or GPU context exists that a fork could break.
-_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 
 
 @dataclass
@@ -49,11 +42,7 @@ class Pool:
     """
 
     def __init__(self, setups: list[Setup]) -> None:
-        self._context: Any = multiprocessing.get_context(_METHOD)
-        if _METHOD == "forkserver":
-            self._context.set_forkserver_preload(["bench.runner.worker"])
-            with _quiet(), interrupts_ignored():
-                forkserver.ensure_running()
+        self._context = context(preload="bench.runner.worker")
         self._folder = tempfile.TemporaryDirectory(prefix="aim-bench-")
         self._made = 0
         self.workers = [self._start(index, setup) for index, setup in enumerate(setups)]
@@ -147,37 +136,9 @@ class Pool:
         self.close()
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Processes that start here print no warnings of the libraries they import to the terminal."""
-    before = os.environ.get("PYTHONWARNINGS")
-    os.environ["PYTHONWARNINGS"] = "ignore"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONWARNINGS"]
-        else:
-            os.environ["PYTHONWARNINGS"] = before
-
-
 class WorkerFailed(RuntimeError):
     """No worker process is left, as none came up; `printed` is what the last one said."""
 
     def __init__(self, message: str, printed: str) -> None:
         super().__init__(message)
         self.printed = printed
-
-
-@contextlib.contextmanager
-def interrupts_ignored() -> Iterator[None]:
-    """Ignore Ctrl-C for a moment; processes that start meanwhile ignore it for good and leave it to this one."""
-    try:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except ValueError:  # not the main thread, which alone may set it
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

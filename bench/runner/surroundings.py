@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 
 from bench.data.base import DATASETS, VideoDataset
 from bench.data.cache import FrameCache
+from bench.data.reading import Reading
 from bench.spec import Cell
 
 
@@ -18,16 +20,20 @@ class Surroundings:
 
     Attributes:
         device: where its cells run.
-        loader_workers: decoding processes of a cell's loader.
+        reading: how its cells read videos.
         command: the command line, for the provenance.
         cache: frames that were decoded before.
+        broken: path -> reason of the videos that made a decoder hang or crash: no later cell waits for them again.
+        at_end: what is closed when the present cell ends, however it does.
         unrepeatable: why the present cell's numbers depend on chance; empty where they do not.
     """
 
     device: torch.device
-    loader_workers: int
+    reading: Reading
     command: str
     cache: FrameCache
+    broken: dict[Path, str] = field(default_factory=dict)
+    at_end: ExitStack = field(default_factory=ExitStack)
     unrepeatable: str = ""
     datasets: dict[tuple[str, str | None], VideoDataset] = field(default_factory=dict)
     fingerprints: dict[tuple[str, str | None], str] = field(default_factory=dict)

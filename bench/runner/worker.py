@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import faulthandler
 import logging
-import multiprocessing
 import os
 import signal
 import sys
-import threading
 import traceback
 import warnings
 from multiprocessing.connection import Connection
@@ -27,6 +25,7 @@ from bench.build import classifier
 from bench.data.cache import FrameCache
 from bench.measure.model import measure
 from bench.plugins import load as load_plugins
+from bench.processes import end_with_parent
 from bench.provenance import commit
 from bench.runner.job import make_repeatable, train_and_evaluate, why_unrepeatable
 from bench.runner.messages import Job, Setup
@@ -41,7 +40,7 @@ def main(connection: Connection, setup: Setup) -> None:
     device = torch.device(setup.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    around = Surroundings(device, setup.loader_workers, setup.command, FrameCache(setup.cache_bytes))
+    around = Surroundings(device, setup.reading, setup.command, FrameCache(setup.cache_bytes))
     commit()  # as it is now, when the code was loaded
     connection.send({"kind": "ready"})
     while True:
@@ -63,6 +62,7 @@ def _run(job: Job, around: Surroundings, connection: Connection) -> dict[str, An
             if not (reason := why_unrepeatable(error)):
                 raise
             around.unrepeatable = reason  # better a number with a footnote than none
+            around.at_end.close()
             return _done(job, around, connection)
     except Exception as error:  # a broken cell must not take the others with it, whatever broke it
         line = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no details'}"
@@ -73,6 +73,7 @@ def _run(job: Job, around: Surroundings, connection: Connection) -> dict[str, An
             "traceback": traceback.format_exc(),
         }
     finally:
+        around.at_end.close()
         if around.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -103,11 +104,4 @@ def _settle(output: Path) -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     logging.getLogger().setLevel(logging.ERROR)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products on CUDA
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_follow, args=(parent,), daemon=True).start()
-
-
-def _follow(parent: Any) -> None:
-    parent.join()
-    os._exit(1)
+    end_with_parent()

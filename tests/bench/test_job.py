@@ -19,6 +19,7 @@ from bench.build import classifier
 from bench.columns import COLUMNS, frame, to_csv
 from bench.data.base import DATASETS
 from bench.data.cache import FrameCache
+from bench.data.reading import Reading
 from bench.matrix import expand
 from bench.measure.model import measure
 from bench.plugins import load as load_plugins
@@ -46,7 +47,7 @@ def around(tmp_path_factory) -> Surroundings:
         DATASETS.get("small")(None).prepare()
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
-        yield Surroundings(CPU, 0, "bench run", FrameCache(2**28))
+        yield Surroundings(CPU, Reading(), "bench run", FrameCache(2**28))
         torch.set_num_threads(threads)
 
 
@@ -201,7 +202,7 @@ def test_a_video_that_cannot_be_read_is_counted_and_named(tmp_path: Path, around
     monkeypatch.setattr(dataset, "videos", lambda split: listed[split])
     result = _run(cell, tmp_path, around)
     assert (result.metrics.evaluated, result.metrics.listed) == (19, 20)
-    assert any("1 videos could not be read: broken.mp4" in note for note in result.footnotes)
+    assert "1 of 20 test videos could not be read: accuracy is over the other 19 (broken.mp4)" in result.footnotes
 
 
 def test_what_a_killed_run_left_half_written_is_cleared_away(tmp_path: Path, around) -> None:

@@ -47,6 +47,18 @@ def by_strategy(sheet: Sheet, strategy: str) -> int:
 # --- the sheet ---
 
 
+def test_how_many_videos_were_evaluated_shows_where_some_were_not() -> None:
+    whole = [make.done(make.cell(seed=seed)) for seed in (0, 1)]
+    assert "evaluated" not in make_sheet(whole).labels
+    fewer = whole[1].model_copy(update={"metrics": make.metrics(evaluated=398)})
+    frozen = make.done(make.cell(strategy="frozen", options={}))
+    sheet = make_sheet([whole[0], fewer, frozen, make.failed(make.cell(strategy="full", options={}))])
+    assert sheet.labels[:2] == ["backbone", "strategy"] and sheet.labels[-1] == "evaluated"
+    assert [row.labels["evaluated"] for row in sheet.rows] == ["400 / 400, 398 / 400", "400 / 400", "-"]
+    for renderer in ("terminal", "markdown"):
+        assert "398 / 400" in RENDERERS[renderer]([fewer], 0)
+
+
 def test_seeds_become_a_mean_and_a_standard_deviation() -> None:
     tops, speeds = [61.25, 64.0, 58.5], [300.0, 330.0, 345.0]
     sheet = make_sheet(

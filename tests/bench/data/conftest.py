@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from bench.data.base import Video
+from bench.data.clips import Clips
 from bench.data.encode import write_h264
+from bench.data.workers import DecodePool
+from bench.processes import context
+
+Pools: TypeAlias = Callable[..., DecodePool]
 
 
 def numbered(count: int, height: int = 48, width: int = 64) -> NDArray[np.uint8]:
@@ -44,3 +52,15 @@ def mixed(folder: Path, good: tuple[Video, ...]) -> tuple[Video, ...]:
     """The good videos with a broken one after every second."""
     broken = [Video(folder / name, 9, name) for name in ("empty.mp4", "junk.mp4", "missing.mp4")]
     return tuple(video for i in range(3) for video in (*good[2 * i : 2 * i + 2], broken[i]))
+
+
+@pytest.fixture
+def pools() -> Iterator[Pools]:
+    """Decoding processes for data sets, closed when the test ends."""
+    context(preload="bench.runner.worker")  # the one server process of all tests should know what most of them need
+    with ExitStack() as stack:
+
+        def make(*readers: Clips[Any], count: int = 1, limit: float = 60, broken: Any = None) -> DecodePool:
+            return stack.enter_context(DecodePool(readers, count, limit, broken))
+
+        yield make

@@ -1,0 +1,71 @@
+"""How this package starts processes, and how they end: without a fork of threads or of a GPU's context, and with us."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from multiprocessing import forkserver
+from typing import Any
+
+# Importing torch takes seconds of a core. A server process imports it once and forks the others, before any thread or
+# GPU context exists that a fork could break.
+METHOD = "forkserver" if sys.platform == "linux" else "spawn"
+
+
+def context(preload: str) -> Any:
+    """The multiprocessing context that processes are started with.
+
+    Args:
+        preload: module that the server process imports beforehand, unless it runs already.
+    """
+    found: Any = multiprocessing.get_context(METHOD)
+    if METHOD == "forkserver":
+        found.set_forkserver_preload([preload])
+        with _quiet(), interrupts_ignored():
+            forkserver.ensure_running()
+    return found
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Processes that start here print no warnings of the libraries they import to the terminal."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
+
+
+@contextlib.contextmanager
+def interrupts_ignored() -> Iterator[None]:
+    """Ignore Ctrl-C for a moment; processes that start meanwhile ignore it for good and leave it to this one."""
+    try:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not the main thread, which alone may set it
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def end_with_parent() -> None:
+    """In a process that was started: end at once when the one that started it does, however that comes about."""
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
