@@ -17,8 +17,8 @@ from bench.checkpoint.own import pack
 from bench.cli.main import app
 from bench.data.base import DATASETS
 from bench.data.cache import FrameCache
-from bench.errors import UserError
 from bench.data.reading import Reading
+from bench.errors import UserError
 from bench.plugins import load as load_plugins
 from bench.result import Result
 from bench.runner.evaluation import Plan, Request, plan
