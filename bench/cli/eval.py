@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from bench.cli.choices import not_among
+from bench.data.decode.names import DECODERS
 from bench.errors import UserError
 
 if TYPE_CHECKING:
+    from bench.data.decode.names import Decoder
     from bench.runner.evaluation import Evaluation, Plan, Split
 
 SPLITS = ("test", "val")
@@ -46,6 +48,7 @@ def eval_(
     split: Annotated[str, typer.Option(help=f"Which list: {' or '.join(SPLITS)}.", metavar="SPLIT")] = "test",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    decoder: Annotated[str, typer.Option(help=f"{', '.join(DECODERS[:-1])} or {DECODERS[-1]}.")] = "auto",
     loader_workers: Annotated[int, typer.Option(help="Decoding processes.", min=0, max=256)] = 0,
     order_test: Annotated[bool, typer.Option(help="Also evaluate with the frames reversed and shuffled.")] = True,
     format_: Annotated[
@@ -64,6 +67,7 @@ def eval_(
         *not_among("split", split, SPLITS),
         *not_among("format", format_, FORMATS),
         *not_among("precision", precision, PRECISIONS),
+        *not_among("decoder", decoder, DECODERS),
     ]
     from bench.runner.evaluation import Request, plan
     from bench.spec import checked_device
@@ -83,6 +87,7 @@ def eval_(
             split=cast("Split", split if split in SPLITS else "test"),
             device=checked_device(device, problems),
             precision=precision if precision in PRECISIONS else "auto",
+            decoder=cast("Decoder", decoder if decoder in DECODERS else "auto"),
             loader_workers=loader_workers,
             plugins=tuple(plugin or ()),
             order_test=order_test,

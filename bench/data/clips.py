@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from bench.data.base import DataError, Sampling, Video
+from bench.data.base import DataError, Sampling, Video, VideoDataset
 from bench.data.cache import FrameCache
-from bench.data.decode import Decoder, VideoError
+from bench.data.decode.base import VideoError
+from bench.data.decode.names import Decoder
 from bench.data.sampling import test_indices, train_indices
-from bench.data.transforms import TestTransform, ValTransform
+from bench.data.transforms import TestTransform, ValTransform, before_crop
 
 _TRIES = 16  # broken videos in a row after which a training set is given up: its folder is likely elsewhere
 
@@ -47,11 +48,23 @@ class Sample:
     skipped: tuple[tuple[str, str], ...] = ()
 
 
+def decoded_side(dataset: VideoDataset, size: int) -> int | None:
+    """The short side to which larger frames are decoded for a model's input of `size` pixels: the recipe's 256 for 224.
+
+    None, which is their own, for videos that the data set renders: those have the size that they are meant to have.
+    """
+    return None if dataset.content else before_crop(size)
+
+
 def _read(
-    video: Video, choose: Callable[[int], NDArray[np.int64]], cache: FrameCache, decoder: Decoder
+    video: Video,
+    choose: Callable[[int], NDArray[np.int64]],
+    cache: FrameCache,
+    decoder: Decoder,
+    short_side: int | None,
 ) -> tuple[Tensor, str]:
     """The frames that `choose` picks for the video's length, (T, 3, H, W) uint8, and the library that decoded them."""
-    reader = cache.open(video.path, decoder)
+    reader = cache.open(video.path, decoder, short_side)
     try:
         frames = reader.frames(choose(len(reader)))
     finally:
@@ -71,6 +84,8 @@ class TrainClips(Dataset[Sample]):
         transform: (T, 3, H, W) uint8 -> (T, 3, S, S) uint8; draws from torch's global generator.
         seed: 0 or more.
         cache: decoded videos, which may be shared with other data sets.
+        decoder: which library decodes.
+        short_side: pixels of the short side to which larger frames are decoded; None decodes them as they are.
     """
 
     def __init__(
@@ -83,6 +98,7 @@ class TrainClips(Dataset[Sample]):
         seed: int,
         cache: FrameCache | None = None,
         decoder: Decoder = "auto",
+        short_side: int | None = None,
     ) -> None:
         if seed < 0:
             raise ValueError(f"the seed is {seed}: expected 0 or more")
@@ -94,6 +110,7 @@ class TrainClips(Dataset[Sample]):
         self.seed = seed
         self.cache = FrameCache(0) if cache is None else cache
         self.decoder = decoder
+        self.short_side = short_side
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -120,6 +137,7 @@ class TrainClips(Dataset[Sample]):
                         lambda n: train_indices(self.sampling, n, self.frames, self.stride, rng),
                         self.cache,
                         self.decoder,
+                        self.short_side,
                     )
                 except VideoError as error:
                     skipped[video.name] = error.reason
@@ -141,7 +159,7 @@ class TestClips(Dataset[Sample]):
     """The test views of every video, crops x clips: view c * K + k is crop c of clip k.
 
     Args:
-        frames, stride, cache, decoder: as for TrainClips.
+        frames, stride, cache, decoder, short_side: as for TrainClips.
         clips: K, spread over the video; uniform sampling has one whatever this says.
         crops: 1 or 3.
         size: pixels of a view's side.
@@ -162,6 +180,7 @@ class TestClips(Dataset[Sample]):
         cache: FrameCache | None = None,
         decoder: Decoder = "auto",
         validation: bool = False,
+        short_side: int | None = None,
     ) -> None:
         if validation and (clips, crops) != (1, 1):
             raise ValueError(f"validation has 1 clip and 1 crop, not {clips} and {crops}")
@@ -174,6 +193,7 @@ class TestClips(Dataset[Sample]):
         self.transform = ValTransform(size) if validation else TestTransform(size, crops)
         self.cache = FrameCache(0) if cache is None else cache
         self.decoder = decoder
+        self.short_side = short_side
 
     @property
     def views(self) -> int:
@@ -191,6 +211,7 @@ class TestClips(Dataset[Sample]):
                 lambda n: test_indices(self.sampling, n, self.frames, self.stride, self.clips).reshape(-1),
                 self.cache,
                 self.decoder,
+                self.short_side,
             )
         except VideoError as error:
             return Sample(None, video.label, video.name, skipped=((video.name, error.reason),))

@@ -15,7 +15,9 @@ from bench.checkpoint.find import find
 from bench.checkpoint.open import open_checkpoint
 from bench.data.base import DATASETS, DataError, Progress, VideoDataset
 from bench.data.cache import FrameCache
-from bench.data.clips import TestClips
+from bench.data.clips import TestClips, decoded_side
+from bench.data.decode.names import Decoder, why_unusable
+from bench.data.decode.names import footnotes as decoding
 from bench.data.loaders import test_loader
 from bench.device import Placement, place
 from bench.errors import UserError
@@ -52,6 +54,7 @@ class Request:
     split: Split = "test"
     device: str = "auto"
     precision: str = "auto"
+    decoder: Decoder = "auto"
     loader_workers: int = 0
     plugins: tuple[str, ...] = ()
     order_test: bool = True
@@ -117,6 +120,8 @@ def plan(request: Request) -> Plan:
             return None
 
     tried(lambda: load_plugins(request.plugins))
+    if unusable := why_unusable(request.decoder):
+        problems.append(unusable)
     placement = tried(lambda: place(request.device, request.precision))
     root = request.data_root
     if root is not None and not root.is_dir():
@@ -227,6 +232,8 @@ def evaluate(planned: Plan, command: str, preparing: Progress, evaluating: Progr
         planned.crops,
         size,
         FrameCache(0),
+        decoder=request.decoder,
+        short_side=decoded_side(dataset, size),
         validation=request.split == "val",
     )
     device = torch.device(planned.placement.torch_name)
@@ -250,8 +257,7 @@ def evaluate(planned: Plan, command: str, preparing: Progress, evaluating: Progr
         raise UserError([str(error)]) from error
     if loader.skipped:
         notes.append(f"{len(loader.skipped)} videos could not be read: {', '.join(sorted(loader.skipped)[:3])}")
-    if other := sorted(loader.decoders - {"decord"}):
-        notes.append(f"decoded by {', '.join(other)}")
+    notes += decoding(loader.decoders, request.decoder)
     if checkpoint.layout == "aim-bench" and checkpoint.backbone.random:
         notes.append("random weights (@none), not pretrained")
     orders = {order: top_k(p, found.labels, 1) for order, p in found.reordered.items()}
@@ -314,5 +320,6 @@ def _cell(planned: Plan) -> Cell:
         recipe=Recipe(),
         device=planned.placement.type,
         precision=planned.placement.precision,
+        decoder=planned.request.decoder,
         order_test=planned.request.order_test,
     )

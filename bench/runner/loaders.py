@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from torch import Tensor
 
 from bench.data.base import VideoDataset
-from bench.data.clips import TestClips, TrainClips
+from bench.data.clips import TestClips, TrainClips, decoded_side
 from bench.data.loaders import ClipLoader, test_loader, train_loader
 from bench.data.transforms import TrainTransform
 from bench.runner.surroundings import Surroundings
@@ -31,11 +32,16 @@ class Loaders:
     def __init__(self, cell: Cell, dataset: VideoDataset, size: int, around: Surroundings) -> None:
         self._around = around
         self._batch = cell.recipe.batch_size
-        sampling, stride, cache = dataset.sampling, dataset.stride(cell.frames), around.cache
+        sampling, stride = dataset.sampling, dataset.stride(cell.frames)
+        reading: dict[str, Any] = {
+            "cache": around.cache,
+            "decoder": cell.decoder,
+            "short_side": decoded_side(dataset, size),
+        }
         transform = TrainTransform(size, cell.recipe.crop_area, cell.recipe.flip)
-        train = TrainClips(dataset.videos("train"), sampling, cell.frames, stride, transform, cell.seed, cache)
-        val = TestClips(dataset.videos("val"), sampling, cell.frames, stride, 1, 1, size, cache, validation=True)
-        test = TestClips(dataset.videos("test"), sampling, cell.frames, stride, cell.clips, cell.crops, size, cache)
+        train = TrainClips(dataset.videos("train"), sampling, cell.frames, stride, transform, cell.seed, **reading)
+        val = TestClips(dataset.videos("val"), sampling, cell.frames, stride, 1, 1, size, validation=True, **reading)
+        test = TestClips(dataset.videos("test"), sampling, cell.frames, stride, cell.clips, cell.crops, size, **reading)
         self._train = train_loader(train, self._batch, around.loader_workers)
         self._val = self._testing(val)
         self._test = self._testing(test)

@@ -13,7 +13,8 @@ import torch
 from bench.data.base import DataError, Video
 from bench.data.cache import FrameCache
 from bench.data.clips import Sample, TestClips, TrainClips
-from bench.data.decode import VideoReader, open_video
+from bench.data.decode.base import VideoReader
+from bench.data.decode.open import open_video
 from bench.data.encode import write_h264
 from bench.data.loaders import Batch, ClipLoader, test_loader, train_loader
 from bench.data.transforms import TrainTransform
@@ -213,9 +214,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The paths that were opened as files, in order."""
     paths: list[Path] = []
 
-    def count(path: Path, decoder: Any = "auto") -> VideoReader:
+    def count(path: Path, decoder: Any = "auto", short_side: int | None = None) -> VideoReader:
         paths.append(path)
-        return open_video(path, decoder)
+        return open_video(path, decoder, short_side)
 
     monkeypatch.setattr("bench.data.cache.open_video", count)
     return paths
