@@ -147,6 +147,11 @@ def test_what_ran_before_in_the_process_changes_no_bit(tmp_path: Path, around) -
     assert not np.array_equal(plain["probabilities"], regular["probabilities"])
 
 
+def test_a_decoder_that_was_asked_for_is_told(tmp_path: Path, around) -> None:
+    result = _train(_cell("vit", "frozen", decoder="pyav"), tmp_path, around)
+    assert result.provenance.decoders == ("pyav",) and "decoded by pyav" in result.footnotes
+
+
 def test_another_seed_gives_other_predictions(tmp_path: Path, around) -> None:
     found = []
     for seed in (0, 1):
