@@ -14,6 +14,7 @@ from adapters.strategy import STRATEGIES
 from backbones.families import FAMILIES
 from backbones.registry import did_you_mean
 from bench.data.base import DATASETS, VideoDataset
+from bench.data.decode.names import why_unusable
 from bench.device import Placement
 from bench.errors import UserError
 from bench.files import did_you_mean_path
@@ -46,6 +47,8 @@ def expand(matrix: Matrix) -> Expansion:
     _check_recipes(matrix, problems)
     options = chosen_options(matrix.options, strategies, problems)
     placement = placement_of(matrix.device, matrix.precision, problems)
+    if unusable := why_unusable(matrix.decoder):
+        problems.append(unusable)
     if not datasets:
         chosen_backbones(matrix.backbones, "base", "", problems, [])
     cells: list[Cell] = []
@@ -75,6 +78,7 @@ def expand(matrix: Matrix) -> Expansion:
                     recipe=recipe,
                     device=placement.type,
                     precision=placement.precision,
+                    decoder=matrix.decoder,
                     order_test=matrix.order_test,
                     sources=sources(
                         backbone,

@@ -25,6 +25,7 @@ from pydantic_core import ErrorDetails
 
 from backbones.names import BackboneName
 from backbones.registry import did_you_mean
+from bench.data.decode.names import Decoder
 
 Precision = Literal["fp32", "bf16", "fp16"]
 MAX_FRAMES = 1024  # of a clip
@@ -119,6 +120,7 @@ class Cell(Spec):
     recipe: Recipe
     device: str = Field(description="type of the device: cpu, cuda or mps")
     precision: Precision
+    decoder: Decoder = Field("auto", description="which library decodes the videos")
     order_test: bool = Field(True, description="also evaluate with the frames reversed and shuffled")
     sources: dict[str, str] = Field(
         default_factory=dict, description="hashes of weight and plugin files and of rendered videos"
@@ -151,7 +153,7 @@ class Cell(Spec):
 
     def model_key(self) -> str:
         """Equal for cells whose trained model and batch are built alike: what speed, memory and counts depend on."""
-        shape = self.model_dump(mode="json", exclude={"seed", "clips", "crops", "order_test", "recipe"})
+        shape = self.model_dump(mode="json", exclude={"seed", "clips", "crops", "decoder", "order_test", "recipe"})
         shape["recipe"] = {"batch_size": self.recipe.batch_size, "drop_path": self.recipe.drop_path}
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:10]
 
@@ -240,6 +242,7 @@ class Matrix(Spec):
     options: dict[str, Any] = Field(default_factory=dict, description="options of the strategies that take them")
     device: Annotated[str, AfterValidator(device_name)] = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    decoder: Decoder = Field("auto", description="auto, decord, pyav or torchcodec")
     order_test: bool = True
 
 

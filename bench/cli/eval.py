@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from bench.cli.choices import not_among
+from bench.data.decode.names import DECODERS
 from bench.errors import UserError
 
 if TYPE_CHECKING:
+    from bench.data.decode.names import Decoder
     from bench.runner.evaluation import Evaluation, Plan, Split
 
 SPLITS = ("test", "val")
@@ -58,6 +60,7 @@ def eval_(
         float, typer.Option(help="Seconds after which a video counts as broken.", metavar="SECONDS")
     ] = 60.0,
     strict: Annotated[bool, typer.Option("--strict", help="A video that cannot be read is an error.")] = False,
+    decoder: Annotated[str, typer.Option(help=f"{', '.join(DECODERS[:-1])} or {DECODERS[-1]}.")] = "auto",
     order_test: Annotated[bool, typer.Option(help="Also evaluate with the frames reversed and shuffled.")] = True,
     format_: Annotated[
         str, typer.Option("--format", help=f"How to print it: {' or '.join(FORMATS)}.", metavar="FORMAT")
@@ -75,6 +78,7 @@ def eval_(
         *not_among("split", split, SPLITS),
         *not_among("format", format_, FORMATS),
         *not_among("precision", precision, PRECISIONS),
+        *not_among("decoder", decoder, DECODERS),
     ]
     from bench.runner.evaluation import Request, plan
     from bench.spec import checked_device
@@ -94,6 +98,7 @@ def eval_(
             split=cast("Split", split if split in SPLITS else "test"),
             device=checked_device(device, problems),
             precision=precision if precision in PRECISIONS else "auto",
+            decoder=cast("Decoder", decoder if decoder in DECODERS else "auto"),
             loader_workers=_checked("loader_workers", loader_workers, problems),
             decode_timeout=_checked("decode_timeout", decode_timeout, problems),
             strict=strict,

@@ -67,6 +67,14 @@ def run(
     precision: Annotated[
         str | None, typer.Option(help="auto, fp32, bf16 or fp16. [default: auto]", rich_help_panel=_RUNNING)
     ] = None,
+    decoder: Annotated[
+        str | None,
+        typer.Option(
+            help="auto (decord, and PyAV where decord cannot or would misread), decord, pyav or torchcodec. "
+            "[default: auto]",
+            rich_help_panel=_RUNNING,
+        ),
+    ] = None,
     workers: Annotated[
         str | None,
         typer.Option(
@@ -153,6 +161,7 @@ def run(
             "recipe": recipe_flags,
             "device": device,
             "precision": precision,
+            "decoder": decoder,
             "workers": workers,
             "loader_workers": None if loader_workers is None else scalar(loader_workers),
             "decode_timeout": None if decode_timeout is None else scalar(decode_timeout),

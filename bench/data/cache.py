@@ -11,19 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.data.decode import Decoder, Frames, VideoError, VideoReader, open_video
+from bench.data.decode.base import Frames, VideoError, VideoReader
+from bench.data.decode.names import Decoder
+from bench.data.decode.open import open_video
 
 _SMALL = 16 * 2**20  # bytes of a decoded video up to which it is kept: a whole Kinetics video has a hundred million
 
-# path, decoder asked for, size in bytes, time of the last change in ns
-_Key = tuple[str, str, int, int]
+# path, decoder asked for, short side, size in bytes, time of the last change in ns
+_Key = tuple[str, str, int | None, int, int]
 
 
 class _InMemory(VideoReader):
     """A video whose frames are all decoded: (T, H, W, 3)."""
 
     def __init__(self, path: Path, decoder: Any, frames: Frames) -> None:
-        self.path = path
+        super().__init__(path)
         self.decoder = decoder
         self._frames = frames
 
@@ -75,21 +77,21 @@ class FrameCache:
     def __len__(self) -> int:
         return len(self._videos)
 
-    def open(self, path: Path, decoder: Decoder = "auto") -> VideoReader:
+    def open(self, path: Path, decoder: Decoder = "auto", short_side: int | None = None) -> VideoReader:
         """The video, from memory where it lies there, else as `open_video`, whose errors it raises."""
         if not self.limit_bytes:
-            return open_video(path, decoder)
+            return open_video(path, decoder, short_side)
         try:
             stat = path.stat()
         except OSError:
-            return open_video(path, decoder)  # which says what is wrong
-        key = (str(path), decoder, stat.st_size, stat.st_mtime_ns)
+            return open_video(path, decoder, short_side)  # which says what is wrong
+        key = (str(path), decoder, short_side, stat.st_size, stat.st_mtime_ns)
         with self._lock:
             kept = self._videos.get(key)
             if kept is not None:
                 self._videos.move_to_end(key)
                 return kept
-        reader = open_video(path, decoder)
+        reader = open_video(path, decoder, short_side)
         bound = min(self.largest, self.limit_bytes)
         # a decoded video is never smaller than its file
         if stat.st_size > bound:

@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.data.augment import Augment
-from bench.data.base import DataError, Sampling, Video
+from bench.data.base import DataError, Sampling, Video, VideoDataset
 from bench.data.cache import FrameCache
-from bench.data.decode import Decoder, VideoError
+from bench.data.decode.base import VideoError
+from bench.data.decode.names import Decoder
 from bench.data.sampling import test_indices, train_indices
-from bench.data.transforms import TestTransform, ValTransform
+from bench.data.transforms import TestTransform, ValTransform, before_crop
 
 _TRIES = 16  # broken videos in a row after which a training set is given up: its folder is likely elsewhere
 
@@ -52,6 +53,14 @@ class Sample:
     seed: int = 0
 
 
+def decoded_side(dataset: VideoDataset, size: int) -> int | None:
+    """The short side to which larger frames are decoded for a model's input of `size` pixels: the recipe's 256 for 224.
+
+    None, which is their own, for videos that the data set renders: those have the size that they are meant to have.
+    """
+    return None if dataset.content else before_crop(size)
+
+
 @dataclass(frozen=True, slots=True)
 class Draw:
     """A try at an item: a video, and the seed of all that is drawn for its clip."""
@@ -70,12 +79,16 @@ class Clips(ABC, Generic[Key]):
         videos: the list.
         cache: decoded videos, which may be shared with other data sets.
         decoder: which library decodes.
+        short_side: pixels of the short side to which larger frames are decoded; None decodes them as they are.
     """
 
-    def __init__(self, videos: Sequence[Video], cache: FrameCache | None, decoder: Decoder) -> None:
+    def __init__(
+        self, videos: Sequence[Video], cache: FrameCache | None, decoder: Decoder, short_side: int | None
+    ) -> None:
         self.videos = videos
         self.cache = FrameCache(0) if cache is None else cache
         self.decoder = decoder
+        self.short_side = short_side
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -130,7 +143,7 @@ class Clips(ABC, Generic[Key]):
     def _frames(self, video: Video, choose: Callable[[int], NDArray[np.int64]]) -> tuple[Tensor, str]:
         """The frames that `choose` picks for the video's length, (T, 3, H, W) uint8, and the library that decoded."""
         try:
-            reader = self.cache.open(video.path, self.decoder)
+            reader = self.cache.open(video.path, self.decoder, self.short_side)
             try:
                 frames = reader.frames(choose(len(reader)))
             finally:
@@ -151,7 +164,9 @@ class TrainClips(Clips[tuple[int, int]]):
         transform: (T, 3, H, W) uint8 -> (T, 3, S, S) uint8; draws from torch's global generator.
         seed: 0 or more.
         cache: decoded videos, which may be shared with other data sets.
+        decoder: which library decodes.
         augment: what is done to the clip after the transform; None leaves it to the device.
+        short_side: pixels of the short side to which larger frames are decoded; None decodes them as they are.
     """
 
     def __init__(
@@ -165,10 +180,11 @@ class TrainClips(Clips[tuple[int, int]]):
         cache: FrameCache | None = None,
         decoder: Decoder = "auto",
         augment: Augment | None = None,
+        short_side: int | None = None,
     ) -> None:
         if seed < 0:
             raise ValueError(f"the seed is {seed}: expected 0 or more")
-        super().__init__(videos, cache, decoder)
+        super().__init__(videos, cache, decoder, short_side)
         self.sampling = sampling
         self.frames = frames
         self.stride = stride
@@ -218,7 +234,7 @@ class TestClips(Clips[int]):
     """The test views of every video, crops x clips: view c * K + k is crop c of clip k. Keys: the videos' indices.
 
     Args:
-        frames, stride, cache, decoder: as for TrainClips.
+        frames, stride, cache, decoder, short_side: as for TrainClips.
         clips: K, spread over the video; uniform sampling has one whatever this says.
         crops: 1 or 3.
         size: pixels of a view's side.
@@ -239,10 +255,11 @@ class TestClips(Clips[int]):
         cache: FrameCache | None = None,
         decoder: Decoder = "auto",
         validation: bool = False,
+        short_side: int | None = None,
     ) -> None:
         if validation and (clips, crops) != (1, 1):
             raise ValueError(f"validation has 1 clip and 1 crop, not {clips} and {crops}")
-        super().__init__(videos, cache, decoder)
+        super().__init__(videos, cache, decoder, short_side)
         self.sampling = sampling
         self.frames = frames
         self.stride = stride

@@ -27,7 +27,7 @@ def examples(dataset: VideoDataset, split: Split, frames: int) -> list[tuple[str
     """Each class's name and the frames that a test would see of its first video, scaled to the pictures' size.
 
     Raises:
-        DataError: see `VideoDataset.videos` and `bench.data.decode.open_video`.
+        DataError: see `VideoDataset.videos` and `bench.data.decode.open.open_video`.
     """
     first: dict[int, Video] = {}
     for video in dataset.videos(split):

@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 
-def _before_crop(size: int) -> int:
+def before_crop(size: int) -> int:
     """The short side from which a crop of `size` is taken: 256 for 224."""
     return round(size * 256 / 224)
 
@@ -37,8 +37,8 @@ def _short_side(clip: Tensor, size: int) -> Tensor:
 class TrainTransform:
     """Random resized crop and, where the data set allows it, a flip: (T, 3, H, W) -> (T, 3, size, size), uint8.
 
-    The recipe resizes to a short side of 256 first and crops then. The crop's area and ratio are relative, so the first
-    step does not change which part of the picture is seen; it is left out, which interpolates once instead of twice.
+    The recipe resizes to a short side of 256 first and crops then. Larger frames are made that small where they are
+    decoded; smaller ones are not enlarged: the crop's area and ratio are relative, it sees the same part of them.
 
     Draws come from torch's global generator.
 
@@ -78,7 +78,7 @@ class ValTransform:
 
     def __call__(self, clip: Tensor) -> Tensor:
         check_clip(clip)
-        cropped: Tensor = functional.center_crop_image(_short_side(clip, _before_crop(self.size)), [self.size] * 2)
+        cropped: Tensor = functional.center_crop_image(_short_side(clip, before_crop(self.size)), [self.size] * 2)
         return cropped[None]
 
 

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from bench.data.clips import Clips, Draw, Sample
-from bench.data.decode import VideoError
+from bench.data.decode.base import VideoError
 from bench.processes import context, end_with_parent, interrupts_ignored
 
 _JOBS = 2  # a process at most: the next one lies there when one is done

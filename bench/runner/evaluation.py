@@ -15,7 +15,9 @@ from bench.checkpoint.find import find
 from bench.checkpoint.open import open_checkpoint
 from bench.data.base import DATASETS, DataError, Progress, VideoDataset
 from bench.data.cache import FrameCache
-from bench.data.clips import TestClips
+from bench.data.clips import TestClips, decoded_side
+from bench.data.decode.names import Decoder, why_unusable
+from bench.data.decode.names import footnotes as decoder_footnotes
 from bench.data.reading import reading
 from bench.device import Placement, place
 from bench.errors import UserError
@@ -55,6 +57,7 @@ class Request:
     split: Split = "test"
     device: str = "auto"
     precision: str = "auto"
+    decoder: Decoder = "auto"
     loader_workers: int | Literal["auto"] = "auto"
     decode_timeout: float = 60.0
     strict: bool = False
@@ -123,6 +126,8 @@ def plan(request: Request) -> Plan:
             return None
 
     tried(lambda: load_plugins(request.plugins))
+    if unusable := why_unusable(request.decoder):
+        problems.append(unusable)
     placement = tried(lambda: place(request.device, request.precision))
     root = request.data_root
     if root is not None and not root.is_dir():
@@ -235,6 +240,8 @@ def evaluate(planned: Plan, command: str, preparing: Progress, evaluating: Progr
         planned.crops,
         size,
         FrameCache(0),
+        decoder=request.decoder,
+        short_side=decoded_side(dataset, size),
         validation=request.split == "val",
     )
     device = torch.device(planned.placement.torch_name)
@@ -261,8 +268,7 @@ def evaluate(planned: Plan, command: str, preparing: Progress, evaluating: Progr
             raise UserError([str(error)]) from error
     skipped = skipped_videos(((request.split, loader),))
     notes += footnotes(skipped, len(clips), request.split)
-    if other := sorted(loader.decoders - {"decord"}):
-        notes.append(f"decoded by {', '.join(other)}")
+    notes += decoder_footnotes(loader.decoders, request.decoder)
     if checkpoint.layout == "aim-bench" and checkpoint.backbone.random:
         notes.append("random weights (@none), not pretrained")
     orders = {order: top_k(p, found.labels, 1) for order, p in found.reordered.items()}
@@ -326,5 +332,6 @@ def _cell(planned: Plan) -> Cell:
         recipe=Recipe(),
         device=planned.placement.type,
         precision=planned.placement.precision,
+        decoder=planned.request.decoder,
         order_test=planned.request.order_test,
     )

@@ -14,6 +14,7 @@ import torch
 from backbones.weights import digest
 from bench.build import classifier
 from bench.checkpoint.own import pack
+from bench.data.decode.names import footnotes as decoder_footnotes
 from bench.data.transforms import normalise
 from bench.evaluate import Predictions, Predictor, mean_class, predict, top_k
 from bench.files import write_atomically
@@ -191,8 +192,7 @@ def _footnotes(cell: Cell, measured: Measured, micro_batch: int, loaders: Loader
         notes.append(f"memory ran out: batches of {loaders.batch_size} computed {micro_batch} clips at a time")
     if around.unrepeatable:
         notes.append(f"not repeatable to the bit: {around.unrepeatable}")
-    if other := sorted(set(loaders.decoders) - {"decord"}):
-        notes.append(f"decoded by {', '.join(other)}")
+    notes += decoder_footnotes(loaders.decoders, cell.decoder)
     notes += skipped_footnotes(loaders.skipped, loaders.listed_test)
     if measured.busy_cores > 0.5:
         notes.append(f"speed measured while {measured.busy_cores:.1f} cores were busy with something else")

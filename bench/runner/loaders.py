@@ -10,7 +10,7 @@ from torch import Tensor
 from bench.data.augment import Augment
 from bench.data.base import Split, VideoDataset
 from bench.data.batches import Batch
-from bench.data.clips import Clips, TestClips, TrainClips
+from bench.data.clips import Clips, TestClips, TrainClips, decoded_side
 from bench.data.loaders import ClipLoader, test_loader, train_loader
 from bench.data.mixing import Mixing
 from bench.data.transforms import TrainTransform
@@ -68,7 +68,12 @@ class Loaders:
     ) -> None:
         recipe, strict = cell.recipe, around.reading.strict
         batch = recipe.batch_size
-        sampling, stride, cache = dataset.sampling, dataset.stride(cell.frames), around.cache
+        sampling, stride = dataset.sampling, dataset.stride(cell.frames)
+        how: dict[str, Any] = {
+            "cache": around.cache,
+            "decoder": cell.decoder,
+            "short_side": decoded_side(dataset, size),
+        }
         transform = TrainTransform(size, recipe.crop_area, recipe.flip)
         augment = Augment(mean, recipe.rand_augment, recipe.colour, recipe.erase)
         self._device = around.device
@@ -77,9 +82,9 @@ class Loaders:
         mixes = recipe.mixup or recipe.cutmix
         self._mixing = Mixing(recipe.mixup, recipe.cutmix, len(dataset.classes), cell.seed) if mixes else None
         videos = dataset.videos("train")
-        train = TrainClips(videos, sampling, cell.frames, stride, transform, cell.seed, cache, augment=early)
-        val = TestClips(dataset.videos("val"), sampling, cell.frames, stride, 1, 1, size, cache, validation=True)
-        test = TestClips(dataset.videos("test"), sampling, cell.frames, stride, cell.clips, cell.crops, size, cache)
+        train = TrainClips(videos, sampling, cell.frames, stride, transform, cell.seed, augment=early, **how)
+        val = TestClips(dataset.videos("val"), sampling, cell.frames, stride, 1, 1, size, validation=True, **how)
+        test = TestClips(dataset.videos("test"), sampling, cell.frames, stride, cell.clips, cell.crops, size, **how)
         pool = decoding((train, val, test), dataset, around)
         self._train = train_loader(train, batch, pool, strict)
         self._val = testing(val, batch, pool, strict)

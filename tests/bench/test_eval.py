@@ -122,7 +122,8 @@ def test_a_cells_checkpoint_gives_the_numbers_of_its_training(bench: Command, tr
     assert where["decoders"] == ["decord"]
     assert where["weights_sha256"] == result.provenance.weights_sha256
     assert found["checkpoint_sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
-    val = _said(bench, "--checkpoint", f"{folder}/{cell.key}", "--split", "val", "--no-order-test")
+    val = _said(bench, "--checkpoint", f"{folder}/{cell.key}", "--split", "val", "--no-order-test", "--decoder", "pyav")
+    assert val["provenance"]["decoders"] == ["pyav"] and "decoded by pyav" in val["footnotes"]
     assert val["top1"] == pytest.approx(result.metrics.val_top1)
     assert (val["evaluated"], val["split"], val["top1_reversed"]) == (10, "val", None)
 

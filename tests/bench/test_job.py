@@ -181,6 +181,11 @@ def test_what_a_recipe_asks_for_reaches_the_batches(around) -> None:
     assert len(set(draws)) == len(draws) > 2  # each epoch and each step has its own
 
 
+def test_a_decoder_that_was_asked_for_is_told(tmp_path: Path, around) -> None:
+    result = _train(_cell("vit", "frozen", decoder="pyav"), tmp_path, around)
+    assert result.provenance.decoders == ("pyav",) and "decoded by pyav" in result.footnotes
+
+
 def test_another_seed_gives_other_predictions(tmp_path: Path, around) -> None:
     found = []
     for seed in (0, 1):

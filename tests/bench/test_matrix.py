@@ -11,6 +11,8 @@ import pytest
 from adapters.strategy import STRATEGIES, AdapterOptions, Strategy
 from backbones.families import FAMILIES
 from bench.data.base import DATASETS
+from bench.data.decode import names
+from bench.data.decode.names import why_unusable
 from bench.data.motion import Motion
 from bench.errors import UserError
 from bench.matrix import expand
@@ -225,3 +227,13 @@ def test_several_data_sets_each_have_their_own_defaults(monkeypatch: pytest.Monk
     assert expand(Matrix(backbones="vit", datasets="still", device="cpu")).defaults == (
         "vit = vit:tiny@bundled on still",
     )
+
+
+def test_a_decoder_that_is_not_there_is_told_beside_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "find_spec", lambda name: None if name == "torchcodec" else "there")
+    why_unusable.cache_clear()
+    found = problems(decoder="torchcodec", strategies="jont")
+    why_unusable.cache_clear()
+    assert "decoder is 'torchcodec': it is not installed here (installed: decord, pyav)" in found and len(found) == 2
+    assert {cell.decoder for cell in cells(decoder="pyav")} == {"pyav"} and cells()[0].decoder == "auto"
+    assert cells(decoder="pyav")[0].key != cells()[0].key

@@ -43,6 +43,7 @@ def test_every_field_can_stand_in_a_file(tmp_path: Path) -> None:
         recipe_by_strategy: {{full: {{weight_decay: 1e-1}}}}
         options: {{ratio: 5e-1}}
         precision: bf16
+        decoder: pyav
         order-test: no
         out: {tmp_path}/run
         workers: 2
@@ -63,6 +64,7 @@ def test_every_field_can_stand_in_a_file(tmp_path: Path) -> None:
         options={"ratio": 0.5},
         device="cpu",
         precision="bf16",
+        decoder="pyav",
         order_test=False,
         out=tmp_path / "run",
         workers=2,

@@ -27,6 +27,7 @@ OTHER_CELL: dict[str, Any] = {
     "seed": 1,
     "device": "cuda",
     "precision": "bf16",
+    "decoder": "pyav",
     "order_test": False,
     "sources": {"weights": "00" * 8},
 }
@@ -97,6 +98,7 @@ def test_model_key_is_the_same_for_what_does_not_change_the_model() -> None:
         {"seed": 7},
         {"clips": 4, "crops": 3},
         {"order_test": False},
+        {"decoder": "pyav"},
         {"recipe": {"epochs": 9, "lr": 1e-5}},
     ]
     other: list[dict[str, Any]] = [
@@ -198,6 +200,7 @@ SENTENCES: list[tuple[dict[str, Any], str]] = [
     ({"device": 0}, "device is 0: expected a text"),
     ({"precision": "fp61"}, "precision is 'fp61': expected auto, fp32, bf16 or fp16 (did you mean 'fp16'?)"),
     ({"recipe": 3}, "recipe is 3: expected names and values"),
+    ({"decoder": "decrod"}, "decoder is 'decrod': expected auto, decord, pyav or torchcodec (did you mean 'decord'?)"),
     ({"order_test": "maybe"}, "order_test is 'maybe': expected true or false"),
     ({"out": 7}, "out is 7: expected a path"),
     ({"out": "a\0b"}, "out is 'a\\x00b': expected no null character in it"),

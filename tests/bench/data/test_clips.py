@@ -15,10 +15,12 @@ from bench.data.augment import Augment
 from bench.data.base import DataError, Video
 from bench.data.batches import Batch
 from bench.data.cache import FrameCache
-from bench.data.clips import Sample, TestClips, TrainClips
-from bench.data.decode import VideoReader, open_video
+from bench.data.clips import Sample, TestClips, TrainClips, decoded_side
+from bench.data.decode.base import VideoReader
+from bench.data.decode.open import open_video
 from bench.data.encode import write_h264
 from bench.data.loaders import ClipLoader, test_loader, train_loader
+from bench.data.motion import Motion
 from bench.data.transforms import TrainTransform
 from tests.bench.data.conftest import Pools, number_of, numbered
 from tests.reference import sampling as reference
@@ -263,6 +265,25 @@ def test_the_decoder_is_told(good: tuple[Video, ...]) -> None:
     assert loader.decoders == {"pyav"}
 
 
+def test_large_frames_are_made_smaller_as_they_are_decoded(good: tuple[Video, ...]) -> None:
+    """Of 64x48: what the transform gets, in training and, seen in its first step, in testing."""
+    clips = train(good, transform=lambda clip: clip, short_side=36)
+    assert pixels(clips[0, 0]).shape == (4, 3, 36, 48)
+    assert pixels(train(good, transform=lambda clip: clip, short_side=99)[0, 0]).shape == (4, 3, 48, 64)
+    cache = FrameCache(8 * MB)
+    _ = TestClips(good, "uniform", 4, 4, 1, 1, 32, cache=cache, short_side=36)[0]
+    assert cache.used_bytes == 17 * 36 * 48 * 3
+    _ = TestClips(good, "uniform", 4, 4, 1, 1, 32, cache=cache)[0]
+    assert len(cache) == 2
+
+
+def test_rendered_videos_keep_their_size_and_others_get_the_recipes() -> None:
+    rendered, mine = Motion(), Motion()
+    mine.content = ""
+    assert decoded_side(rendered, 32) is None
+    assert (decoded_side(mine, 224), decoded_side(mine, 336)) == (256, 384)
+
+
 # ---- the cache
 
 
@@ -271,9 +292,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The paths that were opened as files, in order."""
     paths: list[Path] = []
 
-    def count(path: Path, decoder: Any = "auto") -> VideoReader:
+    def count(path: Path, decoder: Any = "auto", short_side: int | None = None) -> VideoReader:
         paths.append(path)
-        return open_video(path, decoder)
+        return open_video(path, decoder, short_side)
 
     monkeypatch.setattr("bench.data.cache.open_video", count)
     return paths

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from bench.data import motion as module
 from bench.data.base import DATASETS, DataError
-from bench.data.decode import available_decoders, open_video
+from bench.data.decode.names import available_decoders
+from bench.data.decode.open import open_video
 from bench.data.encode import write_h264
 from bench.data.motion import FPS, QP, Motion, cache_root
 from bench.data.render import COLOURS, SHAPES, Sprite, coverage
@@ -359,7 +360,7 @@ def test_a_failing_worker_is_heard(tmp_path: Path) -> None:
 
 def test_listing_data_sets_loads_no_heavy_library() -> None:
     code = (
-        "import sys; from bench.data.base import DATASETS; import bench.data.decode, bench.data.sampling\n"
+        "import sys; from bench.data.base import DATASETS; import bench.data.decode.open, bench.data.sampling\n"
         "assert 'motion' in DATASETS.names(); Motion = DATASETS.get('motion'); Motion().classes\n"
         "print([m for m in ('torch', 'torchvision', 'av', 'decord') if m in sys.modules])"
     )

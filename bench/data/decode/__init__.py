@@ -1,0 +1,1 @@
+"""Frames out of video files and folders of pictures: `open.open_video` is the one door."""

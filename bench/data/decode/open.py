@@ -1,0 +1,88 @@
+"""The one door to videos: which decoder reads which file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.data.base import DataError
+from bench.data.decode.base import Frames, VideoError, VideoReader
+from bench.data.decode.decord import DecordReader
+from bench.data.decode.images import ImagesReader
+from bench.data.decode.index import glance
+from bench.data.decode.names import Decoder, why_unusable
+from bench.data.decode.pyav import PyavReader
+from bench.data.decode.torchcodec import TorchcodecReader
+
+
+def open_video(
+    path: Path, decoder: Decoder = "auto", short_side: int | None = None, frames: int | None = None
+) -> VideoReader:
+    """Open a video file, or a folder of numbered pictures.
+
+    Args:
+        decoder: "decord", "pyav" or "torchcodec" for that one alone; "auto" for decord, and PyAV where decord is not
+            installed, cannot read the file, or would give other frames than it is asked for. A folder's pictures are
+            read by Pillow whatever this says.
+        short_side: pixels that the frames' short side has at most, their proportions kept; the same frames for every
+            decoder.
+        frames: how many pictures a folder has, where a list says.
+
+    Raises VideoError where the file is missing, empty, cut short or no video, DataError for a decoder that cannot be
+    used here.
+    """
+    if reason := why_unusable(decoder):
+        raise DataError(reason)
+    try:
+        size = path.stat().st_size
+        if path.is_dir():
+            return ImagesReader(path, short_side, frames)
+        if not path.is_file():
+            raise VideoError(path, "not a file")
+        if not size:
+            raise VideoError(path, "the file is empty (0 bytes)")
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise VideoError(path, error.strerror or "the file cannot be read") from error
+    if decoder == "decord":
+        return DecordReader(path, short_side)
+    if decoder == "torchcodec":
+        return TorchcodecReader(path, short_side)
+    if decoder == "pyav" or why_unusable("decord") or glance(path)[1]:
+        return PyavReader(path, short_side)
+    try:
+        return _Either(path, short_side)
+    except VideoError:
+        return PyavReader(path, short_side)
+
+
+class _Either(VideoReader):
+    """A video that decord opens, read by PyAV from where decord fails on.
+
+    decord cannot decode, among others, turned videos whose upright width is no multiple of 32.
+    """
+
+    def __init__(self, path: Path, short_side: int | None) -> None:
+        super().__init__(path, short_side)
+        self._reader: VideoReader = DecordReader(path)
+
+    @property
+    def decoder(self) -> str:  # type: ignore[override]  # it may change with the frames that are read
+        return self._reader.decoder
+
+    def __len__(self) -> int:
+        return len(self._reader)
+
+    def _read(self, indices: list[int]) -> Frames:
+        try:
+            return self._reader._read(indices)
+        except VideoError:
+            if self.decoder == "pyav":
+                raise
+            other = PyavReader(self.path)
+            self._reader.close()
+            self._reader = other
+            return other._read(indices)
+
+    def close(self) -> None:
+        self._reader.close()
