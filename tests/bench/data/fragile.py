@@ -13,7 +13,7 @@ import torch
 
 from bench.data.base import Video
 from bench.data.clips import Draw, Sample, TestClips, TrainClips
-from bench.data.decode import VideoError
+from bench.data.decode.base import VideoError
 
 SHAPE = (2, 3, 4, 4)
 
