@@ -76,6 +76,7 @@ def expand(matrix: Matrix) -> Expansion:
                     device=placement.type,
                     precision=placement.precision,
                     order_test=matrix.order_test,
+                    cache_format=matrix.cache_format,
                     sources=sources(
                         backbone,
                         dataset.content,

@@ -24,6 +24,7 @@ from pydantic_core import ErrorDetails
 
 from backbones.names import BackboneName
 from backbones.registry import did_you_mean
+from bench.sizes import parse as parse_size
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -102,6 +103,7 @@ class Cell(Spec):
     device: str = Field(description="type of the device: cpu, cuda or mps")
     precision: Precision
     order_test: bool = Field(True, description="also evaluate with the frames reversed and shuffled")
+    cache_format: Literal["raw", "jpeg"] = Field("raw", description="jpeg: every frame went through a JPEG picture")
     sources: dict[str, str] = Field(
         default_factory=dict, description="hashes of weight and plugin files and of rendered videos"
     )
@@ -135,7 +137,7 @@ class Cell(Spec):
 
     def model_key(self) -> str:
         """Equal for cells whose trained model and batch are built alike: what speed, memory and counts depend on."""
-        shape = self.model_dump(mode="json", exclude={"seed", "clips", "crops", "order_test", "recipe"})
+        shape = self.model_dump(mode="json", exclude={"seed", "clips", "crops", "order_test", "cache_format", "recipe"})
         shape["recipe"] = {"batch_size": self.recipe.batch_size, "drop_path": self.recipe.drop_path}
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:10]
 
@@ -188,6 +190,20 @@ def _workers(value: Any) -> Any:
     return _refuse("expected auto or a whole number from 1 to 256")
 
 
+def _off(value: Any) -> Any:
+    return "off" if value is False else value  # which YAML makes of it
+
+
+def _cache(value: str, info: ValidationInfo) -> str:
+    if value == "off" and info.data.get("cache_format") == "jpeg":
+        _refuse("cache_format jpeg needs a cache, expected auto, disk or ram")
+    return value
+
+
+def _limit(value: Any) -> Any:
+    return None if value is None else parse_size(str(value))
+
+
 def _refuse(expected: str) -> NoReturn:
     """End a validator; `problems_of` puts the field and its value before the text."""
     raise ValueError(expected)
@@ -202,6 +218,8 @@ Seeds = Annotated[tuple[_Seed, ...], *_List, Field(min_length=1)]
 FrameCounts = Annotated[tuple[_Frames, ...], *_List]
 Plugins = Annotated[tuple[str, ...], *_List]
 Place = Annotated[Path, AfterValidator(_place)]
+Cache = Annotated[Literal["auto", "ram", "disk", "off"], BeforeValidator(_off), AfterValidator(_cache)]
+CacheLimit = Annotated[int | None, BeforeValidator(_limit)]
 
 
 class Matrix(Spec):
@@ -221,6 +239,7 @@ class Matrix(Spec):
     device: Annotated[str, AfterValidator(device_name)] = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     order_test: bool = True
+    cache_format: Literal["raw", "jpeg"] = Field("raw", description="how the cache keeps frames; jpeg changes pixels")
 
 
 class Request(Matrix):
@@ -229,6 +248,8 @@ class Request(Matrix):
     out: Place | None = Field(None, description="folder of the run")
     workers: Annotated[int | Literal["auto"], BeforeValidator(_workers)] = "auto"
     loader_workers: int = Field(0, ge=0, le=256, description="decoding processes of each cell's loader")
+    cache: Cache = Field("auto", description="where decoded frames are kept: auto, ram, disk or off")
+    cache_limit: CacheLimit = Field(None, description="bytes, such as 20GB or 1.5GiB")
     plugins: Plugins = Field((), description="Python files or modules that register backbones or strategies")
 
     @property

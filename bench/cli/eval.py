@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from bench.cli.choices import not_among
+from bench.cli.choices import asked_cache, not_among
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,6 +47,18 @@ def eval_(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     loader_workers: Annotated[int, typer.Option(help="Decoding processes.", min=0, max=256)] = 0,
+    cache: Annotated[
+        str,
+        typer.Option(
+            help="Where decoded frames come from: ram, disk, off, or auto: what `bench data prepare` left on the disk.",
+            metavar="PLACE",
+        ),
+    ] = "auto",
+    cache_limit: Annotated[
+        str | None,
+        typer.Option(help="Size of the cache at most. [default: a share of what is free]", metavar="SIZE"),
+    ] = None,
+    cache_format: Annotated[str, typer.Option(help="raw or jpeg.", metavar="FORMAT")] = "raw",
     order_test: Annotated[bool, typer.Option(help="Also evaluate with the frames reversed and shuffled.")] = True,
     format_: Annotated[
         str, typer.Option("--format", help=f"How to print it: {' or '.join(FORMATS)}.", metavar="FORMAT")
@@ -84,6 +96,7 @@ def eval_(
             device=checked_device(device, problems),
             precision=precision if precision in PRECISIONS else "auto",
             loader_workers=loader_workers,
+            cache=asked_cache(cache, cache_limit, cache_format, problems),
             plugins=tuple(plugin or ()),
             order_test=order_test,
         )

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from backbones.registry import Registry
 
 Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Sampling = Literal["uniform", "dense"]
 # (done, total): called as a long preparation proceeds
 Progress = Callable[[int, int], None]
@@ -87,7 +88,7 @@ class VideoDataset(ABC):
     def fingerprint(self) -> str:
         """SHA-256 over the lists' names and labels and the files' sizes: tells two states of a data set apart."""
         digest = hashlib.sha256()
-        for split in ("train", "val", "test"):
+        for split in SPLITS:
             for video in self.videos(split):
                 digest.update(f"{split}\0{video.name}\0{video.label}\0{video.path.stat().st_size}\n".encode())
         return digest.hexdigest()

@@ -92,7 +92,7 @@ class TrainClips(Dataset[Sample]):
         self.stride = stride
         self.transform = transform
         self.seed = seed
-        self.cache = FrameCache(0) if cache is None else cache
+        self.cache = FrameCache() if cache is None else cache
         self.decoder = decoder
 
     def __len__(self) -> int:
@@ -172,7 +172,7 @@ class TestClips(Dataset[Sample]):
         self.clips = 1 if sampling == "uniform" else clips
         self.crops = crops
         self.transform = ValTransform(size) if validation else TestTransform(size, crops)
-        self.cache = FrameCache(0) if cache is None else cache
+        self.cache = FrameCache() if cache is None else cache
         self.decoder = decoder
 
     @property

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler, get_worker_info
+from torch.utils.data import DataLoader, Sampler
 
 from bench.data.clips import Sample, TestClips, TrainClips
 
@@ -97,14 +96,6 @@ class ClipLoader:
                 yield batch
 
 
-def _share_cache(_: int) -> None:
-    """In a worker process: keep to this worker's part of the cache, as every one has a cache of its own."""
-    info = get_worker_info()
-    assert info is not None
-    clips = cast(TrainClips | TestClips, info.dataset)
-    clips.cache.limit_bytes //= info.num_workers
-
-
 def _loader(
     clips: TrainClips | TestClips, batch_size: int, workers: int, pin_memory: bool | None, order: _EpochOrder | None
 ) -> DataLoader[Sample]:
@@ -120,7 +111,6 @@ def _loader(
         drop_last=order is not None and len(clips) > batch_size,
         pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
         persistent_workers=workers > 0,
-        worker_init_fn=_share_cache,
         # the loader draws a number an epoch; from the global generator, that would change the model's draws
         generator=torch.Generator(),
     )

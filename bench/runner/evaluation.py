@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -14,7 +14,9 @@ from bench.checkpoint.base import Checkpoint
 from bench.checkpoint.find import find
 from bench.checkpoint.open import open_checkpoint
 from bench.data.base import DATASETS, DataError, Progress, VideoDataset
-from bench.data.cache import FrameCache
+from bench.data.cache.choose import Asked, choose
+from bench.data.cache.codec import FOOTNOTES
+from bench.data.cache.places import Places
 from bench.data.clips import TestClips
 from bench.data.loaders import test_loader
 from bench.device import Placement, place
@@ -51,6 +53,7 @@ class Request:
     device: str = "auto"
     precision: str = "auto"
     loader_workers: int = 0
+    cache: Asked = field(default_factory=Asked)
     plugins: tuple[str, ...] = ()
     order_test: bool = True
 
@@ -200,6 +203,11 @@ def evaluate(planned: Plan, command: str, preparing: Progress, evaluating: Progr
         UserError: the model or the data cannot be had.
         Diverged: a prediction that is no number.
     """
+    with Places() as places:
+        return _evaluated(planned, command, preparing, evaluating, places)
+
+
+def _evaluated(planned: Plan, command: str, preparing: Progress, evaluating: Progress, places: Places) -> Evaluation:
     since = Stopwatch()
     request, checkpoint, dataset = planned.request, planned.checkpoint, planned.dataset
     cell = _cell(planned)
@@ -214,6 +222,8 @@ def evaluate(planned: Plan, command: str, preparing: Progress, evaluating: Progr
         fingerprint = dataset.fingerprint()
     except DataError as error:
         raise UserError([str(error)]) from error
+    readers = max(1, request.loader_workers)
+    cache, chosen = choose(request.cache, [video.path for video in videos], places, readers, once=True)
     size = model.backbone.input_size
     clips = TestClips(
         videos,
@@ -223,7 +233,7 @@ def evaluate(planned: Plan, command: str, preparing: Progress, evaluating: Progr
         planned.clips,
         planned.crops,
         size,
-        FrameCache(0),
+        cache,
         validation=request.split == "val",
     )
     device = torch.device(planned.placement.torch_name)
@@ -243,6 +253,10 @@ def evaluate(planned: Plan, command: str, preparing: Progress, evaluating: Progr
         notes.append(f"{len(loader.skipped)} videos could not be read: {', '.join(sorted(loader.skipped)[:3])}")
     if other := sorted(loader.decoders - {"decord"}):
         notes.append(f"decoded by {', '.join(other)}")
+    if how := FOOTNOTES.get(cell.cache_format):
+        notes.append(how)
+    if cache.store is not None:
+        notes += [chosen, *cache.notes()]
     if checkpoint.layout == "aim-bench" and checkpoint.backbone.random:
         notes.append("random weights (@none), not pretrained")
     orders = {order: top_k(p, found.labels, 1) for order, p in found.reordered.items()}
@@ -305,4 +319,5 @@ def _cell(planned: Plan) -> Cell:
         device=planned.placement.type,
         precision=planned.placement.precision,
         order_test=planned.request.order_test,
+        cache_format=planned.request.cache.format,
     )

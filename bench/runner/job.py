@@ -14,6 +14,7 @@ import torch
 from backbones.weights import digest
 from bench.build import classifier
 from bench.checkpoint.own import pack
+from bench.data.cache.codec import FOOTNOTES
 from bench.data.transforms import normalise
 from bench.evaluate import Predictions, Predictor, mean_class, predict, top_k
 from bench.files import write_atomically
@@ -192,6 +193,8 @@ def _footnotes(cell: Cell, measured: Measured, micro_batch: int, loaders: Loader
         notes.append(f"decoded by {', '.join(other)}")
     if skipped := loaders.skipped:
         notes.append(f"{len(skipped)} videos could not be read: {', '.join(sorted(skipped)[:3])}")
+    if how := FOOTNOTES.get(cell.cache_format):
+        notes.append(how)
     if measured.busy_cores > 0.5:
         notes.append(f"speed measured while {measured.busy_cores:.1f} cores were busy with something else")
     return notes

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from bench.data.base import DATASETS, DataError
+from bench.data.base import DATASETS, SPLITS, DataError
+from bench.data.cache.choose import Asked, choose
+from bench.data.cache.places import Places
 from bench.errors import UserError
 from bench.matrix import Expansion, expand
 from bench.measure.machine import describe
@@ -75,11 +78,16 @@ def execute(request: Request, expansion: Expansion, command: str, listener: List
     problems = _unusable_backbones(todo, listener)
     if problems:
         raise UserError([*problems, *_unusable_data(todo, listener)])
-    with start_workers(request, expansion.placement, todo, command) as pool:
+    # the places are left last: a worker that is being ended may still write frames
+    with Places() as places, start_workers(request, expansion.placement, todo, command) as pool:
         if problems := _unusable_data(todo, listener):
             raise UserError(problems)
+        asked = Asked(request.cache, request.cache_limit, request.cache_format)
+        readers = len(pool.workers) * max(1, request.loader_workers)
+        cache, chosen = choose(asked, [] if asked.place == "off" else _videos(todo), places, readers)
         run.open(request.matrix, expansion.cells, command, describe())
-        outcome = LocalRunner(run, pool, expansion.placement, command, listener).execute(expansion.cells)
+        outcome = LocalRunner(run, pool, expansion.placement, command, cache, listener).execute(expansion.cells)
+        outcome.notes += [chosen, *cache.notes()]
     total = time.perf_counter() - begun
     outcome.seconds["starting and preparing"] = total - sum(outcome.seconds.values())
     return run, outcome
@@ -103,6 +111,17 @@ def _unusable_backbones(cells: Iterable[Cell], listener: Listener) -> list[str]:
             problems.append(str(error))
     listener.preparing("weights", len(named), len(named))
     return problems
+
+
+def _videos(cells: Iterable[Cell]) -> list[Path]:
+    """The files of all the data sets. A list that cannot be read is told by the cells that need it."""
+    paths = []
+    for name, root in dict.fromkeys((cell.dataset, cell.data_root) for cell in cells):
+        dataset = DATASETS.get(name)(None if root is None else Path(root))
+        for split in SPLITS:
+            with contextlib.suppress(DataError):
+                paths += [video.path for video in dataset.videos(split)]
+    return paths
 
 
 def _unusable_data(cells: Iterable[Cell], listener: Listener) -> list[str]:

@@ -13,7 +13,7 @@ import torch
 
 from bench.cli.main import app
 from bench.data.base import DATASETS
-from bench.data.cache import FrameCache
+from bench.data.cache import FrameCache, MemoryStore
 from bench.plugins import load as load_plugins
 from bench.result import Result
 from bench.runner.job import train_and_evaluate
@@ -67,7 +67,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
         matrix = Matrix(backbones=("vit:tiny",), strategies=("joint",), datasets=("small",), device="cpu")
         cell = expand(matrix).cells[0]
         run.open(matrix, [cell], "bench run", {})
-        around = Surroundings(torch.device("cpu"), 0, "bench run", FrameCache(2**28))
+        around = Surroundings(torch.device("cpu"), 0, "bench run", FrameCache(MemoryStore(2**28)))
         measured = make.measured(batch_size=8, micro_batch=8)
         result = train_and_evaluate(cell, measured, run.cell_folder(cell), around, lambda event: None)
         yield run.folder, result

@@ -18,7 +18,7 @@ from adapters.strategy import STRATEGIES, Strategy
 from bench.build import classifier
 from bench.columns import COLUMNS, frame, to_csv
 from bench.data.base import DATASETS
-from bench.data.cache import FrameCache
+from bench.data.cache import FrameCache, MemoryStore
 from bench.matrix import expand
 from bench.measure.model import measure
 from bench.plugins import load as load_plugins
@@ -45,7 +45,7 @@ def around(tmp_path_factory) -> Surroundings:
         DATASETS.get("small")(None).prepare()
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
-        yield Surroundings(CPU, 0, "bench run", FrameCache(2**28))
+        yield Surroundings(CPU, 0, "bench run", FrameCache(MemoryStore(2**28)))
         torch.set_num_threads(threads)
 
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +9,11 @@ import pytest
 import torch
 
 from bench.data.base import DataError, Video
-from bench.data.cache import FrameCache
+from bench.data.cache import FrameCache, MemoryStore
 from bench.data.clips import Sample, TestClips, TrainClips
-from bench.data.decode import VideoReader, open_video
-from bench.data.encode import write_h264
 from bench.data.loaders import Batch, ClipLoader, test_loader, train_loader
 from bench.data.transforms import TrainTransform
-from tests.bench.data.conftest import number_of, numbered
+from tests.bench.data.conftest import number_of
 from tests.reference import sampling as reference
 
 MB = 2**20
@@ -55,7 +51,7 @@ def test_a_clip_depends_on_seed_epoch_and_index_alone(good: tuple[Video, ...]) -
     np.random.seed(99)
     _ = clips[0, 0]
     assert torch.equal(pixels(clips[3, 2]), first)
-    assert torch.equal(pixels(train(good, cache=FrameCache(MB * 8))[3, 2]), first)
+    assert torch.equal(pixels(train(good, cache=FrameCache(MemoryStore(8 * MB)))[3, 2]), first)
     for other in (clips[4, 2], train(good, seed=1)[3, 2]):
         assert not torch.equal(pixels(other), first)
 
@@ -85,7 +81,7 @@ def test_frames_are_those_that_sampling_drew(good: tuple[Video, ...]) -> None:
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_workers_change_nothing(mixed: tuple[Video, ...], workers: int) -> None:
     alone = train_loader(train(mixed), 2, pin_memory=False)
-    loader = train_loader(train(mixed, cache=FrameCache(8 * MB)), 2, workers=workers, pin_memory=False)
+    loader = train_loader(train(mixed, cache=FrameCache(MemoryStore(8 * MB))), 2, workers=workers, pin_memory=False)
     for number in (0, 1, 7):
         expected, batches = epoch(alone, number), epoch(loader, number)
         assert len(batches) == len(expected) == 4
@@ -203,87 +199,3 @@ def test_the_decoder_is_told(good: tuple[Video, ...]) -> None:
     assert loader.decoders == set()
     assert all(batch.decoders == {"pyav"} for batch in loader)
     assert loader.decoders == {"pyav"}
-
-
-# ---- the cache
-
-
-@pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The paths that were opened as files, in order."""
-    paths: list[Path] = []
-
-    def count(path: Path, decoder: Any = "auto") -> VideoReader:
-        paths.append(path)
-        return open_video(path, decoder)
-
-    monkeypatch.setattr("bench.data.cache.open_video", count)
-    return paths
-
-
-def test_a_cached_video_is_decoded_once(good: tuple[Video, ...], opened: list[Path]) -> None:
-    cache = FrameCache(8 * MB)
-    test = TestClips(good, "uniform", 4, 4, 1, 1, 32, cache=cache)
-    for e in range(3):
-        for i in range(6):
-            assert torch.equal(pixels(train(good, cache=cache)[e, i]), pixels(train(good)[e, i]))
-            assert test[i].clip is not None
-    assert opened.count(good[0].path) == 1 + 3  # once into the cache, and by the data sets without one
-    assert len(cache) == 6
-    assert cache.used_bytes == sum(48 * 64 * 3 * (17 + i) for i in range(6))
-    cache.clear()
-    assert len(cache) == cache.used_bytes == 0
-
-
-def test_a_limit_of_zero_keeps_nothing(good: tuple[Video, ...], opened: list[Path]) -> None:
-    cache = FrameCache(0)
-    for _ in range(2):
-        cache.open(good[0].path)
-    assert len(opened) == 2 and len(cache) == 0
-    with pytest.raises(ValueError, match="limit is -1"):
-        FrameCache(-1)
-
-
-def test_the_least_recently_used_goes_first(good: tuple[Video, ...], opened: list[Path]) -> None:
-    one = 48 * 64 * 3 * 19
-    cache = FrameCache(2 * one + 100)
-    for i in (0, 1, 0, 2, 0, 1):  # 2 drives 1 out, as 0 was used since
-        cache.open(good[i].path)
-        assert cache.used_bytes <= cache.limit_bytes
-    assert [path.name for path in opened] == ["0.mp4", "1.mp4", "2.mp4", "1.mp4"]
-
-
-def test_a_large_video_is_read_in_part(good: tuple[Video, ...], opened: list[Path]) -> None:
-    cache = FrameCache(8 * MB, largest=48 * 64 * 3 * 17)
-    for _ in range(2):
-        assert number_of(cache.open(good[0].path).frames([16, 2])) == [16, 2]
-        assert number_of(cache.open(good[1].path).frames([17, 2])) == [17, 2]
-    assert [path.name for path in opened] == ["0.mp4", "1.mp4", "1.mp4"]
-
-
-def test_a_changed_file_is_decoded_anew(tmp_path: Path) -> None:
-    cache, path = FrameCache(8 * MB), tmp_path / "a.mp4"
-    for shift in (3, 1):
-        write_h264(path, numbered(6)[shift:][:2], 8, 10)
-        os.utime(path, ns=(shift, shift))
-        assert number_of(cache.open(path).frames([0, 1])) == [shift, shift + 1]
-
-
-def test_each_decoder_has_its_own_frames(good: tuple[Video, ...]) -> None:
-    cache = FrameCache(8 * MB)
-    assert [cache.open(good[0].path, d).decoder for d in ("pyav", "auto", "pyav")][::2] == ["pyav", "pyav"]
-    assert len(cache) == 2
-
-
-@pytest.mark.parametrize("order", [[-1], [17], [0, 17]], ids=str)
-def test_the_cache_refuses_the_same_indices(good: tuple[Video, ...], order: list[int]) -> None:
-    with pytest.raises(IndexError):
-        FrameCache(8 * MB).open(good[0].path).frames(order)
-
-
-def test_a_copy_for_a_worker_starts_empty(good: tuple[Video, ...]) -> None:
-    cache = FrameCache(8 * MB, largest=MB)
-    cache.open(good[0].path)
-    copy = pickle.loads(pickle.dumps(cache))
-    assert (len(copy), copy.limit_bytes, copy.largest) == (0, 8 * MB, MB)
-    assert number_of(copy.open(good[0].path).frames([5])) == [5]

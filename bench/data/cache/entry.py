@@ -1,0 +1,157 @@
+"""The file of a cached video: its frames one after the other, then what they are.
+
+    frame 0 | frame 1 | ... | length of each frame (uint32) | description (JSON) | its length, its CRC-32, a mark
+
+What a file is stands at its end, so that frames are written as they are decoded, and a file whose writing was cut
+short lacks it. Frames are read by their place in the file and not mapped into memory: a mapping holds a file open, of
+which a process may have a thousand, and a file that is cut meanwhile would end the process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterable
+from io import FileIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from bench.data.cache.codec import Codec
+from bench.data.cache.source import Source, library_version
+from bench.data.decode import Frames, VideoError, VideoReader
+
+# Goes up with the layout, and with every change of what the frames of a video look like: how they are resized.
+VERSION = 1
+
+_MARK = b"aimframe"
+_END = struct.Struct("<II8s")
+_AT_ONCE = 2**17  # bytes read from a file's end on opening it: all of a small video, and no slower for large ones
+
+
+def write(file: BinaryIO, source: Source, frames: Iterable[Frames], decoder: Callable[[], str], codec: Codec) -> None:
+    """Write a whole entry.
+
+    Args:
+        frames: pieces of the video, each uint8 (T, H, W, 3), from the first frame to the last.
+        decoder: tells, after the last one, which library decoded them.
+    """
+    lengths: list[int] = []
+    shape: tuple[int, ...] = ()
+    for piece in frames:
+        shape = piece.shape[1:]
+        for frame in piece:
+            packed = codec.pack(frame)
+            lengths.append(len(packed))
+            file.write(packed)
+    description = {
+        **_identity(source, codec, decoder()),
+        "shape": [len(lengths), *shape],
+        "bytes": sum(lengths),
+    }
+    told = json.dumps(description).encode()
+    file.write(np.array(lengths, "<u4").tobytes() + told + _END.pack(len(told), zlib.crc32(told), _MARK))
+
+
+def overhead(source: Source, frames: int) -> int:
+    """Bytes of an entry beside its frames, about."""
+    return 4 * frames + len(source.path) + 400
+
+
+def _identity(source: Source, codec: Codec, decoder: str) -> dict[str, Any]:
+    return {
+        "version": VERSION,
+        "path": source.path,
+        "size": source.size,
+        "mtime_ns": source.mtime_ns,
+        "asked": source.decoder,
+        "short_side": source.short_side,
+        "format": codec.name,
+        "decoder": decoder,
+        "library": library_version(decoder),
+    }
+
+
+def read(path: str, source: Source, codec: Codec) -> Entry | None:
+    """The cached video; None where the file is missing, damaged, or of another video or version."""
+    try:
+        file = FileIO(path)
+    except OSError:
+        return None
+    try:
+        entry = _opened(file, source, codec)
+    except (OSError, ValueError, KeyError, TypeError, struct.error):  # whatever stands there is not ours
+        entry = None
+    if entry is None:
+        file.close()
+    return entry
+
+
+def _opened(file: FileIO, source: Source, codec: Codec) -> Entry | None:
+    size = file.seek(0, os.SEEK_END)
+
+    def last(count: int) -> bytes:
+        file.seek(max(0, size - count))
+        return file.read(count)
+
+    end = last(_AT_ONCE)
+    told, crc, mark = _END.unpack(end[-_END.size :])
+    if mark != _MARK:
+        return None
+    if told + _END.size > len(end):
+        end = last(told + _END.size)
+    text = end[-_END.size - told : -_END.size]
+    if zlib.crc32(text) != crc:
+        return None
+    description: dict[str, Any] = json.loads(text)
+    count, *shape = description["shape"]
+    whole = description["bytes"] + 4 * count + told + _END.size == size
+    decoder = description["decoder"]
+    if not whole or any(description.get(name) != value for name, value in _identity(source, codec, decoder).items()):
+        return None
+    lengths = 4 * count + told + _END.size
+    if lengths > len(end):
+        end = last(lengths)
+    ends = np.cumsum(np.frombuffer(end[-lengths:], "<u4", count), dtype=np.int64)
+    return Entry(Path(source.path), decoder, file, end, ends.tolist(), tuple(shape), codec)
+
+
+class Entry(VideoReader):
+    """A cached video, read from its file."""
+
+    def __init__(
+        self, path: Path, decoder: Any, file: FileIO, end: bytes, ends: list[int], shape: tuple[int, ...], codec: Codec
+    ) -> None:
+        self.path = path
+        self.decoder = decoder
+        self._file = file
+        self._end = end  # of the file, read already
+        self._end_at = file.seek(0, os.SEEK_END) - len(end)
+        self._ends = ends  # the place in the file at which each frame ends
+        self._shape = shape
+        self._codec = codec
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def _read(self, indices: list[int]) -> Frames:
+        frames = np.empty((len(indices), *self._shape), np.uint8)
+        try:
+            for place, index in enumerate(indices):
+                packed = self._bytes(self._ends[index - 1] if index else 0, self._ends[index])
+                frames[place] = self._codec.unpack(packed, self._shape)
+        except (OSError, ValueError) as error:  # the disk fails, or someone wrote into the file
+            raise VideoError(self.path, f"its decoded frames in the cache, {self._file.name}, are damaged") from error
+        return frames
+
+    def _bytes(self, start: int, stop: int) -> bytes:
+        if start >= self._end_at:
+            return self._end[start - self._end_at : stop - self._end_at]
+        self._file.seek(start)
+        return self._file.read(stop - start)
+
+    def close(self) -> None:
+        self._file.close()

@@ -1,0 +1,95 @@
+"""The cache as data sets use it: opens a video, decoded before or not."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+from bench.data.cache.codec import CODECS, Format, Through
+from bench.data.cache.resize import open_resized
+from bench.data.cache.source import Source
+from bench.data.decode import Decoder, VideoError, VideoReader
+
+
+class Store(Protocol):
+    """Where decoded videos are kept."""
+
+    @property
+    def format(self) -> Format: ...
+
+    def find(self, source: Source) -> VideoReader | None: ...
+
+    def has_room(self, source: Source) -> bool: ...
+
+    def turn(self, source: Source) -> AbstractContextManager[object]: ...
+
+    def keep(self, source: Source, reader: VideoReader) -> bool: ...
+
+    def notes(self) -> list[str]: ...
+
+
+class FrameCache:
+    """Opens videos; what was decoded once is read from a store.
+
+    What it returns shows the same frames whether they were in the store or not, and whether the store has room. It can
+    be sent to other processes, and used by several of them and by threads at once.
+
+    Args:
+        store: None keeps nothing.
+    """
+
+    def __init__(self, store: Store | None = None) -> None:
+        self.store = store
+        self._passed_over: set[str] = set()  # entries for which there is no room, or whose videos are broken somewhere
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"store": self.store}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    def open(self, path: Path, decoder: Decoder = "auto", short_side: int | None = None) -> VideoReader:
+        """The video, decoded as a whole where it is not in the store yet.
+
+        Args:
+            path, decoder: see `open_video`, whose errors this raises.
+            short_side: pixels that the frames' shorter side has at most; None leaves them as they are.
+        """
+        if self.store is None:
+            return open_resized(path, decoder, short_side)
+        try:
+            source = Source.of(path, decoder, short_side)
+        except OSError:
+            return open_resized(path, decoder, short_side)  # which says what is wrong
+        found = self.store.find(source)
+        if found is not None:
+            return found
+        if source.name not in self._passed_over and self.store.has_room(source):
+            try:
+                with self.store.turn(source):
+                    # whoever had the turn before may have decoded it
+                    found = self.store.find(source) or self._kept(source, path)
+            except OSError:  # the folder is gone, or may not be written
+                found = None
+            if found is not None:
+                return found
+            self._passed_over.add(source.name)
+        reader = open_resized(path, decoder, short_side)
+        return reader if self.store.format == "raw" else Through(reader, CODECS[self.store.format])
+
+    def _kept(self, source: Source, path: Path) -> VideoReader | None:
+        """The video once it is in the store; None where it cannot be put there. Raises VideoError, as `open_video`."""
+        assert self.store is not None
+        reader = open_resized(path, source.decoder, source.short_side)
+        try:
+            kept = self.store.keep(source, reader)
+        except VideoError:  # broken somewhere; the frames that a clip needs may still be there
+            kept = False
+        finally:
+            reader.close()
+        return self.store.find(source) if kept else None
+
+    def notes(self) -> list[str]:
+        """What a user should know of how the cache has fared."""
+        return [] if self.store is None else self.store.notes()
