@@ -28,6 +28,7 @@ OTHER_CELL: dict[str, Any] = {
     "device": "cuda",
     "precision": "bf16",
     "order_test": False,
+    "cache_format": "jpeg",
     "sources": {"weights": "00" * 8},
 }
 OTHER_RECIPE: dict[str, Any] = {
@@ -82,7 +83,7 @@ def test_key_changes_with_every_field_of_the_recipe(field: str) -> None:
 
 def test_key_stays_what_it_was() -> None:
     """A run of yesterday is gone on with today: whoever changes the canonical form must know that they do."""
-    assert make.cell().key == "710a051f61"
+    assert make.cell().key == "c86e25eb23"
 
 
 def test_model_key_is_the_same_for_what_does_not_change_the_model() -> None:
@@ -91,6 +92,7 @@ def test_model_key_is_the_same_for_what_does_not_change_the_model() -> None:
         {"seed": 7},
         {"clips": 4, "crops": 3},
         {"order_test": False},
+        {"cache_format": "jpeg"},
         {"recipe": {"epochs": 9, "lr": 1e-5}},
     ]
     other: list[dict[str, Any]] = [
@@ -191,6 +193,19 @@ SENTENCES: list[tuple[dict[str, Any], str]] = [
     ({"precision": "fp61"}, "precision is 'fp61': expected auto, fp32, bf16 or fp16 (did you mean 'fp16'?)"),
     ({"recipe": 3}, "recipe is 3: expected names and values"),
     ({"order_test": "maybe"}, "order_test is 'maybe': expected true or false"),
+    ({"cache": "dsk"}, "cache is 'dsk': expected auto, ram, disk or off (did you mean 'disk'?)"),
+    ({"cache": True}, "cache is True: expected auto, ram, disk or off"),
+    ({"cache_format": "jpg"}, "cache_format is 'jpg': expected raw or jpeg (did you mean 'jpeg'?)"),
+    (
+        {"cache": False, "cache_format": "jpeg"},  # YAML's off
+        "cache is False: cache_format jpeg needs a cache, expected auto, disk or ram",
+    ),
+    ({"cache_limit": "much"}, "cache_limit is 'much': expected a size, such as 500MB, 20GB or 1.5GiB"),
+    (
+        {"cache_limit": "2GBB"},
+        "cache_limit is '2GBB': expected one of the units B, KB, KiB, MB, MiB, GB, GiB, TB, TiB (did you mean 'GB'?)",
+    ),
+    ({"cache_limit": 0}, "cache_limit is 0: expected more than 0 bytes"),
     ({"out": 7}, "out is 7: expected a path"),
     ({"out": "a\0b"}, "out is 'a\\x00b': expected no null character in it"),
     ({"seeds": ["x" * 200]}, f"seeds holds {repr('x' * 200)[:76]} ...: expected a whole number"),
