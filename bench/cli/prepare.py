@@ -123,7 +123,7 @@ def _store(
     used, free = FolderStore(folder, 0).used_bytes, shutil.disk_usage(folder).free
     store = FolderStore(folder, size or used + free, format)
     need = estimate(paths, format, store, short_side)
-    if size is None and not need.cached and need.total > free:
+    if size is None and not need.cached and need.total > used + free:  # a part of it may be there already
         ways = ["another folder in AIM_BENCH_CACHE", *(["cache_format jpeg"] * (format == "raw")), "a cache_limit"]
         raise UserError(
             [
@@ -149,13 +149,14 @@ def _filled(store: FolderStore, name: str, paths: Sequence[Path], short_side: in
         TimeRemainingColumn(),
     )
     outcomes: list[Filled] = []
+    size = 0
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(f"decoding {name}", total=len(paths), speed="")
         for outcome in fill(store, paths, short_side, workers):
             outcomes.append(outcome)
+            size += outcome.size
             speed = progress.tasks[0].speed or 0.0
-            size = shown(sum(one.size for one in outcomes))
-            progress.update(task, advance=1, speed=f"{speed:.1f} videos/s, {size}")
+            progress.update(task, advance=1, speed=f"{speed:.1f} videos/s, {shown(size)}")
             if outcome.outcome == "left out":
                 break
     return outcomes
