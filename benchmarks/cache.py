@@ -26,18 +26,22 @@ HEIGHT, WIDTH, COUNT = 256, 340, 300
 
 
 def write_video(path: Path, seed: int) -> None:
-    """A textured background that pans, and shapes that move over it, as H.264 with a key frame every 250 frames."""
+    """A background with structure at all scales that pans, and shapes that move over it, as H.264 with a key frame every 250 frames."""
     import av
+    from PIL import Image
 
     rng = np.random.default_rng(seed)
-    coarse = rng.integers(0, 256, (HEIGHT // 8 + 8, WIDTH // 8 + 48, 3)).astype(np.float32)
-    texture = np.kron(coarse, np.ones((8, 8, 1), np.float32)) * 0.7
-    texture += rng.normal(0, 8, texture.shape)
+    texture = np.full((HEIGHT + 64, WIDTH + COUNT, 3), 127, np.float32)
+    for grid in (128, 64, 32, 16, 8, 4, 2):  # as in photographs, the finer the weaker
+        for channel in range(3):
+            points = rng.normal(0, grid**0.9, (len(texture) // grid + 2, 3 * COUNT // grid)).astype(np.float32)
+            texture[..., channel] += Image.fromarray(points).resize(texture.shape[1::-1], Image.Resampling.BICUBIC)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=30, options={"preset": "veryfast", "crf": "23"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for i in range(COUNT):
-            frame = np.clip(texture[i // 8 : i // 8 + HEIGHT, i : i + WIDTH], 0, 255).astype(np.uint8)
+            seen = texture[i // 8 : i // 8 + HEIGHT, i : i + WIDTH]
+            frame = np.clip(seen + rng.normal(0, 4, seen.shape), 0, 255).astype(np.uint8)  # a sensor's noise
             x, y = int(120 + 90 * np.sin(i / 20)), int(100 + 70 * np.cos(i / 30))
             frame[y : y + 50, x : x + 60] = (seed * 20 % 256, 200, i % 256)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))

@@ -83,6 +83,10 @@ class Account:
         """Let all the processes know that writing failed. Raises OSError."""
         self._change(lambda state: replace(state, failed_ns=time.time_ns(), error=error))
 
+    def full(self) -> None:
+        """Note that the limit keeps videos out. Raises OSError."""
+        self._change(lambda state: replace(state, full_ns=time.time_ns()))
+
     def set(self, used: int) -> None:
         """Begin the count anew. Raises OSError."""
         self._change(lambda state: replace(state, used=used))

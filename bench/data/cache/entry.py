@@ -13,7 +13,7 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,12 +32,12 @@ _END = struct.Struct("<II8s")
 _AT_ONCE = 2**17  # bytes read from a file's end on opening it: all of a small video, and no slower for large ones
 
 
-def write(file: BinaryIO, source: Source, frames: Iterable[Frames], decoder: Callable[[], str], codec: Codec) -> None:
+def write(file: BinaryIO, source: Source, frames: Iterable[Frames], decoder: str, codec: Codec) -> None:
     """Write a whole entry.
 
     Args:
         frames: pieces of the video, each uint8 (T, H, W, 3), from the first frame to the last.
-        decoder: tells, after the last one, which library decoded them.
+        decoder: the library that decodes them.
     """
     lengths: list[int] = []
     shape: tuple[int, ...] = ()
@@ -47,18 +47,17 @@ def write(file: BinaryIO, source: Source, frames: Iterable[Frames], decoder: Cal
             packed = codec.pack(frame)
             lengths.append(len(packed))
             file.write(packed)
-    description = {
-        **_identity(source, codec, decoder()),
-        "shape": [len(lengths), *shape],
-        "bytes": sum(lengths),
-    }
-    told = json.dumps(description).encode()
+    told = _described(source, (len(lengths), *shape), sum(lengths), decoder, codec)
     file.write(np.array(lengths, "<u4").tobytes() + told + _END.pack(len(told), zlib.crc32(told), _MARK))
 
 
-def overhead(source: Source, frames: int) -> int:
-    """Bytes of an entry beside its frames, about."""
-    return 4 * frames + len(source.path) + 400
+def size(source: Source, shape: tuple[int, ...], packed: int, decoder: str, codec: Codec) -> int:
+    """Bytes of an entry whose frames, (T, H, W, 3), take `packed` bytes."""
+    return packed + 4 * shape[0] + len(_described(source, shape, packed, decoder, codec)) + _END.size
+
+
+def _described(source: Source, shape: tuple[int, ...], packed: int, decoder: str, codec: Codec) -> bytes:
+    return json.dumps({**_identity(source, codec, decoder), "shape": shape, "bytes": packed}).encode()
 
 
 def _identity(source: Source, codec: Codec, decoder: str) -> dict[str, Any]:
@@ -85,16 +84,16 @@ def read(path: str, source: Source, codec: Codec) -> Entry | None:
         entry = _opened(file, source, codec)
     except (OSError, ValueError, KeyError, TypeError, struct.error):  # whatever stands there is not ours
         entry = None
-    if entry is None:
+    if entry is None or entry.at_hand:
         file.close()
     return entry
 
 
 def _opened(file: FileIO, source: Source, codec: Codec) -> Entry | None:
-    size = file.seek(0, os.SEEK_END)
+    length = file.seek(0, os.SEEK_END)
 
     def last(count: int) -> bytes:
-        file.seek(max(0, size - count))
+        file.seek(max(0, length - count))
         return file.read(count)
 
     end = last(_AT_ONCE)
@@ -108,31 +107,59 @@ def _opened(file: FileIO, source: Source, codec: Codec) -> Entry | None:
         return None
     description: dict[str, Any] = json.loads(text)
     count, *shape = description["shape"]
-    whole = description["bytes"] + 4 * count + told + _END.size == size
+    whole = description["bytes"] + 4 * count + told + _END.size == length
     decoder = description["decoder"]
     if not whole or any(description.get(name) != value for name, value in _identity(source, codec, decoder).items()):
         return None
-    lengths = 4 * count + told + _END.size
-    if lengths > len(end):
-        end = last(lengths)
-    ends = np.cumsum(np.frombuffer(end[-lengths:], "<u4", count), dtype=np.int64)
-    return Entry(Path(source.path), decoder, file, end, ends.tolist(), tuple(shape), codec)
+    behind = 4 * count + told + _END.size  # the frames
+    if behind > len(end):
+        end = last(behind)
+    ends = np.cumsum(np.frombuffer(end[-behind:], "<u4", count), dtype=np.int64)
+    return Entry(Path(source.path), decoder, file, end, length - len(end), ends.tolist(), tuple(shape), codec)
 
 
 class Entry(VideoReader):
-    """A cached video, read from its file."""
+    """A cached video, read from its file.
+
+    Args:
+        path: of the video.
+        decoder: the library that decoded it.
+        file: opened.
+        end: of the file, read already.
+        end_at: the place in the file at which that begins.
+        ends: the place at which each frame ends.
+        shape: of a frame.
+    """
 
     def __init__(
-        self, path: Path, decoder: Any, file: FileIO, end: bytes, ends: list[int], shape: tuple[int, ...], codec: Codec
+        self,
+        path: Path,
+        decoder: Any,
+        file: FileIO,
+        end: bytes,
+        end_at: int,
+        ends: list[int],
+        shape: tuple[int, ...],
+        codec: Codec,
     ) -> None:
         self.path = path
         self.decoder = decoder
         self._file = file
-        self._end = end  # of the file, read already
-        self._end_at = file.seek(0, os.SEEK_END) - len(end)
-        self._ends = ends  # the place in the file at which each frame ends
+        self._end = end
+        self._end_at = end_at
+        self._ends = ends
         self._shape = shape
         self._codec = codec
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether all of the file has been read: it is closed, and the reader may be used again and by others."""
+        return self._end_at == 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that it takes."""
+        return len(self._end)
 
     def __len__(self) -> int:
         return len(self._ends)

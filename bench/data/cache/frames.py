@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench.data.cache.codec import CODECS, Format, Through
+from bench.data.cache.entry import Entry
 from bench.data.cache.resize import open_resized
 from bench.data.cache.source import Source
 from bench.data.decode import Decoder, VideoError, VideoReader
+
+_AT_HAND = 2**28  # bytes of small videos that a process keeps for itself
 
 
 class Store(Protocol):
@@ -41,7 +44,9 @@ class FrameCache:
 
     def __init__(self, store: Store | None = None) -> None:
         self.store = store
-        self._passed_over: set[str] = set()  # entries for which there is no room, or whose videos are broken somewhere
+        self._passed_over: set[Source] = set()  # videos for which there is no room, or that are broken somewhere
+        self._at_hand: dict[Source, VideoReader] = {}  # small videos that this process has read before
+        self._at_hand_bytes = 0
 
     def __getstate__(self) -> dict[str, Any]:
         return {"store": self.store}
@@ -62,10 +67,10 @@ class FrameCache:
             source = Source.of(path, decoder, short_side)
         except OSError:
             return open_resized(path, decoder, short_side)  # which says what is wrong
-        found = self.store.find(source)
+        found = self._at_hand.get(source) or self.store.find(source)
         if found is not None:
-            return found
-        if source.name not in self._passed_over and self.store.has_room(source):
+            return self._remembered(source, found)
+        if source not in self._passed_over and self.store.has_room(source):
             try:
                 with self.store.turn(source):
                     # whoever had the turn before may have decoded it
@@ -73,8 +78,8 @@ class FrameCache:
             except OSError:  # the folder is gone, or may not be written
                 found = None
             if found is not None:
-                return found
-            self._passed_over.add(source.name)
+                return self._remembered(source, found)
+            self._passed_over.add(source)
         reader = open_resized(path, decoder, short_side)
         return reader if self.store.format == "raw" else Through(reader, CODECS[self.store.format])
 
@@ -89,6 +94,18 @@ class FrameCache:
         finally:
             reader.close()
         return self.store.find(source) if kept else None
+
+    def _remembered(self, source: Source, found: VideoReader) -> VideoReader:
+        """The video found; a small one is kept at hand, as opening its file takes longer than copying its frames."""
+        if (
+            isinstance(found, Entry)
+            and found.at_hand
+            and source not in self._at_hand
+            and self._at_hand_bytes + found.nbytes <= _AT_HAND
+        ):
+            self._at_hand[source] = found
+            self._at_hand_bytes += found.nbytes
+        return found
 
     def notes(self) -> list[str]:
         """What a user should know of how the cache has fared."""

@@ -68,6 +68,9 @@ class FolderStore:
         if state is None:
             return True
         least = source.size if self.format == "raw" else 0  # frames are never smaller than the file they come from
+        if state.used + least >= self.limit_bytes and state.full_ns < self.since_ns:
+            with contextlib.suppress(OSError):
+                self._account.full()  # for `notes`
         return state.failed_ns < self.since_ns and state.used + least < self.limit_bytes
 
     def turn(self, source: Source) -> AbstractContextManager[object]:
@@ -85,20 +88,21 @@ class FolderStore:
         codec = CODECS[self.format]
         decoded = pieces(reader)
         first = next(decoded)
-        expected = len(codec.pack(first[0])) * len(reader) + entry.overhead(source, len(reader))
+        shape, packed, decoder = (len(reader), *first.shape[1:]), len(codec.pack(first[0])), reader.decoder
+        expected = entry.size(source, shape, packed * len(reader), decoder, codec)
         try:
             with self._temporary() as (temporary, file):
                 if not self._reserve(expected):
                     return False
                 counted = expected
                 try:
-                    entry.write(file, source, chain([first], decoded), lambda: reader.decoder, codec)
+                    entry.write(file, source, chain([first], decoded), decoder, codec)
                     file.close()
                     place = Path(self.path(source))
                     place.parent.mkdir(exist_ok=True)
-                    # pictures differ in size, so the first one did not tell all; and the place may be another one's
-                    more = temporary.stat().st_size - _size(place) - expected
-                    if not self._reserve(more):
+                    # pictures differ in size, so the first one did not tell all; and the place may be taken
+                    more = _size(temporary) - _size(place) - expected
+                    if more and not self._reserve(more):
                         return False
                     counted += more
                     temporary.replace(place)

@@ -161,3 +161,20 @@ def test_a_copy_for_another_process_finds_the_files(
     FrameCache(memory).open(good[0].path)
     copy = pickle.loads(pickle.dumps(memory))
     assert memory.used_bytes > 0 and (copy.used_bytes, copy.limit_bytes) == (0, 8 * MB)
+
+
+@pytest.mark.parametrize("room", [2**20, 0])
+def test_a_process_keeps_small_videos_at_hand(
+    store: FolderStore, good: tuple[Video, ...], opened: Opened, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    monkeypatch.setattr("bench.data.cache.frames._AT_HAND", room)
+    cache, order = FrameCache(store), [5, 3, 3, 16, 0]
+    expected = FrameCache().open(good[0].path, "auto", 16).frames(order)
+    for _ in range(2):
+        reader = cache.open(good[0].path, "auto", 16)
+        reader.close()  # it may be asked again all the same
+        reader = cache.open(good[0].path, "auto", 16)
+        assert np.array_equal(reader.frames(order), expected)
+        for file in store.folder.glob("??/*"):
+            file.unlink()
+    assert len(opened()) == (2 if room else 3)
