@@ -26,7 +26,7 @@ HEIGHT, WIDTH, COUNT = 256, 340, 300
 
 
 def write_video(path: Path, seed: int) -> None:
-    """A background with structure at all scales that pans, and shapes that move over it, as H.264 with a key frame every 250 frames."""
+    """A background with structure at all scales that pans, and a shape that moves over it; a key frame every 250."""
     import av
     from PIL import Image
 
@@ -37,7 +37,7 @@ def write_video(path: Path, seed: int) -> None:
             points = rng.normal(0, grid**0.9, (len(texture) // grid + 2, 3 * COUNT // grid)).astype(np.float32)
             texture[..., channel] += Image.fromarray(points).resize(texture.shape[1::-1], Image.Resampling.BICUBIC)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=30, options={"preset": "veryfast", "crf": "23"})
+        stream = container.add_stream("libx264", rate=30, options={"preset": "veryfast", "crf": "18"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for i in range(COUNT):
             seen = texture[i // 8 : i // 8 + HEIGHT, i : i + WIDTH]
