@@ -42,13 +42,12 @@ def test_formats_do_not_mix(good: tuple[Video, ...], tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["cut", "noise"])
 def test_a_damaged_picture_is_an_error_with_its_place(good: tuple[Video, ...], tmp_path: Path, damage: str) -> None:
     store = make_store(tmp_path, format="jpeg")
-    cache = FrameCache(store)
-    cache.open(good[0].path).close()
+    FrameCache(store).open(good[0].path).close()
     (file,) = files(store)
     content = bytearray(file.read_bytes())
     content[: 40 if damage == "noise" else 2] = bytes(40 if damage == "noise" else 2)
     file.write_bytes(content)
-    reader = cache.open(good[0].path)
+    reader = FrameCache(store).open(good[0].path)
     with pytest.raises(Exception, match=rf"0.mp4: its decoded frames in the cache, .*{file.name}, are damaged"):
         reader.frames([0])
     assert reader.frames([1]).shape == (1, 48, 64, 3)
