@@ -56,17 +56,12 @@ class Account:
             finally:
                 os.close(descriptor)
 
-    def reserve(self, count: int, limit: int, since_ns: int) -> bool:
-        """Count `count` bytes in before they are written; False where they go beyond the limit.
-
-        False too where writing has failed since `since_ns`. Raises OSError.
-        """
+    def reserve(self, count: int, limit: int) -> bool:
+        """Count `count` bytes in before they are written; False where they go beyond the limit. Raises OSError."""
         granted = False
 
         def change(state: State) -> State:
             nonlocal granted
-            if state.failed_ns >= since_ns:
-                return state
             if state.used + count > limit:
                 return replace(state, full_ns=time.time_ns())
             granted = True

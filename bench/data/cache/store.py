@@ -117,7 +117,7 @@ class FolderStore:
         return True
 
     def _reserve(self, count: int) -> bool:
-        return self._account.reserve(count, self.limit_bytes, self.since_ns)
+        return self._account.reserve(count, self.limit_bytes)
 
     @contextlib.contextmanager
     def _temporary(self) -> Iterator[tuple[Path, BinaryIO]]:

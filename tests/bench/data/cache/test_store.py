@@ -107,12 +107,16 @@ def zeroed_end(content: bytes) -> bytes:
     return content[:-4096] + bytes(4096)
 
 
+def turned(content: bytes) -> bytes:
+    return content.replace(b"48, 64", b"64, 48")
+
+
 def other_path(content: bytes) -> bytes:
     return content.replace(b"/0.mp4", b"/9.mp4")
 
 
 @pytest.mark.parametrize(
-    "damage", [cut, cut_at_the_front, foreign, zeroed_end, other_path, lambda _: b""], ids=lambda f: f.__name__
+    "damage", [cut, cut_at_the_front, foreign, zeroed_end, turned, other_path, lambda _: b""], ids=lambda f: f.__name__
 )
 def test_a_file_that_is_not_whole_is_written_anew(
     store: FolderStore, good: tuple[Video, ...], damage: Callable[[bytes], bytes], opened: Callable[[], list[str]]
