@@ -167,7 +167,7 @@ class Entry(VideoReader):
 
     def frames(self, indices: Sequence[int] | NDArray[np.int64]) -> Frames:
         wanted = np.asarray(indices).tolist()
-        if wanted and 0 <= min(wanted) and max(wanted) < len(self):
+        if wanted and min(wanted) >= 0 and max(wanted) < len(self):
             return self._read(wanted)  # in any order: here none is faster than another
         return super().frames(indices)  # which says what is wrong
 
