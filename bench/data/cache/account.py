@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from filelock import FileLock
+from bench.data.cache.lock import locked
 
 # Of a fixed size and overwritten in place: what it says can be changed on a disk that is full.
 _STATE = struct.Struct("<8sQQQQ")
@@ -46,7 +46,7 @@ class Account:
         return State(used, full_ns, failed_ns, error) if mark == _MARK else None
 
     def _change(self, change: Callable[[State], State]) -> None:
-        with FileLock(f"{self._file}.lock", poll_interval=0.002):
+        with locked(f"{self._file}.lock"):
             state = change(self.read() or State(0))
             descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT, 0o666)
             try:

@@ -14,11 +14,10 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
-from filelock import FileLock
-
 from bench.data.cache import entry
 from bench.data.cache.account import Account
 from bench.data.cache.codec import CODECS, Format
+from bench.data.cache.lock import locked
 from bench.data.cache.pieces import pieces
 from bench.data.cache.source import Source, name_of
 from bench.data.decode import VideoReader
@@ -78,7 +77,7 @@ class FolderStore:
 
         A process that dies lets go of it. Videos share 256 locks, as the file of a lock outlives its use.
         """
-        return FileLock(self.folder / "locks" / source.name[:2], poll_interval=0.005)
+        return locked(self.folder / "locks" / source.name[:2])
 
     def keep(self, source: Source, reader: VideoReader) -> bool:
         """Decode the whole video into its file; False where the limit or the disk has no room for it.
