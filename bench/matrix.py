@@ -80,6 +80,7 @@ def expand(matrix: Matrix) -> Expansion:
                     precision=placement.precision,
                     decoder=matrix.decoder,
                     order_test=matrix.order_test,
+                    cache_format=matrix.cache_format,
                     sources=sources(
                         backbone,
                         dataset.content,

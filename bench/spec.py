@@ -26,6 +26,7 @@ from pydantic_core import ErrorDetails
 from backbones.names import BackboneName
 from backbones.registry import did_you_mean
 from bench.data.decode.names import Decoder
+from bench.sizes import parse as parse_size
 
 Precision = Literal["fp32", "bf16", "fp16"]
 MAX_FRAMES = 1024  # of a clip
@@ -122,6 +123,7 @@ class Cell(Spec):
     precision: Precision
     decoder: Decoder = Field("auto", description="which library decodes the videos")
     order_test: bool = Field(True, description="also evaluate with the frames reversed and shuffled")
+    cache_format: Literal["raw", "jpeg"] = Field("raw", description="jpeg: every frame went through a JPEG picture")
     sources: dict[str, str] = Field(
         default_factory=dict, description="hashes of weight and plugin files and of rendered videos"
     )
@@ -153,7 +155,8 @@ class Cell(Spec):
 
     def model_key(self) -> str:
         """Equal for cells whose trained model and batch are built alike: what speed, memory and counts depend on."""
-        shape = self.model_dump(mode="json", exclude={"seed", "clips", "crops", "decoder", "order_test", "recipe"})
+        reading = {"decoder", "cache_format"}
+        shape = self.model_dump(mode="json", exclude={"seed", "clips", "crops", "order_test", "recipe", *reading})
         shape["recipe"] = {"batch_size": self.recipe.batch_size, "drop_path": self.recipe.drop_path}
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:10]
 
@@ -210,6 +213,20 @@ def _loader_workers(value: Any) -> Any:
     return _workers(value, least=0)
 
 
+def _off(value: Any) -> Any:
+    return "off" if value is False else value  # which YAML makes of it
+
+
+def _cache(value: str, info: ValidationInfo) -> str:
+    if value == "off" and info.data.get("cache_format") == "jpeg":
+        _refuse("cache_format jpeg needs a cache, expected auto, disk or ram")
+    return value
+
+
+def _limit(value: Any) -> Any:
+    return None if value is None else parse_size(str(value))
+
+
 def _refuse(expected: str) -> NoReturn:
     """End a validator; `problems_of` puts the field and its value before the text."""
     raise ValueError(expected)
@@ -224,6 +241,8 @@ Seeds = Annotated[tuple[_Seed, ...], *_List, Field(min_length=1)]
 FrameCounts = Annotated[tuple[_Frames, ...], *_List]
 Plugins = Annotated[tuple[str, ...], *_List]
 Place = Annotated[Path, AfterValidator(_place)]
+Cache = Annotated[Literal["auto", "ram", "disk", "off"], BeforeValidator(_off), AfterValidator(_cache)]
+CacheLimit = Annotated[int | None, BeforeValidator(_limit)]
 
 
 class Matrix(Spec):
@@ -244,6 +263,7 @@ class Matrix(Spec):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     decoder: Decoder = Field("auto", description="auto, decord, pyav or torchcodec")
     order_test: bool = True
+    cache_format: Literal["raw", "jpeg"] = Field("raw", description="how the cache keeps frames; jpeg changes pixels")
 
 
 class Request(Matrix):
@@ -256,6 +276,8 @@ class Request(Matrix):
     )
     decode_timeout: float = Field(60.0, gt=0, le=86400, description="seconds after which a clip counts as broken")
     strict: bool = Field(False, description="a video that cannot be read is an error")
+    cache: Cache = Field("auto", description="where decoded frames are kept: auto, ram, disk or off")
+    cache_limit: CacheLimit = Field(None, description="bytes, such as 20GB or 1.5GiB")
     plugins: Plugins = Field((), description="Python files or modules that register backbones or strategies")
 
     @property

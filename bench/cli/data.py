@@ -1,4 +1,4 @@
-"""`bench data`: look at a data set."""
+"""`bench data`: look at a data set, and decode it ahead."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import typer
 
 from backbones.registry import UnknownName
 from bench.cli.choices import not_among
-from bench.data.base import DATASETS, DataError, Split
+from bench.cli.prepare import prepare
+from bench.data.base import DATASETS, SPLITS, DataError, Split
 from bench.errors import UserError
 from bench.files import did_you_mean_path, why_not_writable
 from bench.plugins import load as load_plugins
 
-data = typer.Typer(help="Look at a data set.", no_args_is_help=True, rich_markup_mode="markdown")
+data = typer.Typer(help="Look at a data set, decode it ahead.", no_args_is_help=True, rich_markup_mode="markdown")
 
 
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
+data.command("prepare")(prepare)
 
 
 @data.command("show")

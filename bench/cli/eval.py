@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from bench.cli.choices import not_among
+from bench.cli.choices import asked_cache, not_among
 from bench.data.decode.names import DECODERS
 from bench.errors import UserError
 
@@ -61,6 +61,18 @@ def eval_(
     ] = 60.0,
     strict: Annotated[bool, typer.Option("--strict", help="A video that cannot be read is an error.")] = False,
     decoder: Annotated[str, typer.Option(help=f"{', '.join(DECODERS[:-1])} or {DECODERS[-1]}.")] = "auto",
+    cache: Annotated[
+        str,
+        typer.Option(
+            help="Where decoded frames come from: ram, disk, off, or auto: what `bench data prepare` left on the disk.",
+            metavar="PLACE",
+        ),
+    ] = "auto",
+    cache_limit: Annotated[
+        str | None,
+        typer.Option(help="Size of the cache at most. [default: a share of what is free]", metavar="SIZE"),
+    ] = None,
+    cache_format: Annotated[str, typer.Option(help="raw or jpeg.", metavar="FORMAT")] = "raw",
     order_test: Annotated[bool, typer.Option(help="Also evaluate with the frames reversed and shuffled.")] = True,
     format_: Annotated[
         str, typer.Option("--format", help=f"How to print it: {' or '.join(FORMATS)}.", metavar="FORMAT")
@@ -102,6 +114,7 @@ def eval_(
             loader_workers=_checked("loader_workers", loader_workers, problems),
             decode_timeout=_checked("decode_timeout", decode_timeout, problems),
             strict=strict,
+            cache=asked_cache(cache, cache_limit, cache_format, problems),
             plugins=tuple(plugin or ()),
             order_test=order_test,
         )

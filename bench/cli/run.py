@@ -109,6 +109,31 @@ def run(
             rich_help_panel=_RUNNING,
         ),
     ] = None,
+    cache: Annotated[
+        str | None,
+        typer.Option(
+            help="Where decoded frames are kept for other epochs, cells and workers: ram, disk, off, or auto: "
+            "what `bench data prepare` left on the disk, else ram where all fit. [default: auto]",
+            metavar="PLACE",
+            rich_help_panel=_RUNNING,
+        ),
+    ] = None,
+    cache_limit: Annotated[
+        str | None,
+        typer.Option(
+            help="Size of the cache at most, such as 20GB. [default: a share of what is free]",
+            metavar="SIZE",
+            rich_help_panel=_RUNNING,
+        ),
+    ] = None,
+    cache_format: Annotated[
+        str | None,
+        typer.Option(
+            help="raw, or jpeg: smaller, other pixels, and a footnote. [default: raw]",
+            metavar="FORMAT",
+            rich_help_panel=_RUNNING,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder of the run. [default: results/DATASET-KEY]", rich_help_panel=_RUNNING),
@@ -166,6 +191,9 @@ def run(
             "loader_workers": None if loader_workers is None else scalar(loader_workers),
             "decode_timeout": None if decode_timeout is None else scalar(decode_timeout),
             "strict": strict,
+            "cache": cache,
+            "cache_limit": cache_limit,
+            "cache_format": cache_format,
             "out": out,
             "order_test": order_test,
             "plugins": tuple(plugin) if plugin else None,

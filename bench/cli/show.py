@@ -52,6 +52,8 @@ def print_summary(run: Run, expansion: Expansion, outcome: Outcome) -> None:
             console.print(f"traceback of {result.cell.label} in {where}", style="red", markup=False, soft_wrap=True)
     if outcome.interrupted:
         console.print("interrupted; the same command goes on where it stopped", style="yellow")
+    for note in outcome.notes:
+        console.print(note, style="dim", markup=False, soft_wrap=True)
     if outcome.seconds:
         total = sum(outcome.seconds.values())
         parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in outcome.seconds.items())

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from backbones.registry import Registry
 
 Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Sampling = Literal["uniform", "dense"]
 # (done, total): called as a long preparation proceeds
 Progress = Callable[[int, int], None]
@@ -92,7 +93,7 @@ class VideoDataset(ABC):
         A file that is missing has no size, and its run goes on.
         """
         digest = hashlib.sha256()
-        for split in ("train", "val", "test"):
+        for split in SPLITS:
             for video in self.videos(split):
                 try:
                     size: int | None = video.path.stat().st_size

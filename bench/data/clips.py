@@ -86,7 +86,7 @@ class Clips(ABC, Generic[Key]):
         self, videos: Sequence[Video], cache: FrameCache | None, decoder: Decoder, short_side: int | None
     ) -> None:
         self.videos = videos
-        self.cache = FrameCache(0) if cache is None else cache
+        self.cache = FrameCache() if cache is None else cache
         self.decoder = decoder
         self.short_side = short_side
 

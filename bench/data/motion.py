@@ -16,7 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.data.base import DataError, Progress, Split, Video, VideoDataset, register_dataset
+from bench.data.base import SPLITS, DataError, Progress, Split, Video, VideoDataset, register_dataset
+from bench.data.cache_root import cache_root
 from bench.data.lists import read_list, write_list
 from bench.data.render_jobs import Job, run_jobs
 from bench.data.scenes import CLASSES, Scene
@@ -40,18 +41,7 @@ _RATES = {
 _TIME_INIT = {"swin": 1.0}
 _OTHERS = {"lr": 3e-3, "head_lr": 2e-2}  # of strategies that are not ours
 
-_SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _SEED = 2302_03024
-
-
-def cache_root() -> Path:
-    """Where rendered data sets lie: $AIM_BENCH_CACHE, else the user's cache folder of this system."""
-    named = os.environ.get("AIM_BENCH_CACHE")
-    if named:
-        return Path(named).expanduser().absolute()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("aim-bench", appauthor=False))
 
 
 @register_dataset("motion")
@@ -144,7 +134,7 @@ class Motion(VideoDataset):
     def _complete(self) -> bool:
         """Whether the folder holds its lists and as many videos as it should: someone may have tidied up in it."""
         folder, each = self.folder, sum(self.counts.values())
-        if not all(self._list(folder, split).is_file() for split in _SPLITS):
+        if not all(self._list(folder, split).is_file() for split in SPLITS):
             return False
         try:
             return all(len(os.listdir(folder / "videos" / name)) == each for name in CLASSES)
@@ -159,7 +149,7 @@ class Motion(VideoDataset):
         lists: dict[Split, list[Video]] = {}
         jobs: list[Job] = []
         first = 0
-        for s, split in enumerate(_SPLITS):
+        for s, split in enumerate(SPLITS):
             lists[split] = []
             for label, class_name in enumerate(CLASSES):
                 for i in range(self.counts[split]):

@@ -23,6 +23,10 @@ class Reading:
     limit: float = 60.0
     strict: bool = False
 
+    def processes(self, small: bool) -> int:
+        """Decoding processes of a cell whose videos are small or not."""
+        return self.small_workers if small else self.workers
+
 
 def reading(workers: int | str, cores: int, limit: float, strict: bool) -> Reading:
     """How a cell reads.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.data.base import Split, Video, VideoDataset
-from bench.data.cache import FrameCache
+from bench.data.decode.open import open_video
 from bench.data.sampling import test_indices
 from bench.files import write_atomically
 
@@ -32,10 +32,9 @@ def examples(dataset: VideoDataset, split: Split, frames: int) -> list[tuple[str
     first: dict[int, Video] = {}
     for video in dataset.videos(split):
         first.setdefault(video.label, video)
-    cache = FrameCache(0)
     found = []
     for label, video in sorted(first.items()):
-        reader = cache.open(video.path)
+        reader = open_video(video.path)
         try:
             indices = test_indices(dataset.sampling, len(reader), frames, dataset.stride(frames), 1)[0]
             found.append((dataset.classes[label], _scaled(reader.frames(indices))))

@@ -88,9 +88,7 @@ class DecodePool:
     def _start(self) -> _Worker:
         ours, theirs = socket.socketpair()
         bare = [_bare(reader) for reader in self._readers]
-        process = self._context.Process(
-            target=_main, args=(theirs, bare, self.count), name="bench-decoder", daemon=True
-        )
+        process = self._context.Process(target=_main, args=(theirs, bare), name="bench-decoder", daemon=True)
         with interrupts_ignored():
             process.start()
         theirs.close()
@@ -275,13 +273,11 @@ def _fill(connection: socket.socket, rest: memoryview) -> None:
 # ---- in a decoding process
 
 
-def _main(connection: socket.socket, readers: Sequence[Clips[Any]], count: int) -> None:
+def _main(connection: socket.socket, readers: Sequence[Clips[Any]]) -> None:
     """Read one try after the other until the connection closes or the parent dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     torch.set_num_threads(1)  # the processes are what runs side by side
-    for cache in {id(reader.cache): reader.cache for reader in readers}.values():
-        cache.limit_bytes //= count  # every process has a cache of its own
     with contextlib.suppress(EOFError, OSError):
         _send(connection, _Ready())
         while True:

@@ -149,7 +149,12 @@ def _further(cell: Cell) -> dict[str, str]:
     recipe = cell.recipe.model_dump(exclude=set(_IN_AXES))
     recipe = {"rate": recipe.pop("lr"), **recipe}
     values = {"weights file": cell.weights, **cell.options, **recipe}
-    values |= {"data root": cell.data_root, "order test": cell.order_test, "decoder": cell.decoder}
+    values |= {
+        "data root": cell.data_root,
+        "order test": cell.order_test,
+        "decoder": cell.decoder,
+        "cache format": cell.cache_format,
+    }
     values |= {f"{name} sha256": digest[:8] for name, digest in cell.sources.items()}
     return {name.replace("_", " "): _plain(value) for name, value in values.items()}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -14,7 +14,9 @@ from bench.checkpoint.base import Checkpoint
 from bench.checkpoint.find import find
 from bench.checkpoint.open import open_checkpoint
 from bench.data.base import DATASETS, DataError, Progress, VideoDataset
-from bench.data.cache import FrameCache
+from bench.data.cache.choose import Asked, choose
+from bench.data.cache.codec import FOOTNOTES
+from bench.data.cache.places import Places
 from bench.data.clips import TestClips, decoded_side
 from bench.data.decode.names import Decoder, why_unusable
 from bench.data.decode.names import footnotes as decoder_footnotes
@@ -61,6 +63,7 @@ class Request:
     loader_workers: int | Literal["auto"] = "auto"
     decode_timeout: float = 60.0
     strict: bool = False
+    cache: Asked = field(default_factory=Asked)
     plugins: tuple[str, ...] = ()
     order_test: bool = True
 
@@ -216,6 +219,11 @@ def evaluate(planned: Plan, command: str, preparing: Progress, evaluating: Progr
         UserError: the model or the data cannot be had.
         Diverged: a prediction that is no number.
     """
+    with Places() as places:
+        return _evaluated(planned, command, preparing, evaluating, places)
+
+
+def _evaluated(planned: Plan, command: str, preparing: Progress, evaluating: Progress, places: Places) -> Evaluation:
     since = Stopwatch()
     request, checkpoint, dataset = planned.request, planned.checkpoint, planned.dataset
     cell = _cell(planned)
@@ -231,6 +239,10 @@ def evaluate(planned: Plan, command: str, preparing: Progress, evaluating: Progr
     except DataError as error:
         raise UserError([str(error)]) from error
     size = model.backbone.input_size
+    short_side = decoded_side(dataset, size)
+    how = reading(request.loader_workers, cores(), request.decode_timeout, request.strict)
+    paths = [video.path for video in videos]
+    cache, chosen = choose(request.cache, paths, places, max(1, how.processes(dataset.small)), short_side, once=True)
     clips = TestClips(
         videos,
         dataset.sampling,
@@ -239,9 +251,9 @@ def evaluate(planned: Plan, command: str, preparing: Progress, evaluating: Progr
         planned.clips,
         planned.crops,
         size,
-        FrameCache(0),
+        cache,
         decoder=request.decoder,
-        short_side=decoded_side(dataset, size),
+        short_side=short_side,
         validation=request.split == "val",
     )
     device = torch.device(planned.placement.torch_name)
@@ -253,8 +265,7 @@ def evaluate(planned: Plan, command: str, preparing: Progress, evaluating: Progr
     except UncountedOperation as error:
         notes.append(f"multiply-accumulates are not counted: {error}")
     predictor = Predictor(model, device, planned.placement.precision, micro_batch=batch)
-    how = reading(request.loader_workers, cores(), request.decode_timeout, request.strict)
-    around = Surroundings(device, how, command, clips.cache)
+    around = Surroundings(device, how, command, cache)
     with around.at_end:
         loader = testing(clips, batch, decoding((clips,), dataset, around), how.strict)
         try:
@@ -269,6 +280,10 @@ def evaluate(planned: Plan, command: str, preparing: Progress, evaluating: Progr
     skipped = skipped_videos(((request.split, loader),))
     notes += footnotes(skipped, len(clips), request.split)
     notes += decoder_footnotes(loader.decoders, request.decoder)
+    if kept := FOOTNOTES.get(cell.cache_format):
+        notes.append(kept)
+    if cache.store is not None:
+        notes += [chosen, *cache.notes()]
     if checkpoint.layout == "aim-bench" and checkpoint.backbone.random:
         notes.append("random weights (@none), not pretrained")
     orders = {order: top_k(p, found.labels, 1) for order, p in found.reordered.items()}
@@ -334,4 +349,5 @@ def _cell(planned: Plan) -> Cell:
         precision=planned.placement.precision,
         decoder=planned.request.decoder,
         order_test=planned.request.order_test,
+        cache_format=planned.request.cache.format,
     )

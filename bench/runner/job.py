@@ -14,6 +14,7 @@ import torch
 from backbones.weights import digest
 from bench.build import classifier
 from bench.checkpoint.own import pack
+from bench.data.cache.codec import FOOTNOTES
 from bench.data.decode.names import footnotes as decoder_footnotes
 from bench.data.transforms import normalise
 from bench.evaluate import Predictions, Predictor, mean_class, predict, top_k
@@ -194,6 +195,8 @@ def _footnotes(cell: Cell, measured: Measured, micro_batch: int, loaders: Loader
         notes.append(f"not repeatable to the bit: {around.unrepeatable}")
     notes += decoder_footnotes(loaders.decoders, cell.decoder)
     notes += skipped_footnotes(loaders.skipped, loaders.listed_test)
+    if how := FOOTNOTES.get(cell.cache_format):
+        notes.append(how)
     if measured.busy_cores > 0.5:
         notes.append(f"speed measured while {measured.busy_cores:.1f} cores were busy with something else")
     return notes

@@ -23,7 +23,7 @@ from bench.spec import Cell
 def decoding(clips: Sequence[Clips[Any]], dataset: VideoDataset, around: Surroundings) -> DecodePool | None:
     """Processes that decode the clips of a data set until `around.at_end`; None where this process does."""
     how = around.reading
-    count = how.small_workers if dataset.small else how.workers
+    count = how.processes(dataset.small)
     if not count:
         return None
     return around.at_end.enter_context(DecodePool(clips, count, how.limit, around.broken))

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 from filelock import BaseFileLock, FileLock, Timeout
 
+from bench.data.cache import FrameCache
 from bench.data.reading import reading
 from bench.device import Placement
 from bench.measure.machine import cores, device_name
@@ -28,8 +28,6 @@ from bench.runner.pool import Pool, Worker
 from bench.spec import Cell, Request
 from bench.store import Run
 
-# decoded frames kept from cell to cell, all workers together: at most this share of the machine's free memory
-_CACHE_SHARE = 0.25
 # seconds between looks at a cell that another process runs
 _PATIENCE = 1.0
 
@@ -43,12 +41,14 @@ class Outcome:
         skipped: cells that were done before, or by another process meanwhile.
         seconds: wall time by phase.
         interrupted: whether the user (or the system) stopped it.
+        notes: sentences on how it went.
     """
 
     results: list[Result] = field(default_factory=list)
     skipped: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     interrupted: bool = False
+    notes: list[str] = field(default_factory=list)
 
 
 def threads_of(cell: Cell) -> int:
@@ -76,9 +76,8 @@ def worker_devices(request: Request, placement: Placement, cells: Sequence[Cell]
 def start_workers(request: Request, placement: Placement, cells: Sequence[Cell], command: str) -> Pool:
     """Start the workers of a run; they import their libraries while the parent goes on."""
     devices = worker_devices(request, placement, cells)
-    cache = int(psutil.virtual_memory().available * _CACHE_SHARE / len(devices))
     how = reading(request.loader_workers, cores() // len(devices), request.decode_timeout, request.strict)
-    return Pool([Setup(device, tuple(request.plugins), how, command, cache, Path()) for device in devices])
+    return Pool([Setup(device, tuple(request.plugins), how, command, Path()) for device in devices])
 
 
 class LocalRunner:
@@ -89,15 +88,19 @@ class LocalRunner:
         pool: its workers.
         placement: the device.
         command: the command line, for the provenance.
+        cache: of decoded frames.
         listener: is told what happens.
     """
 
-    def __init__(self, run: Run, pool: Pool, placement: Placement, command: str, listener: Listener) -> None:
+    def __init__(
+        self, run: Run, pool: Pool, placement: Placement, command: str, cache: FrameCache, listener: Listener
+    ) -> None:
         self.run = run
         self.pool = pool
         self.listener = listener
         self.outcome = Outcome()
         self._command = command
+        self._cache = cache
         self._device = device_name(placement.torch_name)
         self._since: dict[Cell, Stopwatch] = {}
         self._locks: dict[Cell, BaseFileLock] = {}
@@ -188,7 +191,7 @@ class LocalRunner:
     def _measure_one(self, cell: Cell) -> dict[str, Any]:
         worker = self.pool.workers[0]
         # all the cores: nothing else runs
-        self.pool.submit(worker, Job("measure", cell, self.run.cell_folder(cell), threads=cores()))
+        self.pool.submit(worker, Job("measure", cell, self.run.cell_folder(cell), cores(), self._cache))
         while True:
             for source, event in self.pool.events(timeout=1.0):
                 if source is worker and event["kind"] in ("measured", "failed", "died"):
@@ -243,7 +246,7 @@ class LocalRunner:
         self._since[cell] = Stopwatch()
         # beside a GPU the threads feed it, and change no number
         threads = threads_of(cell) if cell.device == "cpu" else max(1, cores() // len(self.pool.workers))
-        self.pool.submit(worker, Job("train", cell, self.run.cell_folder(cell), threads, measured))
+        self.pool.submit(worker, Job("train", cell, self.run.cell_folder(cell), threads, self._cache, measured))
         self.listener.progress(cell, {"stage": "starting", "done": 0.0})
 
     def _handle(self, worker: Worker, event: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from bench.data.cache import FrameCache
 from bench.data.reading import Reading
 from bench.result import Measured
 from bench.spec import Cell
@@ -20,7 +21,6 @@ class Setup:
         plugins: modules or files that register names.
         reading: how videos are read.
         command: the command line.
-        cache_bytes: how many bytes of decoded frames a worker may keep.
         output: file that takes what the process prints.
     """
 
@@ -28,16 +28,20 @@ class Setup:
     plugins: tuple[str, ...]
     reading: Reading
     command: str
-    cache_bytes: int
     output: Path
 
 
 @dataclass(frozen=True)
 class Job:
-    """Something to do for a cell: measure its model, or train and evaluate it (then with the measurements)."""
+    """Something to do for a cell: measure its model, or train and evaluate it (then with the measurements).
+
+    Attributes:
+        cache: of decoded frames, the same in all jobs of a run. It is chosen while the workers start.
+    """
 
     kind: Literal["measure", "train"]
     cell: Cell
     folder: Path
     threads: int
+    cache: FrameCache
     measured: Measured | None = None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from bench.data.base import DATASETS, DataError
+from bench.data.base import DATASETS, SPLITS, DataError
+from bench.data.cache.choose import Asked, choose
+from bench.data.cache.places import Places
 from bench.errors import UserError
 from bench.matrix import Expansion, expand
 from bench.measure.machine import describe
@@ -16,6 +19,8 @@ from bench.runner.events import Listener
 from bench.runner.local import LocalRunner, Outcome, start_workers
 from bench.spec import Cell, Request
 from bench.store import RESULTS, Run
+
+_SHORT_SIDE = 256  # pixels; what an input of 224 is cropped from
 
 
 def plan(request: Request) -> Expansion:
@@ -75,11 +80,17 @@ def execute(request: Request, expansion: Expansion, command: str, listener: List
     problems = _unusable_backbones(todo, listener)
     if problems:
         raise UserError([*problems, *_unusable_data(todo, listener)])
-    with start_workers(request, expansion.placement, todo, command) as pool:
+    # the places are left last: a worker that is being ended may still write frames
+    with Places() as places, start_workers(request, expansion.placement, todo, command) as pool:
         if problems := _unusable_data(todo, listener):
             raise UserError(problems)
+        asked = Asked(request.cache, request.cache_limit, request.cache_format)
+        readers = sum(max(1, worker.setup.reading.workers) for worker in pool.workers)
+        videos, short_side = ([], None) if asked.place == "off" else _videos(todo)
+        cache, chosen = choose(asked, videos, places, readers, short_side)
         run.open(request.matrix, expansion.cells, command, describe())
-        outcome = LocalRunner(run, pool, expansion.placement, command, listener).execute(expansion.cells)
+        outcome = LocalRunner(run, pool, expansion.placement, command, cache, listener).execute(expansion.cells)
+        outcome.notes += [chosen, *cache.notes()]
     total = time.perf_counter() - begun
     outcome.seconds["starting and preparing"] = total - sum(outcome.seconds.values())
     return run, outcome
@@ -103,6 +114,22 @@ def _unusable_backbones(cells: Iterable[Cell], listener: Listener) -> list[str]:
             problems.append(str(error))
     listener.preparing("weights", len(named), len(named))
     return problems
+
+
+def _videos(cells: Iterable[Cell]) -> tuple[list[Path], int | None]:
+    """The files of all the data sets, and the short side to which most cells decode them.
+
+    A list that cannot be read is told by the cells that need it.
+    """
+    paths = []
+    short_side = None
+    for name, root in dict.fromkeys((cell.dataset, cell.data_root) for cell in cells):
+        dataset = DATASETS.get(name)(None if root is None else Path(root))
+        short_side = short_side if dataset.content else _SHORT_SIDE
+        for split in SPLITS:
+            with contextlib.suppress(DataError):
+                paths += [video.path for video in dataset.videos(split)]
+    return paths, short_side
 
 
 def _unusable_data(cells: Iterable[Cell], listener: Listener) -> list[str]:

@@ -22,7 +22,6 @@ import open_clip  # noqa: F401  # isort: skip  (imported before the fork, not in
 import timm  # noqa: F401  # isort: skip
 
 from bench.build import classifier
-from bench.data.cache import FrameCache
 from bench.measure.model import measure
 from bench.plugins import load as load_plugins
 from bench.processes import end_with_parent
@@ -40,7 +39,7 @@ def main(connection: Connection, setup: Setup) -> None:
     device = torch.device(setup.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    around = Surroundings(device, setup.reading, setup.command, FrameCache(setup.cache_bytes))
+    around: Surroundings | None = None
     commit()  # as it is now, when the code was loaded
     connection.send({"kind": "ready"})
     while True:
@@ -48,6 +47,8 @@ def main(connection: Connection, setup: Setup) -> None:
             job: Job = connection.recv()
         except (EOFError, OSError):
             return
+        if around is None:  # the first job's cache stays: it may hold frames in this process
+            around = Surroundings(device, setup.reading, setup.command, job.cache)
         connection.send(_run(job, around, connection))
 
 

@@ -16,7 +16,7 @@ from bench.build import classifier
 from bench.checkpoint.own import pack
 from bench.cli.main import app
 from bench.data.base import DATASETS
-from bench.data.cache import FrameCache
+from bench.data.cache import FrameCache, MemoryStore
 from bench.data.reading import Reading
 from bench.errors import UserError
 from bench.plugins import load as load_plugins
@@ -74,7 +74,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
         matrix = Matrix(backbones=("vit:tiny",), strategies=("joint",), datasets=("small",), device="cpu")
         cell = expand(matrix).cells[0]
         run.open(matrix, [cell], "bench run", {})
-        around = Surroundings(torch.device("cpu"), Reading(), "bench run", FrameCache(2**28))
+        around = Surroundings(torch.device("cpu"), Reading(), "bench run", FrameCache(MemoryStore(2**28)))
         measured = make.measured(batch_size=8, micro_batch=8)
         result = train_and_evaluate(cell, measured, run.cell_folder(cell), around, lambda event: None)
         yield run.folder, result
@@ -128,6 +128,21 @@ def test_a_cells_checkpoint_gives_the_numbers_of_its_training(bench: Command, tr
     assert (val["evaluated"], val["split"], val["top1_reversed"]) == (10, "val", None)
 
 
+def test_an_evaluation_tells_where_its_frames_came_from(
+    bench: Command, trained: tuple[Path, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, result = trained
+    asked = ("--checkpoint", f"{folder}/{result.cell.key}", "--split", "val", "--no-order-test")
+    assert _said(bench, *asked)["footnotes"] == []
+    kept = _said(bench, *asked, "--cache", "disk", "--cache-limit", "2KB")
+    assert kept["top1"] == pytest.approx(result.metrics.val_top1)
+    first, second = kept["footnotes"]
+    assert first.startswith("frame cache: ") and first.endswith("for 10 videos, limit 2.0 KB")
+    assert second.startswith("the frame cache is full")
+    jpeg = _said(bench, *asked, "--cache", "ram", "--cache-format", "jpeg")
+    assert jpeg["footnotes"][0] == "frames from a JPEG cache, quality 95"
+
+
 def test_an_exported_cell_gives_them_too(bench: Command, trained: tuple[Path, Result], tmp_path: Path) -> None:
     folder, result = trained
     out = tmp_path / "model.pth"
@@ -179,9 +194,11 @@ def test_every_mistake_at_once(bench: Command, tmp_path: Path) -> None:
         *("--split", "tset"),
         *("--format", "yaml"),
         *("--precision", "fp8"),
+        *("--cache", "dsk", "--cache-format", "jpg", "--cache-limit", "20GBB"),
         *("--plugin", "nosuch.py"),
     )
     marks = ["split is 'tset'", "format is 'yaml'", "precision is 'fp8'", "plugin 'nosuch.py'", "data_root is"]
+    marks += ["cache is 'dsk'", "cache_format is 'jpg'", "cache_limit is '20GBB'"]
     marks += ["nosuch.pth': there is no such file", "unknown data set 'moton'"]
     for mark in marks:
         assert len([sentence for sentence in problems if mark in sentence]) == 1, mark

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from adapters.strategy import STRATEGIES, Strategy
 from bench.build import classifier
 from bench.columns import COLUMNS, frame, to_csv
 from bench.data.base import DATASETS
-from bench.data.cache import FrameCache
+from bench.data.cache import FrameCache, MemoryStore
 from bench.data.reading import Reading
 from bench.matrix import expand
 from bench.measure.model import measure
@@ -47,7 +48,7 @@ def around(tmp_path_factory) -> Surroundings:
         DATASETS.get("small")(None).prepare()
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
-        yield Surroundings(CPU, Reading(), "bench run", FrameCache(2**28))
+        yield Surroundings(CPU, Reading(), "bench run", FrameCache(MemoryStore(2**28)))
         torch.set_num_threads(threads)
 
 
@@ -225,6 +226,13 @@ def test_a_training_set_that_is_smaller_than_the_batch_is_told(tmp_path: Path, a
     assert "no more than 40 training videos: batches of 40, not 64" in result.footnotes
     assert not [note for note in result.footnotes if "memory" in note]
     assert to_csv(frame([result])).splitlines()[1].split(",")[COLUMNS.index("batch_size")] == "40"
+
+
+def test_frames_that_were_jpeg_pictures_are_footnoted(tmp_path: Path, around) -> None:
+    jpeg = replace(around, cache=FrameCache(MemoryStore(2**28, "jpeg")))
+    result = _train(_cell("vit", "frozen", order_test=False, cache_format="jpeg"), tmp_path, jpeg)
+    assert "frames from a JPEG cache, quality 95" in result.footnotes
+    assert jpeg.cache.store is not None and jpeg.cache.store.used_bytes > 0  # type: ignore[attr-defined]
 
 
 def test_a_cell_that_is_done_says_where_its_numbers_come_from(tmp_path: Path, around) -> None:

@@ -182,6 +182,7 @@ def test_what_varies_is_a_column_and_what_does_not_is_not() -> None:
         ({"data_root": "/videos"}, "data root", "/videos"),
         ({"order_test": False}, "order test", "no"),
         ({"decoder": "pyav"}, "decoder", "pyav"),
+        ({"cache_format": "jpeg"}, "cache format", "jpeg"),
     ],
 )
 def test_no_two_rows_look_alike(changes: dict[str, object], header: str, text: str) -> None:

@@ -48,6 +48,8 @@ def test_every_field_can_stand_in_a_file(tmp_path: Path) -> None:
         out: {tmp_path}/run
         workers: 2
         loader_workers: 1
+        cache: off
+        cache_limit: 1.5GB
         plugins: []
         """,
         backbones=None,
@@ -69,6 +71,8 @@ def test_every_field_can_stand_in_a_file(tmp_path: Path) -> None:
         out=tmp_path / "run",
         workers=2,
         loader_workers=1,
+        cache="off",
+        cache_limit=1_500_000_000,
         plugins=(),
     )
 

@@ -186,10 +186,11 @@ def test_a_run_without_arguments_for_what_is_done_prints_the_table(tmp_path: Pat
 
 def test_neither_workers_nor_the_cells_beside_it_change_a_cells_predictions(tmp_path: Path, own) -> None:
     common = ("--backbones", "vit:tiny@none", "--recipe", "drop_path=0.2", "--recipe", "dropout=0.5")
-    alone = _run(tmp_path / "alone", own, *common, "--strategies", "joint", "--workers", "1")
+    alone = _run(tmp_path / "alone", own, *common, "--strategies", "joint", "--workers", "1", "--cache", "off")
     beside = _run(tmp_path / "beside", own, *common, "--strategies", "frozen,joint,spatial", "--workers", "2")
     assert (alone.returncode, beside.returncode) == (0, 0), alone.stdout + beside.stdout
     assert "2 workers" in beside.stdout
+    assert "frame cache: off\n" in alone.stdout and "frame cache: memory" in beside.stdout
     one, two = (next((tmp_path / name).glob("cells/*-joint-*/predictions.npz")) for name in ("alone", "beside"))
     assert one.parent.name == two.parent.name
     first, second = np.load(one), np.load(two)

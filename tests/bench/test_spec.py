@@ -29,6 +29,7 @@ OTHER_CELL: dict[str, Any] = {
     "precision": "bf16",
     "decoder": "pyav",
     "order_test": False,
+    "cache_format": "jpeg",
     "sources": {"weights": "00" * 8},
 }
 OTHER_RECIPE: dict[str, Any] = {
@@ -99,6 +100,7 @@ def test_model_key_is_the_same_for_what_does_not_change_the_model() -> None:
         {"clips": 4, "crops": 3},
         {"order_test": False},
         {"decoder": "pyav"},
+        {"cache_format": "jpeg"},
         {"recipe": {"epochs": 9, "lr": 1e-5}},
     ]
     other: list[dict[str, Any]] = [
@@ -202,6 +204,19 @@ SENTENCES: list[tuple[dict[str, Any], str]] = [
     ({"recipe": 3}, "recipe is 3: expected names and values"),
     ({"decoder": "decrod"}, "decoder is 'decrod': expected auto, decord, pyav or torchcodec (did you mean 'decord'?)"),
     ({"order_test": "maybe"}, "order_test is 'maybe': expected true or false"),
+    ({"cache": "dsk"}, "cache is 'dsk': expected auto, ram, disk or off (did you mean 'disk'?)"),
+    ({"cache": True}, "cache is True: expected auto, ram, disk or off"),
+    ({"cache_format": "jpg"}, "cache_format is 'jpg': expected raw or jpeg (did you mean 'jpeg'?)"),
+    (
+        {"cache": False, "cache_format": "jpeg"},  # YAML's off
+        "cache is False: cache_format jpeg needs a cache, expected auto, disk or ram",
+    ),
+    ({"cache_limit": "much"}, "cache_limit is 'much': expected a size, such as 500MB, 20GB or 1.5GiB"),
+    (
+        {"cache_limit": "2GBB"},
+        "cache_limit is '2GBB': expected one of the units B, KB, KiB, MB, MiB, GB, GiB, TB, TiB (did you mean 'GB'?)",
+    ),
+    ({"cache_limit": 0}, "cache_limit is 0: expected more than 0 bytes"),
     ({"out": 7}, "out is 7: expected a path"),
     ({"out": "a\0b"}, "out is 'a\\x00b': expected no null character in it"),
     ({"seeds": ["x" * 200]}, f"seeds holds {repr('x' * 200)[:76]} ...: expected a whole number"),

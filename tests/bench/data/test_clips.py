@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,15 +12,14 @@ from torchvision.transforms import v2
 from bench.data.augment import Augment
 from bench.data.base import DataError, Video
 from bench.data.batches import Batch
-from bench.data.cache import FrameCache
+from bench.data.cache import FrameCache, MemoryStore
 from bench.data.clips import Sample, TestClips, TrainClips, decoded_side
 from bench.data.decode.base import VideoReader
 from bench.data.decode.open import open_video
-from bench.data.encode import write_h264
 from bench.data.loaders import ClipLoader, test_loader, train_loader
 from bench.data.motion import Motion
 from bench.data.transforms import TrainTransform
-from tests.bench.data.conftest import Pools, number_of, numbered
+from tests.bench.data.conftest import Pools, number_of
 from tests.reference import sampling as reference
 
 MB = 2**20
@@ -60,7 +57,7 @@ def test_a_clip_depends_on_seed_epoch_and_index_alone(good: tuple[Video, ...]) -
     np.random.seed(99)
     _ = clips[0, 0]
     assert torch.equal(pixels(clips[3, 2]), first)
-    assert torch.equal(pixels(train(good, cache=FrameCache(MB * 8))[3, 2]), first)
+    assert torch.equal(pixels(train(good, cache=FrameCache(MemoryStore(8 * MB)))[3, 2]), first)
     for other in (clips[4, 2], train(good, seed=1)[3, 2]):
         assert not torch.equal(pixels(other), first)
 
@@ -116,7 +113,7 @@ def test_frames_are_those_that_sampling_drew(good: tuple[Video, ...]) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(mixed: tuple[Video, ...], workers: int, pools: Pools) -> None:
     alone = train_loader(train(mixed), 2, pin_memory=False)
-    clips = train(mixed, cache=FrameCache(8 * MB))
+    clips = train(mixed, cache=FrameCache(MemoryStore(8 * MB)))
     loader = train_loader(clips, 2, pools(clips, count=workers), pin_memory=False)
     for number in (0, 1, 7):
         expected, batches = epoch(alone, number), epoch(loader, number)
@@ -236,12 +233,12 @@ def test_strict_names_the_first_broken_video(mixed: tuple[Video, ...], workers: 
 def test_whatever_the_decoder_raises_breaks_its_video_alone(
     good: tuple[Video, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def opened(path: Path, decoder: Any = "auto") -> VideoReader:
+    def opened(path: Path, decoder: Any = "auto", short_side: int | None = None) -> VideoReader:
         if path.name == "3.mp4":
             raise OverflowError("nine billion rows")
-        return open_video(path, decoder)
+        return open_video(path, decoder, short_side)
 
-    monkeypatch.setattr("bench.data.cache.open_video", opened)
+    monkeypatch.setattr("bench.data.cache.frames.open_video", opened)
     sample = TestClips(good, "uniform", 4, 4, 1, 1, 32)[3]
     assert sample.clip is None
     assert sample.skipped == (("3.mp4", "it cannot be decoded (OverflowError: nine billion rows)"),)
@@ -270,11 +267,11 @@ def test_large_frames_are_made_smaller_as_they_are_decoded(good: tuple[Video, ..
     clips = train(good, transform=lambda clip: clip, short_side=36)
     assert pixels(clips[0, 0]).shape == (4, 3, 36, 48)
     assert pixels(train(good, transform=lambda clip: clip, short_side=99)[0, 0]).shape == (4, 3, 48, 64)
-    cache = FrameCache(8 * MB)
-    _ = TestClips(good, "uniform", 4, 4, 1, 1, 32, cache=cache, short_side=36)[0]
-    assert cache.used_bytes == 17 * 36 * 48 * 3
-    _ = TestClips(good, "uniform", 4, 4, 1, 1, 32, cache=cache)[0]
-    assert len(cache) == 2
+    store = MemoryStore(8 * MB)
+    _ = TestClips(good, "uniform", 4, 4, 1, 1, 32, cache=FrameCache(store), short_side=36)[0]
+    assert store.used_bytes == 17 * 36 * 48 * 3
+    _ = TestClips(good, "uniform", 4, 4, 1, 1, 32, cache=FrameCache(store))[0]
+    assert store.used_bytes == 17 * (36 * 48 + 48 * 64) * 3
 
 
 def test_rendered_videos_keep_their_size_and_others_get_the_recipes() -> None:
@@ -282,87 +279,3 @@ def test_rendered_videos_keep_their_size_and_others_get_the_recipes() -> None:
     mine.content = ""
     assert decoded_side(rendered, 32) is None
     assert (decoded_side(mine, 224), decoded_side(mine, 336)) == (256, 384)
-
-
-# ---- the cache
-
-
-@pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The paths that were opened as files, in order."""
-    paths: list[Path] = []
-
-    def count(path: Path, decoder: Any = "auto", short_side: int | None = None) -> VideoReader:
-        paths.append(path)
-        return open_video(path, decoder, short_side)
-
-    monkeypatch.setattr("bench.data.cache.open_video", count)
-    return paths
-
-
-def test_a_cached_video_is_decoded_once(good: tuple[Video, ...], opened: list[Path]) -> None:
-    cache = FrameCache(8 * MB)
-    test = TestClips(good, "uniform", 4, 4, 1, 1, 32, cache=cache)
-    for e in range(3):
-        for i in range(6):
-            assert torch.equal(pixels(train(good, cache=cache)[e, i]), pixels(train(good)[e, i]))
-            assert test[i].clip is not None
-    assert opened.count(good[0].path) == 1 + 3  # once into the cache, and by the data sets without one
-    assert len(cache) == 6
-    assert cache.used_bytes == sum(48 * 64 * 3 * (17 + i) for i in range(6))
-    cache.clear()
-    assert len(cache) == cache.used_bytes == 0
-
-
-def test_a_limit_of_zero_keeps_nothing(good: tuple[Video, ...], opened: list[Path]) -> None:
-    cache = FrameCache(0)
-    for _ in range(2):
-        cache.open(good[0].path)
-    assert len(opened) == 2 and len(cache) == 0
-    with pytest.raises(ValueError, match="limit is -1"):
-        FrameCache(-1)
-
-
-def test_the_least_recently_used_goes_first(good: tuple[Video, ...], opened: list[Path]) -> None:
-    one = 48 * 64 * 3 * 19
-    cache = FrameCache(2 * one + 100)
-    for i in (0, 1, 0, 2, 0, 1):  # 2 drives 1 out, as 0 was used since
-        cache.open(good[i].path)
-        assert cache.used_bytes <= cache.limit_bytes
-    assert [path.name for path in opened] == ["0.mp4", "1.mp4", "2.mp4", "1.mp4"]
-
-
-def test_a_large_video_is_read_in_part(good: tuple[Video, ...], opened: list[Path]) -> None:
-    cache = FrameCache(8 * MB, largest=48 * 64 * 3 * 17)
-    for _ in range(2):
-        assert number_of(cache.open(good[0].path).frames([16, 2])) == [16, 2]
-        assert number_of(cache.open(good[1].path).frames([17, 2])) == [17, 2]
-    assert [path.name for path in opened] == ["0.mp4", "1.mp4", "1.mp4"]
-
-
-def test_a_changed_file_is_decoded_anew(tmp_path: Path) -> None:
-    cache, path = FrameCache(8 * MB), tmp_path / "a.mp4"
-    for shift in (3, 1):
-        write_h264(path, numbered(6)[shift:][:2], 8, 10)
-        os.utime(path, ns=(shift, shift))
-        assert number_of(cache.open(path).frames([0, 1])) == [shift, shift + 1]
-
-
-def test_each_decoder_has_its_own_frames(good: tuple[Video, ...]) -> None:
-    cache = FrameCache(8 * MB)
-    assert [cache.open(good[0].path, d).decoder for d in ("pyav", "auto", "pyav")][::2] == ["pyav", "pyav"]
-    assert len(cache) == 2
-
-
-@pytest.mark.parametrize("order", [[-1], [17], [0, 17]], ids=str)
-def test_the_cache_refuses_the_same_indices(good: tuple[Video, ...], order: list[int]) -> None:
-    with pytest.raises(IndexError):
-        FrameCache(8 * MB).open(good[0].path).frames(order)
-
-
-def test_a_copy_for_a_worker_starts_empty(good: tuple[Video, ...]) -> None:
-    cache = FrameCache(8 * MB, largest=MB)
-    cache.open(good[0].path)
-    copy = pickle.loads(pickle.dumps(cache))
-    assert (len(copy), copy.limit_bytes, copy.largest) == (0, 8 * MB, MB)
-    assert number_of(copy.open(good[0].path).frames([5])) == [5]

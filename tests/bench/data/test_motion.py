@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from bench.data import motion as module
 from bench.data.base import DATASETS, DataError
+from bench.data.cache_root import cache_root
 from bench.data.decode.names import available_decoders
 from bench.data.decode.open import open_video
 from bench.data.encode import write_h264
-from bench.data.motion import FPS, QP, Motion, cache_root
+from bench.data.motion import FPS, QP, Motion
 from bench.data.render import COLOURS, SHAPES, Sprite, coverage
 from bench.data.render_jobs import Job, run_jobs
 from bench.data.sampling import uniform_test

@@ -1,0 +1,180 @@
+"""`bench data prepare`: decode a data set once for all."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from backbones.registry import UnknownName
+from bench.cli.choices import FORMATS, limit, not_among
+from bench.data.base import DATASETS, SPLITS, DataError, Split, VideoDataset
+from bench.errors import UserError
+from bench.files import did_you_mean_path, reason
+from bench.plugins import load as load_plugins
+from bench.sizes import shown
+
+if TYPE_CHECKING:
+    from bench.data.cache.codec import Format
+    from bench.data.cache.fill import Filled
+    from bench.data.cache.store import FolderStore
+
+_NAMED = 5  # broken videos that are told by name
+
+
+def prepare(
+    dataset: Annotated[str, typer.Argument(help="Name of the data set.")],
+    split: Annotated[
+        str, typer.Option(help=f"Which of its lists: {', '.join(SPLITS)} or all.", metavar="SPLIT")
+    ] = "all",
+    short_side: Annotated[
+        int | None,
+        typer.Option(help="Pixels of the frames' shorter side at most. [default: frames as they are]", min=16),
+    ] = None,
+    cache_format: Annotated[
+        str, typer.Option(help="raw, or jpeg: smaller, but other pixels.", metavar="FORMAT")
+    ] = "raw",
+    cache_limit: Annotated[
+        str | None,
+        typer.Option(help="Size of the cache at most, such as 200GB. [default: what is free]", metavar="SIZE"),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Decoding processes. [default: one a core]", min=1)] = None,
+    clear: Annotated[
+        bool, typer.Option("--clear", help="Remove the data set's frames from the cache instead.")
+    ] = False,
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the videos.")] = None,
+    plugin: Annotated[
+        list[str] | None, typer.Option(help="A Python file or module that registers more data sets. Repeatable.")
+    ] = None,
+) -> None:
+    """Decode a data set into the cache on the disk, from which `bench run` and `bench eval` read it.
+
+    What lies there already is not decoded again: the same command goes on where it was stopped.
+    """
+    problems = [*not_among("split", split, (*SPLITS, "all")), *not_among("cache_format", cache_format, FORMATS)]
+    size = limit(cache_limit, problems)
+    try:
+        load_plugins(plugin or ())
+    except UserError as error:
+        problems += error.problems
+    try:
+        found = DATASETS.get(dataset)
+    except UnknownName as error:
+        problems.append(str(error))
+    if data_root is not None and not data_root.is_dir():
+        problems.append(f"data_root is {str(data_root)!r}: there is no such folder{did_you_mean_path(data_root)}")
+    if problems:
+        raise UserError(problems)
+
+    from bench.data.cache.places import Places
+    from bench.data.cache.store import FolderStore
+    from bench.measure.machine import cores
+
+    # a cluster that takes the machine back asks by SIGTERM: same as Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with Places() as places:
+            paths = _paths(found(data_root), SPLITS if split == "all" else (cast(Split, split),))
+            try:
+                folder = places.disk()
+                FolderStore(folder, 0).prepare()
+                if clear:
+                    gone, freed = FolderStore(folder, 0).forget(paths)
+                    typer.echo(f"removed {gone} videos of {dataset}, {shown(freed)}, from {folder}")
+                    return
+                store = _store(folder, size, cast("Format", cache_format), paths, short_side)
+            except OSError as error:
+                raise UserError([f"the cache cannot be written ({reason(error)})"]) from error
+            outcomes = _filled(store, dataset, paths, short_side, workers or cores())
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command goes on where it stopped", err=True)
+        raise typer.Exit(130) from None
+    _tell(store, dataset, outcomes, len(paths))
+    if all(outcome.outcome == "broken" for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def _paths(dataset: VideoDataset, splits: Sequence[Split]) -> list[Path]:
+    """The files of some lists, each once. Raises UserError."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    try:
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task(f"preparing {dataset.name}", total=None)
+            dataset.prepare(lambda done, total: progress.update(task, completed=done, total=total))
+        return list(dict.fromkeys(video.path for split in splits for video in dataset.videos(split)))
+    except DataError as error:
+        raise UserError([str(error)]) from error
+
+
+def _store(
+    folder: Path, size: int | None, format: Format, paths: Sequence[Path], short_side: int | None
+) -> FolderStore:
+    """The cache to fill. Raises UserError where the user sets no limit and the disk is too small."""
+    import shutil
+
+    from bench.data.cache.choose import estimate
+    from bench.data.cache.store import FolderStore
+
+    used, free = FolderStore(folder, 0).used_bytes, shutil.disk_usage(folder).free
+    store = FolderStore(folder, size or used + free, format)
+    need = estimate(paths, format, store, short_side)
+    if size is None and not need.cached and need.total > used + free:  # a part of it may be there already
+        ways = ["another folder in AIM_BENCH_CACHE", *(["cache_format jpeg"] * (format == "raw")), "a cache_limit"]
+        raise UserError(
+            [
+                f"{need.videos} videos take about {shown(need.total)} when they are decoded, {folder} has "
+                f"{shown(free)} to spare: expected {' or '.join(ways)}"
+            ]
+        )
+    return store
+
+
+def _filled(store: FolderStore, name: str, paths: Sequence[Path], short_side: int | None, workers: int) -> list[Filled]:
+    """Fill the cache, with a bar on the standard error; stops where there is no more room."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from bench.data.cache.fill import fill
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+    )
+    outcomes: list[Filled] = []
+    size = 0
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(f"decoding {name}", total=len(paths), speed="")
+        for outcome in fill(store, paths, short_side, workers):
+            outcomes.append(outcome)
+            size += outcome.size
+            speed = progress.tasks[0].speed or 0.0
+            progress.update(task, advance=1, speed=f"{speed:.1f} videos/s, {shown(size)}")
+            if outcome.outcome == "left out":
+                break
+    return outcomes
+
+
+def _tell(store: FolderStore, name: str, outcomes: Sequence[Filled], listed: int) -> None:
+    new, there = ([one for one in outcomes if one.outcome == kind] for kind in ("new", "there"))
+    size = shown(sum(one.size for one in outcomes))
+    typer.echo(
+        f"{name}: {len(new) + len(there)} of {listed} videos lie in {store.folder} ({store.format}, {size}), "
+        f"{len(new)} of them new"
+    )
+    broken = [one for one in outcomes if one.outcome == "broken"]
+    if broken:
+        typer.echo(f"{len(broken)} videos cannot be read:", err=True)
+        for one in broken[:_NAMED]:
+            typer.echo(f"  {one.path}: {one.reason}", err=True)
+        if len(broken) > _NAMED:
+            typer.echo(f"  and {len(broken) - _NAMED} more", err=True)
+    for note in store.notes():
+        typer.echo(note, err=True)

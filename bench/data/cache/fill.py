@@ -1,0 +1,98 @@
+"""Decodes a whole data set into the cache, in processes that are replaced where a decoder hangs or crashes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pebble import ProcessExpired, ProcessPool
+
+from bench.data.base import DataError
+from bench.data.cache.source import Source
+from bench.data.cache.store import FolderStore
+from bench.data.decode.open import open_video
+
+_PATIENCE = 300.0  # seconds after which a video is given up
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What became of a video.
+
+    Attributes:
+        path: of the video.
+        outcome: "new": decoded now; "there": it lay in the cache; "left out": for want of room; "broken".
+        size: bytes of its entry.
+        reason: why it is broken.
+    """
+
+    path: Path
+    outcome: Literal["new", "there", "left out", "broken"]
+    size: int = 0
+    reason: str = ""
+
+
+def fill_one(store: FolderStore, path: Path, short_side: int | None) -> Filled:
+    """See to it that a video lies in the store. Raises DataError where it cannot be decoded to its end, OSError."""
+    try:
+        source = Source.of(path, "auto", short_side)
+    except OSError:
+        open_video(path, "auto", short_side).close()  # which says what is wrong
+        raise
+    outcome: Literal["new", "there", "left out"] = "there"
+    with store.turn(source):
+        if not _lies(store, source):
+            reader = open_video(path, "auto", short_side)
+            try:
+                outcome = "new" if store.keep(source, reader) else "left out"
+            finally:
+                reader.close()
+    return Filled(path, outcome, 0 if outcome == "left out" else os.stat(store.path(source)).st_size)
+
+
+def _lies(store: FolderStore, source: Source) -> bool:
+    entry = store.find(source)
+    if entry is not None:
+        entry.close()
+    return entry is not None
+
+
+def fill(store: FolderStore, paths: Sequence[Path], short_side: int | None, workers: int) -> Iterator[Filled]:
+    """What became of each video, as it is decoded. Leaving off early ends the processes."""
+    # not forked: this process may hold threads
+    pool = ProcessPool(workers, initializer=_start, context=multiprocessing.get_context("spawn"))
+    todo = iter(paths)
+    running: dict[Future[Filled], Path] = {}
+    try:
+        while True:
+            while len(running) < 4 * workers and (path := next(todo, None)) is not None:
+                running[pool.schedule(fill_one, args=(store, path, short_side), timeout=_PATIENCE)] = path
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield _outcome(future, running.pop(future))
+    finally:
+        pool.stop()
+        pool.join()
+
+
+def _outcome(future: Future[Filled], path: Path) -> Filled:
+    try:
+        return future.result()
+    except TimeoutError:
+        reason = f"its decoding took more than {_PATIENCE:.0f} s"
+    except ProcessExpired as error:
+        reason = f"its decoder ended the process (exit code {error.exitcode})"
+    except (DataError, OSError, MemoryError) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error) or "out of memory"
+    return Filled(path, "broken", reason=reason)
+
+
+def _start() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which then ends this process

@@ -1,0 +1,113 @@
+"""The cache as data sets use it: opens a video, decoded before or not."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+from bench.data.cache.codec import CODECS, Format, Through
+from bench.data.cache.entry import Entry
+from bench.data.cache.source import Source
+from bench.data.decode.base import VideoError, VideoReader
+from bench.data.decode.names import Decoder
+from bench.data.decode.open import open_video
+
+_AT_HAND = 2**28  # bytes of small videos that a process keeps for itself
+
+
+class Store(Protocol):
+    """Where decoded videos are kept."""
+
+    @property
+    def format(self) -> Format: ...
+
+    def find(self, source: Source) -> VideoReader | None: ...
+
+    def has_room(self, source: Source) -> bool: ...
+
+    def turn(self, source: Source) -> AbstractContextManager[object]: ...
+
+    def keep(self, source: Source, reader: VideoReader) -> bool: ...
+
+    def notes(self) -> list[str]: ...
+
+
+class FrameCache:
+    """Opens videos; what was decoded once is read from a store.
+
+    What it returns shows the same frames whether they were in the store or not, and whether the store has room. It can
+    be sent to other processes, and used by several of them and by threads at once.
+
+    Args:
+        store: None keeps nothing.
+    """
+
+    def __init__(self, store: Store | None = None) -> None:
+        self.store = store
+        self._passed_over: set[Source] = set()  # videos for which there is no room, or that are broken somewhere
+        self._at_hand: dict[Source, VideoReader] = {}  # small videos that this process has read before
+        self._at_hand_bytes = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"store": self.store}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    def open(self, path: Path, decoder: Decoder = "auto", short_side: int | None = None) -> VideoReader:
+        """The video, decoded as a whole where it is not in the store yet.
+
+        Args:
+            path, decoder: see `open_video`, whose errors this raises.
+            short_side: pixels that the frames' shorter side has at most; None leaves them as they are.
+        """
+        if self.store is None:
+            return open_video(path, decoder, short_side)
+        try:
+            source = Source.of(path, decoder, short_side)
+        except OSError:
+            return open_video(path, decoder, short_side)  # which says what is wrong
+        found = self._at_hand.get(source) or self.store.find(source)
+        if found is not None:
+            return self._remembered(source, found)
+        if source not in self._passed_over and self.store.has_room(source):
+            try:
+                with self.store.turn(source):
+                    # whoever had the turn before may have decoded it
+                    found = self.store.find(source) or self._kept(source, path)
+            except OSError:  # the folder is gone, or may not be written
+                found = None
+            if found is not None:
+                return self._remembered(source, found)
+            self._passed_over.add(source)
+        reader = open_video(path, decoder, short_side)
+        return reader if self.store.format == "raw" else Through(reader, CODECS[self.store.format])
+
+    def _kept(self, source: Source, path: Path) -> VideoReader | None:
+        """The video once it is in the store; None where it cannot be put there. Raises VideoError, as `open_video`."""
+        assert self.store is not None
+        reader = open_video(path, source.decoder, source.short_side)
+        try:
+            kept = self.store.keep(source, reader)
+        except VideoError:  # broken somewhere; the frames that a clip needs may still be there
+            kept = False
+        finally:
+            reader.close()
+        return self.store.find(source) if kept else None
+
+    def _remembered(self, source: Source, found: VideoReader) -> VideoReader:
+        """The video found; a small one is kept at hand, as opening its file takes longer than copying its frames."""
+        if (
+            isinstance(found, Entry)
+            and found.at_hand
+            and source not in self._at_hand
+            and self._at_hand_bytes + found.nbytes <= _AT_HAND
+        ):
+            self._at_hand[source] = found
+            self._at_hand_bytes += found.nbytes
+        return found
+
+    def notes(self) -> list[str]:
+        """What a user should know of how the cache has fared."""
+        return [] if self.store is None else self.store.notes()

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bench.data.base import Video
+from bench.data.cache import FolderStore, FrameCache, MemoryStore
+from bench.data.cache import choose as module
+from bench.data.cache.choose import Asked, choose, estimate
+from bench.data.cache.places import Places
+from bench.errors import UserError
+from tests.bench.data.cache.conftest import make_store
+
+FRAME = 48 * 64 * 3
+NEED = FRAME * sum(17 + i for i in range(6))  # bytes of the good videos
+
+
+@pytest.fixture
+def places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Places]:
+    """A machine with 100 MB of free memory, as much of it shared, and 50 MB of free disk."""
+    (tmp_path / "shm").mkdir()
+    monkeypatch.setattr("bench.data.cache.places.SHARED_MEMORY", tmp_path / "shm")
+    monkeypatch.setenv("AIM_BENCH_CACHE", str(tmp_path / "disk"))
+    free(monkeypatch)
+    with Places() as claimed:
+        yield claimed
+
+
+def free(monkeypatch: pytest.MonkeyPatch, memory: float = 100e6, shared: float = 100e6, disk: float = 50e6) -> None:
+    monkeypatch.setattr(module.psutil, "virtual_memory", lambda: SimpleNamespace(available=memory))
+
+    def usage(folder: Any) -> SimpleNamespace:
+        return SimpleNamespace(free=int(shared if "shm" in str(folder) else disk))
+
+    monkeypatch.setattr(module.shutil, "disk_usage", usage)
+
+
+def listed(videos: tuple[Video, ...]) -> list[Path]:
+    return [video.path for video in videos]
+
+
+def test_the_estimate_is_exact_where_every_video_is_looked_at(mixed: tuple[Video, ...]) -> None:
+    found = estimate(listed(mixed))
+    # nine files, three of them unreadable; a file that is listed twice counts once
+    assert found == estimate(listed(mixed) * 2)
+    assert found.videos == 9 and not found.cached
+    assert found.total == pytest.approx(NEED / 6 * 9, rel=0.2)
+
+
+def test_auto_keeps_frames_in_memory_where_they_fit(
+    places: Places, good: tuple[Video, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, note = choose(Asked(), listed(good), places)
+    assert isinstance(cache.store, FolderStore) and cache.store.folder == places.ram
+    assert cache.store.limit_bytes == 25_000_000
+    assert note == f"frame cache: memory ({places.ram}), 1.1 MB for 6 videos, limit 25 MB"
+    free(monkeypatch, memory=3.9 * NEED)
+    cache, note = choose(Asked(), listed(good), places)
+    assert cache.store is None and "off, as 1.1 MB for 6 videos do not fit a quarter of the free memory" in note
+
+
+def test_a_small_shared_memory_is_replaced_by_each_process_s_own(
+    places: Places, good: tuple[Video, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free(monkeypatch, shared=NEED / 2)
+    cache, note = choose(Asked(), listed(good), places, processes=4)
+    assert isinstance(cache.store, MemoryStore) and cache.store.limit_bytes == 25_000_000 // 4
+    assert "of each of 4 processes" in note
+    places.ram = None  # another system
+    assert isinstance(choose(Asked("ram"), listed(good), places)[0].store, MemoryStore)
+
+
+def test_auto_reads_what_was_prepared_on_the_disk(places: Places, good: tuple[Video, ...]) -> None:
+    disk = make_store(places.disk())
+    for video in good[1:]:
+        FrameCache(disk).open(video.path).close()
+    cache, _ = choose(Asked(), listed(good), places)
+    assert isinstance(cache.store, FolderStore) and cache.store.folder == places.ram
+    FrameCache(disk).open(good[0].path).close()
+    for once in (False, True):
+        cache, _ = choose(Asked(), listed(good), places, once=once)
+        assert isinstance(cache.store, FolderStore) and cache.store.folder == places.disk()
+    assert cache.store.limit_bytes == disk.used_bytes + 10_000_000
+
+
+def test_videos_that_are_read_once_are_not_decoded_whole(places: Places, good: tuple[Video, ...]) -> None:
+    cache, note = choose(Asked(), listed(good), places, once=True)
+    assert cache.store is None and "read once" in note
+    assert choose(Asked("ram"), listed(good), places, once=True)[0].store is not None
+
+
+def test_what_is_asked_for_is_done(places: Places, good: tuple[Video, ...]) -> None:
+    assert choose(Asked("off"), listed(good), places)[0].store is None
+    for asked, folder in (
+        (Asked("disk", 1234), places.disk()),
+        (Asked("ram", 1234), places.ram),
+        (Asked("auto", 1234, "jpeg"), places.disk()),
+    ):
+        store = choose(asked, listed(good), places)[0].store
+        assert isinstance(store, FolderStore)
+        assert (store.folder, store.limit_bytes, store.format) == (folder, 1234, asked.format)
+
+
+def test_a_disk_that_cannot_be_written_is_told(
+    places: Places, good: tuple[Video, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("AIM_BENCH_CACHE", str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"cache is 'disk': it cannot be written \(Not a directory\)"):
+        choose(Asked("disk"), listed(good), places)
+    assert choose(Asked(), listed(good), places)[0].store is not None  # auto does without

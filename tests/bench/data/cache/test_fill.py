@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.data.base import DataError, Video, VideoDataset, register_dataset
+from bench.data.cache import FrameCache, fill
+from bench.data.cache.fill import Filled, fill_one
+from bench.data.cache.store import FolderStore
+from tests.bench.command import Command
+from tests.bench.data.cache.conftest import files, make_store
+from tests.bench.data.conftest import number_of
+
+
+def hang_or_die(store: FolderStore, path: Path, short_side: int | None) -> Filled:
+    """In place of `fill_one`, in a process of its own."""
+    if path.name == "1.mp4":
+        time.sleep(60)
+    if path.name == "2.mp4":
+        os._exit(3)
+    return fill_one(store, path, short_side)
+
+
+def test_a_decoder_that_hangs_or_crashes_stops_nothing(
+    store: FolderStore, mixed: tuple[Video, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fill, "fill_one", hang_or_die)
+    monkeypatch.setattr(fill, "_PATIENCE", 6.0)
+    found = {one.path.name: one for one in fill.fill(store, [video.path for video in mixed], None, workers=2)}
+    assert {name for name, one in found.items() if one.outcome == "new"} == {"0.mp4", "3.mp4", "4.mp4", "5.mp4"}
+    assert len(files(store)) == 4
+    reasons = {name: one.reason for name, one in found.items() if one.outcome == "broken"}
+    assert reasons.pop("1.mp4") == "its decoding took more than 6 s"
+    assert reasons.pop("2.mp4") == "its decoder ended the process (exit code 3)"
+    assert reasons.pop("missing.mp4") == "No such file or directory"
+    assert reasons.pop("empty.mp4") == "the file is empty (0 bytes)" and list(reasons) == ["junk.mp4"]
+
+
+class Listed(VideoDataset):
+    """The mixed videos, all for training but the last."""
+
+    name = "listed"
+    summary = "for tests"
+    classes = tuple("abcdefghij")
+    given: tuple[Video, ...] = ()
+
+    def prepare(self, progress: Any = None) -> None:
+        if not self.given:
+            raise DataError("there is nothing to prepare")
+
+    def videos(self, split: str) -> tuple[Video, ...]:
+        return {"train": self.given[:-1], "val": (), "test": self.given[-1:]}[split]
+
+
+@pytest.fixture
+def disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registries_as_before: None, mixed: tuple[Video, ...]
+) -> FolderStore:
+    """The user's cache, and the data set `listed`, decoded in this process."""
+
+    def here(store: FolderStore, paths: list[Path], short_side: int | None, workers: int) -> Any:
+        for path in paths:
+            try:
+                yield fill_one(store, path, short_side)
+            except DataError as error:
+                yield Filled(path, "broken", reason=error.reason)  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(fill, "fill", here)
+    monkeypatch.setenv("AIM_BENCH_CACHE", str(tmp_path))
+    monkeypatch.setattr(Listed, "given", mixed)
+    register_dataset("listed")(Listed)
+    return make_store(tmp_path / "frames")
+
+
+def test_prepare_fills_the_cache_goes_on_and_clears_it(
+    bench: Command, disk: FolderStore, good: tuple[Video, ...]
+) -> None:
+    said = bench("data", "prepare", "listed", "--split", "test")
+    assert said.code == 1 and "0 of 1 videos lie in" in said.out  # missing.mp4 alone
+    said = bench("data", "prepare", "listed")
+    assert said.code == 0
+    assert f"listed: 6 of 9 videos lie in {disk.folder} (raw, 1.1 MB), 6 of them new" in said.out
+    assert "3 videos cannot be read:" in said.err and "empty.mp4: the file is empty (0 bytes)" in said.err
+    assert "0 of them new" in bench("data", "prepare", "listed").out
+    small = bench("data", "prepare", "listed", "--short-side", 24, "--cache-format", "jpeg")
+    assert "(jpeg, " in small.out and "6 of them new" in small.out
+    jpeg = FrameCache(FolderStore(disk.folder, 1, "jpeg"))  # no room: it can only be read
+    frames = jpeg.open(good[0].path, "auto", 24).frames([4])
+    assert frames.shape == (1, 24, 32, 3) and number_of(frames) == [4]
+    assert len(files(disk)) == 12
+    assert "removed 12 videos of listed" in bench("data", "prepare", "listed", "--clear").out
+    assert not files(disk) and disk.used_bytes == 0
+
+
+def test_prepare_stops_at_the_limit(bench: Command, disk: FolderStore) -> None:
+    said = bench("data", "prepare", "listed", "--cache-limit", "400KB")
+    assert said.code == 0 and "2 of 9 videos lie in" in said.out and "the frame cache is full" in said.err
+    assert disk.used_bytes <= 400_000 and len(files(disk)) == 2
+
+
+def test_prepare_says_beforehand_that_the_disk_is_too_small(
+    bench: Command, disk: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+    from types import SimpleNamespace
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=500_000))
+    said = bench("data", "prepare", "listed")
+    assert said.code == 2 and not files(disk)
+    (problem,) = said.problems
+    assert "when they are decoded" in problem and "500 KB to spare" in problem and "cache_format jpeg" in problem
+
+
+def test_an_interrupt_says_that_the_command_goes_on(
+    bench: Command, disk: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(fill, "fill", interrupted)
+    said = bench("data", "prepare", "listed")
+    assert said.code == 130 and "the same command goes on where it stopped" in said.err
+
+
+def test_prepare_tells_all_mistakes_at_once(bench: Command) -> None:
+    said = bench("data", "prepare", "moton", "--split", "trian", "--cache-format", "jpg", "--cache-limit", "20GBB")
+    assert said.code == 2 and len(said.problems) == 4
+    assert all("did you mean" in problem for problem in said.problems)

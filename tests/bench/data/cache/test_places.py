@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.data.base import Video
+from bench.data.cache import FrameCache
+from bench.data.cache import places as module
+from bench.data.cache.places import Places, disk_folder, ram_folder
+from tests.bench.data.cache.conftest import files, make_store
+
+FORK = multiprocessing.get_context("fork")
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="shared memory as a file system is Linux's")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither the user's memory nor the user's disk."""
+    (tmp_path / "shm").mkdir()
+    monkeypatch.setattr(module, "SHARED_MEMORY", tmp_path / "shm")
+    monkeypatch.setenv("AIM_BENCH_CACHE", str(tmp_path / "disk"))
+
+
+def fill(folder: Path | None, video: Video) -> None:
+    assert folder is not None
+    FrameCache(make_store(folder)).open(video.path).close()
+
+
+def hold(video: Video, ready: Any, end: Any) -> None:
+    with Places() as places:
+        fill(places.ram, video)
+        ready.set()
+        end.wait(60)
+
+
+def test_memory_is_given_back_with_the_last_run(good: tuple[Video, ...]) -> None:
+    folder = ram_folder()
+    assert folder is not None and folder.stat().st_mode & 0o777 == 0o700
+    with Places() as places:
+        assert places.ram == folder
+        fill(folder, good[0])
+        with Places():  # a run that ends before
+            pass
+        assert len(files(make_store(folder))) == 1
+    assert [path.name for path in folder.rglob("*") if not path.is_dir()] == [".in-use"]
+
+
+def test_what_a_dead_run_left_in_memory_goes_with_the_next(good: tuple[Video, ...]) -> None:
+    ready, end = FORK.Event(), FORK.Event()
+    process = FORK.Process(target=hold, args=(good[0], ready, end))
+    process.start()
+    assert ready.wait(30)
+    folder = ram_folder()
+    assert folder is not None
+    with Places():
+        assert len(files(make_store(folder))) == 1  # another run's, which lives
+    process.kill()
+    process.join()
+    assert len(files(make_store(folder))) == 1
+    with Places():
+        assert not files(make_store(folder))
+
+
+@pytest.mark.parametrize("stranger", ["link", "open to others", "file"])
+def test_a_folder_in_memory_that_others_could_have_made_is_not_used(stranger: str, tmp_path: Path) -> None:
+    place = tmp_path / "shm" / f"aim-bench-{os.getuid()}"
+    if stranger == "link":
+        (tmp_path / "theirs").mkdir(mode=0o700)
+        place.symlink_to(tmp_path / "theirs")
+    elif stranger == "file":
+        place.touch()
+    else:
+        place.mkdir()
+        place.chmod(0o777)
+    assert ram_folder() is None
+    with Places() as places:
+        assert places.ram is None
+
+
+def test_the_disk_keeps_entries_and_loses_what_was_half_written(good: tuple[Video, ...]) -> None:
+    with Places() as places:
+        assert places.disk() == disk_folder() == places.disk()
+        fill(places.disk(), good[0])
+        (disk_folder() / "tmp" / "half").write_bytes(bytes(100))
+        with Places() as other:
+            other.disk()
+            assert (disk_folder() / "tmp" / "half").exists()  # its writer may live
+    with Places() as places:
+        assert list((places.disk() / "tmp").iterdir()) == []
+        store = make_store(places.disk())
+        assert len(files(store)) == 1 and store.used_bytes == files(store)[0].stat().st_size
