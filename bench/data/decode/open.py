@@ -8,7 +8,6 @@ from bench.data.base import DataError
 from bench.data.decode.base import Frames, VideoError, VideoReader
 from bench.data.decode.decord import DecordReader
 from bench.data.decode.images import ImagesReader
-from bench.data.decode.index import glance
 from bench.data.decode.names import Decoder, why_unusable
 from bench.data.decode.pyav import PyavReader
 from bench.data.decode.torchcodec import TorchcodecReader
@@ -48,11 +47,11 @@ def open_video(
         return DecordReader(path, short_side)
     if decoder == "torchcodec":
         return TorchcodecReader(path, short_side)
-    if decoder == "pyav" or why_unusable("decord") or glance(path)[1]:
+    if decoder == "pyav" or why_unusable("decord"):
         return PyavReader(path, short_side)
     try:
         return _Either(path, short_side)
-    except VideoError:
+    except VideoError:  # decord cannot open it, or would misread it
         return PyavReader(path, short_side)
 
 
