@@ -67,6 +67,11 @@ class Recipe(Spec):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     crop_area: tuple[float, float] = Field((0.08, 1.0), description="range of the random crop's area / frame's area")
     flip: bool = Field(True, description="horizontal flips in training")
+    rand_augment: tuple[int, int] | None = None
+    erase: float = Field(0.0, ge=0, le=1)
+    colour: float = Field(0.0, ge=0, le=1)
+    mixup: float = Field(0.0, ge=0)
+    cutmix: float = Field(0.0, ge=0)
 
     @field_validator("*", mode="before")
     @classmethod
