@@ -16,10 +16,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.data.base import DataError, Progress, Split, Video, VideoDataset, register_dataset
+from backbones.names import BackboneName
+from bench.data.base import SPLITS, DataError, Progress, Split, Video, VideoDataset, register_dataset
 from bench.data.lists import read_list, write_list
 from bench.data.render_jobs import Job, run_jobs
 from bench.data.scenes import CLASSES, Scene
+from bench.data.source import DataSource
 
 # Goes up with every change of what the code draws; a change of the numbers below and in Scene shows by itself.
 VERSION = 2
@@ -40,7 +42,6 @@ _RATES = {
 _TIME_INIT = {"swin": 1.0}
 _OTHERS = {"lr": 3e-3, "head_lr": 2e-2}  # of strategies that are not ours
 
-_SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _SEED = 2302_03024
 
 
@@ -63,7 +64,7 @@ class Motion(VideoDataset):
     reversed video shows the very same frames. Not so for L = 16, which takes all frames but the last.
 
     Args:
-        root: not used; the videos lie in the cache folder.
+        source: not used; the videos lie in the cache folder.
         train, val, test: videos a class in each split.
         cache: the folder to render into, in place of `cache_root()`.
     """
@@ -76,11 +77,18 @@ class Motion(VideoDataset):
     flip = False  # a mirrored move-left is a move-right
     clips = 1
     crops: Literal[1, 3] = 1
+    takes: Literal["nothing", "root", "lists"] = "nothing"
 
     def __init__(
-        self, root: Path | None = None, *, train: int = 180, val: int = 20, test: int = 40, cache: Path | None = None
+        self,
+        source: DataSource | None = None,
+        *,
+        train: int = 180,
+        val: int = 20,
+        test: int = 40,
+        cache: Path | None = None,
     ) -> None:
-        super().__init__(root)
+        super().__init__(source)
         self.counts: dict[Split, int] = {"train": train, "val": val, "test": test}
         for split, count in self.counts.items():
             if count < 1:
@@ -143,7 +151,7 @@ class Motion(VideoDataset):
     def _complete(self) -> bool:
         """Whether the folder holds its lists and as many videos as it should: someone may have tidied up in it."""
         folder, each = self.folder, sum(self.counts.values())
-        if not all(self._list(folder, split).is_file() for split in _SPLITS):
+        if not all(self._list(folder, split).is_file() for split in SPLITS):
             return False
         try:
             return all(len(os.listdir(folder / "videos" / name)) == each for name in CLASSES)
@@ -158,7 +166,7 @@ class Motion(VideoDataset):
         lists: dict[Split, list[Video]] = {}
         jobs: list[Job] = []
         first = 0
-        for s, split in enumerate(_SPLITS):
+        for s, split in enumerate(SPLITS):
             lists[split] = []
             for label, class_name in enumerate(CLASSES):
                 for i in range(self.counts[split]):
@@ -183,7 +191,7 @@ class Motion(VideoDataset):
             raise DataError(f"the data set 'motion' is not rendered yet: expected {self._list(folder, split)}")
         return read_list(self._list(folder, split), folder / "videos", len(CLASSES))
 
-    def recipe(self, family: str, strategy: str) -> Mapping[str, Any]:
+    def recipe(self, backbone: BackboneName, strategy: str) -> Mapping[str, Any]:
         """A short training from a high rate, on whole pictures.
 
         In so few steps a temporal embedding that starts at zero stays too small to tell frames apart, and AdamW's
@@ -200,5 +208,5 @@ class Motion(VideoDataset):
             "crop_area": (1.0, 1.0),
             "flip": False,
             "betas": (0.9, 0.98),
-            "time_init": _TIME_INIT.get(family, 0.3),
+            "time_init": _TIME_INIT.get(backbone.family, 0.3),
         }

@@ -148,7 +148,8 @@ def _further(cell: Cell) -> dict[str, str]:
     recipe = cell.recipe.model_dump(exclude=set(_IN_AXES))
     recipe = {"rate": recipe.pop("lr"), **recipe}
     values = {"weights file": cell.weights, **cell.options, **recipe}
-    values |= {"data root": cell.data_root, "order test": cell.order_test}
+    where = {f"data {name}" if name == "root" else name: value for name, value in cell.data}
+    values |= {**where, "order test": cell.order_test}
     values |= {f"{name} sha256": digest[:8] for name, digest in cell.sources.items()}
     return {name.replace("_", " "): _plain(value) for name, value in values.items()}
 

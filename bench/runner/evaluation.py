@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 import torch
 
+from backbones.names import BackboneName
 from backbones.registry import UnknownName
 from bench.checkpoint.base import Checkpoint
 from bench.checkpoint.find import find
 from bench.checkpoint.open import open_checkpoint
 from bench.data.base import DATASETS, DataError, Progress, VideoDataset
 from bench.data.cache import FrameCache
+from bench.data.check import examine, unfit
 from bench.data.clips import TestClips
 from bench.data.loaders import test_loader
+from bench.data.source import DataSource
 from bench.device import Placement, place
 from bench.errors import UserError
 from bench.evaluate import Predictor, mean_class, predict, top_k
-from bench.files import did_you_mean_path
 from bench.measure.machine import device_name
 from bench.measure.params import count
 from bench.plugins import load as load_plugins
@@ -40,7 +41,7 @@ class Request:
 
     checkpoint: str
     dataset: str | None = None
-    data_root: Path | None = None
+    source: DataSource = field(default_factory=DataSource)
     backbone: str | None = None
     strategy: str | None = None
     scale: float | None = None
@@ -115,9 +116,6 @@ def plan(request: Request) -> Plan:
 
     tried(lambda: load_plugins(request.plugins))
     placement = tried(lambda: place(request.device, request.precision))
-    root = request.data_root
-    if root is not None and not root.is_dir():
-        problems.append(f"data_root is {str(root)!r}: there is no such folder{did_you_mean_path(root)}")
     checkpoint: Checkpoint | None = tried(
         lambda: open_checkpoint(find(request.checkpoint), request.backbone, request.strategy, request.scale)
     )
@@ -125,13 +123,13 @@ def plan(request: Request) -> Plan:
     if checkpoint is None or dataset is None:
         raise UserError(problems)
     problems += _differing_classes(checkpoint, dataset)
-    frames = request.frames or checkpoint.frames or dataset.frames
+    frames = request.frames or checkpoint.frames or dataset.frames_for(checkpoint.backbone)
     if not checkpoint.any_frames and checkpoint.frames is not None and frames != checkpoint.frames:
         problems.append(
             f"frames is {frames}: {checkpoint.strategy} attends over the {checkpoint.frames} frames of its training, "
             f"expected {checkpoint.frames}"
         )
-    clips, crops = _views(request, dataset, problems)
+    clips, crops = _views(request, dataset, checkpoint.backbone, problems)
     if problems or placement is None:
         raise UserError(problems)
     return Plan(request, checkpoint, dataset, placement, frames, clips, crops)
@@ -146,13 +144,16 @@ def _dataset(request: Request, checkpoint: Checkpoint | None) -> VideoDataset | 
             known = ", ".join(DATASETS.names())
             raise UserError([f"the checkpoint does not tell its data set: expected --dataset with one of {known}"])
         name = checkpoint.dataset
-    root = request.data_root
-    if root is None and checkpoint is not None and checkpoint.dataset == name and checkpoint.data_root is not None:
-        root = Path(checkpoint.data_root)
+    source = request.source
+    if source.empty and checkpoint is not None and checkpoint.dataset == name and checkpoint.data is not None:
+        source = checkpoint.data
     try:
-        return DATASETS.get(name)(root)
+        dataset = DATASETS.get(name)(source)
     except UnknownName as error:
         raise UserError([str(error)]) from None
+    if problems := unfit([dataset], source, (request.split,)):
+        raise UserError(problems)
+    return dataset
 
 
 def _differing_classes(checkpoint: Checkpoint, dataset: VideoDataset) -> list[str]:
@@ -171,18 +172,21 @@ def _first(names: tuple[str, ...]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _views(request: Request, dataset: VideoDataset, problems: list[str]) -> tuple[int, Literal[1, 3]]:
+def _views(
+    request: Request, dataset: VideoDataset, backbone: BackboneName, problems: list[str]
+) -> tuple[int, Literal[1, 3]]:
     """Clips and crops of a video."""
     if request.split == "val":
         if (request.clips or 1, request.crops or 1) != (1, 1):
             problems.append("clips and crops are of the test: validation has 1 clip and 1 crop, expected split test")
         return 1, 1
-    clips = request.clips or (1 if dataset.sampling == "uniform" else dataset.clips)
+    own_clips, own_crops = dataset.views_for(backbone)
+    clips = request.clips or own_clips
     if clips != 1 and dataset.sampling == "uniform":
         problems.append(
             f"clips is {clips}: {dataset.name} is sampled over the whole video, one clip covers it, expected 1"
         )
-    crops = request.crops or dataset.crops
+    crops = request.crops or own_crops
     if crops not in (1, 3):
         problems.append(f"crops is {crops}: expected 1 (the centre) or 3 (left, centre, right)")
     return clips, cast(Literal[1, 3], crops)
@@ -210,6 +214,9 @@ def evaluate(planned: Plan, command: str, preparing: Progress, evaluating: Progr
     params, trained = count(model)
     try:
         dataset.prepare(preparing)
+        about_data = examine(dataset, progress=preparing, splits=(request.split,))
+        if about_data.problems:
+            raise UserError(about_data.problems)
         videos = dataset.videos(request.split)
         fingerprint = dataset.fingerprint()
     except DataError as error:
@@ -219,7 +226,7 @@ def evaluate(planned: Plan, command: str, preparing: Progress, evaluating: Progr
         videos,
         dataset.sampling,
         planned.frames,
-        dataset.stride(planned.frames),
+        dataset.stride_for(checkpoint.backbone, planned.frames),
         planned.clips,
         planned.crops,
         size,
@@ -239,6 +246,7 @@ def evaluate(planned: Plan, command: str, preparing: Progress, evaluating: Progr
         )
     except DataError as error:
         raise UserError([str(error)]) from error
+    notes += about_data.notes
     if loader.skipped:
         notes.append(f"{len(loader.skipped)} videos could not be read: {', '.join(sorted(loader.skipped)[:3])}")
     if other := sorted(loader.decoders - {"decord"}):
@@ -296,7 +304,7 @@ def _cell(planned: Plan) -> Cell:
         strategy=checkpoint.strategy,
         options=dict(checkpoint.options),
         dataset=planned.dataset.name,
-        data_root=None if planned.dataset.root is None else str(planned.dataset.root),
+        data=planned.dataset.source,
         frames=planned.frames,
         clips=planned.clips,
         crops=planned.crops,

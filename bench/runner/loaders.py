@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from bench.data.base import VideoDataset
+from bench.data.check import present
 from bench.data.clips import TestClips, TrainClips
 from bench.data.loaders import ClipLoader, test_loader, train_loader
 from bench.data.transforms import TrainTransform
@@ -31,9 +32,10 @@ class Loaders:
     def __init__(self, cell: Cell, dataset: VideoDataset, size: int, around: Surroundings) -> None:
         self._around = around
         self._batch = cell.recipe.batch_size
-        sampling, stride, cache = dataset.sampling, dataset.stride(cell.frames), around.cache
+        sampling, cache = dataset.sampling, around.cache
+        stride = dataset.stride_for(cell.backbone_name, cell.frames)
         transform = TrainTransform(size, cell.recipe.crop_area, cell.recipe.flip)
-        train = TrainClips(dataset.videos("train"), sampling, cell.frames, stride, transform, cell.seed, cache)
+        train = TrainClips(present(dataset.videos("train")), sampling, cell.frames, stride, transform, cell.seed, cache)
         val = TestClips(dataset.videos("val"), sampling, cell.frames, stride, 1, 1, size, cache, validation=True)
         test = TestClips(dataset.videos("test"), sampling, cell.frames, stride, cell.clips, cell.crops, size, cache)
         self._train = train_loader(train, self._batch, around.loader_workers)

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.data.base import DATASETS, DataError
+from bench.data.check import examine
 from bench.errors import UserError
 from bench.matrix import Expansion, expand
 from bench.measure.machine import describe
@@ -106,12 +107,17 @@ def _unusable_backbones(cells: Iterable[Cell], listener: Listener) -> list[str]:
 
 
 def _unusable_data(cells: Iterable[Cell], listener: Listener) -> list[str]:
-    """Make each data set ready."""
+    """Make each data set ready, and look whether it can be used."""
     problems = []
-    for name, root in dict.fromkeys((cell.dataset, cell.data_root) for cell in cells):
-        dataset = DATASETS.get(name)(None if root is None else Path(root))
+    for name, source in dict.fromkeys((cell.dataset, cell.data) for cell in cells):
+        dataset = DATASETS.get(name)(source)
         try:
             dataset.prepare(partial(listener.preparing, name))
         except DataError as error:
             problems.append(str(error))
+            continue
+        found = examine(dataset, progress=partial(listener.preparing, f"{name}, looking for its videos"))
+        problems += found.problems
+        for note in found.notes:
+            listener.noted(note)
     return problems
