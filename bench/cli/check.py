@@ -7,7 +7,7 @@ import io
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -78,7 +78,7 @@ def check(
     except UserError as error:
         problems += error.problems
     where = source(data_root, train_list, val_list, test_list, class_names, fold, problems)
-    splits = SPLITS if split not in SPLITS else (cast(Split, split),)
+    splits: Sequence[Split] = (split,) if split in SPLITS else SPLITS
     chosen = named(dataset, where, splits, problems)
     if problems or chosen is None:
         raise UserError(problems)
@@ -116,8 +116,10 @@ def _looked_at(
             if problems := tuple(problem for problem in problems if " missing (" not in problem):
                 raise UserError(problems)
             bar.update(task, description=f"decoding {dataset.name}")
-            asked = {"workers": workers or cores(), "timeout": timeout}
-            found = list(verify(dataset, splits, clip, **asked, full=full, progress=shown))
+            looking = verify(
+                dataset, splits, clip, workers=workers or cores(), timeout=timeout, full=full, progress=shown
+            )
+            found = list(looking)
             places = {(s, v.name): i for s in splits for i, v in enumerate(dataset.videos(s))}
         except DataError as error:
             raise UserError([str(error)]) from error

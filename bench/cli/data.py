@@ -46,7 +46,7 @@ def show(
         load_plugins(plugin or ())
     except UserError as error:
         problems += error.problems
-    wanted = (cast(Split, split),) if split in SPLITS else ()
+    wanted: tuple[Split, ...] = (split,) if split in SPLITS else ()
     where = source(data_root, train_list, val_list, test_list, class_names, fold, problems)
     chosen = named(dataset, where, wanted, problems)
     if obstacle := why_not_writable(out):

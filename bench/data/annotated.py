@@ -195,15 +195,17 @@ class AnnotatedDataset(VideoDataset):
         return self.read_official(file, split) if self.is_official(file) else read_entries(file)
 
     @cached_property
-    def _videos(self) -> dict[Path, tuple[Video, ...]]:
+    def _videos(self) -> dict[Split, tuple[Video, ...]]:
         return {}
 
     def videos(self, split: Split) -> tuple[Video, ...]:
         file = self.file(split)
-        if file not in self._videos:
+        if not self._own_list(split):
+            split = "val"
+        if split not in self._videos:
             places = _Places(self._folders(split, file))
-            self._videos[file] = to_videos(file, self.entries(split), self.classes, places.of)
-        return self._videos[file]
+            self._videos[split] = to_videos(file, self.entries(split), self.classes, places.of)
+        return self._videos[split]
 
     def _folders(self, split: Split, file: Path) -> Iterator[str]:
         """Folders below which a list's videos may lie."""

@@ -61,9 +61,8 @@ class Folder(VideoDataset):
             raise DataError(
                 f"folder: {self._root} has {found['train'].name} and no val: expected val/<class> beside it"
             )
-        for split, other in (("val", "test"), ("test", "val")):
-            found.setdefault(split, found[other])  # type: ignore[index]
-        return found
+        val = found.get("val") or found["test"]
+        return {"val": val, "test": val, **found}
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -106,11 +105,13 @@ class Folder(VideoDataset):
         train: list[Video] = []
         val: list[Video] = []
         few = []
-        for label, name in enumerate(self.classes):
-            videos = [video for video in self._under(self._root) if video.label == label]
+        by_label: list[list[Video]] = [[] for _ in self.classes]
+        for video in self._under(self._root):
+            by_label[video.label].append(video)
+        for name, videos in zip(self.classes, by_label, strict=True):
             if len(videos) < 2:
                 few.append(f"{name} ({len(videos)})")
-            held = sorted(videos, key=_draw)[: max(1, round(len(videos) * _VAL_SHARE))]
+            held = set(sorted(videos, key=_draw)[: max(1, round(len(videos) * _VAL_SHARE))])
             val += [video for video in videos if video in held]
             train += [video for video in videos if video not in held]
         if few:

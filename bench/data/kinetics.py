@@ -36,8 +36,8 @@ class Kinetics(AsKinetics):
         stems = (f"kinetics{n}_", f"kinetics_{n}_", f"k{n}_", "kinetics_", "")
         cls.official_train = tuple(f"{stem}train.csv" for stem in stems)
         cls.official_val = tuple(f"{stem}{split}.csv" for stem in stems for split in ("val", "validate", "validation"))
-        stems = (f"kinetics_label_map_k{n}", f"label_map_k{n}", f"kinetics{n}_label_map", "kinetics_label_map")
-        cls.name_files = (*(f"{stem}.txt" for stem in stems), "label_map.txt")
+        maps = (f"kinetics_label_map_k{n}", f"label_map_k{n}", f"kinetics{n}_label_map", "kinetics_label_map")
+        cls.name_files = (*(f"{name}.txt" for name in maps), "label_map.txt")
 
     def is_official(self, file: Path) -> bool:
         try:
