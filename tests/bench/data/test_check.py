@@ -59,7 +59,8 @@ def test_half_of_the_videos_missing_is_a_problem(tmp_path: Path) -> None:
     assert found.problems == ("list: 2 of 4 validation videos are missing (gone5.mp4, gone6.mp4)",)
     found = examine(mine(tmp_path, rows("gone", 2), rows("v", 2)))
     assert found.problems == (
-        f"list: 2 of 2 training videos are missing (gone0.mp4, gone1.mp4); the first was looked for at {tmp_path}/gone0.mp4",
+        "list: 2 of 2 training videos are missing (gone0.mp4, gone1.mp4); "
+        f"the first was looked for at {tmp_path}/gone0.mp4",
     )
 
 

@@ -207,7 +207,7 @@ def test_items_without_a_label_are_told(tmp_path: Path) -> None:
     put(tmp_path, "Diving48_V2_train.json", [{"vid_name": "a", "label": 1}, {"vid_name": "b"}])
     put(tmp_path, "Diving48_V2_test.json", {"a": 1})
     dataset = opened("diving48", tmp_path)
-    with pytest.raises(DataError, match="item 2: .*expected vid_name, label"):
+    with pytest.raises(DataError, match=r"item 2: .*expected vid_name, label"):
         dataset.videos("train")
     with pytest.raises(DataError, match="expected a list of items with vid_name, label"):
         dataset.videos("val")
