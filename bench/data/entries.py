@@ -1,7 +1,7 @@
 """Lines of a user's or mmaction2's list -> entries, whatever the format of the lines.
 
-A line is `path label`, `path,label` or `path<tab>label`, or with the number of frames between the two where the path is
-a folder of frames. The format is told from all the lines of a file together, so that a line which does not follow it is
+A line is `path label`, `path,label` or `path<tab>label`, or with the number of frames between the two, as lists of
+folders of frames have it. The format is told from all the lines of a file together, so that a line which does not follow it is
 a complaint and not another format. Paths may hold spaces: a line is split from the right.
 """
 
@@ -148,9 +148,9 @@ def _split(line: str, sign: str, columns: tuple[int, int, int | None] | None) ->
 
 
 def _is_folder(row: Sequence[str]) -> bool:
-    """Whether a path and label are `folder frames label` in truth."""
+    """Whether a path and label are `path frames label` in truth."""
     path, frames = _without_frames(row[0])
-    return bool(path) and is_number(frames) and is_number(row[-1]) and not is_video(path)
+    return bool(path) and is_number(frames) and is_number(row[-1])
 
 
 def _without_frames(path: str) -> tuple[str, str]:
@@ -168,7 +168,7 @@ def _entry(where: str, line: str, row: Sequence[str], sign: str, folders: bool, 
     if folders:
         path, frames = _without_frames(path)
     if len(row) < 2 or not path:
-        return "expected 'folder frames label'" if folders else f"expected '{_EXPECTED[sign]}'"
+        return "expected 'path frames label'" if folders else f"expected '{_EXPECTED[sign]}'"
     if frames is not None and not is_number(frames):
         return f"the number of frames {frames!r} is not a whole number"
     if not (named or is_number(label)):

@@ -29,6 +29,7 @@ def entries(folder: Path, text: str) -> list[tuple[str, int | str, int | None]]:
         ("a b/c 120 3\nd/ 7 1\n", [("a b/c", 3, 120), ("d", 1, 7)]),
         ("a b/c,120,3\nd,7,1\n", [("a b/c", 3, 120), ("d", 1, 7)]),
         ("a b/c\t120\t3\nd\t7\t1\n", [("a b/c", 3, 120), ("d", 1, 7)]),
+        ("a b.mp4 120 3\nc.mp4 7 1\n", [("a b.mp4", 3, 120), ("c.mp4", 1, 7)]),
         # a path whose last word is a number is no folder of frames
         ("video 12 3\nb.mp4 4\nc.mp4 4\n", [("video 12", 3, None), ("b.mp4", 4, None), ("c.mp4", 4, None)]),
         ("a 12.mp4 3\nb 7.mp4 4\n", [("a 12.mp4", 3, None), ("b 7.mp4", 4, None)]),
@@ -51,7 +52,7 @@ def test_each_format_is_read(tmp_path: Path, text: str, expected: list[object]) 
         ("a.mp4,0\nb.mp4,-1\nc.mp4,1\n", "line 2", "'-1' is not a whole number from 0 on"),
         ("a.mp4,0\nb.mp4\nc.mp4,1\n", "line 2", "expected 'relative/path.mp4,label'"),
         ("a.mp4\t0\nb.mp4\t1.5\nc.mp4\t1\n", "line 2", "'1.5' is not a whole number"),
-        ("a 9 0\n\nb 1\nc 9 1\n", "line 3", "expected 'folder frames label'"),
+        ("a 9 0\n\nb 1\nc 9 1\n", "line 3", "expected 'path frames label'"),
         ("path,frames,label\na,9,0\nb,x,1\n", "line 3", "the number of frames 'x' is not a whole number"),
         ("path,frames,label\na,9,0\nb,1\n", "line 3", "expected 'relative/path.mp4,label'"),
         ("a.mp4,run\nb.mp4,\nc.mp4,jump\n", "line 2", "the label is empty"),
