@@ -111,9 +111,8 @@ def _looked_at(
 
         try:
             dataset.prepare(shown)
-            problems = examine(dataset, progress=shown, splits=splits).problems
-            # missing videos are listed one by one below, however many they are
-            if problems := tuple(problem for problem in problems if " missing (" not in problem):
+            # missing files are listed one by one below
+            if problems := examine(dataset, splits=splits, files=False).problems:
                 raise UserError(problems)
             bar.update(task, description=f"decoding {dataset.name}")
             looking = verify(

@@ -7,7 +7,6 @@ and places of videos, and what is wrong with them is the same for all.
 from __future__ import annotations
 
 import os
-from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -68,13 +67,13 @@ class AnnotatedDataset(VideoDataset):
     name_files: ClassVar[Names] = ()
     video_folders: ClassVar[Names] = ()
 
-    @abstractmethod
     def is_official(self, file: Path) -> bool:
         """Whether a file (or folder) is an official one, and no list."""
+        return False
 
-    @abstractmethod
     def read_official(self, file: Path, split: Split) -> list[Entry]:
         """The entries of an official file. Raises DataError."""
+        raise NotImplementedError
 
     def official_classes(self, file: Path) -> Names:
         """The names of the classes that an official training file tells, where `official_names` says that it does."""
@@ -88,9 +87,10 @@ class AnnotatedDataset(VideoDataset):
             return []
         return [str(self.root), *(home for name in self.homes if os.path.isdir(home := os.path.join(self.root, name)))]
 
-    def _found(self, names: Names) -> tuple[Path | None, str]:
-        """The first of the names that is there, and where it was looked for."""
-        folders = [os.path.join(home, below) if below else home for home in self._homes for below in _LIST_FOLDERS]
+    def _found(self, names: Names, beside: Iterable[Path] = ()) -> tuple[Path | None, str]:
+        """The first of the names that is there, and where it was looked for: beside these files before the usual."""
+        folders = [str(path.parent) for path in beside]
+        folders += [os.path.join(home, below) if below else home for home in self._homes for below in _LIST_FOLDERS]
         for name in names:
             for folder in folders:
                 if os.path.exists(path := os.path.join(folder, name)):
@@ -137,7 +137,7 @@ class AnnotatedDataset(VideoDataset):
     def _names_file(self) -> Path | None:
         if self.source.class_names is not None or self._naming_list is not None:
             return self.source.class_names
-        return self._found(self.name_files)[0]
+        return self._found(self.name_files, self.source.lists.values())[0]
 
     @cached_property
     def _naming_list(self) -> Path | None:
@@ -146,6 +146,11 @@ class AnnotatedDataset(VideoDataset):
         if not self.official_names or split is None or not self.is_official(self.file(split)):
             return None
         return self.file(split)
+
+    @property
+    def _nameless(self) -> bool:
+        """Whether nothing tells the classes' names."""
+        return self._names_file is None and self._naming_list is None
 
     def files(self) -> Mapping[str, tuple[Path, ...]]:
         found = {f"{split} list": _whole(self.file(split)) for split in self.splits if self._own_list(split)}
@@ -184,7 +189,7 @@ class AnnotatedDataset(VideoDataset):
         elif self._naming_list is not None:
             names, origin = self.official_classes(self._naming_list), self._naming_list
         else:
-            return tuple(map(str, range(self.count)))
+            return tuple(map(str, range(self.count)))  # nothing names them
         if len(names) != self.count:
             raise DataError(f"{origin} names {len(names)} classes: {self.name} has {self.count}")
         return names
@@ -203,8 +208,14 @@ class AnnotatedDataset(VideoDataset):
         if not self._own_list(split):
             split = "val"
         if split not in self._videos:
-            places = _Places(self._folders(split, file))
-            self._videos[split] = to_videos(file, self.entries(split), self.classes, places.of)
+            entries = self.entries(split)
+            if self._nameless and any(isinstance(entry.label, str) for entry in entries):
+                looked = f"{', '.join(self.name_files)} below data_root or beside the list" if self.name_files else ""
+                raise DataError(
+                    f"{file}: it has names of classes, of which the order is not known: expected "
+                    f"{looked}{' or ' * bool(looked)}class_names (--class-names FILE)"
+                )
+            self._videos[split] = to_videos(file, entries, self.classes, _Places(self._folders(split, file)).of)
         return self._videos[split]
 
     def _folders(self, split: Split, file: Path) -> Iterator[str]:
@@ -222,7 +233,7 @@ class AnnotatedDataset(VideoDataset):
 
 def _whole(path: Path) -> tuple[Path, ...]:
     """A file; of a folder of official files each of them."""
-    return tuple(sorted(path.glob("*.txt"))) if path.is_dir() else (path,)
+    return tuple(sorted(path.rglob("*.txt"))) if path.is_dir() else (path,)
 
 
 class _Places:

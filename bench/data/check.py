@@ -27,7 +27,11 @@ class Findings:
 
 
 def examine(
-    dataset: VideoDataset, strict: bool = False, progress: Progress | None = None, splits: Sequence[Split] = SPLITS
+    dataset: VideoDataset,
+    strict: bool = False,
+    progress: Progress | None = None,
+    splits: Sequence[Split] = SPLITS,
+    files: bool = True,
 ) -> Findings:
     """Look at the lists of a data set that was prepared.
 
@@ -39,6 +43,7 @@ def examine(
         strict: whether a single missing video is a problem.
         progress: called with (done, total) while files are looked for.
         splits: whose lists are needed.
+        files: look for missing files too.
     """
     problems: list[str] = []
     notes: list[str] = []
@@ -49,12 +54,14 @@ def examine(
         except DataError as error:
             problems.append(str(error))
     for split, videos in lists.items():
-        if split == "test" and videos == lists.get("val"):
+        if split == "val" and videos == lists.get("test"):
             continue
-        gone = missing([video.path for video in videos], progress)
+        gone = missing([video.path for video in videos], progress) if files else []
         if gone:
-            share = strict or 2 * len(gone) >= len(videos)
-            (problems if share else notes).append(_told_missing(dataset, split, [videos[i] for i in gone], len(videos)))
+            too_many = strict or 2 * len(gone) >= len(videos)
+            (problems if too_many else notes).append(
+                _told_missing(dataset, split, [videos[i] for i in gone], len(videos))
+            )
         if split != "train" and "train" in lists:
             shared = _shared(lists["train"], videos)
             if shared:

@@ -19,7 +19,7 @@ from bench.data.items import read_items
 @register_dataset("diving48")
 class Diving48(AnnotatedDataset):
     name = "diving48"
-    summary = "Diving-48, version 2"
+    summary = "Diving-48, version 2, 48 classes"
     count = 48
     frames = 32
     sampling: Sampling = "uniform"

@@ -1,8 +1,8 @@
 """Lines of a user's or mmaction2's list -> entries, whatever the format of the lines.
 
-A line is `path label`, `path,label` or `path<tab>label`, or with the number of frames between the two, as lists of
-folders of frames have it. The format is told from all the lines of a file together, so that a line which does not follow it is
-a complaint and not another format. Paths may hold spaces: a line is split from the right.
+A line is `path label`, `path,label` or `path<tab>label`, or has the number of frames between the two, as lists of
+folders of frames have it. The format is told from all the lines of a file together, so that a line which does not
+follow it is a complaint and not another format. Paths may hold spaces: a line is split from the right.
 """
 
 from __future__ import annotations

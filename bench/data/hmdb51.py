@@ -18,7 +18,7 @@ class HMDB51(AsKinetics):
     """AIM was not published on it: trained and tested as Kinetics-400."""
 
     name = "hmdb51"
-    summary = "HMDB-51, split 1, 2 or 3 (--fold)"
+    summary = "HMDB-51, 51 classes, split 1, 2 or 3 (--fold)"
     count = 51
     official_names = True
     folds = (1, 2, 3)

@@ -86,7 +86,7 @@ def _rows(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
 @register_dataset("k400")
 class Kinetics400(Kinetics):
     name = "k400"
-    summary = "Kinetics-400"
+    summary = "Kinetics-400, 400 classes"
     count = 400
 
 
@@ -95,14 +95,14 @@ class Kinetics600(Kinetics):
     """AIM was not published on it: trained and tested as Kinetics-400."""
 
     name = "k600"
-    summary = "Kinetics-600"
+    summary = "Kinetics-600, 600 classes"
     count = 600
 
 
 @register_dataset("k700")
 class Kinetics700(Kinetics):
     name = "k700"
-    summary = "Kinetics-700"
+    summary = "Kinetics-700, 700 classes"
     count = 700
     frames = 32
     crops: Literal[1, 3] = 3

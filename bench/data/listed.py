@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
 from typing import Literal
 
 from bench.data.annotated import AnnotatedDataset, Names
-from bench.data.base import DataError, Sampling, Split, register_dataset
+from bench.data.base import DataError, Sampling, register_dataset
 from bench.data.class_names import read_class_names
-from bench.data.entries import Entry
 
 
 @register_dataset("list")
@@ -26,11 +24,9 @@ class Listed(AnnotatedDataset):
     clips = 1
     crops: Literal[1, 3] = 1
 
-    def is_official(self, file: Path) -> bool:
-        return False
-
-    def read_official(self, file: Path, split: Split) -> list[Entry]:
-        raise NotImplementedError("there is no official list of a user's own videos")
+    @property
+    def _nameless(self) -> bool:
+        return False  # the training list tells them
 
     @cached_property
     def classes(self) -> Names:

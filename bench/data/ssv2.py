@@ -22,7 +22,7 @@ class SSv2(AnnotatedDataset):
     """AIM has two temporal adapters a block here and adds the joint adapter whole, but not in a Swin."""
 
     name = "ssv2"
-    summary = "Something-Something V2"
+    summary = "Something-Something V2, 174 classes"
     count = 174
     sampling: Sampling = "uniform"
     flip = False  # "from left to right" is a label

@@ -17,7 +17,7 @@ class UCF101(AsKinetics):
     """AIM was not published on it: trained and tested as Kinetics-400."""
 
     name = "ucf101"
-    summary = "UCF-101, split 1, 2 or 3 (--fold)"
+    summary = "UCF-101, 101 classes, split 1, 2 or 3 (--fold)"
     count = 101
     folds = (1, 2, 3)
     homes = ("ucf101", "UCF101", "UCF-101", "ucf-101")

@@ -47,7 +47,7 @@ def test_a_few_missing_videos_are_counted_and_five_named(tmp_path: Path) -> None
         (),
         (
             "list: 7 of 17 training videos are missing (gone0.mp4, gone1.mp4, gone2.mp4, gone3.mp4, gone4.mp4, ...)",
-            "list: 1 of 3 validation videos is missing (gone9.mp4)",
+            "list: 1 of 3 test videos is missing (gone9.mp4)",
         ),
     )
     assert examine(dataset, strict=True) == Findings(found.notes, ())
@@ -56,7 +56,7 @@ def test_a_few_missing_videos_are_counted_and_five_named(tmp_path: Path) -> None
 
 def test_half_of_the_videos_missing_is_a_problem(tmp_path: Path) -> None:
     found = examine(mine(tmp_path, rows("t", 3) + rows("gone", 2), rows("v", 2) + rows("gone", 2, 5)))
-    assert found.problems == ("list: 2 of 4 validation videos are missing (gone5.mp4, gone6.mp4)",)
+    assert found.problems == ("list: 2 of 4 test videos are missing (gone5.mp4, gone6.mp4)",)
     found = examine(mine(tmp_path, rows("gone", 2), rows("v", 2)))
     assert found.problems == (
         "list: 2 of 2 training videos are missing (gone0.mp4, gone1.mp4); "
@@ -76,7 +76,7 @@ def test_all_that_is_wrong_with_all_lists_is_told_at_once(tmp_path: Path) -> Non
 def test_videos_in_training_and_test_are_a_problem_under_whatever_name(tmp_path: Path) -> None:
     dataset = mine(tmp_path, rows("t", 4), "t1.mp4 1\nv1.mp4 0\n")
     assert examine(dataset).problems == (
-        "list: 1 validation videos are in the training list too (t1.mp4): expected other ones",
+        "list: 1 test videos are in the training list too (t1.mp4): expected other ones",
     )
     dataset = mine(tmp_path, rows("t", 4), f"{tmp_path}/t2.mp4 0\n")
     assert len(examine(dataset).problems) == 1
@@ -97,7 +97,7 @@ def test_clips_of_one_recording_in_training_and_test_are_noted(tmp_path: Path) -
     found = examine(DATASETS.get("k400")(DataSource(root=tmp_path)))
     assert found == Findings(
         (),
-        ("k400: 1 validation videos are cut from recordings of training videos (run/abcdefghijk_000021_000031.mp4)",),
+        ("k400: 1 test videos are cut from recordings of training videos (run/abcdefghijk_000021_000031.mp4)",),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from bench.data.annotated import AnnotatedDataset
 from bench.data.base import DATASETS, DataError, Split, VideoDataset
 from bench.data.check import unfit
 from bench.data.source import DataSource
@@ -262,6 +263,36 @@ def test_the_small_two_as_mmaction2_has_them(tmp_path: Path, name: str, last: in
 
 
 # ---- what holds for all
+
+
+def test_class_names_are_found_beside_a_list_that_is_given(tmp_path: Path) -> None:
+    root = tmp_path.resolve()
+    put(root, "lists/train.json", [{"id": 1, "template": "Doing 3 with [something]"}])
+    put(root, "lists/validation.json", [{"id": 2, "template": "Doing 4 with [something]"}])
+    given = {"train_list": root / "lists/train.json", "val_list": root / "lists/validation.json"}
+    with pytest.raises(
+        DataError, match=r"order is not known: expected something-something-v2-labels\.json, labels\.json"
+    ):
+        opened("ssv2", root, **given).videos("train")
+    put(root, "lists/labels.json", ssv2_labels())
+    assert [video.label for video in opened("ssv2", root, **given).videos("train")] == [3]
+
+
+def test_a_data_set_of_ones_own_is_a_few_lines(tmp_path: Path) -> None:
+    class Mine(AnnotatedDataset):
+        name = "mine"
+        summary = "mine"
+        count = 3
+        lists = ("mine_{split}.txt",)
+
+    root = tmp_path.resolve()
+    put(root, "mine_train.txt", "a.mp4 2\n")
+    put(root, "mine_val.txt", "b.mp4 0\nc.mp4 3\n")
+    tree(root, "videos/a.mp4")
+    dataset = Mine(DataSource(root=root))
+    assert listed(dataset, "train", root) == [("videos/a.mp4", 2, "a.mp4")]
+    with pytest.raises(DataError, match="the label 3 is out of range: expected 0 to 2"):
+        dataset.videos("val")
 
 
 def test_lists_that_are_given_go_before_those_that_are_found(tmp_path: Path) -> None:
