@@ -126,11 +126,13 @@ class AnnotatedDataset(VideoDataset):
         path, looked = self._searched[split]
         if path is None:
             split = "val" if split == "test" else split
-            searched = f"looked for {looked}; expected one of them" if looked else "no data_root was named to look in"
-            raise DataError(
-                f"{self.name}: no {_SPLIT_NAMES[split]} list was found: {searched}, "
-                f"or {split}_list (--{split}-list FILE)"
-            )
+            flag, noun = f"{split}_list (--{split}-list FILE)", f"{_SPLIT_NAMES[split]} list"
+            if looked:
+                raise DataError(
+                    f"{self.name}: no {noun} was found: looked for {looked}; expected one of them, or {flag}"
+                )
+            other = ", or data_root (--data-root FOLDER) to find one in" if self._usual(split) else ""
+            raise DataError(f"{self.name}: there is no {noun}: expected {flag}{other}")
         return path
 
     @cached_property

@@ -322,6 +322,15 @@ def test_where_nothing_is_found_every_place_is_named(tmp_path: Path) -> None:
         "expected one of them, or train_list (--train-list FILE)"
     )
     assert "no validation list" in val and "something-something-v2-validation.json" in val and "--val-list" in val
+    names = DataSource(class_names=tmp_path / "names.txt")
+    assert unfit([DATASETS.get("k400")(names)], names)[0] == (
+        "k400: there is no training list: expected train_list (--train-list FILE), "
+        "or data_root (--data-root FOLDER) to find one in"
+    )
+    assert unfit([DATASETS.get("list")(source)], source) == [
+        "list: there is no training list: expected train_list (--train-list FILE)",
+        "list: there is no validation list: expected val_list (--val-list FILE)",
+    ]
     # an evaluation needs no training list
     put(tmp_path, "validation.json", [{"id": 1, "template": "x"}])
     assert unfit([DATASETS.get("ssv2")(source)], source, ("test",)) == []
