@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -53,8 +52,7 @@ def counts(cells: Sequence[Cell]) -> dict[Cell, tuple[int, int, int]]:
         shape = cell.model_copy(update={"seed": 0, "weights": "none"})
         if shape.model_key() not in known:
             try:
-                root = None if cell.data_root is None else Path(cell.data_root)
-                classes = len(DATASETS.get(cell.dataset)(root).classes)
+                classes = len(DATASETS.get(cell.dataset)(cell.data).classes)
                 known[shape.model_key()] = without_numbers(partial(classifier, shape, classes), _three_counts)
             except Exception as error:  # a plugin's code can raise anything
                 problems.append(f"{cell.label} cannot be built: {' '.join(f'{type(error).__name__}: {error}'.split())}")

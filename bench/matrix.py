@@ -12,13 +12,15 @@ from pydantic import ValidationError
 
 from adapters.strategy import STRATEGIES
 from backbones.families import FAMILIES
+from backbones.names import BackboneName
 from backbones.registry import did_you_mean
 from bench.data.base import DATASETS, VideoDataset
+from bench.data.check import unfit
 from bench.data.decode.names import why_unusable
+from bench.data.source import missing_places
 from bench.device import Placement
 from bench.errors import UserError
-from bench.files import did_you_mean_path
-from bench.selection import chosen_backbones, chosen_options, names, placement_of, with_tubelet
+from bench.selection import brought_options, chosen_backbones, chosen_options, names, placement_of, with_tubelet
 from bench.sources import sources
 from bench.spec import Cell, Matrix, Recipe, problems_of
 
@@ -41,8 +43,9 @@ def expand(matrix: Matrix) -> Expansion:
     problems: list[str] = []
     defaults: list[str] = []
     strategies = [STRATEGIES.get(name) for name in names(matrix.strategies, STRATEGIES, problems)]
-    datasets = [DATASETS.get(name)(matrix.data_root) for name in names(matrix.datasets, DATASETS, problems)]
-    root = _root(matrix, problems)
+    datasets = [DATASETS.get(name)(matrix.source) for name in names(matrix.datasets, DATASETS, problems)]
+    lost = _missing_places(matrix) or unfit(datasets, matrix.source)
+    problems += lost
     # what is wrong by itself is told even where the names beside it are wrong too and no cell comes of them
     _check_recipes(matrix, problems)
     options = chosen_options(matrix.options, strategies, problems)
@@ -53,16 +56,22 @@ def expand(matrix: Matrix) -> Expansion:
         chosen_backbones(matrix.backbones, "base", "", problems, [])
     cells: list[Cell] = []
     for dataset in datasets:
+        defaults += () if lost else dataset.notes()
         backbones = chosen_backbones(matrix.backbones, dataset.size, f"on {dataset.name}", problems, defaults)
         for backbone, strategy in product(backbones, strategies):
             if refusal := strategy.refuses(backbone.family):
                 problems.append(f"{backbone.family} cannot take {strategy.name}: {refusal}")
                 continue
-            recipe = _recipe(matrix, dataset, backbone.family, strategy.name, problems)
+            recipe = _recipe(matrix, dataset, backbone, strategy.name, problems)
             if recipe is None or strategy.name not in options or placement is None:
                 continue
-            counts = matrix.frames or (dataset.frames,)
-            taken = with_tubelet(options[strategy.name], backbone.family, strategy.name, counts, problems)
+            counts = matrix.frames or (dataset.frames_for(backbone),)
+            clips, crops = dataset.views_for(backbone)
+            brought = brought_options(dataset, backbone, strategy, matrix.options, defaults)
+            taken = {**options[strategy.name], **brought}
+            taken = with_tubelet(taken, backbone.family, strategy.name, counts, problems)
+            if lost:
+                continue
             cells += [
                 Cell(
                     backbone=backbone.architecture,
@@ -70,10 +79,10 @@ def expand(matrix: Matrix) -> Expansion:
                     strategy=strategy.name,
                     options=taken,
                     dataset=dataset.name,
-                    data_root=root,
+                    data=matrix.source,
                     frames=frames,
-                    clips=1 if dataset.sampling == "uniform" else dataset.clips,  # one covers the video
-                    crops=dataset.crops,
+                    clips=clips,
+                    crops=crops,
                     seed=seed,
                     recipe=recipe,
                     device=placement.type,
@@ -84,6 +93,7 @@ def expand(matrix: Matrix) -> Expansion:
                     sources=sources(
                         backbone,
                         dataset.content,
+                        dataset.files(),
                         family=FAMILIES.get(backbone.family),
                         strategy=strategy,
                         dataset=dataset,
@@ -96,16 +106,9 @@ def expand(matrix: Matrix) -> Expansion:
     return Expansion(tuple(cells), placement, tuple(dict.fromkeys(defaults)))
 
 
-def _root(matrix: Matrix, problems: list[str]) -> str | None:
-    if matrix.data_root is None:
-        return None
-    if os.path.exists(matrix.data_root) and not os.path.isdir(matrix.data_root):
-        problems.append(f"data_root is {str(matrix.data_root)!r}: it is no folder")
-    elif not os.path.isdir(matrix.data_root):
-        problems.append(
-            f"data_root is {str(matrix.data_root)!r}: there is no such folder{did_you_mean_path(matrix.data_root)}"
-        )
-    return os.path.realpath(matrix.data_root)
+def _missing_places(matrix: Matrix) -> list[str]:
+    named = ("data_root", "train_list", "val_list", "test_list", "class_names")
+    return missing_places(**{name: getattr(matrix, name) for name in named})
 
 
 def _check_recipes(matrix: Matrix, problems: list[str]) -> None:
@@ -127,13 +130,15 @@ def _check_recipes(matrix: Matrix, problems: list[str]) -> None:
             problems += problems_of(error, where, known)
 
 
-def _recipe(matrix: Matrix, dataset: VideoDataset, family: str, strategy: str, problems: list[str]) -> Recipe | None:
+def _recipe(
+    matrix: Matrix, dataset: VideoDataset, backbone: BackboneName, strategy: str, problems: list[str]
+) -> Recipe | None:
     """Defaults, then the data set's changes, then the command's, then the command's for this strategy.
 
     Where one rate is asked for, the head's rate keeps its ratio to it; a training that is shorter than the data set's
     keeps the share of its warm-up. None where the changes are wrong.
     """
-    base = Recipe(**{"flip": dataset.flip, **dataset.recipe(family, strategy)})
+    base = Recipe(**{"flip": dataset.flip, **dataset.recipe(backbone, strategy)})
     asked = {**matrix.recipe, **matrix.recipe_by_strategy.get(strategy, {})}
     if not dataset.flip and asked.get("flip") is True:
         problems.append(f"recipe.flip is True: {dataset.name}'s labels name directions, expected false")

@@ -11,6 +11,7 @@ from adapters.strategy import STRATEGIES, Strategy
 from backbones.families import FAMILIES, resolve, why_unsupported
 from backbones.names import BackboneName, BadBackboneName
 from backbones.registry import Registry, UnknownName, did_you_mean
+from bench.data.base import VideoDataset
 from bench.device import Placement, place
 from bench.errors import UserError
 from bench.spec import problems_of
@@ -101,6 +102,23 @@ def chosen_options(
         except ValidationError as error:
             problems += problems_of(error, "option", tuple(strategy.options.model_fields))
     return found
+
+
+def brought_options(
+    dataset: VideoDataset, backbone: BackboneName, strategy: Strategy, asked: Mapping[str, Any], defaults: list[str]
+) -> dict[str, Any]:
+    """The options that a data set brings to a strategy that takes them, but for those that were asked for.
+
+    Args:
+        defaults: gets a sentence for each.
+    """
+    brought = {
+        name: value
+        for name, value in dataset.options_for(backbone).items()
+        if name in strategy.options.model_fields and name not in asked
+    }
+    defaults += [f"{name} = {value:g} for {backbone.family} on {dataset.name}" for name, value in brought.items()]
+    return brought
 
 
 def with_tubelet(

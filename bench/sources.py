@@ -1,9 +1,10 @@
-"""What makes a cell's numbers and has no version: weights and plugins that are files, and videos that are rendered."""
+"""What makes a cell's numbers and has no version: weights, lists and plugins that are files, and rendered videos."""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -11,12 +12,15 @@ from backbones.names import BackboneName
 from bench.plugins import FILES
 
 
-def sources(backbone: BackboneName, videos: str = "", **code: object) -> dict[str, str]:
+def sources(
+    backbone: BackboneName, videos: str = "", lists: Mapping[str, Sequence[Path]] | None = None, **code: object
+) -> dict[str, str]:
     """What it is -> the first digits of the SHA-256 of its content, so that another content makes another cell.
 
     Args:
         backbone: its weights count where they are a file, a user's or the package's.
         videos: the `content` of a data set that renders its own.
+        lists: the files that say which videos a data set has, by what they are.
         code: what the family, the strategy and the data set are; they count where a plugin file registered them.
     """
     found = {}
@@ -24,6 +28,9 @@ def sources(backbone: BackboneName, videos: str = "", **code: object) -> dict[st
         found["weights"] = _hash(file, file.stat().st_mtime_ns)
     if videos:
         found["videos"] = videos
+    for name, files in (lists or {}).items():
+        hashes = [_hash(file, file.stat().st_mtime_ns) for file in files]
+        found[name] = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()[:16]
     for kind, entry in code.items():
         owner = entry if inspect.isclass(entry) else type(entry)
         if (plugin := FILES.get(owner.__module__)) is not None:

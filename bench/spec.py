@@ -12,9 +12,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -26,23 +24,12 @@ from pydantic_core import ErrorDetails
 from backbones.names import BackboneName
 from backbones.registry import did_you_mean
 from bench.data.decode.names import Decoder
+from bench.data.source import DataSource, Fold
+from bench.frozen import Spec as Spec
 from bench.sizes import parse as parse_size
 
 Precision = Literal["fp32", "bf16", "fp16"]
 MAX_FRAMES = 1024  # of a clip
-
-
-class Spec(BaseModel):
-    """Frozen, hashable, and strict about names: an unknown field is an error, not a silent nothing."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    def canonical(self) -> str:
-        """The values as JSON with sorted keys and no spaces: equal values, equal text."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-
-    def __hash__(self) -> int:  # of the text, as a mapping among the values has no hash
-        return hash(self.canonical())
 
 
 class Recipe(Spec):
@@ -113,7 +100,7 @@ class Cell(Spec):
     strategy: str
     options: dict[str, Any] = Field(default_factory=dict, description="of the strategy, all of them")
     dataset: str
-    data_root: str | None = None
+    data: DataSource = Field(default_factory=DataSource, description="where the data set lies")
     frames: int = Field(ge=1, le=MAX_FRAMES)
     clips: int = Field(ge=1, description="test clips a video")
     crops: Literal[1, 3]
@@ -125,7 +112,7 @@ class Cell(Spec):
     order_test: bool = Field(True, description="also evaluate with the frames reversed and shuffled")
     cache_format: Literal["raw", "jpeg"] = Field("raw", description="jpeg: every frame went through a JPEG picture")
     sources: dict[str, str] = Field(
-        default_factory=dict, description="hashes of weight and plugin files and of rendered videos"
+        default_factory=dict, description="hashes of weight, list and plugin files and of rendered videos"
     )
 
     @property
@@ -254,6 +241,11 @@ class Matrix(Spec):
     frames: FrameCounts = Field((), description="frames of a clip; empty: the data set's own")
     seeds: Seeds = Field((0,), description="one training each")
     data_root: Place | None = Field(None, description="folder of the videos")
+    train_list: Place | None = Field(None, description="list of the training videos; else found under data_root")
+    val_list: Place | None = Field(None, description="list of the validation videos; else found under data_root")
+    test_list: Place | None = Field(None, description="list of the test videos; else the validation's")
+    class_names: Place | None = Field(None, description="file of the classes' names")
+    fold: Fold | None = Field(None, description="which of the three official splits of ucf101 and hmdb51")
     recipe: dict[str, Any] = Field(default_factory=dict, description="changes to the recipe, for every cell")
     recipe_by_strategy: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="changes to the recipe of single strategies, by name"
@@ -264,6 +256,18 @@ class Matrix(Spec):
     decoder: Decoder = Field("auto", description="auto, decord, pyav or torchcodec")
     order_test: bool = True
     cache_format: Literal["raw", "jpeg"] = Field("raw", description="how the cache keeps frames; jpeg changes pixels")
+
+    @property
+    def source(self) -> DataSource:
+        """Where the data sets lie."""
+        return DataSource.of(
+            root=self.data_root,
+            train_list=self.train_list,
+            val_list=self.val_list,
+            test_list=self.test_list,
+            class_names=self.class_names,
+            fold=self.fold,
+        )
 
 
 class Request(Matrix):

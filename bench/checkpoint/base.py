@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from adapters.model import VideoClassifier
 from backbones.names import BackboneName
+from bench.data.source import DataSource
 from bench.errors import UserError
 
 
@@ -27,7 +28,7 @@ class Checkpoint(ABC):
         any_frames: whether clips may have another T: a model without attention over time does not mind.
         classes: number of classes.
         class_names: theirs, where the file tells.
-        dataset, data_root: that it was trained on, where the file tells.
+        dataset, data: what it was trained on and where that lay, where the file tells.
         batch: clips computed at once in training, where the file tells.
     """
 
@@ -43,7 +44,7 @@ class Checkpoint(ABC):
     classes: int
     class_names: tuple[str, ...] | None
     dataset: str | None
-    data_root: str | None
+    data: DataSource | None
     batch: int | None
 
     @abstractmethod

@@ -189,7 +189,7 @@ def read(file: Path, sha256: str, backbone: str | None) -> Own | None:
         classes=len(names),
         class_names=tuple(names),
         dataset=cell.dataset,
-        data_root=cell.data_root,
+        data=cell.data,
         batch=cell.recipe.batch_size,
         cell=cell,
         written=written,

@@ -159,7 +159,7 @@ def read(file: Path, sha256: str, backbone: str | None, strategy: str | None, sc
         classes=description.classes,
         class_names=about.classes if about else None,
         dataset=about.dataset if about else None,
-        data_root=None,
+        data=None,
         batch=None,
         tensors=tensors,
         description=description,

@@ -7,17 +7,19 @@ from typing import Annotated, cast
 
 import typer
 
-from backbones.registry import UnknownName
+from bench.cli.check import check, named
 from bench.cli.choices import not_among
 from bench.cli.prepare import prepare
-from bench.data.base import DATASETS, SPLITS, DataError, Split
+from bench.cli.where import ClassNames, DataRoot, Fold, TestList, TrainList, ValList, source
+from bench.data.base import SPLITS, DataError, Split
 from bench.errors import UserError
-from bench.files import did_you_mean_path, why_not_writable
+from bench.files import why_not_writable
 from bench.plugins import load as load_plugins
 
-data = typer.Typer(help="Look at a data set, decode it ahead.", no_args_is_help=True, rich_markup_mode="markdown")
-
-
+data = typer.Typer(
+    help="Look at a data set, check it, decode it ahead.", no_args_is_help=True, rich_markup_mode="markdown"
+)
+data.command("check")(check)
 data.command("prepare")(prepare)
 
 
@@ -27,7 +29,12 @@ def show(
     split: Annotated[str, typer.Option(help=f"Which of its lists: {', '.join(SPLITS)}.", metavar="SPLIT")] = "train",
     frames: Annotated[int | None, typer.Option(help="Frames of a clip. [default: the data set's]", min=1)] = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path(),
-    data_root: Annotated[Path | None, typer.Option(help="Folder of the videos.")] = None,
+    data_root: DataRoot = None,
+    train_list: TrainList = None,
+    val_list: ValList = None,
+    test_list: TestList = None,
+    class_names: ClassNames = None,
+    fold: Fold = None,
     plugin: Annotated[
         list[str] | None, typer.Option(help="A Python file or module that registers more data sets. Repeatable.")
     ] = None,
@@ -43,17 +50,13 @@ def show(
         load_plugins(plugin or ())
     except UserError as error:
         problems += error.problems
-    try:
-        found = DATASETS.get(dataset)
-    except UnknownName as error:
-        problems.append(str(error))
-    if data_root is not None and not data_root.is_dir():
-        problems.append(f"data_root is {str(data_root)!r}: there is no such folder{did_you_mean_path(data_root)}")
+    wanted: tuple[Split, ...] = (split,) if split in SPLITS else ()
+    where = source(data_root, train_list, val_list, test_list, class_names, fold, problems)
+    chosen = named(dataset, where, wanted, problems)
     if obstacle := why_not_writable(out):
         problems.append(f"out is {str(out)!r}: cannot be written ({obstacle})")
-    if problems:
+    if problems or chosen is None:
         raise UserError(problems)
-    chosen = found(data_root)
     try:
         with Progress(console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task(f"preparing {dataset}", total=None)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from bench.cli.choices import asked_cache, not_among
+from bench.cli.where import ClassNames, DataRoot, Fold, TestList, TrainList, ValList, source
 from bench.data.decode.names import DECODERS
 from bench.errors import UserError
 
@@ -30,7 +29,12 @@ def eval_(
         ),
     ],
     dataset: Annotated[str | None, typer.Option(help="Name of the data set. [default: the training's]")] = None,
-    data_root: Annotated[Path | None, typer.Option(help="Folder of the videos.")] = None,
+    data_root: DataRoot = None,
+    train_list: TrainList = None,
+    val_list: ValList = None,
+    test_list: TestList = None,
+    class_names: ClassNames = None,
+    fold: Fold = None,
     backbone: Annotated[
         str | None,
         typer.Option(
@@ -100,7 +104,7 @@ def eval_(
         request = Request(
             checkpoint=checkpoint,
             dataset=dataset,
-            data_root=None if data_root is None else Path(os.path.expanduser(data_root)),
+            source=source(data_root, train_list, val_list, test_list, class_names, fold, problems),
             backbone=backbone,
             strategy=strategy,
             scale=scale,

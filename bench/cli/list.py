@@ -113,7 +113,7 @@ def _strategies() -> Group:
     return Group(*parts)
 
 
-def _datasets() -> Table:
+def _datasets() -> Group:
     table = _table("data set", "is", "frames", "sampling", "clips x crops", "flip", whole=("data set",))
     for name in DATASETS.names():
         dataset = DATASETS.get(name)
@@ -126,4 +126,5 @@ def _datasets() -> Table:
             f"{dataset.clips}x{dataset.crops}",
             "yes" if dataset.flip else "no",
         )
-    return table
+    swins = "a Swin may have other frames and views, as published: bench run --dry-run shows them"
+    return Group(table, "", swins)

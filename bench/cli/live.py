@@ -48,6 +48,9 @@ class LiveListener:
     def _show(self, description: str, done: float, total: int | None, left: str = "") -> None:
         self._bar.update(self._task, description=description, completed=done, total=total, left=left)
 
+    def noted(self, note: str) -> None:
+        self._console.print(note, style="yellow", markup=False)
+
     def preparing(self, what: str, done: int, total: int) -> None:
         self._show(f"preparing {what}", done, total)
 

@@ -42,6 +42,9 @@ class PlainListener:
         if done == total or self._due(what):
             self._say(f"preparing {what}: {done} of {total}")
 
+    def noted(self, note: str) -> None:
+        self._say(note)
+
     def begun(self, cells: Sequence[Cell], skipped: int, workers: int) -> None:
         self._total = len(cells)
         before = f", {skipped} done before" if skipped else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from backbones.registry import UnknownName
+from bench.cli.check import named
 from bench.cli.choices import FORMATS, limit, not_among
-from bench.data.base import DATASETS, SPLITS, DataError, Split, VideoDataset
+from bench.cli.where import ClassNames, DataRoot, Fold, TestList, TrainList, ValList, source
+from bench.data.base import SPLITS, DataError, Split, VideoDataset
 from bench.errors import UserError
-from bench.files import did_you_mean_path, reason
+from bench.files import reason
 from bench.plugins import load as load_plugins
 from bench.sizes import shown
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from bench.data.cache.fill import Filled
     from bench.data.cache.store import FolderStore
 
+_SHORT_SIDE = 256  # pixels; what an input of 224 is cropped from
 _NAMED = 5  # broken videos that are told by name
 
 
@@ -32,7 +35,11 @@ def prepare(
     ] = "all",
     short_side: Annotated[
         int | None,
-        typer.Option(help="Pixels of the frames' shorter side at most. [default: frames as they are]", min=16),
+        typer.Option(
+            help="Pixels of the frames' shorter side at most: 256 is what models of 224 pixels are shown. [default: "
+            "256; of the embedded data set the frames as they are]",
+            min=16,
+        ),
     ] = None,
     cache_format: Annotated[
         str, typer.Option(help="raw, or jpeg: smaller, but other pixels.", metavar="FORMAT")
@@ -45,7 +52,12 @@ def prepare(
     clear: Annotated[
         bool, typer.Option("--clear", help="Remove the data set's frames from the cache instead.")
     ] = False,
-    data_root: Annotated[Path | None, typer.Option(help="Folder of the videos.")] = None,
+    data_root: DataRoot = None,
+    train_list: TrainList = None,
+    val_list: ValList = None,
+    test_list: TestList = None,
+    class_names: ClassNames = None,
+    fold: Fold = None,
     plugin: Annotated[
         list[str] | None, typer.Option(help="A Python file or module that registers more data sets. Repeatable.")
     ] = None,
@@ -60,14 +72,13 @@ def prepare(
         load_plugins(plugin or ())
     except UserError as error:
         problems += error.problems
-    try:
-        found = DATASETS.get(dataset)
-    except UnknownName as error:
-        problems.append(str(error))
-    if data_root is not None and not data_root.is_dir():
-        problems.append(f"data_root is {str(data_root)!r}: there is no such folder{did_you_mean_path(data_root)}")
-    if problems:
+    where = source(data_root, train_list, val_list, test_list, class_names, fold, problems)
+    splits = SPLITS if split not in SPLITS else (split,)
+    found = named(dataset, where, splits, problems)
+    if problems or found is None:
         raise UserError(problems)
+    if short_side is None and not found.content:
+        short_side = _SHORT_SIDE
 
     from bench.data.cache.places import Places
     from bench.data.cache.store import FolderStore
@@ -77,7 +88,7 @@ def prepare(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with Places() as places:
-            paths = _paths(found(data_root), SPLITS if split == "all" else (cast(Split, split),))
+            paths = _paths(found, splits)
             try:
                 folder = places.disk()
                 FolderStore(folder, 0).prepare()
@@ -106,9 +117,12 @@ def _paths(dataset: VideoDataset, splits: Sequence[Split]) -> list[Path]:
         with Progress(console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task(f"preparing {dataset.name}", total=None)
             dataset.prepare(lambda done, total: progress.update(task, completed=done, total=total))
-        return list(dict.fromkeys(video.path for split in splits for video in dataset.videos(split)))
+        paths = dict.fromkeys(video.path for split in splits for video in dataset.videos(split))
     except DataError as error:
         raise UserError([str(error)]) from error
+    if folders := sum(map(os.path.isdir, paths)):
+        typer.echo(f"{folders} videos are folders of pictures, which need no cache", err=True)
+    return [path for path in paths if not os.path.isdir(path)]
 
 
 def _store(

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from bench.cli.request import assignments, build, scalar
+from bench.cli.where import ClassNames, DataRoot, Fold, TestList, TrainList, ValList
 
 _MATRIX, _RECIPE, _RUNNING = "The matrix", "The recipe", "Running"
 
@@ -44,7 +45,12 @@ def run(
             rich_help_panel=_MATRIX,
         ),
     ] = None,
-    data_root: Annotated[Path | None, typer.Option(help="Folder of the videos.", rich_help_panel=_MATRIX)] = None,
+    data_root: DataRoot = None,
+    train_list: TrainList = None,
+    val_list: ValList = None,
+    test_list: TestList = None,
+    class_names: ClassNames = None,
+    fold: Fold = None,
     epochs: Annotated[str | None, typer.Option(help="Epochs.", metavar="INTEGER", rich_help_panel=_RECIPE)] = None,
     batch_size: Annotated[
         str | None, typer.Option(help="Clips a step.", metavar="INTEGER", rich_help_panel=_RECIPE)
@@ -183,6 +189,11 @@ def run(
             "seeds": seeds,
             "options": assignments(option or (), "--option", problems),
             "data_root": data_root,
+            "train_list": train_list,
+            "val_list": val_list,
+            "test_list": test_list,
+            "class_names": class_names,
+            "fold": None if fold is None else scalar(fold),
             "recipe": recipe_flags,
             "device": device,
             "precision": precision,

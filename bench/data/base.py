@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from backbones.names import BackboneName
 from backbones.registry import Registry
+from bench.data.listing import sizes
+from bench.data.source import DataSource
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -20,11 +23,19 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """One listed video. `name` is its path as the list gives it, unique within a split; `label` counts from 0."""
+    """One listed video, a file or a folder of its frames.
+
+    Attributes:
+        path: where it lies; where it was not found, where it was looked for first.
+        label: from 0.
+        name: its path as the list gives it, unique within a split.
+        frames: how many frames a folder has, where the list says.
+    """
 
     path: Path
     label: int
     name: str
+    frames: int | None = None
 
 
 class DataError(Exception):
@@ -45,8 +56,12 @@ class VideoDataset(ABC):
         small: whether decoding its videos costs so little that processes for it would only cost time.
         content: hash of all that decides what the videos show, where the data set makes them itself; else "".
 
+        takes: what it takes of a source: "nothing", a "root" alone, or "lists" too.
+        needs_source: whether it cannot be found where the source says nothing.
+        folds: numbers of the official splits that there are; empty where there is one alone.
+
     Args:
-        root: the folder of the videos, where the data set needs one (`--data-root`).
+        source: where it lies.
     """
 
     name: str
@@ -59,9 +74,17 @@ class VideoDataset(ABC):
     crops: Literal[1, 3] = 1
     small: bool = False
     content: str = ""
+    takes: Literal["nothing", "root", "lists"] = "root"
+    needs_source: bool = False
+    folds: tuple[int, ...] = ()
 
-    def __init__(self, root: Path | None = None) -> None:
-        self.root = root
+    def __init__(self, source: DataSource | None = None) -> None:
+        self.source = source or DataSource()
+
+    @property
+    def root(self) -> Path | None:
+        """The folder of the videos, where the user named one."""
+        return self.source.root
 
     @property
     @abstractmethod
@@ -79,12 +102,49 @@ class VideoDataset(ABC):
     def videos(self, split: Split) -> tuple[Video, ...]:
         """The listed videos, in the list's order. Raises DataError."""
 
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits whose lists are there."""
+        return SPLITS
+
+    def files(self) -> Mapping[str, tuple[Path, ...]]:
+        """What decides which videos there are, by what it is ("train list"): another content makes another cell."""
+        return {}
+
+    def lacking(self, splits: Sequence[Split]) -> list[str]:
+        """Which files that these splits need were neither named nor found, in sentences."""
+        return []
+
+    def notes(self) -> tuple[str, ...]:
+        """What was found and not said, in sentences for the user."""
+        return ()
+
+    def original(self, video: Video) -> str | None:
+        """The recording that a video was cut from, where its name tells."""
+        return None
+
     def stride(self, frames: int) -> int:
         """Frames of the video from one frame of a dense clip to the next."""
         return max(1, 128 // frames)
 
-    def recipe(self, family: str, strategy: str) -> Mapping[str, Any]:
-        """What this data set changes in the recipe for a backbone family and a strategy."""
+    def stride_for(self, backbone: BackboneName, frames: int) -> int:
+        """The stride with a backbone."""
+        return self.stride(frames)
+
+    def frames_for(self, backbone: BackboneName) -> int:
+        """Frames of a clip with a backbone, where the user says nothing."""
+        return self.frames
+
+    def views_for(self, backbone: BackboneName) -> tuple[int, Literal[1, 3]]:
+        """Clips and crops of the test with a backbone. One uniform clip covers the video."""
+        return (1 if self.sampling == "uniform" else self.clips), self.crops
+
+    def options_for(self, backbone: BackboneName) -> Mapping[str, Any]:
+        """Options that this data set brings to the strategies that take them; the user's own win."""
+        return {}
+
+    def recipe(self, backbone: BackboneName, strategy: str) -> Mapping[str, Any]:
+        """What this data set changes in the recipe for a backbone and a strategy."""
         return {}
 
     def fingerprint(self) -> str:
@@ -93,15 +153,25 @@ class VideoDataset(ABC):
         A file that is missing has no size, and its run goes on.
         """
         digest = hashlib.sha256()
-        for split in SPLITS:
-            for video in self.videos(split):
-                try:
-                    size: int | None = video.path.stat().st_size
-                except OSError:
-                    size = None
+        for split in self.splits:
+            videos = self.videos(split)
+            for video, size in zip(videos, sizes([video.path for video in videos]), strict=True):
                 digest.update(f"{split}\0{video.name}\0{video.label}\0{size}\n".encode())
         return digest.hexdigest()
 
 
-DATASETS: Registry[type[VideoDataset]] = Registry("data set", "aim_bench.datasets", ("bench.data.motion",))
+DATASETS: Registry[type[VideoDataset]] = Registry(
+    "data set",
+    "aim_bench.datasets",
+    (
+        "bench.data.motion",
+        "bench.data.kinetics",
+        "bench.data.ssv2",
+        "bench.data.diving48",
+        "bench.data.ucf101",
+        "bench.data.hmdb51",
+        "bench.data.folder",
+        "bench.data.listed",
+    ),
+)
 register_dataset = DATASETS.register

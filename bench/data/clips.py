@@ -143,7 +143,7 @@ class Clips(ABC, Generic[Key]):
     def _frames(self, video: Video, choose: Callable[[int], NDArray[np.int64]]) -> tuple[Tensor, str]:
         """The frames that `choose` picks for the video's length, (T, 3, H, W) uint8, and the library that decoded."""
         try:
-            reader = self.cache.open(video.path, self.decoder, self.short_side)
+            reader = self.cache.open(video.path, self.decoder, self.short_side, video.frames)
             try:
                 frames = reader.frames(choose(len(reader)))
             finally:

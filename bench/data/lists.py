@@ -1,70 +1,66 @@
-"""Lists of videos in mmaction's format: a line `relative/path.mp4 label`, labels from 0.
-
-Paths may hold spaces: a line is split once, from the right. Blank lines mean nothing.
-"""
+"""Lists of videos: entries -> videos, and back into a file in mmaction2's format."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from bench.data.base import DataError, Video
-
-_SHOWN = 5  # complaints printed; a list of the wrong format has one a line
+from bench.data.base import Video
+from bench.data.entries import Entry, read_entries, unusable
 
 
 def read_list(file: Path, root: Path, classes: int | None) -> tuple[Video, ...]:
-    """The videos of a list, in its order.
+    """The videos of a list, in its order. Whether they exist is not checked here.
 
     Args:
-        file: the list, UTF-8.
-        root: the folder its paths are relative to. Whether the videos exist is not checked here.
+        file: the list, UTF-8, in any format of `bench.data.entries`.
+        root: the folder its paths are relative to.
         classes: how many classes there are, or None where that is not known.
 
     Raises DataError where the file cannot be read, is empty, or has lines that are malformed, name a label outside
     0..classes - 1 or repeat a path; all lines are read first, and the first few complaints are shown with their count.
     """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the list {file}: {error}") from error
+    return to_videos(file, read_entries(file), classes, lambda entry: root / entry.name)
+
+
+def to_videos(
+    file: Path,
+    entries: Iterable[Entry],
+    classes: Sequence[str] | int | None,
+    place: Callable[[Entry], Path],
+) -> tuple[Video, ...]:
+    """The videos of a list's entries.
+
+    Args:
+        file: for the error.
+        entries: in the list's order.
+        classes: names of the classes, their number, or None where that is not known; labels that are names need names.
+        place: where an entry's video lies.
+
+    Raises DataError for labels that are no class's and for paths that repeat.
+    """
+    numbers = {} if classes is None or isinstance(classes, int) else {name: i for i, name in enumerate(classes)}
+    count = classes if classes is None or isinstance(classes, int) else len(classes)
     videos: list[Video] = []
-    lines: dict[str, int] = {}  # path -> the line that names it first
-    wrong: list[str] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        name, label, complaint = _parse(line, classes)
-        if not complaint and name in lines:
-            complaint = f"the path is already on line {lines[name]}"
+    first: dict[str, str] = {}  # path -> where the list names it first
+    wrong = []
+    for entry in entries:
+        label = entry.label if isinstance(entry.label, int) else numbers.get(entry.label, -1)
+        complaint = ""
+        if label < 0:
+            complaint = f"there is no class {entry.label!r} among the {len(numbers)} known by name"
+        elif count is not None and label >= count:
+            complaint = f"the label {label} is out of range: expected 0 to {count - 1}"
+        elif entry.name in first:
+            complaint = f"the path is already on {first[entry.name]}"
         if complaint:
-            wrong.append(f"line {number}: {line!r}: {complaint}")
+            wrong.append((entry.where, entry.text, complaint))
             continue
-        lines[name] = number
-        videos.append(Video(path=root / name, label=label, name=name))
+        first[entry.name] = entry.where
+        videos.append(Video(place(entry), label, entry.name, entry.frames))
     if wrong:
-        more = f"\n  and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
-        noun = "line" if len(wrong) == 1 else "lines"
-        shown = "\n  ".join(wrong[:_SHOWN])
-        raise DataError(f"{file}: {len(wrong)} {noun} of the list cannot be used:\n  {shown}{more}")
-    if not videos:
-        raise DataError(f"{file}: the list is empty: expected lines of 'relative/path.mp4 label'")
+        raise unusable(file, wrong)
     return tuple(videos)
-
-
-def _parse(line: str, classes: int | None) -> tuple[str, int, str]:
-    """(path, label, complaint); the complaint is empty where the line is good."""
-    parts = line.strip().rsplit(maxsplit=1)
-    if len(parts) != 2:
-        return "", -1, "expected 'relative/path.mp4 label'"
-    name, text = parts
-    # isdecimal alone would let other scripts' digits through, and int() alone '1_0' and '+1'
-    if not (text.isascii() and text.isdecimal()):
-        return name, -1, f"the label {text!r} is not a whole number from 0 on"
-    label = int(text)
-    if classes is not None and label >= classes:
-        return name, label, f"the label {label} is out of range: expected 0 to {classes - 1}"
-    return name, label, ""
 
 
 def write_list(file: Path, videos: Iterable[Video]) -> None:

@@ -16,11 +16,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+from backbones.names import BackboneName
 from bench.data.base import SPLITS, DataError, Progress, Split, Video, VideoDataset, register_dataset
 from bench.data.cache_root import cache_root
 from bench.data.lists import read_list, write_list
 from bench.data.render_jobs import Job, run_jobs
 from bench.data.scenes import CLASSES, Scene
+from bench.data.source import DataSource
 
 # Goes up with every change of what the code draws; a change of the numbers below and in Scene shows by itself.
 VERSION = 2
@@ -53,7 +55,7 @@ class Motion(VideoDataset):
     reversed video shows the very same frames. Not so for L = 16, which takes all frames but the last.
 
     Args:
-        root: not used; the videos lie in the cache folder.
+        source: not used; the videos lie in the cache folder.
         train, val, test: videos a class in each split.
         cache: the folder to render into, in place of `cache_root()`.
     """
@@ -67,11 +69,18 @@ class Motion(VideoDataset):
     flip = False  # a mirrored move-left is a move-right
     clips = 1
     crops: Literal[1, 3] = 1
+    takes: Literal["nothing", "root", "lists"] = "nothing"
 
     def __init__(
-        self, root: Path | None = None, *, train: int = 180, val: int = 20, test: int = 40, cache: Path | None = None
+        self,
+        source: DataSource | None = None,
+        *,
+        train: int = 180,
+        val: int = 20,
+        test: int = 40,
+        cache: Path | None = None,
     ) -> None:
-        super().__init__(root)
+        super().__init__(source)
         self.counts: dict[Split, int] = {"train": train, "val": val, "test": test}
         for split, count in self.counts.items():
             if count < 1:
@@ -174,7 +183,7 @@ class Motion(VideoDataset):
             raise DataError(f"the data set 'motion' is not rendered yet: expected {self._list(folder, split)}")
         return read_list(self._list(folder, split), folder / "videos", len(CLASSES))
 
-    def recipe(self, family: str, strategy: str) -> Mapping[str, Any]:
+    def recipe(self, backbone: BackboneName, strategy: str) -> Mapping[str, Any]:
         """A short training from a high rate, on whole pictures.
 
         In so few steps a temporal embedding that starts at zero stays too small to tell frames apart, and AdamW's
@@ -191,5 +200,5 @@ class Motion(VideoDataset):
             "crop_area": (1.0, 1.0),
             "flip": False,
             "betas": (0.9, 0.98),
-            "time_init": _TIME_INIT.get(family, 0.3),
+            "time_init": _TIME_INIT.get(backbone.family, 0.3),
         }

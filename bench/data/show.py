@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.data.base import Split, Video, VideoDataset
+from bench.data.check import present
 from bench.data.decode.open import open_video
 from bench.data.sampling import test_indices
 from bench.files import write_atomically
@@ -30,7 +31,7 @@ def examples(dataset: VideoDataset, split: Split, frames: int) -> list[tuple[str
         DataError: see `VideoDataset.videos` and `bench.data.decode.open.open_video`.
     """
     first: dict[int, Video] = {}
-    for video in dataset.videos(split):
+    for video in present(dataset.videos(split)):
         first.setdefault(video.label, video)
     found = []
     for label, video in sorted(first.items()):

@@ -149,8 +149,9 @@ def _further(cell: Cell) -> dict[str, str]:
     recipe = cell.recipe.model_dump(exclude=set(_IN_AXES))
     recipe = {"rate": recipe.pop("lr"), **recipe}
     values = {"weights file": cell.weights, **cell.options, **recipe}
+    where = {f"data {name}" if name == "root" else name: value for name, value in cell.data}
     values |= {
-        "data root": cell.data_root,
+        **where,
         "order test": cell.order_test,
         "decoder": cell.decoder,
         "cache format": cell.cache_format,

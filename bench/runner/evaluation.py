@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 
+from backbones.names import BackboneName
 from backbones.registry import UnknownName
 from bench.checkpoint.base import Checkpoint
 from bench.checkpoint.find import find
@@ -17,14 +17,15 @@ from bench.data.base import DATASETS, DataError, Progress, VideoDataset
 from bench.data.cache.choose import Asked, choose
 from bench.data.cache.codec import FOOTNOTES
 from bench.data.cache.places import Places
+from bench.data.check import examine, unfit
 from bench.data.clips import TestClips, decoded_side
 from bench.data.decode.names import Decoder, why_unusable
 from bench.data.decode.names import footnotes as decoder_footnotes
 from bench.data.reading import reading
+from bench.data.source import DataSource
 from bench.device import Placement, place
 from bench.errors import UserError
 from bench.evaluate import Predictor, mean_class, predict, top_k
-from bench.files import did_you_mean_path
 from bench.measure.flops import macs
 from bench.measure.machine import cores, device_name
 from bench.measure.params import count
@@ -49,7 +50,7 @@ class Request:
 
     checkpoint: str
     dataset: str | None = None
-    data_root: Path | None = None
+    source: DataSource = field(default_factory=DataSource)
     backbone: str | None = None
     strategy: str | None = None
     scale: float | None = None
@@ -132,9 +133,6 @@ def plan(request: Request) -> Plan:
     if unusable := why_unusable(request.decoder):
         problems.append(unusable)
     placement = tried(lambda: place(request.device, request.precision))
-    root = request.data_root
-    if root is not None and not root.is_dir():
-        problems.append(f"data_root is {str(root)!r}: there is no such folder{did_you_mean_path(root)}")
     checkpoint: Checkpoint | None = tried(
         lambda: open_checkpoint(find(request.checkpoint), request.backbone, request.strategy, request.scale)
     )
@@ -142,7 +140,7 @@ def plan(request: Request) -> Plan:
     if checkpoint is None or dataset is None:
         raise UserError(problems)
     problems += _differing_classes(checkpoint, dataset)
-    frames = request.frames or checkpoint.frames or dataset.frames
+    frames = request.frames or checkpoint.frames or dataset.frames_for(checkpoint.backbone)
     if not checkpoint.any_frames and checkpoint.frames is not None and frames != checkpoint.frames:
         problems.append(
             f"frames is {frames}: {checkpoint.strategy} attends over the {checkpoint.frames} frames of its training, "
@@ -150,7 +148,7 @@ def plan(request: Request) -> Plan:
         )
     if frames > MAX_FRAMES:
         problems.append(f"frames is {frames}: expected at most {MAX_FRAMES}")
-    clips, crops = _views(request, dataset, problems)
+    clips, crops = _views(request, dataset, checkpoint.backbone, problems)
     if problems or placement is None:
         raise UserError(problems)
     return Plan(request, checkpoint, dataset, placement, frames, clips, crops)
@@ -165,13 +163,16 @@ def _dataset(request: Request, checkpoint: Checkpoint | None) -> VideoDataset | 
             known = ", ".join(DATASETS.names())
             raise UserError([f"the checkpoint does not tell its data set: expected --dataset with one of {known}"])
         name = checkpoint.dataset
-    root = request.data_root
-    if root is None and checkpoint is not None and checkpoint.dataset == name and checkpoint.data_root is not None:
-        root = Path(checkpoint.data_root)
+    source = request.source
+    if source.empty and checkpoint is not None and checkpoint.dataset == name and checkpoint.data is not None:
+        source = checkpoint.data
     try:
-        return DATASETS.get(name)(root)
+        dataset = DATASETS.get(name)(source)
     except UnknownName as error:
         raise UserError([str(error)]) from None
+    if problems := unfit([dataset], source, (request.split,)):
+        raise UserError(problems)
+    return dataset
 
 
 def _differing_classes(checkpoint: Checkpoint, dataset: VideoDataset) -> list[str]:
@@ -190,18 +191,21 @@ def _first(names: tuple[str, ...]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _views(request: Request, dataset: VideoDataset, problems: list[str]) -> tuple[int, Literal[1, 3]]:
+def _views(
+    request: Request, dataset: VideoDataset, backbone: BackboneName, problems: list[str]
+) -> tuple[int, Literal[1, 3]]:
     """Clips and crops of a video."""
     if request.split == "val":
         if (request.clips or 1, request.crops or 1) != (1, 1):
             problems.append("clips and crops are of the test: validation has 1 clip and 1 crop, expected split test")
         return 1, 1
-    clips = request.clips or (1 if dataset.sampling == "uniform" else dataset.clips)
+    own_clips, own_crops = dataset.views_for(backbone)
+    clips = request.clips or own_clips
     if clips != 1 and dataset.sampling == "uniform":
         problems.append(
             f"clips is {clips}: {dataset.name} is sampled over the whole video, one clip covers it, expected 1"
         )
-    crops = request.crops or dataset.crops
+    crops = request.crops or own_crops
     if crops not in (1, 3):
         problems.append(f"crops is {crops}: expected 1 (the centre) or 3 (left, centre, right)")
     return clips, cast(Literal[1, 3], crops)
@@ -234,6 +238,9 @@ def _evaluated(planned: Plan, command: str, preparing: Progress, evaluating: Pro
     params, trained = count(model)
     try:
         dataset.prepare(preparing)
+        about_data = examine(dataset, request.strict, preparing, (request.split,))
+        if about_data.problems:
+            raise UserError(about_data.problems)
         videos = dataset.videos(request.split)
         fingerprint = dataset.fingerprint()
     except DataError as error:
@@ -247,7 +254,7 @@ def _evaluated(planned: Plan, command: str, preparing: Progress, evaluating: Pro
         videos,
         dataset.sampling,
         planned.frames,
-        dataset.stride(planned.frames),
+        dataset.stride_for(checkpoint.backbone, planned.frames),
         planned.clips,
         planned.crops,
         size,
@@ -278,6 +285,7 @@ def _evaluated(planned: Plan, command: str, preparing: Progress, evaluating: Pro
         except DataError as error:
             raise UserError([str(error)]) from error
     skipped = skipped_videos(((request.split, loader),))
+    notes += about_data.notes
     notes += footnotes(skipped, len(clips), request.split)
     notes += decoder_footnotes(loader.decoders, request.decoder)
     if kept := FOOTNOTES.get(cell.cache_format):
@@ -339,7 +347,7 @@ def _cell(planned: Plan) -> Cell:
         strategy=checkpoint.strategy,
         options=dict(checkpoint.options),
         dataset=planned.dataset.name,
-        data_root=None if planned.dataset.root is None else str(planned.dataset.root),
+        data=planned.dataset.source,
         frames=planned.frames,
         clips=planned.clips,
         crops=planned.crops,

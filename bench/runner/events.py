@@ -16,6 +16,10 @@ class Listener(Protocol):
         """Data or weights are being made ready: `done` of `total`."""
         ...
 
+    def noted(self, note: str) -> None:
+        """What the numbers' reader must know of the data, in a sentence."""
+        ...
+
     def begun(self, cells: Sequence[Cell], skipped: int, workers: int) -> None:
         """These cells will run; `skipped` ones are done already."""
         ...

@@ -184,6 +184,7 @@ def _footnotes(cell: Cell, measured: Measured, micro_batch: int, loaders: Loader
     notes = []
     if cell.backbone_name.random:
         notes.append("random weights (@none), not pretrained")
+    notes += around.notes(cell)
     if loaders.batch_size < cell.recipe.batch_size:
         notes.append(
             f"no more than {loaders.batch_size} training videos: batches of {loaders.batch_size}, "

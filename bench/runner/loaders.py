@@ -10,6 +10,7 @@ from torch import Tensor
 from bench.data.augment import Augment
 from bench.data.base import Split, VideoDataset
 from bench.data.batches import Batch
+from bench.data.check import present
 from bench.data.clips import Clips, TestClips, TrainClips, decoded_side
 from bench.data.loaders import ClipLoader, test_loader, train_loader
 from bench.data.mixing import Mixing
@@ -68,7 +69,7 @@ class Loaders:
     ) -> None:
         recipe, strict = cell.recipe, around.reading.strict
         batch = recipe.batch_size
-        sampling, stride = dataset.sampling, dataset.stride(cell.frames)
+        sampling, stride = dataset.sampling, dataset.stride_for(cell.backbone_name, cell.frames)
         how: dict[str, Any] = {
             "cache": around.cache,
             "decoder": cell.decoder,
@@ -81,7 +82,7 @@ class Loaders:
         early = augment if self._late is None else None
         mixes = recipe.mixup or recipe.cutmix
         self._mixing = Mixing(recipe.mixup, recipe.cutmix, len(dataset.classes), cell.seed) if mixes else None
-        videos = dataset.videos("train")
+        videos = present(dataset.videos("train"))
         train = TrainClips(videos, sampling, cell.frames, stride, transform, cell.seed, augment=early, **how)
         val = TestClips(dataset.videos("val"), sampling, cell.frames, stride, 1, 1, size, validation=True, **how)
         test = TestClips(dataset.videos("test"), sampling, cell.frames, stride, cell.clips, cell.crops, size, **how)

@@ -11,6 +11,7 @@ from pathlib import Path
 from bench.data.base import DATASETS, SPLITS, DataError
 from bench.data.cache.choose import Asked, choose
 from bench.data.cache.places import Places
+from bench.data.check import examine
 from bench.errors import UserError
 from bench.matrix import Expansion, expand
 from bench.measure.machine import describe
@@ -79,10 +80,10 @@ def execute(request: Request, expansion: Expansion, command: str, listener: List
         return run, Outcome(skipped=len(expansion.cells))
     problems = _unusable_backbones(todo, listener)
     if problems:
-        raise UserError([*problems, *_unusable_data(todo, listener)])
+        raise UserError([*problems, *_unusable_data(todo, request.strict, listener)])
     # the places are left last: a worker that is being ended may still write frames
     with Places() as places, start_workers(request, expansion.placement, todo, command) as pool:
-        if problems := _unusable_data(todo, listener):
+        if problems := _unusable_data(todo, request.strict, listener):
             raise UserError(problems)
         asked = Asked(request.cache, request.cache_limit, request.cache_format)
         readers = sum(max(1, worker.setup.reading.workers) for worker in pool.workers)
@@ -123,8 +124,8 @@ def _videos(cells: Iterable[Cell]) -> tuple[list[Path], int | None]:
     """
     paths = []
     short_side = None
-    for name, root in dict.fromkeys((cell.dataset, cell.data_root) for cell in cells):
-        dataset = DATASETS.get(name)(None if root is None else Path(root))
+    for name, source in dict.fromkeys((cell.dataset, cell.data) for cell in cells):
+        dataset = DATASETS.get(name)(source)
         short_side = short_side if dataset.content else _SHORT_SIDE
         for split in SPLITS:
             with contextlib.suppress(DataError):
@@ -132,13 +133,18 @@ def _videos(cells: Iterable[Cell]) -> tuple[list[Path], int | None]:
     return paths, short_side
 
 
-def _unusable_data(cells: Iterable[Cell], listener: Listener) -> list[str]:
-    """Make each data set ready."""
+def _unusable_data(cells: Iterable[Cell], strict: bool, listener: Listener) -> list[str]:
+    """Make each data set ready, and look whether it can be used."""
     problems = []
-    for name, root in dict.fromkeys((cell.dataset, cell.data_root) for cell in cells):
-        dataset = DATASETS.get(name)(None if root is None else Path(root))
+    for name, source in dict.fromkeys((cell.dataset, cell.data) for cell in cells):
+        dataset = DATASETS.get(name)(source)
         try:
             dataset.prepare(partial(listener.preparing, name))
         except DataError as error:
             problems.append(str(error))
+            continue
+        found = examine(dataset, strict, partial(listener.preparing, f"{name}, looking for its videos"))
+        problems += found.problems
+        for note in found.notes:
+            listener.noted(note)
     return problems

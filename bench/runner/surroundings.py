@@ -10,7 +10,9 @@ import torch
 
 from bench.data.base import DATASETS, VideoDataset
 from bench.data.cache import FrameCache
+from bench.data.check import examine
 from bench.data.reading import Reading
+from bench.data.source import DataSource
 from bench.spec import Cell
 
 
@@ -35,17 +37,25 @@ class Surroundings:
     broken: dict[Path, str] = field(default_factory=dict)
     at_end: ExitStack = field(default_factory=ExitStack)
     unrepeatable: str = ""
-    datasets: dict[tuple[str, str | None], VideoDataset] = field(default_factory=dict)
-    fingerprints: dict[tuple[str, str | None], str] = field(default_factory=dict)
+    datasets: dict[tuple[str, DataSource], VideoDataset] = field(default_factory=dict)
+    fingerprints: dict[tuple[str, DataSource], str] = field(default_factory=dict)
+    noted: dict[tuple[str, DataSource], tuple[str, ...]] = field(default_factory=dict)
 
     def dataset(self, cell: Cell) -> VideoDataset:
-        key = (cell.dataset, cell.data_root)
+        key = (cell.dataset, cell.data)
         if key not in self.datasets:
-            self.datasets[key] = DATASETS.get(cell.dataset)(None if cell.data_root is None else Path(cell.data_root))
+            self.datasets[key] = DATASETS.get(cell.dataset)(cell.data)
         return self.datasets[key]
 
     def fingerprint(self, cell: Cell) -> str:
-        key = (cell.dataset, cell.data_root)
+        key = (cell.dataset, cell.data)
         if key not in self.fingerprints:
             self.fingerprints[key] = self.dataset(cell).fingerprint()
         return self.fingerprints[key]
+
+    def notes(self, cell: Cell) -> tuple[str, ...]:
+        """What a reader of a cell's numbers must know of its data set."""
+        key = (cell.dataset, cell.data)
+        if key not in self.noted:
+            self.noted[key] = examine(self.dataset(cell)).notes
+        return self.noted[key]

@@ -10,6 +10,7 @@ import pytest
 
 from adapters.strategy import STRATEGIES, AdapterOptions, Strategy
 from backbones.families import FAMILIES
+from backbones.names import BackboneName
 from bench.data.base import DATASETS
 from bench.data.decode import names
 from bench.data.decode.names import why_unusable
@@ -18,6 +19,8 @@ from bench.errors import UserError
 from bench.matrix import expand
 from bench.spec import Matrix
 from tests.bench import make
+
+VIT = BackboneName("vit", "tiny", "none")
 
 
 def problems(**changes: Any) -> tuple[str, ...]:
@@ -62,7 +65,7 @@ def test_defaults_that_are_filled_in_are_told() -> None:
 
 
 def test_the_recipe_is_the_data_sets_then_the_commands_then_the_strategys() -> None:
-    own = Motion().recipe("vit", "joint")
+    own = Motion().recipe(VIT, "joint")
     plain, changed, special = (
         cells()[0].recipe,
         cells(recipe={"dropout": 0.1, "epochs": 4})[0].recipe,
@@ -74,7 +77,7 @@ def test_the_recipe_is_the_data_sets_then_the_commands_then_the_strategys() -> N
 
 
 def test_the_heads_rate_and_the_warm_up_keep_their_share() -> None:
-    own = Motion().recipe("vit", "full")
+    own = Motion().recipe(VIT, "full")
     recipe = cells(strategies="full", recipe={"lr": own["lr"] / 7, "epochs": 1})[0].recipe
     assert recipe.head_lr == pytest.approx(own["head_lr"] / 7)
     assert recipe.warmup_epochs == pytest.approx(own["warmup_epochs"] / own["epochs"])
@@ -121,7 +124,7 @@ def test_weights_and_data_root_are_named_whole(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "w.safetensors").touch()
     monkeypatch.chdir(tmp_path)
     (cell,) = cells(backbones="vit:tiny@w.safetensors", data_root=".")
-    assert (cell.weights, cell.data_root) == (str(tmp_path / "w.safetensors"), str(tmp_path))
+    assert (cell.weights, cell.data.root) == (str(tmp_path / "w.safetensors"), tmp_path)
 
 
 def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
@@ -214,7 +217,7 @@ def test_several_data_sets_each_have_their_own_defaults(monkeypatch: pytest.Monk
         frames = 4
         flip = True
 
-        def recipe(self, family: str, strategy: str) -> dict[str, Any]:
+        def recipe(self, backbone: BackboneName, strategy: str) -> dict[str, Any]:
             return {"epochs": 3}
 
     DATASETS.names()

@@ -179,7 +179,7 @@ def test_what_varies_is_a_column_and_what_does_not_is_not() -> None:
         ({"clips": 4, "crops": 3}, "views", "4x3"),
         ({"precision": "bf16"}, "precision", "bf16"),
         ({"dataset": "other"}, "data set", "other"),
-        ({"data_root": "/videos"}, "data root", "/videos"),
+        ({"data": {"root": "/videos"}}, "data root", "/videos"),
         ({"order_test": False}, "order test", "no"),
         ({"decoder": "pyav"}, "decoder", "pyav"),
         ({"cache_format": "jpeg"}, "cache format", "jpeg"),

@@ -20,7 +20,7 @@ OTHER_CELL: dict[str, Any] = {
     "strategy": "temporal",
     "options": {"ratio": 0.5},
     "dataset": "kinetics",
-    "data_root": "/videos",
+    "data": {"root": "/videos"},
     "frames": 16,
     "clips": 3,
     "crops": 3,

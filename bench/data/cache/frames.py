@@ -55,19 +55,16 @@ class FrameCache:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
-    def open(self, path: Path, decoder: Decoder = "auto", short_side: int | None = None) -> VideoReader:
-        """The video, decoded as a whole where it is not in the store yet.
-
-        Args:
-            path, decoder: see `open_video`, whose errors this raises.
-            short_side: pixels that the frames' shorter side has at most; None leaves them as they are.
-        """
+    def open(
+        self, path: Path, decoder: Decoder = "auto", short_side: int | None = None, frames: int | None = None
+    ) -> VideoReader:
+        """The video, decoded as a whole where it is not in the store yet. For arguments and errors see `open_video`."""
         if self.store is None:
-            return open_video(path, decoder, short_side)
+            return open_video(path, decoder, short_side, frames)
         try:
             source = Source.of(path, decoder, short_side)
-        except OSError:
-            return open_video(path, decoder, short_side)  # which says what is wrong
+        except OSError:  # a folder, or what cannot be opened: that is told
+            return open_video(path, decoder, short_side, frames)
         found = self._at_hand.get(source) or self.store.find(source)
         if found is not None:
             return self._remembered(source, found)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -33,8 +35,10 @@ class Source:
 
     @classmethod
     def of(cls, path: Path, decoder: Decoder, short_side: int | None) -> Source:
-        """Raises OSError where there is no such file."""
+        """Raises OSError where there is no such file, or a folder of pictures: those are decoded already, nearly."""
         found = os.stat(path)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         return cls(os.path.abspath(path), decoder, short_side, found.st_size, found.st_mtime_ns)
 
     @property

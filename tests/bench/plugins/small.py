@@ -10,19 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from adapters.strategy import Strategy, register_strategy
+from backbones.names import BackboneName
 from bench.data.base import register_dataset
 from bench.data.motion import Motion
+from bench.data.source import DataSource
 
 
 @register_dataset("small")
 class Small(Motion):
     name = "small"
 
-    def __init__(self, root: Path | None = None) -> None:
-        super().__init__(root, train=4, val=1, test=2)
+    def __init__(self, source: DataSource | None = None) -> None:
+        super().__init__(source, train=4, val=1, test=2)
 
-    def recipe(self, family: str, strategy: str) -> Mapping[str, Any]:
-        return {**super().recipe(family, strategy), "epochs": 1, "batch_size": 8}
+    def recipe(self, backbone: BackboneName, strategy: str) -> Mapping[str, Any]:
+        return {**super().recipe(backbone, strategy), "epochs": 1, "batch_size": 8}
 
 
 @register_strategy

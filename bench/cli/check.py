@@ -1,0 +1,150 @@
+"""`bench data check`: a whole data set looked at before anything is trained on it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from backbones.registry import UnknownName
+from bench.cli.choices import not_among
+from bench.cli.output import obstacles, write
+from bench.cli.where import ClassNames, DataRoot, Fold, TestList, TrainList, ValList, source
+from bench.data.base import DATASETS, SPLITS, DataError, Split, VideoDataset
+from bench.data.source import DataSource
+from bench.errors import UserError
+from bench.plugins import load as load_plugins
+
+if TYPE_CHECKING:
+    from bench.data.verify import Finding
+
+_SHOWN = 20
+_SPOILED = ("missing", "broken", "mislabelled")
+
+
+def named(name: str, where: DataSource, splits: Sequence[Split], problems: list[str]) -> VideoDataset | None:
+    """The data set of a name; None, and sentences, where there is none or its lists are not found."""
+    from bench.data.check import unfit
+
+    try:
+        dataset = DATASETS.get(name)(where)
+    except UnknownName as error:
+        problems.append(str(error))
+        return None
+    if not problems:
+        problems += unfit([dataset], where, splits)
+    return dataset
+
+
+def check(
+    dataset: Annotated[str, typer.Argument(help="Name of the data set.")],
+    split: Annotated[
+        str, typer.Option(help=f"Which of its lists: {', '.join(SPLITS)} or all.", metavar="SPLIT")
+    ] = "all",
+    frames: Annotated[
+        int | None,
+        typer.Option(help="Frames of a clip, for which videos must be long enough. [default: its own]", min=1),
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Decode all that a test would, not three frames a video.")
+    ] = False,
+    workers: Annotated[int | None, typer.Option(help="Processes. [default: one a core]", min=1, max=256)] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds for a video.", min=0.1)] = 60,
+    output: Annotated[Path | None, typer.Option(help="Also write what is wrong to this CSV file.")] = None,
+    data_root: DataRoot = None,
+    train_list: TrainList = None,
+    val_list: ValList = None,
+    test_list: TestList = None,
+    class_names: ClassNames = None,
+    fold: Fold = None,
+    plugin: Annotated[
+        list[str] | None, typer.Option(help="A Python file or module that registers more data sets. Repeatable.")
+    ] = None,
+) -> None:
+    """Open and decode every video, and list what is missing, broken, mislabelled or too short.
+
+    Videos that are shorter than a clip are shown in a loop; they alone are no failure. Exit code 1 where others are.
+    """
+    problems = not_among("split", split, ("all", *SPLITS))
+    if output is not None:
+        problems += obstacles("output", output)
+    try:
+        load_plugins(plugin or ())
+    except UserError as error:
+        problems += error.problems
+    where = source(data_root, train_list, val_list, test_list, class_names, fold, problems)
+    splits: Sequence[Split] = (split,) if split in SPLITS else SPLITS
+    chosen = named(dataset, where, splits, problems)
+    if problems or chosen is None:
+        raise UserError(problems)
+    found, listed = _looked_at(chosen, splits, frames or chosen.frames, workers, timeout, full)
+    if output is not None:
+        write("output", output, _csv(found))
+    _print(chosen, splits, listed, found)
+    if any(finding.fault in _SPOILED for finding in found):
+        raise typer.Exit(1)
+
+
+def _looked_at(
+    dataset: VideoDataset, splits: Sequence[Split], frames: int, workers: int | None, timeout: float, full: bool
+) -> tuple[list[Finding], int]:
+    """What is wrong, in the lists' order, and how many videos were looked at."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from bench.data.check import examine
+    from bench.data.verify import FAULTS, Clip, verify
+    from bench.measure.machine import cores
+
+    clip = Clip(dataset.sampling, frames, dataset.stride(frames), dataset.clips)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"preparing {dataset.name}", total=None)
+
+        def shown(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        try:
+            dataset.prepare(shown)
+            # missing files are listed one by one below
+            if problems := examine(dataset, splits=splits, files=False).problems:
+                raise UserError(problems)
+            bar.update(task, description=f"decoding {dataset.name}")
+            looking = verify(
+                dataset, splits, clip, workers=workers or cores(), timeout=timeout, full=full, progress=shown
+            )
+            found = list(looking)
+            places = {(s, v.name): i for s in splits for i, v in enumerate(dataset.videos(s))}
+        except DataError as error:
+            raise UserError([str(error)]) from error
+    order = {split: index for index, split in enumerate(SPLITS)}
+    found.sort(key=lambda f: (FAULTS.index(f.fault), order[f.split], places[f.split, f.video.name]))
+    return found, len({video.path for split in splits for video in dataset.videos(split)})
+
+
+def _csv(found: Sequence[Finding]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("split", "video", "label", "fault", "told", "path"))
+    writer.writerows((f.split, f.video.name, f.video.label, f.fault, f.told, f.video.path) for f in found)
+    return text.getvalue()
+
+
+def _print(dataset: VideoDataset, splits: Sequence[Split], listed: int, found: Sequence[Finding]) -> None:
+    from bench.data.verify import FAULTS
+
+    counts = Counter(finding.fault for finding in found)
+    names = {"short": "too short"}
+    for note in dataset.notes():
+        typer.echo(note)
+    for finding in found[:_SHOWN]:
+        typer.echo(f"{names.get(finding.fault, finding.fault)}: {finding.split} {finding.video.name}: {finding.told}")
+    if len(found) > _SHOWN:
+        typer.echo(f"and {len(found) - _SHOWN} more; --output FILE.csv has them all")
+    told = ", ".join(f"{counts[fault]} {names.get(fault, fault)}" for fault in FAULTS if counts[fault])
+    typer.echo(f"{dataset.name} {', '.join(splits)}: {listed} videos, {told or 'nothing wrong'}")

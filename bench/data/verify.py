@@ -1,0 +1,153 @@
+"""Every video of a data set opened and decoded, in processes that may crash or hang without stopping the others."""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bench.data.base import Progress, Sampling, Split, Video, VideoDataset
+from bench.data.listing import missing
+
+Fault = Literal["missing", "broken", "mislabelled", "short"]
+FAULTS: tuple[Fault, ...] = ("missing", "broken", "mislabelled", "short")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong with a video; one may have several faults."""
+
+    split: Split
+    video: Video
+    fault: Fault
+    told: str
+
+
+@dataclass(frozen=True)
+class Clip:
+    """How a test takes its frames: see `bench.data.sampling.test_indices`."""
+
+    sampling: Sampling
+    frames: int
+    stride: int
+    clips: int
+
+    @property
+    def needed(self) -> int:
+        """Frames of a video in which no frame of a clip stands twice."""
+        return self.frames if self.sampling == "uniform" else (self.frames - 1) * self.stride + 1
+
+
+def look(video: Video, clip: Clip, full: bool) -> tuple[int, str]:
+    """How many frames a video has, and why it cannot be decoded; an empty text where it can.
+
+    Args:
+        full: decode all that a test would, not the first, middle and last frame alone.
+    """
+    from bench.data.decode.base import VideoError
+    from bench.data.decode.open import open_video
+    from bench.data.sampling import test_indices
+
+    try:
+        reader = open_video(video.path, frames=video.frames)
+        try:
+            count = len(reader)
+            tested = test_indices(clip.sampling, count, clip.frames, clip.stride, clip.clips).reshape(-1)
+            reader.frames(tested if full else [0, count // 2, count - 1])
+        finally:
+            reader.close()
+    except VideoError as error:
+        return 0, error.reason
+    return count, ""
+
+
+def verify(
+    dataset: VideoDataset,
+    splits: Sequence[Split],
+    clip: Clip,
+    *,
+    workers: int,
+    timeout: float,
+    full: bool = False,
+    progress: Progress | None = None,
+) -> Iterator[Finding]:
+    """What is wrong with the videos of some splits, as it is found. Splits that are one list are looked at once.
+
+    Args:
+        clip: what videos must be long enough for.
+        workers: processes.
+        timeout: seconds for a video, after which it counts as broken.
+        full: see `look`.
+        progress: called with (done, total).
+
+    Raises DataError where a list cannot be used.
+    """
+    listed = {split: dataset.videos(split) for split in splits}
+    if "test" in listed and listed["test"] == listed.get("val"):
+        del listed["test"]
+    videos = [(split, video) for split, found in listed.items() for video in found]
+    gone = set(missing([video.path for _, video in videos]))
+    for index in sorted(gone):
+        split, video = videos[index]
+        yield Finding(split, video, "missing", f"there is no {video.path}")
+    there = [one for index, one in enumerate(videos) if index not in gone]
+    known = {_plain(name): name for name in dataset.classes}
+    for split, video in there:
+        folder = known.get(_plain(video.path.parent.name))
+        if folder is not None and folder != dataset.classes[video.label]:
+            told = f"its label is {video.label} ({dataset.classes[video.label]}), its folder {video.path.parent.name}"
+            yield Finding(split, video, "mislabelled", told)
+    looks = _looked_at(there, clip, workers, timeout, full)
+    for done, (split, video, count, broken) in enumerate(looks, start=1):
+        if progress is not None:
+            progress(done, len(there))
+        if broken:
+            yield Finding(split, video, "broken", broken)
+        elif count < clip.needed:
+            yield Finding(split, video, "short", f"{count} frames, a clip needs {clip.needed}: it shows some twice")
+
+
+def _plain(name: str) -> str:
+    """A class's name as a folder may spell it: letters and digits alone."""
+    return re.sub(r"[\W_]+", "", name).lower()
+
+
+def _looked_at(
+    videos: Sequence[tuple[Split, Video]], clip: Clip, workers: int, timeout: float, full: bool
+) -> Iterator[tuple[Split, Video, int, str]]:
+    """Each video with its number of frames and why it is broken, in the order in which they come back."""
+    from pebble import ProcessPool
+
+    todo = iter(videos)
+    running: dict[Future[Any], tuple[Split, Video]] = {}
+    pool = ProcessPool(max_workers=workers, context=multiprocessing.get_context("spawn"))
+    try:
+        while True:
+            # a few ahead of the workers, not all: there may be hundreds of thousands
+            while len(running) < 4 * workers and (one := next(todo, None)) is not None:
+                running[pool.schedule(look, args=(one[1], clip, full), timeout=timeout)] = one
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield (*running.pop(future), *_outcome(future, timeout))
+        pool.close()
+    finally:
+        pool.stop()
+        pool.join()
+
+
+def _outcome(future: Future[Any], timeout: float) -> tuple[int, str]:
+    from pebble import ProcessExpired
+
+    try:
+        found: tuple[int, str] = future.result()
+    except TimeoutError:
+        return 0, f"it was not decoded within {timeout:g} s"
+    except ProcessExpired as error:
+        return 0, f"the decoder crashed on it (exit code {error.exitcode})"
+    except Exception as error:  # whatever a decoder makes of a strange file
+        return 0, " ".join(f"{type(error).__name__}: {error}".split())
+    return found

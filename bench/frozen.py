@@ -1,0 +1,20 @@
+"""What specifications are made of."""
+
+from __future__ import annotations
+
+import json
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Spec(BaseModel):
+    """Frozen, hashable, and strict about names: an unknown field is an error, not a silent nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def canonical(self) -> str:
+        """The values as JSON with sorted keys and no spaces: equal values, equal text."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    def __hash__(self) -> int:  # of the text, as a mapping among the values has no hash
+        return hash(self.canonical())
