@@ -145,11 +145,12 @@ class DecodePool:
         """Every process gets one job before any gets a second."""
         for held in range(_JOBS):
             for worker in self._workers:
-                if self._queue and len(worker.jobs) == held:
+                # one that died while it had nothing to do died of no video; that it did shows when it is listened to
+                if self._queue and len(worker.jobs) == held and (worker.jobs or worker.process.is_alive()):
                     job = self._queue[0]
                     try:
                         _send(worker.socket, (self._readers.index(job.clips), job.draw))
-                    except OSError:  # it died of something else, as shows when it is listened to
+                    except OSError:
                         continue
                     if not worker.jobs:
                         worker.since = time.monotonic()

@@ -70,9 +70,9 @@ class Through(VideoReader):
     """A video whose frames went through a codec: what a cache would return that had no room for it."""
 
     def __init__(self, reader: VideoReader, codec: Codec) -> None:
+        super().__init__(reader.path)
         self._reader = reader
         self._codec = codec
-        self.path = reader.path
 
     @property
     def decoder(self) -> Any:  # type: ignore[override]  # it may change with the frames that are read

@@ -143,7 +143,7 @@ class Entry(VideoReader):
         shape: tuple[int, ...],
         codec: Codec,
     ) -> None:
-        self.path = path
+        super().__init__(path)
         self.decoder = decoder
         self._file = file
         self._end = end

@@ -20,7 +20,7 @@ class _InMemory(VideoReader):
     """A video's frames, each packed."""
 
     def __init__(self, path: Path, decoder: Any, packed: list[bytes], shape: tuple[int, ...], codec: Codec) -> None:
-        self.path = path
+        super().__init__(path)
         self.decoder = decoder
         self._packed = packed
         self._shape = shape

@@ -80,10 +80,11 @@ def test_augmentation_is_drawn_from_the_samples_own_seed(good: tuple[Video, ...]
     assert len({before.seed for before, _ in samples}) == 3
 
 
-def test_workers_and_the_device_augment_alike(good: tuple[Video, ...]) -> None:
+def test_workers_and_the_device_augment_alike(good: tuple[Video, ...], pools: Pools) -> None:
     augment = Augment((0.5, 0.5, 0.5), (4, 7), 0.5, 0.5)
     late = epoch(train_loader(train(good), 3, pin_memory=False), 1)
-    early = epoch(train_loader(train(good, augment=augment), 3, workers=2, pin_memory=False), 1)
+    clips = train(good, augment=augment)
+    early = epoch(train_loader(clips, 3, pools(clips, count=2), pin_memory=False), 1)
     for before, after in zip(late, early, strict=True):
         assert torch.equal(augment.batch(before.clips, before.seeds), after.clips)
 
@@ -233,10 +234,10 @@ def test_strict_names_the_first_broken_video(mixed: tuple[Video, ...], workers: 
 def test_whatever_the_decoder_raises_breaks_its_video_alone(
     good: tuple[Video, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def opened(path: Path, decoder: Any = "auto", short_side: int | None = None) -> VideoReader:
+    def opened(path: Path, *how: Any) -> VideoReader:
         if path.name == "3.mp4":
             raise OverflowError("nine billion rows")
-        return open_video(path, decoder, short_side)
+        return open_video(path, *how)
 
     monkeypatch.setattr("bench.data.cache.frames.open_video", opened)
     sample = TestClips(good, "uniform", 4, 4, 1, 1, 32)[3]

@@ -69,12 +69,12 @@ def test_lists_that_cannot_be_used_end_with_code_2(bench: Command, root: Path) -
     assert len(said.problems) == 4
 
 
-def _hang_or_die(path: Path, clip: Clip, full: bool) -> tuple[int, str]:
-    if path.stem == "hangs":
+def _hang_or_die(video: Video, clip: Clip, full: bool) -> tuple[int, str]:
+    if video.path.stem == "hangs":
         time.sleep(60)
-    if path.stem == "dies":
+    if video.path.stem == "dies":
         os.abort()
-    if path.stem == "raises":
+    if video.path.stem == "raises":
         raise MemoryError("no room")
     return 8, ""
 

@@ -123,7 +123,7 @@ def test_a_video_that_is_broken_at_its_end_still_shows_its_beginning(
                 raise VideoError(self.path, "cannot decode frame 10")
             return super()._read(indices)
 
-    monkeypatch.setattr("bench.data.cache.frames.open_video", lambda path, *_: Broken(path))
+    monkeypatch.setattr("bench.data.cache.frames.open_video", lambda path, *_: Broken(path, None))
     cache = FrameCache(kept)
     for _ in range(2):
         reader = cache.open(good[0].path)
@@ -146,7 +146,7 @@ def test_a_library_that_takes_over_midway_is_not_cached(
                 self.decoder = "pyav"
             return super()._read(indices)
 
-    monkeypatch.setattr("bench.data.cache.frames.open_video", lambda path, *_: Switching(path))
+    monkeypatch.setattr("bench.data.cache.frames.open_video", lambda path, *_: Switching(path, None))
     for _ in range(2):
         reader = FrameCache(kept).open(good[0].path)
         assert reader.frames([3]).shape and reader.decoder == "decord"
