@@ -50,12 +50,13 @@ class Job:
 
 @dataclass(eq=False)
 class _Worker:
-    """A process with its jobs, the first of which it has been reading since `since` (once it is ready)."""
+    """A process with its jobs. `since`: when it was last heard of or given one. `busy`: whether it reads the first."""
 
     process: BaseProcess
     socket: socket.socket
     since: float
     ready: bool = False
+    busy: bool = False
     jobs: deque[Job] = field(default_factory=deque)
 
 
@@ -145,12 +146,11 @@ class DecodePool:
         """Every process gets one job before any gets a second."""
         for held in range(_JOBS):
             for worker in self._workers:
-                # one that died while it had nothing to do died of no video; that it did shows when it is listened to
-                if self._queue and len(worker.jobs) == held and (worker.jobs or worker.process.is_alive()):
+                if self._queue and len(worker.jobs) == held:
                     job = self._queue[0]
                     try:
                         _send(worker.socket, (self._readers.index(job.clips), job.draw))
-                    except OSError:
+                    except OSError:  # it died of something else, as shows when it is listened to
                         continue
                     if not worker.jobs:
                         worker.since = time.monotonic()
@@ -176,6 +176,9 @@ class DecodePool:
         if isinstance(message, _Ready):
             worker.ready = True
             return
+        worker.busy = isinstance(message, _Begun)
+        if worker.busy:
+            return
         job = worker.jobs.popleft()
         self._hand_out()
         if isinstance(message, Exception):
@@ -189,7 +192,7 @@ class DecodePool:
         if not worker.ready:  # no video's fault: another process would not come up either
             raise RuntimeError(f"a decoding process {_how(worker.process.exitcode)} before it was ready")
         self._workers[self._workers.index(worker)] = self._start()
-        job = worker.jobs.popleft() if worker.jobs else None
+        job = worker.jobs.popleft() if worker.busy else None  # else it died of no video
         self._queue.extendleft(reversed(worker.jobs))
         return job
 
@@ -238,7 +241,12 @@ def _how(code: int | None) -> str:
 
 @dataclass(frozen=True)
 class _Ready:
-    """A process's first message. Further ones are a clip, a text (why the video is broken) or an error."""
+    """A process's first message."""
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A process has begun with a try. A clip follows, a text (why the video is broken) or an error."""
 
 
 @dataclass(frozen=True)
@@ -283,6 +291,7 @@ def _main(connection: socket.socket, readers: Sequence[Clips[Any]]) -> None:
         _send(connection, _Ready())
         while True:
             reader, draw = _receive(connection)
+            _send(connection, _Begun())
             _answer(connection, readers[reader], draw)
 
 
