@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Sequence
 from fractions import Fraction
@@ -48,6 +49,9 @@ def write(
                 shown.pts, shown.time_base = times[i], Fraction(1, 1000)
             file.mux(stream.encode(shown))
         file.mux(stream.encode())
+    if codec == "libsvtav1" and hasattr(os, "sched_setscheduler"):
+        # where it may (as root), it makes the calling thread a real-time one, which then starves all others of a core
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     return path
 
 
