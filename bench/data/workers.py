@@ -139,6 +139,7 @@ class DecodePool:
         for worker in [worker for worker in self._workers if worker.ready and worker.jobs]:
             if now - worker.since > self.limit:
                 worker.process.kill()
+                worker.busy = True  # with it, or with getting it
                 if job := self._replace(worker):
                     yield job, self._blamed(job, f"the decoder took more than {self.limit:g} s")
 

@@ -16,6 +16,7 @@ from bench.build import classifier
 from bench.checkpoint.open import open_checkpoint
 from bench.checkpoint.own import Own, pack
 from bench.checkpoint.released import _ARCHITECTURES, _rebuilt_as, export
+from bench.data.source import DataSource
 from bench.matrix import expand
 from bench.spec import Matrix
 from tests.models import clips
@@ -27,7 +28,7 @@ def _written(file: Path, strategy: str, *, spoilt: bool = False) -> Own:
     """A cell's checkpoint; `spoilt`: with a value in the head that is no number."""
     cell = expand(Matrix(backbones=("vit:tiny@none",), strategies=(strategy,), frames=(4,), device="cpu")).cells[0]
     recipe = cell.recipe.model_copy(update={"batch_size": 7})
-    cell = cell.model_copy(update={"data_root": str(file.parent), "recipe": recipe})
+    cell = cell.model_copy(update={"data": DataSource(root=file.parent), "recipe": recipe})
     model = classifier(cell, len(CLASSES))
     if spoilt:
         with torch.no_grad():
@@ -40,7 +41,7 @@ def _written(file: Path, strategy: str, *, spoilt: bool = False) -> Own:
 
 def test_a_cells_batch_and_folder_are_told(tmp_path: Path) -> None:
     found = _written(tmp_path / "one.safetensors", "joint")
-    assert (found.batch, found.data_root) == (7, str(tmp_path))
+    assert (found.batch, found.data) == (7, DataSource(root=tmp_path))
     # a bare name means the size that the cell had
     moved = open_checkpoint(tmp_path / "one.safetensors", backbone="vit")
     assert moved.backbone == BackboneName("vit", "tiny", "bundled")

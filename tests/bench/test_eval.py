@@ -18,6 +18,7 @@ from bench.cli.main import app
 from bench.data.base import DATASETS
 from bench.data.cache import FrameCache, MemoryStore
 from bench.data.reading import Reading
+from bench.data.source import DataSource
 from bench.errors import UserError
 from bench.plugins import load as load_plugins
 from bench.result import Result
@@ -238,7 +239,7 @@ def test_frames_and_folder_are_the_trainings_where_they_have_to_be(
     trained: tuple[Path, Result], tmp_path: Path
 ) -> None:
     cell = trained[1].cell.model_copy(
-        update={"strategy": "spatial", "options": {}, "weights": "none", "data_root": str(tmp_path)}
+        update={"strategy": "spatial", "options": {}, "weights": "none", "data": DataSource(root=tmp_path)}
     )
     model = classifier(cell, 10)
     file = tmp_path / "one.safetensors"
@@ -248,7 +249,7 @@ def test_frames_and_folder_are_the_trainings_where_they_have_to_be(
         return plan(Request(str(file), device="cpu", **asked))
 
     assert planned().dataset.root == tmp_path
-    assert planned(data_root=tmp_path.parent).dataset.root == tmp_path.parent
+    assert planned(source=DataSource(root=tmp_path.parent)).dataset.root == tmp_path.parent
     assert planned(dataset="dense").dataset.root is None
     # frames that do not see each other may be of any number
     assert (planned().frames, planned(frames=5).frames) == (8, 5)

@@ -294,9 +294,9 @@ def test_an_operation_without_a_deterministic_kernel_is_footnoted(tmp_path: Path
 
     connection = _Connection()
     cell = _cell("vit", "chance")
-    measured = run_job(Job("measure", cell, tmp_path, threads=1), around, connection)
+    measured = run_job(Job("measure", cell, tmp_path, 1, around.cache), around, connection)
     assert measured["kind"] == "measured", measured
-    trained = run_job(Job("train", cell, tmp_path, 1, measured["value"]), around, connection)
+    trained = run_job(Job("train", cell, tmp_path, 1, around.cache, measured["value"]), around, connection)
     assert trained["kind"] == "trained", trained
     result = trained["value"]
     assert result.status == "done"
@@ -304,7 +304,9 @@ def test_an_operation_without_a_deterministic_kernel_is_footnoted(tmp_path: Path
     assert {event["stage"] for event in connection.sent} == {"building", "training", "evaluating"}
 
     # the next cell is held to the bit again
-    after = run_job(Job("train", _cell("vit", "frozen"), tmp_path, 1, make.measured()), around, connection)["value"]
+    after = run_job(
+        Job("train", _cell("vit", "frozen"), tmp_path, 1, around.cache, make.measured()), around, connection
+    )["value"]
     assert not [note for note in after.footnotes if "repeatable" in note]
     assert torch.are_deterministic_algorithms_enabled()
     assert not torch.is_deterministic_algorithms_warn_only_enabled()
@@ -321,7 +323,9 @@ def test_another_error_is_not_taken_for_chance(tmp_path: Path, around, monkeypat
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied\nmore of it")
 
     monkeypatch.setattr(_ByChance, "forward", broken)
-    event = run_job(Job("train", _cell("vit", "chance"), tmp_path, 1, make.measured()), around, _Connection())
+    event = run_job(
+        Job("train", _cell("vit", "chance"), tmp_path, 1, around.cache, make.measured()), around, _Connection()
+    )
     assert (event["kind"], event["status"]) == ("failed", "failed")
     assert event["error"] == "RuntimeError: mat1 and mat2 shapes cannot be multiplied"
     assert "Traceback" in event["traceback"]

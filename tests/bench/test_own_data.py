@@ -65,7 +65,7 @@ def test_a_users_lists_are_trained_on_and_what_is_missing_stands_in_the_result(b
     (row,) = pd.read_csv(root / "run/results.csv").to_dict("records")
     assert (row["status"], row["dataset"], row["evaluated"], row["listed"]) == ("done", "list", 2, 3)
     assert all(note in row["footnotes"] for note in notes)
-    assert "1 videos could not be read: lost.mp4" in row["footnotes"]
+    assert "1 of 3 test videos could not be read: accuracy is over the other 2 (lost.mp4)" in row["footnotes"]
     found = np.load(next((root / "run").glob("cells/*/predictions.npz")))
     assert found["names"].tolist() == ["4.mp4", "5.mp4"]
     assert found["labels"].tolist() == [1, 0]  # bright, dark

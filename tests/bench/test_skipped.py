@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from bench.runner.skipped import SkippedVideo, footnotes, write_skipped
 from tests.bench.command import Command, Said
 
 PLUGIN = Path(__file__).parent / "plugins" / "torn.py"
-BROKEN = ("cut.mp4", "empty.mp4", "text.mp4", "folder.mp4", "vanished.mp4", "locked.mp4")
+BROKEN = ("cut.mp4", "empty.mp4", "text.mp4", "torn.mp4", "bare.mp4", "folder.mp4", "vanished.mp4", "locked.mp4")
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +29,10 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         frames = rng.integers(0, 100, (17, 40, 40, 3), dtype=np.uint8) + np.uint8(150 * (i % 2))
         write_h264(root / f"{i}.mp4", frames, 8, 20)
     whole = (root / "0.mp4").read_bytes()
-    (root / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    for name in ("cut.mp4", "torn.mp4"):
+        (root / name).write_bytes(whole[: len(whole) // 2])
     (root / "empty.mp4").touch()
+    (root / "bare.mp4").touch()
     (root / "text.mp4").write_text("no video at all\n" * 100)
     (root / "folder.mp4").mkdir()
     (root / "locked.mp4").write_bytes(whole)
@@ -41,7 +44,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     locked = () if os.access(root / "locked.mp4", os.R_OK) else ("locked.mp4",)  # root may read everything
     listed("train", *(f"{i}.mp4" for i in range(6)), *BROKEN[:3])
     listed("val", "6.mp4", "7.mp4", "vanished.mp4")
-    listed("test", "8.mp4", "9.mp4", "cut.mp4", "empty.mp4", "10.mp4", "folder.mp4", "11.mp4", "vanished.mp4", *locked)
+    listed("test", "8.mp4", "9.mp4", "torn.mp4", "bare.mp4", "10.mp4", "folder.mp4", "11.mp4", "vanished.mp4", *locked)
     return root
 
 
@@ -80,10 +83,10 @@ def test_broken_files_are_skipped_counted_named_and_footnoted(
     skipped = _skipped(out)
     assert {name for split, name in skipped if split == "test"} == set(lost)
     assert ("val", "vanished.mp4") in skipped
-    assert "0 bytes" in skipped["test", "empty.mp4"]["reason"]
+    assert "0 bytes" in skipped["test", "bare.mp4"]["reason"]
     assert "No such file" in skipped["test", "vanished.mp4"]["reason"]
-    assert skipped["test", "folder.mp4"]["reason"] == "not a file"
-    assert skipped["test", "cut.mp4"]["times"] == "1"
+    assert "no numbered pictures" in skipped["test", "folder.mp4"]["reason"]
+    assert skipped["test", "torn.mp4"]["times"] == "1"
     train = {name: int(row["times"]) for (split, name), row in skipped.items() if split == "train"}
     assert train and set(train) <= set(BROKEN[:3])
     times = sum(train.values())
@@ -109,7 +112,7 @@ def test_broken_files_are_skipped_counted_named_and_footnoted(
     assert {video["split"] for video in shown["skipped"]} == {"test"}
     assert any(note.startswith(f"{len(lost)} of {listed} test videos") for note in shown["footnotes"])
     strict = bench(*again, "--strict", "--loader-workers", 0)
-    assert strict.code == 2 and "cut.mp4 cannot be read" in strict.err and "--strict" in strict.err
+    assert strict.code == 2 and "of 8 test videos is missing (vanished.mp4)" in strict.err
     hopeless = bench(*again, "--loader-workers", 1, "--decode-timeout", 1e-9)
     assert hopeless.code == 2 and "not one video of the test could be read" in hopeless.err
 
@@ -117,6 +120,12 @@ def test_broken_files_are_skipped_counted_named_and_footnoted(
 def test_strict_fails_the_cell_with_the_name_and_the_reason(
     bench: Command, videos: Path, tmp_path: Path, registries_as_before: None
 ) -> None:
+    said = _run(bench, videos, tmp_path / "run", "--strict", "--loader-workers", 0)
+    assert said.code == 2 and "1 of 8 test videos is missing (vanished.mp4)" in said.err
+    assert not (tmp_path / "run").exists()
+    for split in ("val", "test"):  # without those that are missing, which is known before anything runs
+        (videos / f"{split}.txt").write_text((videos / f"{split}.txt").read_text().replace("vanished", f"{split}-more"))
+        shutil.copy(videos / "6.mp4", videos / f"{split}-more.mp4")
     said = _run(bench, videos, tmp_path / "run", "--strict", "--loader-workers", 0)
     assert said.code == 1
     (file,) = (tmp_path / "run").glob("cells/*/result.json")
