@@ -38,6 +38,7 @@ class Measured(Spec):
 class Metrics(Spec):
     """Accuracy on the test videos, in percent."""
 
+    protocol: str = Field(description="frames x clips x crops of a video, such as 8x3x1")
     top1: float
     top5: float
     mean_class: float

@@ -130,6 +130,11 @@ class Cell(Spec):
         return self.backbone_name.weights_label
 
     @property
+    def protocol(self) -> str:
+        """Frames x clips x crops of a tested video, as papers write it: 8x3x1."""
+        return f"{self.frames}x{self.clips}x{self.crops}"
+
+    @property
     def label(self) -> str:
         """What a person calls the cell: backbone, strategy, frames and seed."""
         return f"{self.backbone}@{self.weights_label} {self.strategy} {self.frames}f seed {self.seed}"

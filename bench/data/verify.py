@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import re
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Literal
 
+from bench.data.apart import apart, why_lost
 from bench.data.base import Progress, Sampling, Split, Video, VideoDataset
 from bench.data.listing import missing
 
@@ -119,35 +119,16 @@ def _looked_at(
     videos: Sequence[tuple[Split, Video]], clip: Clip, workers: int, timeout: float, full: bool
 ) -> Iterator[tuple[Split, Video, int, str]]:
     """Each video with its number of frames and why it is broken, in the order in which they come back."""
-    from pebble import ProcessPool
-
-    todo = iter(videos)
-    running: dict[Future[Any], tuple[Split, Video]] = {}
-    pool = ProcessPool(max_workers=workers, context=multiprocessing.get_context("spawn"))
-    try:
-        while True:
-            # a few ahead of the workers, not all: there may be hundreds of thousands
-            while len(running) < 4 * workers and (one := next(todo, None)) is not None:
-                running[pool.schedule(look, args=(one[1], clip, full), timeout=timeout)] = one
-            if not running:
-                break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                yield (*running.pop(future), *_outcome(future, timeout))
-        pool.close()
-    finally:
-        pool.stop()
-        pool.join()
+    call = partial(_look_at, look, clip, full)
+    for (split, video), future in apart(call, videos, workers, timeout):
+        try:
+            count, broken = future.result()
+        except Exception as error:  # whatever a decoder makes of a strange file
+            count, broken = 0, why_lost(error, timeout) or " ".join(f"{type(error).__name__}: {error}".split())
+        yield split, video, count, broken
 
 
-def _outcome(future: Future[Any], timeout: float) -> tuple[int, str]:
-    from pebble import ProcessExpired
-
-    try:
-        found: tuple[int, str] = future.result()
-    except TimeoutError:
-        return 0, f"it was not decoded within {timeout:g} s"
-    except ProcessExpired as error:
-        return 0, f"the decoder crashed on it (exit code {error.exitcode})"
-    except Exception as error:  # whatever a decoder makes of a strange file
-        return 0, " ".join(f"{type(error).__name__}: {error}".split())
-    return found
+def _look_at(
+    look: Callable[[Video, Clip, bool], tuple[int, str]], clip: Clip, full: bool, one: tuple[Split, Video]
+) -> tuple[int, str]:
+    return look(one[1], clip, full)

@@ -245,7 +245,7 @@ def _caption(results: Sequence[Result], missing: int) -> list[str]:
     if not done:
         return lines
     protocols = dict.fromkeys(
-        f"{r.cell.dataset}, {r.cell.frames}x{r.cell.clips}x{r.cell.crops} (frames x clips x crops), "
+        f"{r.cell.dataset}, {r.cell.protocol} (frames x clips x crops), "
         f"{r.cell.recipe.epochs} epochs of batch {r.cell.recipe.batch_size}"
         for r in done
     )

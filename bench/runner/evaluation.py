@@ -311,7 +311,7 @@ def _evaluated(planned: Plan, command: str, preparing: Progress, evaluating: Pro
         frames=planned.frames,
         clips=planned.clips,
         crops=planned.crops,
-        views=f"{planned.frames}x{planned.clips}x{planned.crops}",
+        views=cell.protocol,
         top1=top_k(found.probabilities, found.labels, 1),
         top5=top_k(found.probabilities, found.labels, 5),
         mean_class=mean_class(found.probabilities, found.labels),

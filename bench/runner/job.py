@@ -134,7 +134,7 @@ def train_and_evaluate(cell: Cell, measured: Measured, folder: Path, around: Sur
     return Result(
         cell=cell,
         status="done",
-        metrics=_metrics(predictions, listed, val_top1),
+        metrics=_metrics(cell, predictions, listed, val_top1),
         measured=measured,
         train_seconds=train_seconds,
         footnotes=tuple(_footnotes(cell, measured, micro_batch, loaders, around)),
@@ -165,9 +165,10 @@ class _Clock:
         self._since = now
 
 
-def _metrics(found: Predictions, listed: int, val_top1: float | None) -> Metrics:
+def _metrics(cell: Cell, found: Predictions, listed: int, val_top1: float | None) -> Metrics:
     reordered = {order: top_k(p, found.labels, 1) for order, p in found.reordered.items()}
     return Metrics(
+        protocol=cell.protocol,
         top1=top_k(found.probabilities, found.labels, 1),
         top5=top_k(found.probabilities, found.labels, 5),
         mean_class=mean_class(found.probabilities, found.labels),

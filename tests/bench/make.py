@@ -64,6 +64,7 @@ def measured(**changes: Any) -> Measured:
 
 def metrics(**changes: Any) -> Metrics:
     values: dict[str, Any] = {
+        "protocol": "8x1x1",
         "top1": 61.25,
         "top5": 97.5,
         "mean_class": 60.75,

@@ -87,6 +87,7 @@ def test_a_cell_leaves_what_a_reviewer_needs(family: str, strategy: str, tmp_pat
     assert result.provenance.wall_seconds > 0
     assert "random weights (@none), not pretrained" in result.footnotes
     assert result.metrics.evaluated == result.metrics.listed == 20
+    assert result.metrics.protocol == "8x1x1"
 
     predictions = np.load(tmp_path / "predictions.npz")
     assert predictions["probabilities"].shape == (20, 10)

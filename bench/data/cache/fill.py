@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from pebble import ProcessExpired, ProcessPool
+from pebble import ProcessExpired
 
+from bench.data.apart import apart, why_lost
 from bench.data.base import DataError
 from bench.data.cache.source import Source
 from bench.data.cache.store import FolderStore
@@ -38,7 +38,7 @@ class Filled:
     reason: str = ""
 
 
-def fill_one(store: FolderStore, path: Path, short_side: int | None) -> Filled:
+def fill_one(store: FolderStore, short_side: int | None, path: Path) -> Filled:
     """See to it that a video lies in the store. Raises DataError where it cannot be decoded to its end, OSError."""
     try:
         source = Source.of(path, "auto", short_side)
@@ -65,34 +65,13 @@ def _lies(store: FolderStore, source: Source) -> bool:
 
 def fill(store: FolderStore, paths: Sequence[Path], short_side: int | None, workers: int) -> Iterator[Filled]:
     """What became of each video, as it is decoded. Leaving off early ends the processes."""
-    # not forked: this process may hold threads
-    pool = ProcessPool(workers, initializer=_start, context=multiprocessing.get_context("spawn"))
-    todo = iter(paths)
-    running: dict[Future[Filled], Path] = {}
-    try:
-        while True:
-            while len(running) < 4 * workers and (path := next(todo, None)) is not None:
-                running[pool.schedule(fill_one, args=(store, path, short_side), timeout=_PATIENCE)] = path
-            if not running:
-                break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                yield _outcome(future, running.pop(future))
-    finally:
-        pool.stop()
-        pool.join()
+    for path, future in apart(partial(fill_one, store, short_side), paths, workers, _PATIENCE):
+        yield _outcome(path, future)
 
 
-def _outcome(future: Future[Filled], path: Path) -> Filled:
+def _outcome(path: Path, future: Future[Filled]) -> Filled:
     try:
         return future.result()
-    except TimeoutError:
-        reason = f"its decoding took more than {_PATIENCE:.0f} s"
-    except ProcessExpired as error:
-        reason = f"its decoder ended the process (exit code {error.exitcode})"
-    except (DataError, OSError, MemoryError) as error:
-        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error) or "out of memory"
-    return Filled(path, "broken", reason=reason)
-
-
-def _start() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which then ends this process
+    except (DataError, MemoryError, OSError, ProcessExpired) as error:  # a TimeoutError is an OSError
+        told = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error) or "out of memory"
+        return Filled(path, "broken", reason=why_lost(error, _PATIENCE) or told)

@@ -16,13 +16,13 @@ from tests.bench.data.cache.conftest import files, make_store
 from tests.bench.data.conftest import number_of
 
 
-def hang_or_die(store: FolderStore, path: Path, short_side: int | None) -> Filled:
+def hang_or_die(store: FolderStore, short_side: int | None, path: Path) -> Filled:
     """In place of `fill_one`, in a process of its own."""
     if path.name == "1.mp4":
         time.sleep(60)
     if path.name == "2.mp4":
         os._exit(3)
-    return fill_one(store, path, short_side)
+    return fill_one(store, short_side, path)
 
 
 def test_a_decoder_that_hangs_or_crashes_stops_nothing(
@@ -34,8 +34,8 @@ def test_a_decoder_that_hangs_or_crashes_stops_nothing(
     assert {name for name, one in found.items() if one.outcome == "new"} == {"0.mp4", "3.mp4", "4.mp4", "5.mp4"}
     assert len(files(store)) == 4
     reasons = {name: one.reason for name, one in found.items() if one.outcome == "broken"}
-    assert reasons.pop("1.mp4") == "its decoding took more than 6 s"
-    assert reasons.pop("2.mp4") == "its decoder ended the process (exit code 3)"
+    assert reasons.pop("1.mp4") == "the decoder took more than 6 s"
+    assert reasons.pop("2.mp4") == "the decoder ended its process (exit code 3)"
     assert reasons.pop("missing.mp4") == "No such file or directory"
     assert reasons.pop("empty.mp4") == "the file is empty (0 bytes)" and list(reasons) == ["junk.mp4"]
 
@@ -65,7 +65,7 @@ def disk(
     def here(store: FolderStore, paths: list[Path], short_side: int | None, workers: int) -> Any:
         for path in paths:
             try:
-                yield fill_one(store, path, short_side)
+                yield fill_one(store, short_side, path)
             except DataError as error:
                 yield Filled(path, "broken", reason=error.reason)  # type: ignore[attr-defined]
 
