@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.util import find_spec
 
@@ -74,6 +75,12 @@ def _has_kernel(device: torch.device, frames: int, depth: int) -> bool:
     """Whether the kernel for attention among frames can be had here and, on a few numbers, gives what products do."""
     if device.type != "cuda" or find_spec("triton") is None:
         return False
+    # in a thread of its own, whose computing is neither in half precision nor traced, whatever goes on in this one
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(_kernel_agrees, device, frames, depth).result()
+
+
+def _kernel_agrees(device: torch.device, frames: int, depth: int) -> bool:
     try:
         from backbones.frame_attention import MOST_DEPTH, MOST_FRAMES, frame_attention
 

@@ -88,10 +88,12 @@ def _launch(kernel: object, tensors: tuple[Tensor, ...], frames: int, heads: int
     block = max(16, triton.next_power_of_2(frames))
     at_once = block // frames
     groups = triton.cdiv(positions, at_once)
-    kernel[(both // frames * groups, heads)](  # type: ignore[index]
-        *tensors, positions, groups, heads, depth, depth**-0.5, frames=frames, at_once=at_once, block=block,
-        wide=max(16, triton.next_power_of_2(depth)), num_warps=2 if block <= 16 else 4,
-    )  # fmt: skip
+    wide = max(16, triton.next_power_of_2(depth))
+    shape = {"frames": frames, "at_once": at_once, "block": block, "wide": wide}
+    with torch.cuda.device_of(qkv):  # Triton launches on the current device
+        kernel[(both // frames * groups, heads)](  # type: ignore[index]
+            *tensors, positions, groups, heads, depth, depth**-0.5, **shape, num_warps=2 if block <= 16 else 4
+        )
 
 
 @torch.library.custom_op("aim_bench::frame_attention", mutates_args=())

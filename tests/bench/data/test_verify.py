@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from bench.data.encode import write_h264
 from bench.data.source import DataSource
 from bench.data.verify import Clip
 from tests.bench.command import Command
+from tests.bench.data import hanging
 from tests.bench.data.conftest import numbered
 
 
@@ -69,18 +68,8 @@ def test_lists_that_cannot_be_used_end_with_code_2(bench: Command, root: Path) -
     assert len(said.problems) == 4
 
 
-def _hang_or_die(video: Video, clip: Clip, full: bool) -> tuple[int, str]:
-    if video.path.stem == "hangs":
-        time.sleep(60)
-    if video.path.stem == "dies":
-        os.abort()
-    if video.path.stem == "raises":
-        raise MemoryError("no room")
-    return 8, ""
-
-
 def test_a_decoder_that_hangs_or_crashes_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify, "look", _hang_or_die)
+    monkeypatch.setattr(verify, "look", hanging.look)
     videos = []
     for name in ("one", "hangs", "dies", "raises", "two"):
         (tmp_path / f"{name}.mp4").touch()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -240,7 +241,17 @@ def test_no_process_outlives_one_that_is_killed(tmp_path: Path, log: Path) -> No
     assert gone(family)
 
 
-def test_an_interrupt_reaches_who_takes_the_batches_and_not_the_processes(pools: Pools, log: Path) -> None:
+@pytest.fixture
+def interrupts_heard() -> Iterator[None]:
+    """What a shell starts in the background ignores them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_reaches_who_takes_the_batches_and_not_the_processes(
+    pools: Pools, log: Path, interrupts_heard: None
+) -> None:
     clips = FragileTest(videos("good0", "hang"), log)
     pool = pools(clips)
     batches = iter(test_loader(clips, 1, pool))

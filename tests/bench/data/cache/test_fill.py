@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +10,21 @@ from bench.data.cache import FrameCache, fill
 from bench.data.cache.fill import Filled, fill_one
 from bench.data.cache.store import FolderStore
 from tests.bench.command import Command
+from tests.bench.data import hanging
 from tests.bench.data.cache.conftest import files, make_store
 from tests.bench.data.conftest import number_of
-
-
-def hang_or_die(store: FolderStore, short_side: int | None, path: Path) -> Filled:
-    """In place of `fill_one`, in a process of its own."""
-    if path.name == "1.mp4":
-        time.sleep(60)
-    if path.name == "2.mp4":
-        os._exit(3)
-    return fill_one(store, short_side, path)
 
 
 def test_a_decoder_that_hangs_or_crashes_stops_nothing(
     store: FolderStore, mixed: tuple[Video, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fill, "fill_one", hang_or_die)
-    monkeypatch.setattr(fill, "_PATIENCE", 6.0)
+    monkeypatch.setattr(fill, "fill_one", hanging.fill)
+    monkeypatch.setattr(fill, "_PATIENCE", 3.0)
     found = {one.path.name: one for one in fill.fill(store, [video.path for video in mixed], None, workers=2)}
     assert {name for name, one in found.items() if one.outcome == "new"} == {"0.mp4", "3.mp4", "4.mp4", "5.mp4"}
     assert len(files(store)) == 4
     reasons = {name: one.reason for name, one in found.items() if one.outcome == "broken"}
-    assert reasons.pop("1.mp4") == "the decoder took more than 6 s"
+    assert reasons.pop("1.mp4") == "the decoder took more than 3 s"
     assert reasons.pop("2.mp4") == "the decoder ended its process (exit code 3)"
     assert reasons.pop("missing.mp4") == "No such file or directory"
     assert reasons.pop("empty.mp4") == "the file is empty (0 bytes)" and list(reasons) == ["junk.mp4"]

@@ -1,0 +1,32 @@
+"""What processes call in place of a decoder that hangs or crashes. Imports little: each process imports it anew."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from bench.data.base import Video
+from bench.data.cache.fill import Filled, fill_one
+from bench.data.cache.store import FolderStore
+from bench.data.verify import Clip
+
+
+def look(video: Video, clip: Clip, full: bool) -> tuple[int, str]:
+    """In place of `bench.data.verify.look`."""
+    if video.path.stem == "hangs":
+        time.sleep(60)
+    if video.path.stem == "dies":
+        os.abort()
+    if video.path.stem == "raises":
+        raise MemoryError("no room")
+    return 8, ""
+
+
+def fill(store: FolderStore, short_side: int | None, path: Path) -> Filled:
+    """In place of `bench.data.cache.fill.fill_one`."""
+    if path.name == "1.mp4":
+        time.sleep(60)
+    if path.name == "2.mp4":
+        os._exit(3)
+    return fill_one(store, short_side, path)
