@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from bench.data.source import DataSource
 from bench.errors import UserError
 from bench.plugins import load as load_plugins
 from bench.result import Result
-from bench.runner.evaluation import Plan, Request, plan
+from bench.runner.evaluation import Plan, Request, _differing_classes, plan
 from bench.runner.job import train_and_evaluate
 from bench.runner.surroundings import Surroundings
 from bench.spec import Cell, Matrix
@@ -233,6 +234,16 @@ def test_what_does_not_go_together_is_told(bench: Command, trained: tuple[Path, 
     ]
     (problem,) = bench("eval", "--checkpoint", file, "--dataset", "motion", "--device", "gpu").problems[:1]
     assert problem.startswith("device is 'gpu': expected auto, cpu, cuda")
+
+
+def test_classes_of_other_names_are_other_classes() -> None:
+    trained_on = SimpleNamespace(classes=2, class_names=("hop", "skip"))
+    small = SimpleNamespace(name="small", classes=("hop", "jump"))
+    assert _differing_classes(trained_on, small) == [  # type: ignore[arg-type]
+        "the checkpoint has 2 classes (hop, skip), small has 2 (hop, jump): expected the same"
+    ]
+    for known in (("hop", "jump"), None):  # a released file does not tell names
+        assert not _differing_classes(SimpleNamespace(classes=2, class_names=known), small)  # type: ignore[arg-type]
 
 
 def test_frames_and_folder_are_the_trainings_where_they_have_to_be(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from adapters.adapter import Adapter
 from adapters.strategy import Strategy
 from bench.measure.flops import UncountedOperation, macs, macs_by_part
+from bench.measure.params import count_by_part
 from bench.measure.parts import by_part
 from tests.models import CLASSES, FAMILIES, NAMES, model, without_numbers
 from tests.reference import macs as closed
@@ -146,6 +147,7 @@ def test_the_model_is_as_it_was_after_counting() -> None:
     with pytest.raises(ZeroDivisionError), by_part(adapted, lambda part, call: 1 / 0):
         adapted(torch.zeros(1, 4, 3, 32, 32))
     macs_by_part(adapted)
+    count_by_part(adapted)
     assert [dict(vars(kind)), *(set(vars(module)) for module in adapted.modules())] == before
     assert adapted.training and all(module.training for module in adapted.modules())
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from bench.report.profile import COLUMNS
+from bench.runner.profile import plan, request_of
 from tests.bench import make
 from tests.bench.command import Command
 from tests.reference import macs as closed
@@ -151,6 +152,12 @@ def _instead_of_measuring(monkeypatch: pytest.MonkeyPatch, outcome: Any) -> None
         return outcome
 
     monkeypatch.setattr(bench.measure.model, "measure", measure)
+
+
+def test_a_cpu_is_timed_on_single_clips_unless_told_otherwise() -> None:
+    asked = {"backbones": "vit:tiny@none", "strategies": "frozen", "device": "cpu"}
+    assert plan(request_of(asked, []), []).batch_size == 1
+    assert plan(request_of({**asked, "batch_size": 3}, []), []).batch_size == 3
 
 
 def test_a_batch_that_memory_had_no_room_for_is_footnoted(bench: Command, monkeypatch: pytest.MonkeyPatch) -> None:

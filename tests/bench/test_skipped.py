@@ -110,6 +110,7 @@ def test_broken_files_are_skipped_counted_named_and_footnoted(
     assert (shown["evaluated"], shown["listed"]) == (4, listed)
     assert [video["name"] for video in shown["skipped"]] == sorted(lost)
     assert {video["split"] for video in shown["skipped"]} == {"test"}
+    assert "random weights (@none), not pretrained" in shown["footnotes"]
     assert any(note.startswith(f"{len(lost)} of {listed} test videos") for note in shown["footnotes"])
     strict = bench(*again, "--strict", "--loader-workers", 0)
     assert strict.code == 2 and "of 8 test videos is missing (vanished.mp4)" in strict.err
