@@ -140,16 +140,6 @@ def test_the_same_weights_from_another_place_are_taken(tmp_path: Path) -> None:
     assert torch.equal(found.build(4)[0](clips()), model(clips()))
 
 
-def test_a_plugin_that_was_changed_since_is_told(tmp_path: Path) -> None:
-    file = tmp_path / "one.safetensors"
-    cell = _cell("vit:tiny@none", "joint")
-    _write(file, cell)
-    assert open_checkpoint(file).build(4)[1] == []
-    _changed(file, cell=cell.model_copy(update={"sources": {"strategy": "0123456789abcdef"}}).canonical())
-    (note,) = open_checkpoint(file).build(4)[1]
-    assert note.startswith("the code of the strategy is not that of the training")
-
-
 def _changed(file: Path, tensors: dict[str, torch.Tensor] | None = None, **about: str | None) -> None:
     with safe_open(file, "pt") as opened:
         kept = {**opened.metadata(), **about}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -88,3 +89,11 @@ def test_an_export_names_the_model_that_computes_the_same_without_its_tag() -> N
     assert notes == []
     assert _rebuilt_as(BackboneName("clip", "tiny", "none"), SimpleNamespace(backbone=quick), notes) == "clip:tiny"
     assert notes == ["clip:tiny without its tag is another model: `bench eval` would need --backbone"]
+
+
+def test_a_plugin_that_was_changed_since_is_told(tmp_path: Path) -> None:
+    found = _written(tmp_path / "one.safetensors", "joint")
+    assert found.build(4)[1] == []
+    other = found.cell.model_copy(update={"sources": {"strategy": "0123456789abcdef"}})
+    (note,) = replace(found, cell=other).build(4)[1]
+    assert note.startswith("the code of the strategy is not that of the training")
