@@ -18,9 +18,12 @@ from bench.checkpoint.own import pack
 from bench.cli.main import app
 from bench.data.base import DATASETS
 from bench.data.cache import FrameCache, MemoryStore
+from bench.data.clips import TestClips
 from bench.data.reading import Reading
 from bench.data.source import DataSource
+from bench.data.transforms import TestTransform, ValTransform
 from bench.errors import UserError
+from bench.evaluate import Predictor
 from bench.plugins import load as load_plugins
 from bench.result import Result
 from bench.runner.evaluation import Plan, Request, _differing_classes, plan
@@ -234,6 +237,29 @@ def test_what_does_not_go_together_is_told(bench: Command, trained: tuple[Path, 
     ]
     (problem,) = bench("eval", "--checkpoint", file, "--dataset", "motion", "--device", "gpu").problems[:1]
     assert problem.startswith("device is 'gpu': expected auto, cpu, cuda")
+
+
+def test_precision_and_split_reach_what_computes_and_what_crops(
+    bench: Command, trained: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, result = trained
+    made: list[Any] = []
+
+    def seen(kind: type) -> Any:
+        def make(*arguments: Any, **named: Any) -> Any:
+            made.append(kind(*arguments, **named))
+            return made[-1]
+
+        return make
+
+    for kind in (Predictor, TestClips):
+        monkeypatch.setattr(f"bench.runner.evaluation.{kind.__name__}", seen(kind))
+    asked = ("--checkpoint", f"{folder}/{result.cell.key}", "--no-order-test")
+    _said(bench, *asked, "--split", "val", "--precision", "bf16")
+    _said(bench, *asked)
+    clips, predictors = made[::2], made[1::2]
+    assert [type(one.transform) for one in clips] == [ValTransform, TestTransform]
+    assert [one.precision for one in predictors] == ["bf16", "fp32"]
 
 
 def test_classes_of_other_names_are_other_classes() -> None:
