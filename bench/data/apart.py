@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, TypeVar
-
-from bench.processes import context
 
 Item = TypeVar("Item")
 
@@ -23,7 +22,7 @@ def apart(
     """
     from pebble import ProcessPool
 
-    pool = ProcessPool(workers, initializer=_start, context=context(preload="bench.data.decode.open"))
+    pool = ProcessPool(workers, initializer=_start, context=multiprocessing.get_context("spawn"))
     todo = iter(items)
     nothing = object()
     running: dict[Future[Any], Item] = {}
