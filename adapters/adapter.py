@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from backbones.kept import Origin, origin_of
 
 
 class Adapter(nn.Module):
@@ -27,8 +32,51 @@ class Adapter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
-        out = self.up(F.gelu(self.down(x)))
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # a compiler chooses what it keeps
+            out = _Bottleneck.apply(
+                x, self.down.weight, self.down.bias, self.up.weight, self.up.bias, origin_of(x), _precision(x)
+            )
+        else:
+            out = self.up(F.gelu(self.down(x)))
         return x + out if self.skip else out
+
+
+def _precision(x: Tensor) -> torch.dtype:
+    """Of products with x here."""
+    autocast = torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64
+    return torch.get_autocast_dtype(x.device.type) if autocast else x.dtype
+
+
+class _Bottleneck(torch.autograd.Function):
+    """up(GELU(down(x))), which keeps for its gradients the bottleneck before the GELU, and x where that has no origin.
+
+    Left to themselves the operations keep the bottleneck after the GELU as well, and x in any case.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, down: Tensor, down_bias: Tensor, up: Tensor, up_bias: Tensor, origin: Origin | None,
+        dtype: torch.dtype,
+    ) -> Tensor:  # fmt: skip
+        x, down, up = x.to(dtype), down.to(dtype), up.to(dtype)
+        hidden = F.linear(x, down, down_bias.to(dtype))
+        ctx.origin = origin
+        ctx.save_for_backward(hidden, down, up, *((x,) if origin is None else origin.tensors))
+        return F.linear(F.gelu(hidden), up, up_bias.to(dtype))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, down, up, *source = ctx.saved_tensors
+        rows, narrow = gradient.flatten(0, -2), hidden.flatten(0, -2)
+        of_up = rows.t() @ F.gelu(narrow)
+        of_narrow = torch.ops.aten.gelu_backward(rows @ up, narrow)
+        if ctx.origin is None:
+            of_down = of_narrow.t() @ source[0].flatten(0, -2)
+        else:
+            of_down = ctx.origin.outer(of_narrow, tuple(source))
+        of_x = (of_narrow @ down).view(*hidden.shape[:-1], -1) if ctx.needs_input_grad[0] else None
+        return of_x, of_down, of_narrow.sum(0), of_up, rows.sum(0), None, None
 
 
 def zero_linear(inputs: int, outputs: int) -> nn.Linear:

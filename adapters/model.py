@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from adapters.block import AdaptedBlock
 from adapters.build import chosen
+from adapters.checkpointing import recomputed
 from adapters.strategy import Options, Strategy, TemporalOptions
 from backbones.base import Backbone
 
@@ -30,7 +31,14 @@ class VideoClassifier(nn.Module):
         frames: T of a clip. Where the option `tubelet` makes patches cover several, T below stands for T / tubelet.
         drop_path: rate of the last block; the first has none, linear in between.
         dropout: before the head.
+
+    Attributes:
+        checkpoint_activations: whether a block keeps for its gradients only its input and what its attentions gave, and
+            works the rest out again (selective recomputation; Korthikanti et al., 2022): the same numbers, less memory,
+            more time.
     """
+
+    checkpoint_activations = False
 
     def __init__(
         self,
@@ -97,8 +105,9 @@ class VideoClassifier(nn.Module):
             None if self.temporal_embedding is None else self.temporal_embedding.expand(batch, -1, -1).flatten(0, 1)
         )
         x = self.backbone.embed(clips.flatten(0, 1), offset, self.tubelet)
+        checkpointing = self.checkpoint_activations and torch.is_grad_enabled()
         for block in self.blocks:
-            x = block(x, steps)
+            x = recomputed(block, x, steps) if checkpointing else block(x, steps)
         return self.backbone.finish(x).view(batch, steps, -1).mean(dim=1)
 
     def forward(self, clips: Tensor) -> Tensor:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from backbones.kept import FromProduct, remember
 
 # tokens up to which a CPU is faster in half precision with whole products than with a kernel that goes by tiles
 _SHORT = 512
@@ -59,6 +62,19 @@ def among_frames(qkv: Tensor, frames: int, heads: int, bias: Tensor | None = Non
     out = _products(parts.flatten(1, 3), heads, bias)
     out = out.view(-1, between, heads, frames, width // heads).permute(0, 3, 1, 2, 4)
     return out.reshape(*qkv.shape[:-1], width)
+
+
+def projected(attended: Tensor, projection: Any) -> Tensor:
+    """The output projection of attention: (..., D) -> (..., D').
+
+    Args:
+        attended: what the attention gave, which it keeps for its gradients.
+        projection: a Linear.
+    """
+    out = projection(attended)
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or projection.bias is None:
+        return out
+    return remember(out, FromProduct(attended, projection.weight, projection.bias))
 
 
 def _products(qkv: Tensor, heads: int, bias: Tensor | None) -> Tensor:

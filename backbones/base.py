@@ -10,6 +10,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 
@@ -125,8 +126,8 @@ class Backbone(nn.Module):
         x = self.tokens(frames, tubelet)
         if offset is not None:
             x = x + offset.view(len(x), *(1 for _ in x.shape[1:-1]), -1)
-        # under autocast the sums between the blocks keep the parameters' precision, whatever was added on the way
-        return self.settle(x.to(next(self.parameters()).dtype))
+        # under autocast the sums between the blocks are whole, whatever was added on the way
+        return self.settle(x.to(torch.promote_types(x.dtype, torch.float32)))
 
     @abstractmethod
     def finish(self, tokens: Tensor) -> Tensor:

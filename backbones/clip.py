@@ -17,10 +17,12 @@ from open_clip.timm_model import TimmModel
 from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor, nn
 
-from backbones.attention import among_frames, multi_head
+from backbones.attention import among_frames, multi_head, projected
 from backbones.base import Backbone, check_size, only_single, over_time
 from backbones.checkpoints import Checkpoint, converted, load, part, read
 from backbones.names import BackboneName, UnsupportedModel, WeightsError
+from backbones.norm import normed
+from backbones.quick_gelu import quick_gelu_mlp
 from backbones.timm_models import load_checkpoint, load_file
 from backbones.trunks import open_trunk
 from backbones.weights import from_hub
@@ -49,12 +51,18 @@ class CLIPBlock:
         self.module: Any = module
         self.heads: int = module.attn.num_heads
         self.width: int = module.ln_1.normalized_shape[0]
+        mlp = getattr(module, "mlp", None)  # a copy of the attention has none
+        self.quick = (
+            list(dict(mlp.named_children())) == ["c_fc", "gelu", "c_proj"] and type(mlp.gelu) is QuickGELU
+            if mlp is not None
+            else False
+        )
 
     def enter(self, x: Tensor) -> Tensor:
         return x
 
     def norm1(self, x: Tensor) -> Tensor:
-        return self.module.ln_1(x)
+        return normed(x, self.module.ln_1)
 
     # nn.MultiheadAttention computes differently in training, in evaluation and under autocast (its "fast path"); its
     # weights are used directly so that what is trained is what is evaluated and counted
@@ -62,8 +70,7 @@ class CLIPBlock:
         return F.linear(x, self.module.attn.in_proj_weight, self.module.attn.in_proj_bias)
 
     def _out(self, attended: Tensor) -> Tensor:
-        out = self.module.attn.out_proj
-        return self.module.ls_1(F.linear(attended, out.weight, out.bias))
+        return self.module.ls_1(projected(attended, self.module.attn.out_proj))
 
     def attend(self, x: Tensor) -> Tensor:
         return self._out(multi_head(self._project(x), self.heads))
@@ -72,10 +79,12 @@ class CLIPBlock:
         return self._out(among_frames(self._project(x), frames, self.heads, bias))
 
     def norm2(self, x: Tensor) -> Tensor:
-        return self.module.ln_2(x)
+        return normed(x, self.module.ln_2)
 
     def mlp(self, x: Tensor) -> Tensor:
-        return self.module.ls_2(self.module.mlp(x))
+        mlp = self.module.mlp
+        out = quick_gelu_mlp(x, mlp.c_fc, mlp.c_proj) if self.quick else mlp(x)
+        return self.module.ls_2(out)
 
     def copy_attention(self) -> CLIPBlock:
         owner = nn.Module()

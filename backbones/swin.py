@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from backbones.attention import among_frames
+from backbones.attention import among_frames, projected
 from backbones.base import Backbone, check_size
+from backbones.norm import normed
 
 # about 0.5 M parameters on 32x32 frames: 8x8 tokens of 4x4 pixels, then 4x4 tokens; windows of 4
 TINY = {
@@ -39,17 +40,17 @@ class SwinBlock:
         return x if self.merge is None else self.merge(x)
 
     def norm1(self, x: Tensor) -> Tensor:
-        return self.module.norm1(x)
+        return normed(x, self.module.norm1)
 
     def attend(self, x: Tensor) -> Tensor:
         return self.module._attn(x)
 
     def attend_time(self, x: Tensor, frames: int, bias: Tensor | None = None) -> Tensor:
         attention = self.module.attn
-        return attention.proj(among_frames(attention.qkv(x), frames, self.heads, bias))
+        return projected(among_frames(attention.qkv(x), frames, self.heads, bias), attention.proj)
 
     def norm2(self, x: Tensor) -> Tensor:
-        return self.module.norm2(x)
+        return normed(x, self.module.norm2)
 
     def mlp(self, x: Tensor) -> Tensor:
         return self.module.mlp(x)

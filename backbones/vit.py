@@ -9,9 +9,10 @@ from typing import Any
 from timm.layers import Attention
 from torch import Tensor, nn
 
-from backbones.attention import among_frames, multi_head
+from backbones.attention import among_frames, multi_head, projected
 from backbones.base import Backbone, check_size, only_single, over_time
 from backbones.names import UnsupportedModel
+from backbones.norm import normed
 
 # about 0.46 M parameters on 32x32 frames: 16 patches of 8x8 and CLS
 TINY = {"img_size": 32, "patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 4}
@@ -48,18 +49,18 @@ class ViTBlock:
         return x
 
     def norm1(self, x: Tensor) -> Tensor:
-        return self.module.norm1(x)
+        return normed(x, self.module.norm1)
 
     def attend(self, x: Tensor) -> Tensor:
         if not is_plain(self.module.attn):
             return self._attention(x)
-        return self._behind(self.module.attn.proj(multi_head(self.module.attn.qkv(x), self.heads)))
+        return self._behind(projected(multi_head(self.module.attn.qkv(x), self.heads), self.module.attn.proj))
 
     def attend_time(self, x: Tensor, frames: int, bias: Tensor | None = None) -> Tensor:
         if not is_plain(self.module.attn):
             return over_time(lambda grouped: self._attention(grouped, bias), x, frames)
         attention = self.module.attn
-        return self._behind(attention.proj(among_frames(attention.qkv(x), frames, self.heads, bias)))
+        return self._behind(projected(among_frames(attention.qkv(x), frames, self.heads, bias), attention.proj))
 
     def _attention(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         return self._behind(self.module.attn(x, attn_mask=bias))
@@ -69,7 +70,7 @@ class ViTBlock:
         return self.module.ls1(attended)
 
     def norm2(self, x: Tensor) -> Tensor:
-        return self.module.norm2(x)
+        return normed(x, self.module.norm2)
 
     def mlp(self, x: Tensor) -> Tensor:
         return self.module.ls2(self.module.mlp(x))

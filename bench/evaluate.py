@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from adapters.model import VideoClassifier
+from bench.compute import Computation
 from bench.data.base import DataError
-from bench.data.transforms import normalise
 from bench.spec import Precision
-from bench.train import Diverged, is_out_of_memory, mixed
+from bench.train import Diverged, is_out_of_memory
 
 
 @dataclass
@@ -21,13 +21,20 @@ class Predictor:
     """Class probabilities of videos: softmax of each view, then the mean over views.
 
     Attributes:
+        model: put on the device; its frozen weights are rounded to the precision, see `bench.compute.round_frozen`.
+        device, precision: where, and in which number format.
         micro_batch: views computed at once, halved where memory runs out.
+        compile: see `bench.compute.Computation`.
     """
 
     model: VideoClassifier
     device: torch.device
     precision: Precision
     micro_batch: int
+    compile: bool | str = False
+
+    def __post_init__(self) -> None:
+        self.computation = Computation(self.model, self.device, self.precision, self.compile)
 
     @torch.no_grad()
     def __call__(self, views: Tensor) -> Tensor:
@@ -39,17 +46,16 @@ class Predictor:
             try:
                 parts = [self._softmax(part) for part in flat.split(self.micro_batch)]
                 break
-            except (RuntimeError, MemoryError) as error:
+            except Exception as error:
+                if self.computation.gives_up(error):
+                    continue
                 if not is_out_of_memory(error) or self.micro_batch == 1:
                     raise
                 self.micro_batch = max(1, min(self.micro_batch, len(flat)) // 2)
         return torch.cat(parts).view(batch, count, -1).mean(dim=1).cpu()
 
     def _softmax(self, clips: Tensor) -> Tensor:
-        backbone = self.model.backbone
-        with mixed(self.device, self.precision):
-            logits = self.model(normalise(clips.to(self.device, non_blocking=True), backbone.mean, backbone.std))
-        return logits.float().softmax(dim=1)
+        return self.computation(clips, self.micro_batch).float().softmax(dim=1)
 
 
 @dataclass

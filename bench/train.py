@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from adapters.model import VideoClassifier
-from bench.data.transforms import normalise
+from bench.compute import Computation
 from bench.optimiser import adamw, rate_factor
 from bench.spec import Precision, Recipe
-
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def mixed(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[Any]:
-    """Autocast to the precision on the device; nothing where it is fp32."""
-    if precision == "fp32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=_DTYPES[precision])
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -40,15 +29,33 @@ class Trainer:
     A batch that does not fit the device's memory is computed in halves, quarters ... whose gradients add up to the
     batch's; the optimiser's step stays that of the whole batch.
 
+    Args:
+        model: put on the device; its frozen weights are rounded to the precision, see `bench.compute.round_frozen`.
+        recipe: of the optimiser.
+        device, precision: where, and in which number format. In fp16 the loss is scaled.
+        compile: see `bench.compute.Computation`.
+        checkpoint_activations: see `adapters.model.VideoClassifier`.
+
     Attributes:
         micro_batch: clips computed at once; the batch size unless memory ran out.
+        computation: of the logits.
     """
 
-    def __init__(self, model: VideoClassifier, recipe: Recipe, device: torch.device, precision: Precision) -> None:
-        self.model = model.to(device)
+    def __init__(
+        self,
+        model: VideoClassifier,
+        recipe: Recipe,
+        device: torch.device,
+        precision: Precision,
+        *,
+        compile: bool | str = False,
+        checkpoint_activations: bool = False,
+    ) -> None:
+        self.model = model
+        self.model.checkpoint_activations = checkpoint_activations
+        self.computation = Computation(model, device, precision, compile)
         self.recipe = recipe
         self.device = device
-        self.precision = precision
         self.micro_batch = recipe.batch_size
         self.optimiser = adamw(model, recipe)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
@@ -63,11 +70,9 @@ class Trainer:
     def _gradients(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         loss_sum = torch.zeros((), device=self.device)
         correct = torch.zeros((), device=self.device)
-        mean, std = self.model.backbone.mean, self.model.backbone.std
         for part, label in zip(clips.split(self.micro_batch), labels.split(self.micro_batch), strict=True):
-            part, label = part.to(self.device, non_blocking=True), label.to(self.device, non_blocking=True)
-            with mixed(self.device, self.precision):
-                logits = self.model(normalise(part, mean, std))
+            label = label.to(self.device, non_blocking=True)
+            logits = self.computation(part, self.micro_batch)
             loss = F.cross_entropy(logits.float(), label, label_smoothing=self.recipe.label_smoothing, reduction="sum")
             self.scaler.scale(loss / len(clips)).backward()
             loss_sum += loss.detach()
@@ -93,7 +98,9 @@ class Trainer:
             try:
                 loss, correct = self._gradients(clips, labels)
                 break
-            except (RuntimeError, MemoryError) as error:
+            except Exception as error:
+                if self.computation.gives_up(error):
+                    continue
                 if not is_out_of_memory(error) or self.micro_batch == 1:
                     raise
                 self.micro_batch = max(1, min(self.micro_batch, len(clips)) // 2)

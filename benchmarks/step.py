@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from adapters.model import VideoClassifier
 from adapters.strategy import STRATEGIES
 from backbones.families import build, resolve
+from bench.compute import mixed
 from bench.data.transforms import normalise
 from bench.device import place
 from bench.evaluate import Predictor
@@ -38,7 +39,7 @@ from bench.measure.memory import peak
 from bench.measure.step import step_macs
 from bench.measure.throughput import synchronise
 from bench.spec import Precision, Recipe
-from bench.train import Trainer, mixed
+from bench.train import Trainer
 from tests.reference import aim_eager
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -1,0 +1,67 @@
+"""Layer norm under autocast, in float32, with its result and what it keeps for the gradients in half precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import open_clip.transformer
+import timm.layers
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from backbones.kept import FromNorm, remember
+
+# layer norms whose arithmetic is F.layer_norm's
+_PLAIN = (nn.LayerNorm, open_clip.transformer.LayerNorm, open_clip.transformer.LayerNormFp32, timm.layers.LayerNorm)
+
+
+def normed(x: Tensor, norm: Any) -> Tensor:
+    """`norm(x)`; under autocast and of a plain LayerNorm in the autocast's own precision, for a product that follows.
+
+    Autocast alone gives float32, which each of the products after it turns into half precision by itself, and keeps the
+    float32 input for the gradients. Here statistics and norm are in float32 too, the result is rounded once and the
+    input is kept rounded: half the bytes. The input's gradient differs by about that rounding, 1e-4 of its norm.
+
+    Args:
+        x: (..., D).
+        norm: the image model's, of any kind.
+    """
+    if type(norm) not in _PLAIN or not _halves(x) or torch.compiler.is_compiling():  # a compiler chooses what it keeps
+        return norm(x)
+    dtype = torch.get_autocast_dtype(x.device.type)
+    if not torch.is_grad_enabled():
+        return nn.functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps).to(dtype)
+    y, *kept = _Norm.apply(x, norm.weight, norm.bias, norm.normalized_shape, norm.eps, dtype)
+    return y if norm.weight is None or norm.bias is None else remember(y, FromNorm(*kept, norm.weight, norm.bias))
+
+
+def _halves(x: Tensor) -> bool:
+    """Whether products of float32 numbers are computed in half precision here."""
+    return x.dtype == torch.float32 and torch.is_autocast_enabled(x.device.type)
+
+
+class _Norm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, shape: tuple[int], eps: float,
+        dtype: torch.dtype,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        y, mean, rstd = torch.native_layer_norm(x, shape, weight, bias, eps)
+        kept = (x.to(dtype), mean, rstd)
+        ctx.mark_non_differentiable(*kept)
+        ctx.save_for_backward(*kept, weight, bias)
+        ctx.shape = shape
+        return y.to(dtype), *kept
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        x, mean, rstd, weight, bias = ctx.saved_tensors  # type: ignore[attr-defined]
+        if x.device.type != "cpu":  # whose kernel alone takes half precision beside float32
+            gradient, x = gradient.float(), x.float()
+        needed = [bool(needs) for needs in ctx.needs_input_grad[:3]]  # type: ignore[attr-defined]
+        found = torch.ops.aten.native_layer_norm_backward(
+            gradient.contiguous(), x, ctx.shape, mean, rstd, weight, bias, needed  # type: ignore[attr-defined]
+        )  # fmt: skip
+        return *(value if needs else None for value, needs in zip(found, needed, strict=True)), None, None, None
