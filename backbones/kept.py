@@ -30,7 +30,7 @@ class FromProduct:
     """x = a W^T + b with W and b frozen: left^T x = (left^T a) W^T + (sum of left's rows) b^T."""
 
     def __init__(self, a: Tensor, weight: Tensor, bias: Tensor) -> None:
-        self.tensors = (a.detach(), weight, bias)
+        self.tensors: tuple[Tensor, ...] = (a.detach(), weight, bias)
 
     def outer(self, left: Tensor, tensors: tuple[Tensor, ...]) -> Tensor:
         a, weight, bias = tensors
@@ -42,7 +42,7 @@ class FromNorm:
     """x = (y - mean) rstd w + b, a layer norm of y."""
 
     def __init__(self, y: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, bias: Tensor) -> None:
-        self.tensors = (y, mean, rstd, weight, bias)
+        self.tensors: tuple[Tensor, ...] = (y, mean, rstd, weight, bias)
 
     def outer(self, left: Tensor, tensors: tuple[Tensor, ...]) -> Tensor:
         y, mean, rstd, weight, bias = tensors

@@ -27,13 +27,15 @@ def normed(x: Tensor, norm: Any) -> Tensor:
         x: (..., D).
         norm: the image model's, of any kind.
     """
-    if type(norm) not in _PLAIN or not _halves(x) or torch.compiler.is_compiling():  # a compiler chooses what it keeps
+    if type(norm) not in _PLAIN or not _halves(x):
         return norm(x)
     dtype = torch.get_autocast_dtype(x.device.type)
     if not torch.is_grad_enabled():
         return nn.functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps).to(dtype)
-    y, *kept = _Norm.apply(x, norm.weight, norm.bias, norm.normalized_shape, norm.eps, dtype)
-    return y if norm.weight is None or norm.bias is None else remember(y, FromNorm(*kept, norm.weight, norm.bias))
+    y, half, mean, rstd = _Norm.apply(x, norm.weight, norm.bias, norm.normalized_shape, norm.eps, dtype)
+    if norm.weight is None or norm.bias is None or torch.compiler.is_compiling():
+        return y
+    return remember(y, FromNorm(half, mean, rstd, norm.weight, norm.bias))
 
 
 def _halves(x: Tensor) -> bool:

@@ -90,6 +90,8 @@ def expand(matrix: Matrix) -> Expansion:
                     decoder=matrix.decoder,
                     order_test=matrix.order_test,
                     cache_format=matrix.cache_format,
+                    compile=_pays(placement, backbone, dataset) if matrix.compile is None else matrix.compile,
+                    checkpoint_activations=matrix.checkpoint_activations,
                     sources=sources(
                         backbone,
                         dataset.content,
@@ -104,6 +106,15 @@ def expand(matrix: Matrix) -> Expansion:
     if problems or placement is None:
         raise UserError(problems)
     return Expansion(tuple(cells), placement, tuple(dict.fromkeys(defaults)))
+
+
+def _pays(placement: Placement, backbone: BackboneName, dataset: VideoDataset) -> bool:
+    """Whether compiling saves more than it costs, which is a minute or two each for training and testing.
+
+    A large model's training on a GPU takes hours. A tiny one's is over before it is compiled, and a CPU, on which
+    nobody trains a large model, gains little (see benchmarks/README.md).
+    """
+    return placement.type == "cuda" and backbone.model != "tiny" and not dataset.small
 
 
 def _missing_places(matrix: Matrix) -> list[str]:

@@ -111,6 +111,8 @@ class Cell(Spec):
     decoder: Decoder = Field("auto", description="which library decodes the videos")
     order_test: bool = Field(True, description="also evaluate with the frames reversed and shuffled")
     cache_format: Literal["raw", "jpeg"] = Field("raw", description="jpeg: every frame went through a JPEG picture")
+    compile: bool = Field(False, description="the step goes through torch.compile")
+    checkpoint_activations: bool = Field(False, description="blocks are computed again for their gradients")
     sources: dict[str, str] = Field(
         default_factory=dict, description="hashes of weight, list and plugin files and of rendered videos"
     )
@@ -261,6 +263,8 @@ class Matrix(Spec):
     decoder: Decoder = Field("auto", description="auto, decord, pyav or torchcodec")
     order_test: bool = True
     cache_format: Literal["raw", "jpeg"] = Field("raw", description="how the cache keeps frames; jpeg changes pixels")
+    compile: bool | None = Field(None, description="torch.compile; not set: where it saves more than it costs")
+    checkpoint_activations: bool = Field(False, description="less memory, more time, the same numbers")
 
     @property
     def source(self) -> DataSource:

@@ -2,10 +2,11 @@
 
     python benchmarks/step.py --models clip:ViT-B-16 --strategies joint --batch-size 8 --precisions fp32,bf16
 
-Four things run in turn, round after round, on the same weights and the same clips: the reference (AIM in eager mode
-with autocast, tests/reference/aim_eager.py), ours, and for scale the plain image model on the clips' frames and
-TimeSformer. A round's ratio is taken within the round, so that what slows the machine for a while slows both; the table
-shows the median over rounds and their quartiles.
+These run in turn, round after round, on the same weights and the same clips: the reference (AIM in eager mode with
+autocast, tests/reference/aim_eager.py), ours, ours in the ways that are asked for (compiled, compiled with CUDA graphs,
+with recomputed activations; all of them on a GPU), and for scale TimeSformer and the plain image model on the clips'
+frames. Beside half precision on a CPU the reference runs in float32 too. A round's ratio is taken within the round, so
+that what slows the machine for a while slows both; the table shows the median over rounds and their quartiles.
 """
 
 from __future__ import annotations
@@ -43,6 +44,13 @@ from bench.train import Trainer
 from tests.reference import aim_eager
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# ways to take our own step, and what the step is told
+_WAYS: dict[str, dict[str, Any]] = {
+    "compiled": {"compile": True},
+    "graphs": {"compile": "graphs"},
+    "checkpointed": {"checkpoint_activations": True},
+    "compiled+checkpointed": {"compile": True, "checkpoint_activations": True},
+}
 
 
 def matrix_peak(device: torch.device, precision: Precision) -> float:
@@ -76,6 +84,12 @@ def in_reference(model: VideoClassifier) -> VideoClassifier:
     return model
 
 
+def widened(model: VideoClassifier) -> None:
+    """Frozen weights in float32 again: the reference leaves it to autocast to round them, at every use."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.float()
+
+
 @dataclass
 class Contender:
     """What is timed: one training step, or the prediction of one batch."""
@@ -85,35 +99,49 @@ class Contender:
     needed: int
     resident: Callable[[], list[torch.Tensor]]
     seconds: list[float] = field(default_factory=list)
+    first: float = 0.0
     memory: int = 0
 
 
 def contenders(
-    name: str, strategy: str, frames: int, batch: int, device: torch.device, precision: Precision, training: bool
+    name: str,
+    strategy: str,
+    frames: int,
+    batch: int,
+    device: torch.device,
+    precision: Precision,
+    training: bool,
+    ways: list[str],
 ) -> list[Contender]:
-    recipe = Recipe(batch_size=batch)
+    """What is timed: the reference first."""
     found = []
     generator = torch.Generator().manual_seed(0)
     size = built(name, "frozen", frames).backbone.input_size
     clips = torch.randint(0, 256, (batch, frames, 3, size, size), dtype=torch.uint8, generator=generator).to(device)
     labels = torch.randint(0, 400, (batch,), generator=generator).to(device)
-    for title, strategy_name, wrap in (
-        ("reference", strategy, in_reference),
-        ("ours", strategy, lambda model: model),
-        ("timesformer", "timesformer", lambda model: model),
-    ):
-        if title == "timesformer" and strategy == "timesformer":
-            continue
-        model = wrap(built(name, strategy_name, frames))
+    asked: list[tuple[str, str, Precision, dict[str, Any]]] = [("reference", strategy, precision, {})]
+    if precision != "fp32" and device.type == "cpu":
+        asked.append(("reference in fp32", strategy, "fp32", {}))
+    asked.append(("ours", strategy, precision, {}))
+    asked += [(f"ours, {way}", strategy, precision, _WAYS[way]) for way in ways if training or "compile" in _WAYS[way]]
+    if strategy != "timesformer":
+        asked.append(("timesformer", "timesformer", precision, {}))
+    for title, strategy_name, number_format, how in asked:
+        model = built(name, strategy_name, frames)
+        if reference := title.startswith("reference"):
+            in_reference(model)
         with torch.device("meta"):
             needed = step_macs(built(name, strategy_name, frames), batch, training=training)
         if training:
-            trainer = Trainer(model, recipe, device, precision)
+            trainer = Trainer(model, Recipe(batch_size=batch), device, number_format, **how)
             call = partial(trainer.step, clips, labels)
             resident = partial(_resident, trainer)
         else:
-            call = partial(Predictor(model.to(device), device, precision, batch), clips[:, None])
+            compiled = how.get("compile", False)
+            call = partial(Predictor(model, device, number_format, batch, compile=compiled), clips[:, None])
             resident = partial(_tensors, model)
+        if reference:
+            widened(model)
         found.append(Contender(title, call, needed, resident))
     if not training:
         image = built(name, "frozen", frames).backbone.to(device).eval()
@@ -141,7 +169,12 @@ def _resident(trainer: Trainer) -> list[torch.Tensor]:
 def race(found: list[Contender], device: torch.device, rounds: int, warmup: int) -> None:
     """Time the contenders in turn. Each round begins with another one."""
     for one in found:
-        for _ in range(warmup):
+        synchronise(device)
+        begun = time.perf_counter()
+        one.call()
+        synchronise(device)
+        one.first = time.perf_counter() - begun
+        for _ in range(warmup - 1):
             one.call()
         one.memory = peak(one.call, device, one.resident())
     for turn in range(rounds):
@@ -172,6 +205,7 @@ def rows(found: list[Contender], batch: int, top: float) -> list[dict[str, Any]]
                 "memory_gb": one.memory / 1e9,
                 "memory_ratio": one.memory / reference.memory,
                 "peak_share": one.needed / median / top,
+                "first_call_s": one.first,
             }
         )
     return listed
@@ -184,8 +218,11 @@ def main(
     precisions: Annotated[str, typer.Option(help="Comma list of fp32, bf16, fp16.")] = "fp32,bf16",
     frames: Annotated[int, typer.Option(help="Frames a clip; 0: 8, of Swin 32.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Clips a step.")] = 2,
+    ways: Annotated[
+        str, typer.Option(help="Also our step so: comma list of compiled, graphs, checkpointed; auto: all on a GPU.")
+    ] = "auto",
     rounds: Annotated[int, typer.Option(help="Rounds.")] = 5,
-    warmup: Annotated[int, typer.Option(help="Calls of each before the rounds.")] = 1,
+    warmup: Annotated[int, typer.Option(help="Calls of each before the rounds, at least 1.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Also write the rows as CSV.")] = None,
 ) -> None:
@@ -194,6 +231,9 @@ def main(
     where = torch.device(placement.torch_name)
     torch.set_num_threads(cores())
     console = Console(width=150)
+    chosen = (
+        (list(_WAYS) if where.type == "cuda" else []) if ways == "auto" else [way for way in ways.split(",") if way]
+    )
     console.print(f"{device_name(placement.torch_name)}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     written: list[dict[str, Any]] = []
     for precision in precisions.split(","):
@@ -203,7 +243,7 @@ def main(
             for strategy in strategies.split(","):
                 for mode in modes.split(","):
                     count = frames or (32 if name.startswith("swin") else 8)
-                    found = contenders(name, strategy, count, batch_size, where, precision, mode == "train")  # type: ignore[arg-type]
+                    found = contenders(name, strategy, count, batch_size, where, precision, mode == "train", chosen)  # type: ignore[arg-type]
                     race(found, where, rounds, warmup)
                     about = {"model": name, "strategy": strategy, "mode": mode, "precision": precision}
                     about |= {"frames": count, "batch": batch_size, "rounds": rounds, "device": device_name(str(where))}
@@ -221,7 +261,16 @@ def main(
 
 def _table(title: str, listed: list[dict[str, Any]]) -> Table:
     table = Table(title=title, title_justify="left")
-    for column in ("", "ms", "clips/s", "x reference (quartiles)", "memory GB", "of reference's", "of peak %"):
+    for column in (
+        "",
+        "ms",
+        "clips/s",
+        "x reference (quartiles)",
+        "memory GB",
+        "of reference's",
+        "of peak %",
+        "first s",
+    ):
         table.add_column(column, justify="left" if not column else "right")
     for row in listed:
         table.add_row(
@@ -232,6 +281,7 @@ def _table(title: str, listed: list[dict[str, Any]]) -> Table:
             f"{row['memory_gb']:.2f}",
             f"{row['memory_ratio']:.2f}",
             f"{100 * row['peak_share']:.0f}",
+            f"{row['first_call_s']:.1f}",
         )
     return table
 

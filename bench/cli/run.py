@@ -81,6 +81,25 @@ def run(
             rich_help_panel=_RUNNING,
         ),
     ] = None,
+    compile_: Annotated[
+        bool | None,
+        typer.Option(
+            "--compile/--no-compile",
+            help="Compile each model's step with torch.compile. [default: large models on a GPU and real data]",
+            show_default=False,
+            rich_help_panel=_RUNNING,
+        ),
+    ] = None,
+    checkpoint_activations: Annotated[
+        bool | None,
+        typer.Option(
+            "--checkpoint-activations/--no-checkpoint-activations",
+            help="Compute each block once more for its gradients: less memory, more time, the same numbers. "
+            "[default: no]",
+            show_default=False,
+            rich_help_panel=_RUNNING,
+        ),
+    ] = None,
     workers: Annotated[
         str | None,
         typer.Option(
@@ -198,6 +217,8 @@ def run(
             "device": device,
             "precision": precision,
             "decoder": decoder,
+            "compile": compile_,
+            "checkpoint_activations": checkpoint_activations,
             "workers": workers,
             "loader_workers": None if loader_workers is None else scalar(loader_workers),
             "decode_timeout": None if decode_timeout is None else scalar(decode_timeout),

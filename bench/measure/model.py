@@ -17,7 +17,15 @@ from bench.spec import Precision, Recipe
 from bench.train import Trainer
 
 
-def measure(model: VideoClassifier, recipe: Recipe, device: torch.device, precision: Precision) -> Measured:
+def measure(
+    model: VideoClassifier,
+    recipe: Recipe,
+    device: torch.device,
+    precision: Precision,
+    *,
+    compile: bool = False,
+    checkpoint_activations: bool = False,
+) -> Measured:
     """Measure a freshly built model; its weights are changed by the training steps that are timed.
 
     Training is timed on the optimiser step that trains a cell, inference on the call that evaluates it, both on
@@ -38,13 +46,13 @@ def measure(model: VideoClassifier, recipe: Recipe, device: torch.device, precis
     if device.type == "cuda":
         clips, labels = clips.pin_memory(), labels.pin_memory()  # as the loaders' batches are
 
-    predictor = Predictor(model, device, precision, micro_batch=batch)
+    predictor = Predictor(model, device, precision, micro_batch=batch, compile=compile)
     views = clips[:, None]
     inference = timed(lambda: predictor(views), device)
     resident = [*model.parameters(), *model.buffers(), clips, labels]
     inference_bytes = peak(lambda: predictor(views), device, resident)
 
-    trainer = Trainer(model, recipe, device, precision)
+    trainer = Trainer(model, recipe, device, precision, compile=compile, checkpoint_activations=checkpoint_activations)
     trainer.set_rate(0.0)  # timed steps need not move the weights
     training = timed(lambda: trainer.step(clips, labels), device)
     trainer.optimiser.zero_grad(set_to_none=True)

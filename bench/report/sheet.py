@@ -155,6 +155,8 @@ def _further(cell: Cell) -> dict[str, str]:
         "order test": cell.order_test,
         "decoder": cell.decoder,
         "cache format": cell.cache_format,
+        "compiled": cell.compile,
+        "checkpointed": cell.checkpoint_activations,
     }
     values |= {f"{name} sha256": digest[:8] for name, digest in cell.sources.items()}
     return {name.replace("_", " "): _plain(value) for name, value in values.items()}

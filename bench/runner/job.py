@@ -81,12 +81,20 @@ def train_and_evaluate(cell: Cell, measured: Measured, folder: Path, around: Sur
     weights = digest(model.backbone)
     loaders = Loaders(cell, dataset, model.backbone.input_size, model.backbone.mean, around)
     make_repeatable(cell.seed, strict=not around.unrepeatable)
-    trainer = Trainer(model, cell.recipe, around.device, cell.precision)
+    trainer = Trainer(
+        model,
+        cell.recipe,
+        around.device,
+        cell.precision,
+        compile=cell.compile,
+        checkpoint_activations=cell.checkpoint_activations,
+    )
     if cell.recipe.time_init:
         first, _ = next(loaders.training(0))
         pixels = normalise(first.to(around.device), model.backbone.mean, model.backbone.std)
         model.start_temporal_embedding(pixels, cell.recipe.time_init)
-    predictor = Predictor(model, around.device, cell.precision, micro_batch=max(cell.recipe.batch_size, 1))
+    batch = max(cell.recipe.batch_size, 1)
+    predictor = Predictor(model, around.device, cell.precision, micro_batch=batch, compile=cell.compile)
     clock.lap("build")
 
     val_top1: float | None = None
@@ -137,7 +145,14 @@ def train_and_evaluate(cell: Cell, measured: Measured, folder: Path, around: Sur
         metrics=_metrics(cell, predictions, listed, val_top1),
         measured=measured,
         train_seconds=train_seconds,
-        footnotes=tuple(_footnotes(cell, measured, micro_batch, loaders, around)),
+        footnotes=(
+            *_footnotes(cell, measured, micro_batch, loaders, around),
+            *dict.fromkeys(
+                f"not compiled, operations ran one by one: {why}"
+                for why in (trainer.computation.why_not, predictor.computation.why_not)
+                if why
+            ),
+        ),
         seconds=seconds,
         provenance=provenance(
             cell,

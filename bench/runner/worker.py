@@ -84,7 +84,16 @@ def _done(job: Job, around: Surroundings, connection: Connection) -> dict[str, A
         classes = len(around.dataset(job.cell).classes)
         make_repeatable(job.cell.seed, strict=not around.unrepeatable)
         model = classifier(job.cell, classes)
-        return {"kind": "measured", "value": measure(model, job.cell.recipe, around.device, job.cell.precision)}
+        cell = job.cell
+        measured = measure(
+            model,
+            cell.recipe,
+            around.device,
+            cell.precision,
+            compile=cell.compile,
+            checkpoint_activations=cell.checkpoint_activations,
+        )
+        return {"kind": "measured", "value": measured}
     if job.measured is None:
         raise ValueError("a training needs its model's measurements")
     result = train_and_evaluate(

@@ -30,6 +30,8 @@ OTHER_CELL: dict[str, Any] = {
     "decoder": "pyav",
     "order_test": False,
     "cache_format": "jpeg",
+    "compile": True,
+    "checkpoint_activations": True,
     "sources": {"weights": "00" * 8},
 }
 OTHER_RECIPE: dict[str, Any] = {
@@ -111,6 +113,8 @@ def test_model_key_is_the_same_for_what_does_not_change_the_model() -> None:
         {"options": {"ratio": 0.5}},
         {"recipe": {"batch_size": 8}},
         {"recipe": {"drop_path": 0.0}},
+        {"compile": True},
+        {"checkpoint_activations": True},
     ]
     assert {make.cell(**changes).model_key() for changes in same} == {key}
     assert len({make.cell(**changes).model_key() for changes in other} | {key}) == len(other) + 1
