@@ -86,9 +86,14 @@ def _products(qkv: Tensor, heads: int, bias: Tensor | None) -> Tensor:
     return torch.bmm(logits.softmax(dim=-1).to(v.dtype), v)
 
 
-@cache
+@torch.compiler.assume_constant_result
 def _has_kernel(device: torch.device, frames: int, depth: int) -> bool:
     """Whether the kernel for attention among frames can be had here and, on a few numbers, gives what products do."""
+    return _tried(device, frames, depth)
+
+
+@cache
+def _tried(device: torch.device, frames: int, depth: int) -> bool:
     if device.type != "cuda" or find_spec("triton") is None:
         return False
     # in a thread of its own, whose computing is neither in half precision nor traced, whatever goes on in this one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import textwrap
 from typing import Any
 
 import torch
@@ -94,5 +95,5 @@ class Computation:
         if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             return False
         self.compiled = False
-        self.why_not = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        self.why_not = textwrap.shorten(f"{type(error).__name__}: {error}", 200)
         return True

@@ -232,11 +232,13 @@ def test_another_error_is_not_taken_for_memory(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_bf16_trains_on_the_cpu_and_keeps_the_weights_in_fp32(family: str) -> None:
+def test_bf16_trains_on_the_cpu_and_keeps_what_trains_in_fp32(family: str) -> None:
     trainer = Trainer(model(family, "joint"), _recipe(), CPU, "bf16")
+    frozen = {name: p.detach().clone() for name, p in trainer.model.named_parameters() if not p.requires_grad}
     loss, _ = trainer.step(*_batch())
     assert torch.isfinite(loss)
-    assert {p.dtype for p in trainer.model.parameters()} == {torch.float32}
+    assert {p.dtype for _, p in trainer.model.trained()} == {torch.float32}
+    assert all(trainer.model.get_parameter(name).equal(before) for name, before in frozen.items())
 
 
 def _fit(trainer: Trainer, batches: int) -> list[dict[str, float]]:

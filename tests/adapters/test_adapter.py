@@ -1,0 +1,91 @@
+"""The bottleneck's gradients, and that its input is not kept where it can be worked out again."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adapters.adapter import Adapter
+from backbones.attention import projected
+from backbones.norm import normed
+
+WIDTH = 16
+
+
+def _adapter(skip: bool, dtype: torch.dtype = torch.float64) -> Adapter:
+    torch.manual_seed(0)
+    adapter = Adapter(WIDTH, skip=skip)
+    nn.init.normal_(adapter.up.weight)
+    return adapter.to(dtype)
+
+
+def _plain(x: Tensor, adapter: Adapter) -> Tensor:
+    hidden = x @ adapter.down.weight.t() + adapter.down.bias
+    out = F.gelu(hidden) @ adapter.up.weight.t() + adapter.up.bias
+    return x + out if adapter.skip else out
+
+
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize("behind", ["nothing", "product"])
+def test_gradients_are_those_of_the_operations_one_by_one(skip: bool, behind: str) -> None:
+    projection = nn.Linear(WIDTH, WIDTH).double().requires_grad_(False)
+    found: list[tuple[Tensor, ...]] = []
+    values = []
+    for plain in (False, True):
+        adapter = _adapter(skip)
+        x = torch.randn(3, 5, WIDTH, generator=torch.Generator().manual_seed(1)).double().requires_grad_()
+        before = x if behind == "nothing" else F.linear(x, projection.weight, projection.bias)
+        if behind == "product" and not plain:
+            before = projected(x, projection)
+        out = _plain(before, adapter) if plain else adapter(before)
+        values.append(out)
+        found.append(torch.autograd.grad(out.square().sum(), [x, *adapter.parameters()]))
+    torch.testing.assert_close(values[0], values[1], atol=1e-12, rtol=1e-12)
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=1e-10)
+
+
+def test_in_half_precision_gradients_stay_near_those_in_double() -> None:
+    norm, exact = nn.LayerNorm(WIDTH), _adapter(skip=False)
+    nn.init.normal_(norm.weight)
+    norm.requires_grad_(False)
+    half = _adapter(skip=False, dtype=torch.float32)
+    x = torch.randn(4, 9, WIDTH, generator=torch.Generator().manual_seed(1))
+    with torch.autocast("cpu", torch.bfloat16):
+        y = normed(x.requires_grad_(), norm)
+        half(y).float().sum().backward()
+    _plain(norm.double()(x.detach().double()), exact).sum().backward()
+    for ours, theirs in zip(half.parameters(), exact.parameters(), strict=True):
+        assert ours.grad is not None and theirs.grad is not None
+        assert ours.grad.dtype == torch.float32
+        assert (ours.grad.double() - theirs.grad).norm() / theirs.grad.norm() < 2e-2
+
+
+def _kept(call: object, but: set[int]) -> int:
+    """Bytes that are kept for the gradients, those of storages in `but` left out."""
+    seen: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        seen[storage.data_ptr()] = storage.nbytes()
+        alive.append(tensor)
+        return tensor
+
+    alive: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        call()  # type: ignore[operator]
+    return sum(size for at, size in seen.items() if at not in but)
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_what_is_kept(skip: bool) -> None:
+    """The bottleneck before its GELU, and the input unless an operation before kept what it comes from."""
+    adapter = _adapter(skip)
+    projection = nn.Linear(WIDTH, WIDTH).double().requires_grad_(False)
+    attended = torch.randn(7, WIDTH, dtype=torch.float64, requires_grad=True)
+    known = {p.untyped_storage().data_ptr() for p in (*adapter.parameters(), *projection.parameters(), attended)}
+    bottleneck, whole = 7 * (WIDTH // 4) * 8, 7 * WIDTH * 8
+    assert _kept(lambda: adapter(projected(attended, projection)), known) == bottleneck
+    assert _kept(lambda: adapter(attended * 2.0), known) == bottleneck + whole
