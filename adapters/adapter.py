@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from backbones.kept import Origin, origin_of
+from backbones.precision import of_products
 
 
 class Adapter(nn.Module):
@@ -34,17 +35,11 @@ class Adapter(nn.Module):
         """(..., D) -> (..., D)."""
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # a compiler chooses what it keeps
             out = _Bottleneck.apply(
-                x, self.down.weight, self.down.bias, self.up.weight, self.up.bias, origin_of(x), _precision(x)
+                x, self.down.weight, self.down.bias, self.up.weight, self.up.bias, origin_of(x), of_products(x)
             )
         else:
             out = self.up(F.gelu(self.down(x)))
         return x + out if self.skip else out
-
-
-def _precision(x: Tensor) -> torch.dtype:
-    """Of products with x here."""
-    autocast = torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64
-    return torch.get_autocast_dtype(x.device.type) if autocast else x.dtype
 
 
 class _Bottleneck(torch.autograd.Function):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from backbones.kept import FromNorm, remember
+from backbones.precision import of_products
 
 # layer norms whose arithmetic is F.layer_norm's
 _PLAIN = (nn.LayerNorm, open_clip.transformer.LayerNorm, open_clip.transformer.LayerNormFp32, timm.layers.LayerNorm)
@@ -27,20 +28,15 @@ def normed(x: Tensor, norm: Any) -> Tensor:
         x: (..., D).
         norm: the image model's, of any kind.
     """
-    if type(norm) not in _PLAIN or not _halves(x):
+    dtype = of_products(x)
+    if type(norm) not in _PLAIN or dtype == x.dtype:
         return norm(x)
-    dtype = torch.get_autocast_dtype(x.device.type)
     if not torch.is_grad_enabled():
         return nn.functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps).to(dtype)
     y, half, mean, rstd = _Norm.apply(x, norm.weight, norm.bias, norm.normalized_shape, norm.eps, dtype)
     if norm.weight is None or norm.bias is None or torch.compiler.is_compiling():
         return y
     return remember(y, FromNorm(half, mean, rstd, norm.weight, norm.bias))
-
-
-def _halves(x: Tensor) -> bool:
-    """Whether products of float32 numbers are computed in half precision here."""
-    return x.dtype == torch.float32 and torch.is_autocast_enabled(x.device.type)
 
 
 class _Norm(torch.autograd.Function):
@@ -50,7 +46,8 @@ class _Norm(torch.autograd.Function):
         dtype: torch.dtype,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         y, mean, rstd = torch.native_layer_norm(x, shape, weight, bias, eps)
-        kept = (x.to(dtype), mean, rstd)
+        # sums between blocks can lie beyond fp16's largest number
+        kept = (x if dtype == torch.float16 else x.to(dtype), mean, rstd)
         ctx.mark_non_differentiable(*kept)
         ctx.save_for_backward(*kept, weight, bias)
         ctx.shape = shape
@@ -60,7 +57,7 @@ class _Norm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: FunctionCtx, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         x, mean, rstd, weight, bias = ctx.saved_tensors  # type: ignore[attr-defined]
-        if x.device.type != "cpu":  # whose kernel alone takes half precision beside float32
+        if x.device.type != "cpu" or x.dtype == torch.float32:  # a CPU's kernel alone mixes half precision and float32
             gradient, x = gradient.float(), x.float()
         needed = [bool(needs) for needs in ctx.needs_input_grad[:3]]  # type: ignore[attr-defined]
         found = torch.ops.aten.native_layer_norm_backward(

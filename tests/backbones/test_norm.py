@@ -47,10 +47,11 @@ def test_under_autocast_it_is_the_norm_in_float32_rounded_once(grad: bool) -> No
     assert (found == F.layer_norm(x, (WIDTH,), norm.weight, norm.bias, norm.eps).bfloat16()).float().mean() == 1.0
 
 
-def test_gradients_are_the_equations_but_for_the_rounding() -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_gradients_are_the_equations_but_for_the_rounding(dtype: torch.dtype) -> None:
     norm, x = _norm(), _tokens().requires_grad_()
-    gradient = torch.randn(x.shape, generator=torch.Generator().manual_seed(2)).bfloat16()
-    with torch.autocast("cpu", torch.bfloat16):
+    gradient = torch.randn(x.shape, generator=torch.Generator().manual_seed(2)).to(dtype)
+    with torch.autocast("cpu", dtype):
         normed(x, norm).backward(gradient)
     exact, wide = _norm().double(), _tokens().double().requires_grad_()
     _by_hand(wide, exact).backward(gradient.double())
@@ -82,6 +83,17 @@ def test_the_origin_gives_the_products_with_what_was_normed() -> None:
     expected = left.double().t() @ y.detach().double().flatten(0, -2)
     found = origin.outer(left, origin.tensors).double()
     assert (found - expected).norm() / expected.norm() < 1e-2
+
+
+def test_sums_beyond_the_largest_number_of_fp16_have_gradients_too() -> None:
+    norm, x = _norm(), (_tokens() * 1e5).requires_grad_()
+    with torch.autocast("cpu", torch.float16):
+        y = normed(x, norm)
+        y.float().square().sum().backward()
+    origin = origin_of(y)
+    assert x.grad is not None and torch.isfinite(x.grad).all() and x.grad.any()
+    assert origin is not None
+    assert torch.isfinite(origin.outer(torch.ones(15, 4, dtype=torch.float16), origin.tensors)).all()
 
 
 class _Doubled(nn.LayerNorm):

@@ -92,7 +92,7 @@ def test_key_changes_with_every_field_of_the_recipe(field: str) -> None:
 
 def test_key_stays_what_it_was() -> None:
     """A run of yesterday is gone on with today: whoever changes the canonical form must know that they do."""
-    assert make.cell().key == "1a46e85b38"
+    assert make.cell().key == "c1278a61dc"
 
 
 def test_model_key_is_the_same_for_what_does_not_change_the_model() -> None:
