@@ -64,6 +64,34 @@ def among_frames(qkv: Tensor, frames: int, heads: int, bias: Tensor | None = Non
     return out.reshape(*qkv.shape[:-1], width)
 
 
+def among_windows(qkv: Tensor, window: tuple[int, int], heads: int, bias: Tensor) -> Tensor:
+    """Attention in the windows of a frame, of projections that lie as the tokens do (Liu et al., 2021, section 3.2).
+
+    Args:
+        qkv: (B*T, H, W, 3 D), queries, keys and values side by side.
+        window: its height and width, of which H and W are multiples.
+        heads: number of heads; D is a multiple of it.
+        bias: (windows, heads, N, N) for the N tokens of each window of a frame, in the order of rows; or (1, heads, N,
+            N), the same in all windows.
+
+    Returns:
+        (B*T, H, W, D), before the output projection.
+    """
+    frames, height, width, _ = qkv.shape
+    tall, wide = window
+    down, across, depth = height // tall, width // wide, qkv.shape[-1] // (3 * heads)
+    cut = qkv.view(frames, down, tall, across, wide, 3, heads, depth).permute(5, 0, 1, 3, 6, 2, 4, 7)
+    q, k, v = cut.reshape(3, -1, bias.shape[0] * heads, tall * wide, depth).unbind(0)
+    bias = bias.flatten(0, 1).to(q.dtype)
+    if qkv.device.type == "cpu":
+        logits = _logits(q.flatten(0, 1), k.flatten(0, 1)).unflatten(0, q.shape[:2]) + bias
+        out = torch.bmm(logits.softmax(dim=-1).flatten(0, 1), v.flatten(0, 1))
+    else:
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    out = out.view(frames, down, across, heads, tall, wide, depth).permute(0, 1, 4, 2, 5, 3, 6)
+    return out.reshape(frames, height, width, heads * depth)
+
+
 def projected(attended: Tensor, projection: Any) -> Tensor:
     """The output projection of attention: (..., D) -> (..., D').
 
@@ -80,10 +108,15 @@ def projected(attended: Tensor, projection: Any) -> Tensor:
 def _products(qkv: Tensor, heads: int, bias: Tensor | None) -> Tensor:
     """Attention as two batched products: (3, G*heads, N, d) -> (G*heads, N, d)."""
     q, k, v = qkv.unbind(0)
-    logits = torch.baddbmm(q.new_empty(1, 1, 1), q, k.transpose(1, 2), beta=0, alpha=q.shape[-1] ** -0.5)
+    logits = _logits(q, k)
     if bias is not None:
         logits = (logits.unflatten(0, (-1, heads)) + bias.to(logits.dtype)).flatten(0, 1)
     return torch.bmm(logits.softmax(dim=-1).to(v.dtype), v)
+
+
+def _logits(q: Tensor, k: Tensor) -> Tensor:
+    """q k^T / sqrt(d) of (G, N, d), the factor taken into the product."""
+    return torch.baddbmm(q.new_empty(1, 1, 1), q, k.transpose(1, 2), beta=0, alpha=q.shape[-1] ** -0.5)
 
 
 @torch.compiler.assume_constant_result

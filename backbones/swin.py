@@ -6,9 +6,10 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from backbones.attention import among_frames, projected
+from backbones.attention import among_frames, among_windows, projected
 from backbones.base import Backbone, check_size
 from backbones.norm import normed
 
@@ -43,7 +44,20 @@ class SwinBlock:
         return normed(x, self.module.norm1)
 
     def attend(self, x: Tensor) -> Tensor:
-        return self.module._attn(x)
+        module = self.module
+        attention, (tall, wide), shift = module.attn, module.window_size, module.shift_size
+        if x.shape[1] % tall or x.shape[2] % wide:
+            return module._attn(x)  # which fills up the last windows
+        bias = attention._get_rel_pos_bias()
+        mask = module.get_attn_mask(x) if getattr(module, "dynamic_mask", False) else module.attn_mask
+        if mask is not None:
+            bias = bias + mask[:, None]
+        if any(shift):
+            x = torch.roll(x, (-shift[0], -shift[1]), (1, 2))
+        attended = among_windows(attention.qkv(x), (tall, wide), self.heads, bias)
+        if any(shift):
+            attended = torch.roll(attended, tuple(shift), (1, 2))
+        return projected(attended, attention.proj)
 
     def attend_time(self, x: Tensor, frames: int, bias: Tensor | None = None) -> Tensor:
         attention = self.module.attn
