@@ -152,6 +152,7 @@ def _unusable_weights(subjects: Sequence[Subject]) -> list[str]:
 
 
 def _timed(counted: Profile, placement: Placement, batch_size: int) -> Profile:
+    from bench.measure.footnotes import footnotes as measured_footnotes
     from bench.train import is_out_of_memory
 
     notes = ["random weights (@none), not pretrained"] if counted.subject.backbone.random else []
@@ -167,8 +168,7 @@ def _timed(counted: Profile, placement: Placement, batch_size: int) -> Profile:
         notes.append(f"memory ran out: batches of {batch_size} computed {measured.micro_batch} clips at a time")
     if unrepeatable:
         notes.append(f"not repeatable to the bit: {unrepeatable}")
-    if measured.busy_cores > 0.5:
-        notes.append(f"speed measured while {measured.busy_cores:.1f} cores were busy with something else")
+    notes += measured_footnotes(measured)
     return replace(counted, measured=measured, precision=placement.precision, footnotes=tuple(notes))
 
 

@@ -77,6 +77,13 @@ def test_numbers_are_in_the_units_that_the_columns_name() -> None:
         "torch": "2.6.0",
         "dirty": False,
         "error": None,
+        "train_clips_per_s_loaded": 204.8,
+        "loader_wait": 3.25,
+        "train_ms": 49.8,
+        "infer_ms": 16.2,
+        "timed_batch_size": 16,
+        "warmup_seconds": 1.5,
+        "compile_seconds": 0.0,
     }
     assert {name: found[name] for name in expected} == pytest.approx(expected)
 
