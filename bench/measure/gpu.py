@@ -19,7 +19,8 @@ from bench.measure.throughput import synchronise
 from bench.result import Gpu
 
 _SAMPLES = 5
-_BETWEEN = 0.1  # seconds; a driver's own sampling takes a sixth of a second to one
+_BETWEEN = 0.1  # seconds
+_WINDOW = 1.0  # seconds over which a driver looks back at most
 _PATIENCE = 20.0  # seconds for one answer
 _CLOCKS = ("clocks.sm", "clocks.max.sm", "temperature.gpu")
 # newer drivers call the same fields clocks_event_reasons
@@ -38,11 +39,15 @@ def uuid_of(device: torch.device) -> str | None:
 
 
 def before(device: torch.device) -> Gpu:
-    """How much others use a GPU; call it while this process leaves it idle. Takes about half a second."""
+    """How much others use a GPU; call it while this process leaves it idle. Takes half a second to two."""
     synchronise(device)
     uuid = uuid_of(device)
+    busy = utilisation(lambda: _by_torch(device), uuid)
+    if busy:  # perhaps by our own work of a moment ago
+        time.sleep(_WINDOW)
+        busy = utilisation(lambda: _by_torch(device), uuid)
     return Gpu(
-        utilisation=utilisation(lambda: _by_torch(device), uuid),
+        utilisation=busy,
         others_memory_bytes=None if uuid is None else others_memory(uuid),
     )
 

@@ -104,6 +104,12 @@ def test_what_is_missing_is_empty_and_whole_numbers_stay_whole() -> None:
         assert not {"nan", "None", "<NA>", "NaN", "inf"} & set(values.values())
 
 
+def test_results_of_runs_before_speed_with_loading_was_measured_can_still_be_read() -> None:
+    older = make.done().model_dump(exclude={"loaded_clips_per_s", "loader_wait"})
+    (found,) = read([Result.model_validate(older)])
+    assert (found["train_clips_per_s_loaded"], found["loader_wait"], found["train_clips_per_s"]) == ("", "", "321.4")
+
+
 def test_large_whole_numbers_keep_their_digits_beside_a_failed_cell() -> None:
     big = make.done()
     assert big.metrics is not None

@@ -61,7 +61,8 @@ def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Smi:
     program.write_text(SMI.format(python=sys.executable))
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(gpu, "_BETWEEN", 0.0)
+    for pause in ("_BETWEEN", "_WINDOW"):
+        monkeypatch.setattr(gpu, pause, 0.0)
     return Smi(tmp_path)
 
 
@@ -134,14 +135,31 @@ def test_a_driver_without_reasons_still_tells_its_clocks(smi: Smi) -> None:
     assert found == {"clock_mhz": 1980, "max_clock_mhz": 1980, "temperature": None, "slowed_by": ()}
 
 
-def test_a_gpu_is_asked_before_and_during_by_its_uuid(smi: Smi, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """A GPU as far as torch is asked about it."""
+
     class Properties:
         uuid = UUID.removeprefix("GPU-")
 
+    def silent(device: torch.device) -> int:
+        raise ModuleNotFoundError("nvidia-ml-py does not seem to be installed")
+
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Properties())
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "utilization", silent)
+    return torch.device("cuda")
+
+
+def test_this_process_own_work_of_a_moment_ago_is_not_taken_for_others(smi: Smi, device: torch.device) -> None:
+    smi.answer(utilization__gpu=["99", "99", "80", "60", "20", *["0"] * 5])
+    assert gpu.before(device).utilisation == 0.0
+    smi.answer(utilization__gpu=["0"] * 5)
+    assert gpu.before(device).utilisation == 0.0
+
+
+def test_a_gpu_is_asked_before_and_during_by_its_uuid(smi: Smi, device: torch.device) -> None:
     smi.answer(processes=(f"{os.getpid()}, 1", "7, 3000"), utilization__gpu="20")
-    device = torch.device("cuda")
     found = gpu.during(gpu.before(device), lambda: None, device)
     expected = Gpu(
         utilisation=20.0,
