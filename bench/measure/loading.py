@@ -11,7 +11,7 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -53,12 +53,12 @@ class EventWaits:
     """By a GPU's own events: time in which it had nothing to do."""
 
     def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._pairs: deque[tuple[torch.Event, torch.Event]] = deque()
-        self._open: torch.Event | None = None
+        self._kind: Any = torch.mps.Event if device.type == "mps" else torch.cuda.Event
+        self._pairs: deque[tuple[Any, Any]] = deque()
+        self._open: Any = None
 
-    def _now(self) -> torch.Event:
-        event = torch.Event(self._device, enable_timing=True)
+    def _now(self) -> Any:
+        event = self._kind(enable_timing=True)
         event.record()
         return event
 

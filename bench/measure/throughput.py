@@ -52,7 +52,7 @@ def timed(
     least: int = 7,
     most: int = 50,
     seconds: float = 0.6,
-    patience: float = 30.0,
+    patience: float = 20.0,
 ) -> Timing:
     """Time `call` until it was run `least` times and for `seconds`, or `most` times.
 

@@ -104,13 +104,13 @@ def _timed(monkeypatch: pytest.MonkeyPatch, calls: list[float], **how: Any) -> T
 
 
 def test_the_first_call_is_told_beside_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    timing = _timed(monkeypatch, [20.0, 2.0, 1.0], warmup=3, least=4, most=4, seconds=0.0)
+    timing = _timed(monkeypatch, [20.0, 2.0, 1.0], warmup=3, least=4, most=4, seconds=0.0, patience=60.0)
     assert (timing.first, timing.first_beyond, timing.warmup_seconds) == (20.0, 19.0, 23.0)
     assert _timed(monkeypatch, [1.0, 3.0], warmup=0, least=4, most=4).first_beyond == 0.0
 
 
 def test_the_spread_is_between_the_quartiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    timing = _timed(monkeypatch, [5.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], warmup=1, seconds=0.0)
+    timing = _timed(monkeypatch, [5.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], warmup=1, seconds=0.0, patience=60.0)
     assert (timing.median, timing.repeats) == (4.0, 7)
     assert timing.spread == pytest.approx((6.0 - 2.0) / 4.0)
 
