@@ -55,11 +55,18 @@ COLUMNS = (
     "commit",
     "dirty",
     "error",
+    "train_clips_per_s_loaded",
+    "loader_wait",
+    "train_ms",
+    "infer_ms",
+    "timed_batch_size",
+    "warmup_seconds",
+    "compile_seconds",
 )
 
 
 # whole numbers that a failed cell lacks: pandas would make floats of them
-_WHOLE = ("evaluated", "listed", "micro_batch", "threads")
+_WHOLE = ("evaluated", "listed", "micro_batch", "threads", "timed_batch_size")
 
 
 def row(result: Result) -> dict[str, Any]:
@@ -86,6 +93,8 @@ def row(result: Result) -> dict[str, Any]:
         "lr": cell.recipe.lr,
         "head_lr": cell.recipe.head_lr,
         "error": result.error,
+        "train_clips_per_s_loaded": result.loaded_clips_per_s,
+        "loader_wait": result.loader_wait,
     }
     if metrics is not None:
         values |= metrics.model_dump()
@@ -102,6 +111,11 @@ def row(result: Result) -> dict[str, Any]:
             "infer_memory_gb": measured.infer_memory_bytes / 1e9,
             "train_spread": measured.train_spread,
             "infer_spread": measured.infer_spread,
+            "train_ms": measured.train_ms,
+            "infer_ms": measured.infer_ms,
+            "timed_batch_size": measured.batch_size,
+            "warmup_seconds": measured.warmup_seconds,
+            "compile_seconds": measured.compile_seconds,
         }
     if provenance is not None:
         values |= {

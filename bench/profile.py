@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """A model to be profiled: a backbone and a strategy, for clips of so many frames and so many classes."""
+    """A model to be profiled: a backbone and a strategy, for clips of so many frames and so many classes.
+
+    Attributes:
+        note: what a reader must know of its weights; empty where nothing is to be said.
+    """
 
     backbone: BackboneName
     strategy: str
@@ -25,6 +29,7 @@ class Subject:
     classes: int
     clips: int
     crops: int
+    note: str = ""
 
     @property
     def views(self) -> int:
@@ -37,25 +42,44 @@ class Subject:
 
 
 @dataclass(frozen=True)
+class Conditions:
+    """What speeds must have in common to stand in one table, beside the code: the device as tables name it, and how
+    it is used.
+    """
+
+    device: str
+    threads: int
+    precision: Precision
+    batch_size: int
+
+
+@dataclass(frozen=True)
 class Profile:
     """What a model costs.
 
     Attributes:
         subject: the model.
-        macs: multiply-accumulates of one view, part by part.
-        params: parameters, and those that train, part by part.
+        macs: multiply-accumulates of one view, part by part; empty where the model could not be counted.
+        params: parameters, and those that train, part by part; empty likewise.
         measured: speed and memory; None where they were not asked for, or memory had no room for one clip.
+        conditions: under which it was measured; None where that was not asked for.
+        date: when, in UTC, ISO 8601.
         footnotes: what a reader of the numbers would not expect.
-        failed: whether speed and memory could not be measured.
+        failed: whether it could not be counted or measured.
     """
 
     subject: Subject
     macs: dict[Part, int]
     params: dict[Part, tuple[int, int]]
     measured: Measured | None = None
-    precision: Precision | None = None
+    conditions: Conditions | None = None
+    date: str | None = None
     footnotes: tuple[str, ...] = ()
     failed: bool = False
+
+    @property
+    def precision(self) -> Precision | None:
+        return None if self.conditions is None else self.conditions.precision
 
     @property
     def macs_view(self) -> int:

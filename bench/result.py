@@ -11,8 +11,22 @@ from bench.spec import Cell, Spec
 Status = Literal["done", "failed", "oom", "interrupted"]
 
 
+class Gpu(Spec):
+    """A CUDA GPU around a measurement, as its driver tells; what it does not tell is None."""
+
+    utilisation: float | None = Field(None, description="by others just before: percent of the time, median of samples")
+    others_memory_bytes: int | None = Field(None, description="held by other processes just before")
+    clock_mhz: int | None = Field(None, description="of the multiprocessors while training steps ran")
+    max_clock_mhz: int | None = None
+    temperature: int | None = Field(None, description="degrees Celsius, while training steps ran")
+    slowed_by: tuple[str, ...] = Field((), description="what held the clocks down while training steps ran")
+
+
 class Measured(Spec):
-    """Counts, speed and memory of a model, measured with the machine to itself."""
+    """Counts, speed and memory of a model, measured with the machine to itself.
+
+    What has a default is missing in the files of runs that were made before it was measured.
+    """
 
     params: int
     trained_params: int
@@ -23,7 +37,13 @@ class Measured(Spec):
     infer_clips_per_s: float
     infer_spread: float
     infer_repeats: int
-    warmup_seconds: float
+    train_ms: float | None = Field(None, description="median milliseconds of an optimiser step")
+    infer_ms: float | None = Field(None, description="median milliseconds of a batch's prediction")
+    warmup_seconds: float = Field(description="calls that were not counted, without compile_seconds")
+    compiled: bool = Field(False, description="whether torch.compile made the model's kernels")
+    compile_seconds: float = Field(
+        0.0, description="what the first calls took beyond a median one where the model is compiled, else 0"
+    )
     train_memory_bytes: int
     infer_memory_bytes: int
     batch_size: int
@@ -31,6 +51,7 @@ class Measured(Spec):
     threads: int
     device: str
     busy_cores: float = Field(description="cores that were busy just before, on a CPU")
+    gpu: Gpu | None = Field(None, description="None where the device is no CUDA GPU")
     versions: dict[str, str]
     commit: str | None
 
@@ -79,6 +100,12 @@ class Result(Spec):
     metrics: Metrics | None = None
     measured: Measured | None = None
     train_seconds: float | None = None
+    loaded_clips_per_s: float | None = Field(
+        None, description="of the training, loading included: median over the log's intervals, the first left out"
+    )
+    loader_wait: float | None = Field(
+        None, description="percent of the training's time in which the step waited for its clips, same intervals"
+    )
     footnotes: tuple[str, ...] = ()
     provenance: Provenance
     error: str | None = Field(None, description="one line: what stopped the cell")

@@ -129,9 +129,9 @@ def fit(
         trainer: holds model, recipe and device.
         epochs: epoch (from 0) -> its batches.
         steps_per_epoch: number of batches that each gives.
-        on_interval: gets epoch, step, steps, loss, lr, clips_per_s and train_top1 (percent) of the steps since the
-            last call, about every `interval_seconds` and at the end of each epoch. Loss and accuracy are of the clips
-            as augmented and mixed.
+        on_interval: gets epoch, step, steps, loss, lr, clips_per_s, interval_seconds and train_top1 (percent) of the
+            steps since the last call, about every `interval_seconds` and at the end of each epoch. Loss and accuracy
+            are of the clips as augmented and mixed.
         on_epoch: called after each epoch; its time is not counted.
 
     Returns:
@@ -168,6 +168,7 @@ def fit(
                     "loss": mean_loss,
                     "lr": rate,
                     "clips_per_s": clips / (now - since),
+                    "interval_seconds": now - since,
                     "train_top1": 100 * torch.stack(rights).sum().item() / clips,
                 }
             )

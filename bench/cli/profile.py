@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,23 +12,44 @@ from bench.cli.choices import not_among
 from bench.cli.output import obstacles, say, write
 from bench.cli.request import assignments, scalar
 
+if TYPE_CHECKING:
+    from bench.profile import Profile
+    from bench.runner.profile import Plan
+
 FORMATS = ("table", "json", "csv")
 _SUFFIXES = (".csv", ".json")
 
 
 def profile(
     backbones: Annotated[
-        str,
+        str | None,
         typer.Argument(
             help="Comma list of family[:model][@weights], such as vit or clip:ViT-L-14@none, or all.",
             metavar="BACKBONE",
+            show_default=False,
         ),
-    ],
-    strategies: Annotated[str, typer.Argument(help="Comma list of strategies, or all.", metavar="STRATEGY")],
-    frames: Annotated[str | None, typer.Option(help="Comma list of frames a clip. [default: 8]")] = None,
+    ] = None,
+    strategies: Annotated[
+        str | None,
+        typer.Argument(help="Comma list of strategies, or all.", metavar="STRATEGY", show_default=False),
+    ] = None,
+    whole: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="The table of every family's base model (or BACKBONE's) with every strategy (or STRATEGY's), in their "
+            "published frames and views and with random weights, which change no speed; it goes on where it stopped.",
+        ),
+    ] = False,
+    frames: Annotated[
+        str | None, typer.Option(help="Comma list of frames a clip. [default: 8, a Swin's 32 with --all]")
+    ] = None,
     classes: Annotated[str | None, typer.Option(help="Of the head. [default: 400]", metavar="INTEGER")] = None,
     views: Annotated[
-        str | None, typer.Option(help="Views of a test, clips x crops. [default: 3x1]", metavar="CLIPSxCROPS")
+        str | None,
+        typer.Option(
+            help="Views of a test, clips x crops. [default: 3x1, a Swin's 4x3 with --all]", metavar="CLIPSxCROPS"
+        ),
     ] = None,
     option: Annotated[
         list[str] | None,
@@ -55,7 +76,12 @@ def profile(
         str, typer.Option("--format", help=f"How to print it: {', '.join(FORMATS)}.", metavar="FORMAT")
     ] = "table",
     out: Annotated[
-        Path | None, typer.Option(help="Also write it to this file, which ends in .csv or .json, a row a model.")
+        Path | None,
+        typer.Option(
+            help="Also write it to this file, which ends in .csv or .json, a row a model. [default with --all: "
+            "results/DEVICE.csv]",
+            show_default=False,
+        ),
     ] = None,
     plugin: Annotated[
         list[str] | None,
@@ -67,14 +93,23 @@ def profile(
     A bare family name means its base model, as on real data. Several backbones, strategies or frames make a row each.
     """
     problems: list[str] = not_among("format", format_, FORMATS)
-    if out is not None:
+    if whole:
+        from bench.profile_table import obstacles as table_obstacles
+
+        problems += [] if out is None else table_obstacles(out)
+        if not timing:
+            problems.append("--no-timing with --all: expected one of the two, `bench profile all all` counts alone")
+    elif out is not None:
         problems += obstacles("out", out)
         problems += (
             [] if out.suffix in _SUFFIXES else [f"out is {str(out)!r}: expected a file that ends in .csv or .json"]
         )
+    for name, value in (("BACKBONE", backbones), ("STRATEGY", strategies)):
+        if value is None and not whole:
+            problems.append(f"{name} is missing: expected BACKBONE STRATEGY, such as clip joint, or --all")
     given: dict[str, Any] = {
-        "backbones": backbones,
-        "strategies": strategies,
+        "backbones": backbones or ("all" if whole else "vit:tiny@none"),
+        "strategies": strategies or ("all" if whole else "frozen"),
         "frames": frames,
         "classes": None if classes is None else scalar(classes),
         "views": views,
@@ -82,49 +117,68 @@ def profile(
         "device": device,
         "precision": precision,
         "batch_size": None if batch_size is None else scalar(batch_size),
-        "timing": timing,
+        "timing": timing or whole,
         "plugins": tuple(plugin) if plugin else None,
+        "whole": whole,
     }
 
-    from bench.runner.profile import plan, profiles, request_of
+    from bench.runner.profile import plan, request_of
 
     # torch's profiler, which measures memory, talks to the terminal while it looks for devices
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     request = request_of({name: value for name, value in given.items() if value is not None}, problems)
     chosen = plan(request, problems)
+    if whole:
+        from bench.cli.profile_all import run
 
-    from rich.console import Console
-
-    from bench.report import profile as report
-
-    rows = []
-    with Console(stderr=True).status("profiling") as status:
-        found = profiles(chosen)
-        for number, subject in enumerate(chosen.subjects, start=1):
-            status.update(f"profiling {number} of {len(chosen.subjects)}: {subject.label}".replace("[", "\\["))
-            rows.append(next(found))
-            if out is not None:
-                write("out", out, report.to_csv(rows) if out.suffix == ".csv" else report.to_json(rows))
-    if format_ == "table":
-        _print(rows, chosen.defaults)
+        rows = run(chosen, out)
     else:
-        say(report.to_csv(rows) if format_ == "csv" else report.to_json(rows))
+        rows = _rows(chosen, out)
+    if format_ == "table":
+        _print(rows, chosen.defaults, whole)
+    elif format_ == "csv":
+        from bench.profile_columns import to_csv
+
+        say(to_csv(rows))
+    else:
+        from bench.report.profile import to_json
+
+        say(to_json(rows))
     if any(row.failed for row in rows):
         raise typer.Exit(1)
 
 
-def _print(rows: list[Any], defaults: tuple[str, ...]) -> None:
+def _rows(chosen: Plan, out: Path | None) -> list[Profile]:
+    """The profiles, and the file of them as far as they are there."""
+    from rich.console import Console
+
+    from bench.profile_columns import to_csv
+    from bench.report.profile import to_json
+    from bench.runner.profile import profiles
+
+    rows: list[Profile] = []
+    with Console(stderr=True).status("profiling") as status:
+        found = profiles(chosen, on_wait=lambda: status.update("waiting for another command's measurements"))
+        for number, subject in enumerate(chosen.subjects, start=1):
+            status.update(f"profiling {number} of {len(chosen.subjects)}: {subject.label}".replace("[", "\\["))
+            rows.append(next(found))
+            if out is not None:
+                write("out", out, to_csv(rows) if out.suffix == ".csv" else to_json(rows))
+    return rows
+
+
+def _print(rows: list[Profile], defaults: tuple[str, ...], whole: bool) -> None:
     from rich.console import Console
     from rich.text import Text
 
     from bench.report.profile import table
 
     console = Console(highlight=False)
-    wide = console if console.is_terminal else Console(width=240, highlight=False, color_system=None)
+    wide = console if console.is_terminal else Console(width=400, highlight=False, color_system=None)
     with wide.capture() as capture:
         for default in defaults:
             wide.print(Text(default, style="dim"))
-        wide.print(table(rows))
+        wide.print(table(rows, whole))
     text = capture.get()
     if not console.is_terminal:
         text = "".join(f"{line.rstrip()}\n" for line in text.splitlines())

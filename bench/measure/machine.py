@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+import re
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -75,6 +76,11 @@ def device_name(device: str) -> str:
     if device == "mps":
         return f"MPS: {processor()}"
     return f"CPU: {processor()}, {cores()} cores"
+
+
+def slug(device: str) -> str:
+    """A device's name in tables -> a file's: nvidia-h100-80gb-hbm3."""
+    return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
 
 
 def describe() -> dict[str, Any]:

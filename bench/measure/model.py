@@ -6,6 +6,7 @@ import torch
 
 from adapters.model import VideoClassifier
 from bench.evaluate import Predictor
+from bench.measure import gpu
 from bench.measure.flops import macs
 from bench.measure.machine import device_name, others_load, versions
 from bench.measure.memory import peak
@@ -37,6 +38,7 @@ def measure(
         torch.OutOfMemoryError: not even one clip fits.
     """
     busy = others_load() if device.type == "cpu" else 0.0
+    others = gpu.before(device) if device.type == "cuda" else None
     parameters, trained = count(model)
     view_macs = macs(model.to(device))  # the trace computes a view, which a GPU does at once
     generator = torch.Generator().manual_seed(0)
@@ -58,6 +60,8 @@ def measure(
     trainer.optimiser.zero_grad(set_to_none=True)
     state = [v for held in trainer.optimiser.state.values() for v in held.values() if isinstance(v, torch.Tensor)]
     training_bytes = peak(lambda: trainer.step(clips, labels), device, [*resident, *state])
+    compiled = trainer.computation.compiled and predictor.computation.compiled
+    compile_seconds = training.first_beyond + inference.first_beyond if compiled else 0.0
 
     return Measured(
         params=parameters,
@@ -69,7 +73,11 @@ def measure(
         infer_clips_per_s=batch / inference.median,
         infer_spread=inference.spread,
         infer_repeats=inference.repeats,
-        warmup_seconds=training.warmup_seconds + inference.warmup_seconds,
+        train_ms=1e3 * training.median,
+        infer_ms=1e3 * inference.median,
+        warmup_seconds=training.warmup_seconds + inference.warmup_seconds - compile_seconds,
+        compiled=compiled,
+        compile_seconds=compile_seconds,
         train_memory_bytes=training_bytes,
         infer_memory_bytes=inference_bytes,
         batch_size=batch,
@@ -77,6 +85,7 @@ def measure(
         threads=torch.get_num_threads(),
         device=device_name(str(device)),
         busy_cores=busy,
+        gpu=None if others is None else gpu.during(others, lambda: trainer.step(clips, labels), device),
         versions=versions(),
         commit=commit()[0],
     )

@@ -41,6 +41,9 @@ NUMBERS = (
     Column("trained_params_m", "trained M", 3, "low"),
     Column("gmacs_total", "GMACs", 3, "low"),
     Column("train_clips_per_s", "train clips/s", 0, "high"),
+    # of trainings that may run side by side on a CPU: no contest
+    Column("train_clips_per_s_loaded", "loaded clips/s", 0),
+    Column("loader_wait", "loader wait %", 1),
     Column("infer_clips_per_s", "infer clips/s", 0, "high"),
     Column("train_memory_gb", "train GB", 3, "low"),
     Column("infer_memory_gb", "infer GB", 3, "low"),
@@ -261,4 +264,10 @@ def _caption(results: Sequence[Result], missing: int) -> list[str]:
         if (m := r.measured)
     )
     lines.append(f"speed and memory: {'; '.join(speeds)}")
+    if any(r.loaded_clips_per_s is not None for r in done):
+        shared = any(r.cell.device == "cpu" for r in done)
+        lines.append(
+            "loaded clips/s: of the training itself, from decoding to step; loader wait: share of it in which the step "
+            "waited for clips" + ("; on a CPU cells train side by side and share its cores" if shared else "")
+        )
     return lines

@@ -14,12 +14,15 @@ import torch
 from backbones.weights import digest
 from bench.build import classifier
 from bench.checkpoint.own import pack
+from bench.compute import mixed
 from bench.data.cache.codec import FOOTNOTES
 from bench.data.decode.names import footnotes as decoder_footnotes
 from bench.data.transforms import normalise
 from bench.evaluate import Predictions, Predictor, mean_class, predict, top_k
 from bench.files import write_atomically
 from bench.log import Log
+from bench.measure.footnotes import footnotes as measured_footnotes
+from bench.measure.loading import Loading
 from bench.measure.machine import device_name
 from bench.provenance import Stopwatch, provenance
 from bench.result import Measured, Metrics, Result
@@ -79,7 +82,8 @@ def train_and_evaluate(cell: Cell, measured: Measured, folder: Path, around: Sur
     dataset = around.dataset(cell)
     model = classifier(cell, len(dataset.classes))
     weights = digest(model.backbone)
-    loaders = Loaders(cell, dataset, model.backbone.input_size, model.backbone.mean, around)
+    loading = Loading(around.device)
+    loaders = Loaders(cell, dataset, model.backbone.input_size, model.backbone.mean, around, loading.timed)
     make_repeatable(cell.seed, strict=not around.unrepeatable)
     trainer = Trainer(
         model,
@@ -92,7 +96,8 @@ def train_and_evaluate(cell: Cell, measured: Measured, folder: Path, around: Sur
     if cell.recipe.time_init:
         first, _ = next(loaders.training(0))
         pixels = normalise(first.to(around.device), model.backbone.mean, model.backbone.std)
-        model.start_temporal_embedding(pixels, cell.recipe.time_init)
+        with mixed(around.device, cell.precision):
+            model.start_temporal_embedding(pixels, cell.recipe.time_init)
     batch = max(cell.recipe.batch_size, 1)
     predictor = Predictor(model, around.device, cell.precision, micro_batch=batch, compile=cell.compile)
     clock.lap("build")
@@ -101,7 +106,7 @@ def train_and_evaluate(cell: Cell, measured: Measured, folder: Path, around: Sur
     with Log(folder / "log.jsonl") as log:
 
         def on_interval(line: dict[str, float]) -> None:
-            log.write(line)
+            log.write({**line, "loader_wait": loading.interval(line["clips_per_s"], line["interval_seconds"])})
             report(
                 {
                     "stage": "training",
@@ -145,8 +150,11 @@ def train_and_evaluate(cell: Cell, measured: Measured, folder: Path, around: Sur
         metrics=_metrics(cell, predictions, listed, val_top1),
         measured=measured,
         train_seconds=train_seconds,
+        loaded_clips_per_s=loading.clips_per_s,
+        loader_wait=loading.wait,
         footnotes=(
             *_footnotes(cell, measured, micro_batch, loaders, around),
+            *(() if dataset.small else loading.footnotes()),
             *dict.fromkeys(
                 f"not compiled, operations ran one by one: {why}"
                 for why in (trainer.computation.why_not, predictor.computation.why_not)
@@ -214,9 +222,7 @@ def _footnotes(cell: Cell, measured: Measured, micro_batch: int, loaders: Loader
     notes += skipped_footnotes(loaders.skipped, loaders.listed_test)
     if how := FOOTNOTES.get(cell.cache_format):
         notes.append(how)
-    if measured.busy_cores > 0.5:
-        notes.append(f"speed measured while {measured.busy_cores:.1f} cores were busy with something else")
-    return notes
+    return notes + measured_footnotes(measured)
 
 
 def _write_predictions(folder: Path, found: Predictions) -> None:

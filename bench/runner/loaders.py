@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -58,6 +58,7 @@ class Loaders:
         size: side of the backbone's input, in pixels.
         mean: of the backbone's input, RGB in 0..1.
         around: device, cache and decoding processes.
+        watch: sees the training's batches come in, as `bench.measure.loading` does.
 
     Attributes:
         batch_size: clips of a training step.
@@ -65,7 +66,13 @@ class Loaders:
     """
 
     def __init__(
-        self, cell: Cell, dataset: VideoDataset, size: int, mean: Sequence[float], around: Surroundings
+        self,
+        cell: Cell,
+        dataset: VideoDataset,
+        size: int,
+        mean: Sequence[float],
+        around: Surroundings,
+        watch: Callable[[Iterable[Batch]], Iterable[Batch]] = iter,
     ) -> None:
         recipe, strict = cell.recipe, around.reading.strict
         batch = recipe.batch_size
@@ -78,6 +85,7 @@ class Loaders:
         transform = TrainTransform(size, recipe.crop_area, recipe.flip)
         augment = Augment(mean, recipe.rand_augment, recipe.colour, recipe.erase)
         self._device = around.device
+        self._watch = watch
         self._late = augment if recipe.augment_on == "device" else None
         early = augment if self._late is None else None
         mixes = recipe.mixup or recipe.cutmix
@@ -102,7 +110,7 @@ class Loaders:
     def training(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Clips (B, T, 3, S, S) uint8 and labels of an epoch: (B,), or (B, classes) where clips are mixed."""
         self._train.set_epoch(epoch)
-        return (self._finished(batch, epoch, step) for step, batch in enumerate(self._train))
+        return (self._finished(batch, epoch, step) for step, batch in enumerate(self._watch(self._train)))
 
     def _finished(self, batch: Batch, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """A batch with what the recipe leaves to the device."""

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
-import os
-import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import BaseFileLock, FileLock, Timeout
+from filelock import BaseFileLock
 
 from bench.data.cache import FrameCache
 from bench.data.reading import reading
@@ -22,6 +19,7 @@ from bench.measure.machine import cores, device_name
 from bench.processes import interrupts_ignored
 from bench.provenance import Stopwatch, provenance
 from bench.result import Measured, Result, Status
+from bench.runner.alone import machine_to_itself
 from bench.runner.events import Listener
 from bench.runner.messages import Job, Setup
 from bench.runner.pool import Pool, Worker
@@ -161,7 +159,7 @@ class LocalRunner:
         for index, (key, cell) in enumerate(models.items(), start=1):
             if (known := self.run.measured(cell, self._device)) is None:
                 self.listener.measuring(cell, index, len(models))
-                with _machine_to_itself(lambda: self.listener.waiting("another run's measurements")):
+                with machine_to_itself(lambda: self.listener.waiting("another run's measurements")):
                     known = self.run.measured(cell, self._device)  # another run may have measured it while we waited
                     if known is None:
                         event = self._measure_one(cell)
@@ -287,23 +285,3 @@ class LocalRunner:
             threads=threads_of(cell),
         )
         return Result(cell=cell, status=status, error=error, traceback=traceback, provenance=known)
-
-
-@contextlib.contextmanager
-def _machine_to_itself(on_wait: Callable[[], None]) -> Iterator[None]:
-    """One measurement at a time on this machine, also between runs of the same user.
-
-    Args:
-        on_wait: called where another run is measuring.
-    """
-    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()  # a container's user may have no name
-    lock = FileLock(Path(tempfile.gettempdir()) / f"aim-bench-{user}-measures.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        on_wait()
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,17 +13,23 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from adapters.strategy import STRATEGIES
 from backbones.names import BackboneName
+from bench.data.base import DATASETS
 from bench.device import Placement
 from bench.errors import UserError
 from bench.plugins import load as load_plugins
-from bench.profile import Profile, Subject
+from bench.profile import Conditions, Profile, Subject
+from bench.provenance import Stopwatch
 from bench.result import Measured
-from bench.selection import chosen_backbones, chosen_options, names, placement_of, with_tubelet
+from bench.runner.alone import machine_to_itself
+from bench.runner.whole import stand_in, without_weights
+from bench.selection import brought_options, chosen_backbones, chosen_options, names, placement_of, with_tubelet
 from bench.spec import FrameCounts, Names, Plugins, Recipe, Spec, device_name, problems_of
 
 if TYPE_CHECKING:
     from adapters.model import VideoClassifier
 
+# whose published setting the whole table has: 8 frames, a Swin's 32
+_PUBLISHED = "k400"
 # of the training whose step is timed: AIM trains 8 clips a GPU; a CPU would take minutes a step
 _BATCH_ON_GPU, _BATCH_ON_CPU = 8, 1
 
@@ -40,15 +46,18 @@ class ProfileRequest(Spec):
 
     backbones: Names
     strategies: Names
-    frames: FrameCounts = (8,)
+    frames: FrameCounts = Field((), description="empty: 8; of the whole table each backbone's published ones")
     classes: int = Field(400, ge=1, le=1_000_000)
-    views: Annotated[tuple[int, int], BeforeValidator(_views)] = (3, 1)
+    views: Annotated[tuple[int, int] | None, BeforeValidator(_views)] = Field(
+        None, description="None: 3x1; of the whole table each backbone's published ones"
+    )
     options: dict[str, Any] = Field(default_factory=dict)
     device: Annotated[str, AfterValidator(device_name)] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     batch_size: int | None = Field(None, ge=1)
     timing: bool = True
     plugins: Plugins = ()
+    whole: bool = Field(False, description="the whole table: no model that fails ends it, random weights by default")
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,17 @@ class Plan:
     placement: Placement | None
     batch_size: int
     defaults: tuple[str, ...]
+    whole: bool = False
+
+    @property
+    def conditions(self) -> Conditions | None:
+        """What all speeds have in common; None where none is measured."""
+        if self.placement is None:
+            return None
+        from bench.measure.machine import cores
+        from bench.measure.machine import device_name as named
+
+        return Conditions(named(self.placement.torch_name), cores(), self.placement.precision, self.batch_size)
 
 
 def request_of(fields: Mapping[str, Any], problems: list[str]) -> ProfileRequest:
@@ -86,38 +106,85 @@ def plan(request: ProfileRequest, problems: list[str]) -> Plan:
         problems += error.problems
     strategies = [STRATEGIES.get(name) for name in names(request.strategies, STRATEGIES, problems)]
     options = chosen_options(request.options, strategies, problems)
-    backbones = chosen_backbones(request.backbones, "base", "", problems, defaults)
+    asked = without_weights(request.backbones) if request.whole else request.backbones
+    backbones = chosen_backbones(asked, "base", "", problems, defaults)
     placement = placement_of(request.device, request.precision, problems) if request.timing else None
-    frames = request.frames or (8,)
+    published = DATASETS.get(_PUBLISHED)() if request.whole else None
     subjects = []
     for backbone, strategy in product(backbones, strategies):
         if refusal := strategy.refuses(backbone.family):
-            problems.append(f"{backbone.family} cannot take {strategy.name}: {refusal}")
+            refused = defaults if request.whole else problems
+            refused.append(f"{backbone.family} cannot take {strategy.name}: {refusal}")
         elif strategy.name in options:
-            taken = with_tubelet(options[strategy.name], backbone.family, strategy.name, frames, problems)
-            subjects += [
-                Subject(backbone, strategy.name, taken, count, request.classes, *request.views) for count in frames
-            ]
+            frames, views, taken = request.frames or (8,), request.views or (3, 1), options[strategy.name]
+            if published is not None:
+                frames = request.frames or (published.frames_for(backbone),)
+                views = request.views or published.views_for(backbone)
+                taken = {**taken, **brought_options(published, backbone, strategy, request.options, defaults)}
+            taken = with_tubelet(taken, backbone.family, strategy.name, frames, problems)
+            subjects += [Subject(backbone, strategy.name, taken, count, request.classes, *views) for count in frames]
     if problems:
         raise UserError(problems)
+    if request.whole:
+        stood = {backbone: stand_in(backbone) for backbone in backbones}
+        subjects = [replace(each, backbone=stood[each.backbone][0], note=stood[each.backbone][1]) for each in subjects]
     default = _BATCH_ON_CPU if placement is not None and placement.type == "cpu" else _BATCH_ON_GPU
-    return Plan(tuple(subjects), placement, request.batch_size or default, tuple(dict.fromkeys(defaults)))
+    told = tuple(dict.fromkeys(defaults))
+    return Plan(tuple(subjects), placement, request.batch_size or default, told, request.whole)
 
 
-def profiles(chosen: Plan) -> Iterator[Profile]:
-    """The profile of each model of a plan, one after the other; one that cannot be timed says so and ends no other.
+def counted_profiles(chosen: Plan) -> list[Profile]:
+    """The counts of each model of a plan, and under what conditions it will be measured.
+
+    Of a whole table, a model that cannot be counted says so in its footnotes and has failed.
 
     Raises:
-        UserError: models that cannot be built or counted, weights that cannot be had. Nothing was timed then.
+        UserError: models that cannot be built or counted, weights that cannot be had; never of a whole table.
     """
     problems: list[str] = []
-    counted = [profile for subject in chosen.subjects if (profile := _counted(subject, problems))]
+    conditions = chosen.conditions
+    found = []
+    for subject in chosen.subjects:
+        told: list[str] = []
+        profile = _counted(subject, told)
+        problems += told
+        if profile is None:
+            profile = Profile(subject, {}, {}, footnotes=tuple(told), failed=True)
+        found.append(replace(profile, conditions=conditions))
+    if chosen.whole:
+        return found
     if chosen.placement is not None:
         problems += _unusable_weights(chosen.subjects)
     if problems:
         raise UserError(problems)
-    for profile in counted:
-        yield profile if chosen.placement is None else _timed(profile, chosen.placement, chosen.batch_size)
+    return found
+
+
+def profiles(
+    chosen: Plan,
+    counted: Sequence[Profile] | None = None,
+    known: Callable[[Profile], Profile | None] = lambda _: None,
+    on_wait: Callable[[], None] = lambda: None,
+) -> Iterator[Profile]:
+    """The profile of each model of a plan, one after the other; one that cannot be timed says so and ends no other.
+
+    Args:
+        counted: what `counted_profiles` made of the plan; made here where it is not given.
+        known: the profile of a model that was measured before; None where it was not.
+        on_wait: called where another command is measuring on this machine.
+
+    Raises:
+        UserError: models that cannot be built or counted, weights that cannot be had. Nothing was timed then.
+    """
+    for profile in counted_profiles(chosen) if counted is None else counted:
+        if profile.failed or chosen.placement is None:
+            yield profile
+        elif (before := known(profile)) is not None:
+            yield before
+        else:
+            with machine_to_itself(on_wait):
+                timed = _timed(profile, chosen.placement, chosen.batch_size)
+            yield timed
 
 
 def _counted(subject: Subject, problems: list[str]) -> Profile | None:
@@ -152,9 +219,13 @@ def _unusable_weights(subjects: Sequence[Subject]) -> list[str]:
 
 
 def _timed(counted: Profile, placement: Placement, batch_size: int) -> Profile:
+    from bench.measure.footnotes import footnotes as measured_footnotes
     from bench.train import is_out_of_memory
 
-    notes = ["random weights (@none), not pretrained"] if counted.subject.backbone.random else []
+    notes = [counted.subject.note] if counted.subject.note else []
+    if counted.subject.backbone.random and not notes:
+        notes.append("random weights (@none), not pretrained")
+    counted = replace(counted, date=Stopwatch().started)
     try:
         measured, unrepeatable = _measured(counted.subject, placement, Recipe(batch_size=batch_size))
     except Exception as error:  # a plugin's code can raise anything
@@ -162,14 +233,13 @@ def _timed(counted: Profile, placement: Placement, batch_size: int) -> Profile:
             notes.append(f"memory ran out: {placement.torch_name} has no room for one clip")
         else:
             notes.append(f"could not be timed: {_line(error)}")
-        return replace(counted, footnotes=tuple(notes), failed=True, precision=placement.precision)
+        return replace(counted, footnotes=tuple(notes), failed=True)
     if measured.micro_batch < batch_size:
         notes.append(f"memory ran out: batches of {batch_size} computed {measured.micro_batch} clips at a time")
     if unrepeatable:
         notes.append(f"not repeatable to the bit: {unrepeatable}")
-    if measured.busy_cores > 0.5:
-        notes.append(f"speed measured while {measured.busy_cores:.1f} cores were busy with something else")
-    return replace(counted, measured=measured, precision=placement.precision, footnotes=tuple(notes))
+    notes += measured_footnotes(measured)
+    return replace(counted, measured=measured, footnotes=tuple(notes))
 
 
 def _build(subject: Subject, weights: str, recipe: Recipe) -> VideoClassifier:

@@ -48,6 +48,8 @@ def measured(**changes: Any) -> Measured:
         "infer_clips_per_s": 987.6,
         "infer_spread": 0.01,
         "infer_repeats": 20,
+        "train_ms": 49.8,
+        "infer_ms": 16.2,
         "warmup_seconds": 1.5,
         "train_memory_bytes": 512_000_000,
         "infer_memory_bytes": 128_000_000,
@@ -108,6 +110,8 @@ def done(of: Cell | None = None, *, footnotes: Sequence[str] = (), top1: float =
         measured=measured(**changes),
         provenance=provenance(),
         train_seconds=30.25,
+        loaded_clips_per_s=204.8,
+        loader_wait=3.25,
         footnotes=tuple(footnotes),
         seconds={"training": 30.25, "evaluating": 4.0},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,7 @@ def test_a_cell_leaves_what_a_reviewer_needs(family: str, strategy: str, tmp_pat
         assert result.metrics.top1_reversed == result.metrics.top1_shuffled == result.metrics.top1
 
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert {"loss", "lr", "clips_per_s", "train_top1"} <= lines[0].keys()
+    assert {"loss", "lr", "clips_per_s", "train_top1", "interval_seconds", "loader_wait"} <= lines[0].keys()
     assert lines[-1]["val_top1"] == pytest.approx(result.metrics.val_top1)
 
     # the frozen parameters are bit for bit what they were, the trained ones are in the file and have moved
@@ -234,6 +235,22 @@ def test_frames_that_were_jpeg_pictures_are_footnoted(tmp_path: Path, around) ->
     result = _train(_cell("vit", "frozen", order_test=False, cache_format="jpeg"), tmp_path, jpeg)
     assert "frames from a JPEG cache, quality 95" in result.footnotes
     assert jpeg.cache.store is not None and jpeg.cache.store.used_bytes > 0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_a_step_that_waits_for_real_videos_is_footnoted(small: bool, tmp_path: Path, around, monkeypatch) -> None:
+    cell = _cell("vit", "frozen", order_test=False, recipe={"epochs": 3})
+    monkeypatch.setattr(around.dataset(cell), "small", small, raising=False)
+    monkeypatch.setattr("bench.measure.loading._STARVED", 0.0)
+    result = _train(cell, tmp_path, around)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    later = [line for line in lines if "clips_per_s" in line][1:]
+    assert result.loaded_clips_per_s == pytest.approx(statistics.median(line["clips_per_s"] for line in later), 1e-5)
+    seconds = sum(line["interval_seconds"] for line in later)
+    waited = sum(line["loader_wait"] / 100 * line["interval_seconds"] for line in later)
+    assert result.loader_wait == pytest.approx(100 * waited / seconds, rel=1e-3)
+    told = [note for note in result.footnotes if note.startswith("training waited for its clips")]
+    assert len(told) == (not small)
 
 
 def test_a_cell_that_is_done_says_where_its_numbers_come_from(tmp_path: Path, around) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ import torch
 from bench.measure.machine import cores, describe, device_name
 from bench.measure.memory import held, peak
 from bench.measure.params import count, count_by_part
-from bench.measure.throughput import timed
+from bench.measure.throughput import Timing, timed
 from tests.models import CLASSES, FAMILIES, NAMES, model
 
 CPU = torch.device("cpu")
@@ -79,6 +80,62 @@ def test_a_timing_is_the_median_of_calls_after_the_warm_up() -> None:
     assert 0.009 < timing.median < 0.04
     assert timing.warmup_seconds > 0.09
     assert timing.spread >= 0
+
+
+class _Clock:
+    """Seconds that go on only when they are told to."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def _timed(monkeypatch: pytest.MonkeyPatch, calls: list[float], **how: Any) -> Timing:
+    """The timing of calls that take so long; the last number holds for all further ones."""
+    clock = _Clock()
+    monkeypatch.setattr(time, "perf_counter", clock)
+    left = list(calls)
+
+    def call() -> None:
+        clock.now += left.pop(0) if len(left) > 1 else left[0]
+
+    return timed(call, CPU, **how)
+
+
+def test_the_first_call_is_told_beside_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    timing = _timed(monkeypatch, [20.0, 2.0, 1.0], warmup=3, least=4, most=4, seconds=0.0, patience=60.0)
+    assert (timing.first, timing.first_beyond, timing.warmup_seconds) == (20.0, 19.0, 23.0)
+    assert _timed(monkeypatch, [1.0, 3.0], warmup=0, least=4, most=4).first_beyond == 0.0
+
+
+def test_the_spread_is_between_the_quartiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    timing = _timed(monkeypatch, [5.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], warmup=1, seconds=0.0, patience=60.0)
+    assert (timing.median, timing.repeats) == (4.0, 7)
+    assert timing.spread == pytest.approx((6.0 - 2.0) / 4.0)
+
+
+def test_long_calls_are_repeated_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    timing = _timed(monkeypatch, [50.0], patience=30.0)
+    assert (timing.warmup_seconds, timing.repeats) == (50.0, 3)
+    timing = _timed(monkeypatch, [8.0], patience=30.0)
+    assert (timing.warmup_seconds, timing.repeats) == (24.0, 4)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_compiling_is_told_apart_from_the_warm_up(monkeypatch: pytest.MonkeyPatch, compiled: bool) -> None:
+    import bench.measure.model as measuring
+    from bench.spec import Recipe
+
+    timings = [Timing(0.2, 0.01, 7, 3.0, first=2.2), Timing(0.5, 0.02, 9, 6.0, first=4.5)]  # inference, training
+    monkeypatch.setattr(measuring, "timed", lambda call, device: timings.pop(0))
+    monkeypatch.setattr(measuring, "peak", lambda call, device, resident: 1)
+    monkeypatch.setattr(measuring.Trainer, "compiled", compiled, raising=False)
+    found = measuring.measure(model("vit", "frozen"), Recipe(batch_size=2), CPU, "fp32")
+    assert (found.infer_ms, found.train_ms, found.infer_clips_per_s) == (200.0, 500.0, 10.0)
+    assert found.compiled == compiled and found.gpu is None
+    assert found.compile_seconds == pytest.approx(6.0 if compiled else 0.0)
+    assert found.warmup_seconds + found.compile_seconds == pytest.approx(9.0)
 
 
 def test_a_timing_goes_on_until_its_time_is_spent_and_no_longer() -> None:

@@ -77,6 +77,20 @@ def test_seeds_become_a_mean_and_a_standard_deviation() -> None:
     assert "mean ± standard deviation over seeds 0, 1, 2" in " ".join(sheet.caption)
 
 
+def test_speed_with_loading_stands_beside_the_models_own() -> None:
+    sheet = make_sheet([make.done(), make.done(make.cell(strategy="full", options={}), train_clips_per_s=900.0)])
+    keys = [column.key for column in sheet.columns]
+    first = keys.index("train_clips_per_s")
+    assert keys[first : first + 3] == ["train_clips_per_s", "train_clips_per_s_loaded", "loader_wait"]
+    assert [sheet.text(sheet.rows[0], column) for column in sheet.columns[first : first + 3]] == ["321", "205", "3.2"]
+    assert "cells train side by side" in sheet.caption[-1]
+    on_gpu = make_sheet([make.done(make.cell(device="cuda"))])
+    assert on_gpu.caption[-1].startswith("loaded clips/s: ") and "side by side" not in on_gpu.caption[-1]
+    older = make.done().model_copy(update={"loaded_clips_per_s": None, "loader_wait": None})
+    assert not {"loader_wait", "train_clips_per_s_loaded"} & {column.key for column in make_sheet([older]).columns}
+    assert "loaded" not in " ".join(make_sheet([older]).caption)
+
+
 def test_one_seed_has_no_spread() -> None:
     sheet = make_sheet([make.done(top1=61.25)])
     assert sheet.text(sheet.rows[0], TOP1) == "61.2"
