@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench.columns import COLUMNS, frame, to_csv
+from bench.columns import COLUMNS, to_csv
 from bench.report.formats import RENDERERS
 from bench.report.sheet import NUMBERS, Column, Sheet, make_sheet
 from bench.report.terminal import render, table
@@ -236,7 +236,7 @@ def test_csv_is_what_the_run_holds(tmp_path: Path) -> None:
     run.open(make.matrix(), [result.cell for result in results()], "bench run", {})
     for result in results():
         run.write(result)
-    assert RENDERERS["csv"](run.results(), 0) == run.csv.read_text() == to_csv(frame(results()))
+    assert RENDERERS["csv"](run.results(), 0) == run.csv.read_text() == to_csv(results())
     read = list(csv.reader(io.StringIO(run.csv.read_text())))
     assert read[0] == list(COLUMNS)
     assert len(read) == 5
