@@ -72,6 +72,8 @@ def expand(matrix: Matrix) -> Expansion:
             taken = with_tubelet(taken, backbone.family, strategy.name, counts, problems)
             if lost:
                 continue
+            code = {"family": FAMILIES.get(backbone.family), "strategy": strategy, "dataset": dataset}
+            found = sources(backbone, dataset.content, dataset.files(), **code)
             cells += [
                 Cell(
                     backbone=backbone.architecture,
@@ -90,14 +92,7 @@ def expand(matrix: Matrix) -> Expansion:
                     decoder=matrix.decoder,
                     order_test=matrix.order_test,
                     cache_format=matrix.cache_format,
-                    sources=sources(
-                        backbone,
-                        dataset.content,
-                        dataset.files(),
-                        family=FAMILIES.get(backbone.family),
-                        strategy=strategy,
-                        dataset=dataset,
-                    ),
+                    sources=found,
                 )
                 for frames, seed in product(counts, matrix.seeds)
             ]
