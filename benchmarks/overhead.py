@@ -3,7 +3,8 @@
     python -m benchmarks.overhead --cells 10,100,1000 --out results/overhead-cpu.csv --plot
 
 Each number of cells is run by the command line in a process of its own, with one worker, into a fresh folder; then
-`bench report` renders the run, and the same `bench run` finds all done. Seconds a cell are the wall time between the
+`bench report` renders the run (cells that differ in the seed alone: one row), also with as many rows as cells, and the
+same `bench run` finds all done. Seconds a cell are the wall time between the
 lines that tell of ended cells, over the first and the last tenth of them: equal where the cost of a cell does not grow
 with those before it. Memory is the resident set of the process that was started, and the largest of those that it
 started, after the first cell, half of them and the last one.
@@ -11,7 +12,6 @@ started, after the first cell, half of them and the last one.
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -30,8 +30,9 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.measure.machine import cores, device_name, versions
-from bench.provenance import commit
+from bench.spec import Matrix
+from bench.store import Run
+from benchmarks.record import provenance, pyplot, save, write_csv
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGIN = ROOT / "benchmarks" / "trivial.py"
@@ -73,7 +74,7 @@ def run(file: Path, cells: int) -> dict[str, Any]:
     begun = time.perf_counter()
     ends: list[float] = []
     memory: dict[int, tuple[float, float]] = {}
-    looks = {1, (cells + 1) // 2, cells}
+    looks = (1, (cells + 1) // 2, cells)
     printed = []
     with subprocess.Popen(
         command("run", "--config", file), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -93,7 +94,7 @@ def run(file: Path, cells: int) -> dict[str, Any]:
             f"the run ended with {process.returncode}, {len(ends)} of {cells} cells:\n{''.join(printed)}"
         )
     tenth = max(1, (cells - 1) // 10)
-    first, middle, last = (memory[look] for look in sorted(looks))
+    first, middle, last = (memory[look] for look in looks)
     return {
         "seconds": total,
         "cell_seconds": (ends[-1] - ends[0]) / (cells - 1),
@@ -124,6 +125,19 @@ def seconds_of(*arguments: object, times: int = 3) -> float:
     return statistics.median(taken)
 
 
+def in_rows(folder: Path, found: Path) -> Path:
+    """The run's results once more, each with a rate of its own, so that each is a row of the table."""
+    copied = Run(folder)
+    results = Run(found).results()
+    rates = [result.cell.recipe.model_copy(update={"lr": 1e-3 * (1 + i / 1024)}) for i, result in enumerate(results)]
+    cells = [r.cell.model_copy(update={"recipe": rate, "seed": 0}) for r, rate in zip(results, rates, strict=True)]
+    copied.open(Matrix(), cells, "a copy", {})
+    for cell, result in zip(cells, results, strict=True):
+        copied.put(result.model_copy(update={"cell": cell}))
+    copied.write_csv()
+    return folder
+
+
 def measured(folder: Path, cells: int, workers: int) -> dict[str, Any]:
     file = config(folder, cells, workers)
     found = run(file, cells)
@@ -133,6 +147,7 @@ def measured(folder: Path, cells: int, workers: int) -> dict[str, Any]:
         **found,
         "worker_seconds": inside(run_folder),
         "report_seconds": seconds_of("report", run_folder),
+        "report_rows_seconds": seconds_of("report", in_rows(folder / f"rows-{cells}", run_folder)),
         "again_seconds": seconds_of("run", "--config", file),
     }
 
@@ -149,18 +164,11 @@ def main(
     numbers = [int(number) for number in cells.split(",")]
     if min(numbers) < 2:
         raise typer.BadParameter(f"cells is {cells}: expected numbers of at least 2")
-    head, dirty = commit()
-    about = {
-        "workers": workers,
-        "device": device_name("cpu"),
-        "cores": cores(),
-        "python": versions()["python"],
-        "torch": versions()["torch"],
-        "commit": head,
-        "dirty": dirty,
-    }
+    about = {"workers": workers, **provenance("cpu")}
     console = Console(width=150)
-    console.print(f"{about['device']}, torch {about['torch']}, {workers} worker{'s' * (workers > 1)}, commit {head}")
+    console.print(
+        f"{about['device']}, torch {about['torch']}, {workers} worker{'s' * (workers > 1)}, commit {about['commit']}"
+    )
     rows = []
     with tempfile.TemporaryDirectory(prefix="aim-bench-overhead-") as folder:
         for number in numbers:
@@ -168,13 +176,7 @@ def main(
             console.print(f"{number} cells: {rows[-1]['seconds']:.1f} s", style="dim")
     console.print(_table(rows))
     if out is not None:
-        with out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(
-                {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in row.items()}
-                for row in rows
-            )
+        write_csv(out, rows)
         if plot:
             _draw(rows, out.with_suffix(".png"))
 
@@ -183,7 +185,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     table = Table(title="the harness over the number of cells", title_justify="left")
     for column in (
         "cells", "run s", "s a cell", "first tenth", "last tenth", "in the worker", "parent MiB", "worker MiB",
-        "report s", "run again s",
+        "report s", "of rows s", "run again s",
     ):  # fmt: skip
         table.add_column(column, justify="right")
     for row in rows:
@@ -198,18 +200,14 @@ def _table(rows: list[dict[str, Any]]) -> Table:
             *(f"{seconds:.4f}" for seconds in times),
             *memory,
             f"{row['report_seconds']:.2f}",
+            f"{row['report_rows_seconds']:.2f}",
             f"{row['again_seconds']:.2f}",
         )
     return table
 
 
 def _draw(rows: list[dict[str, Any]], file: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
+    figure, (left, middle, right) = pyplot().subplots(1, 3, figsize=(10, 3.2), layout="constrained")
     numbers = [row["cells"] for row in rows]
     for name, label in (
         ("first_tenth", "first tenth"),
@@ -222,7 +220,11 @@ def _draw(rows: list[dict[str, Any]], file: Path) -> None:
         middle.plot(numbers, [row[f"{who}_mib_end"] for row in rows], "o-", label=f"{who}, at the end")
         middle.plot(numbers, [row[f"{who}_mib_start"] for row in rows], "x--", label=f"{who}, after the first cell")
     middle.set(title="resident memory", ylabel="MiB", ylim=(0, None))
-    for name, label in (("report_seconds", "bench report"), ("again_seconds", "bench run, all done")):
+    for name, label in (
+        ("report_seconds", "bench report, one row"),
+        ("report_rows_seconds", "bench report, as many rows"),
+        ("again_seconds", "bench run, all done"),
+    ):
         right.plot(numbers, [row[name] for row in rows], "o-", label=label)
     right.set(title="commands on the finished run", ylabel="s", ylim=(0, None))
     for axes in (left, middle, right):
@@ -230,7 +232,7 @@ def _draw(rows: list[dict[str, Any]], file: Path) -> None:
         axes.set_xlabel("cells")
         axes.legend(fontsize=7)
     figure.suptitle(f"{rows[0]['device']}, {rows[0]['workers']} worker{'s' * (rows[0]['workers'] > 1)}", fontsize=9)
-    figure.savefig(file, dpi=80)
+    save(figure, file)
 
 
 if __name__ == "__main__":

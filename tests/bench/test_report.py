@@ -7,12 +7,16 @@ import io
 import os
 import re
 import statistics
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from bench.columns import COLUMNS, to_csv
+from bench.report import markdown
 from bench.report.formats import RENDERERS
 from bench.report.sheet import NUMBERS, Column, Sheet, make_sheet
 from bench.report.terminal import render, table
@@ -105,6 +109,38 @@ def test_the_best_value_of_each_column_is_marked() -> None:
     assert best["infer_clips_per_s"] == [False, False]  # all alike: none is better
     assert best["params_m"] == best["top1_reversed"] == [False, False]  # neither end is a merit
     assert not any(sheet.best(sheet.rows[2], column) for column in sheet.columns)
+
+
+class Counted(dict[str, float]):
+    """A row's values, which count how often they are looked at."""
+
+    looks = 0
+
+    def __getitem__(self, key: str) -> float:
+        Counted.looks += 1
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        Counted.looks += 1
+        return super().get(key, default)
+
+    def __contains__(self, key: object) -> bool:
+        Counted.looks += 1
+        return super().__contains__(key)
+
+
+@pytest.mark.parametrize("format_", [render, markdown.render])
+def test_twice_the_rows_take_twice_the_looks(format_: Callable[[Sheet], str]) -> None:
+    """Else the report of a large run compares every row with every other."""
+    looks = []
+    for count in (20, 40):
+        sheet = make_sheet([make.done(make.cell(recipe={"lr": 1e-4 * (i + 1)}), top1=30.0 + i) for i in range(count)])
+        for row in sheet.rows:
+            row.values = Counted(row.values)
+        Counted.looks = 0
+        assert format_(sheet).count(f"{29 + count}.0") == 1
+        looks.append(Counted.looks)
+    assert 0 < looks[1] <= 2.1 * looks[0]
 
 
 def test_values_that_look_alike_are_a_tie() -> None:
@@ -281,6 +317,20 @@ def test_no_width_cuts_a_text(width: int) -> None:
         assert text.count("62.6 ± 1.9*") == 1
         pieces = sum(line.startswith("backbone") for line in text.splitlines())
         assert (pieces == 1) == (width == 400)
+
+
+def test_digits_stand_below_each_other_beside_a_star() -> None:
+    lines = render(make_sheet(results())).splitlines()
+    assert lines[1].index("62.6 ± 1.9*") + len("62.6 ± 1.9") == lines[2].index("30.0") + len("30.0")
+    assert lines[0].index("top-1 %") + len("top-1 %") == lines[1].index("62.6 ± 1.9*") + len("62.6 ± 1.9*")
+
+
+def test_names_of_wide_letters_keep_the_columns_straight() -> None:
+    sheet = make_sheet([make.done(), make.done(make.cell(weights="/模型.pt"))])
+    header, *lines = render(sheet).splitlines()[:4]
+    ends = {cell_len(line[: line.index("97.5")]) for line in lines if "97.5" in line}
+    assert len(ends) == 1
+    assert cell_len(header[: header.index("top-5 %")]) + len("top-5") == ends.pop() + len("97.5") - 1
 
 
 def test_a_table_in_pieces_repeats_the_labels_and_loses_no_column() -> None:
