@@ -174,12 +174,18 @@ class Run:
     def _result_file(self, name: str) -> Path:
         return self.folder / "cells" / name / "result.json"
 
-    def write_csv(self) -> None:
+    def write_csv(self, anew: bool = False) -> None:
         """Rewrite results.csv from the cells; results that are as they were the last time are not read again.
+
+        Args:
+            anew: read them all the same. A network's file system may tell for a minute that a file is as it was, while
+                another machine has put a new one into its place.
 
         Raises OSError and, where run.json is gone or damaged, UserError.
         """
         with self._locked("run"):
+            if anew:
+                self._lines.clear()
             lines = (self._line(name) for name in self.description()["cells"])
             write_text(self.csv, HEADER + "".join(line for line in lines if line is not None))
 

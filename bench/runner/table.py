@@ -48,17 +48,17 @@ class Table:
             Why that failed, in words; empty where it did not.
         """
         try:
-            self._write()
+            self._write(anew=True)
         except OSError as error:
             return f"{self._run.csv} cannot be written: {reason(error)}"
         except UserError as error:  # the folder was removed or damaged
             return "; ".join(error.problems)
         return ""
 
-    def _write(self) -> None:
+    def _write(self, anew: bool = False) -> None:
         begun = time.monotonic()
         try:
-            self._run.write_csv()
+            self._run.write_csv(anew)
             self._behind = False
         finally:
             self._ended = time.monotonic()
