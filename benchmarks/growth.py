@@ -255,15 +255,14 @@ def _draw(rows: list[dict[str, Any]], file: Path) -> None:
                         )
             panel.set_xscale("log", base=2)
             panel.xaxis.set_major_formatter("{x:.0f}")
-            if key == "gmacs_per_s":
-                panel.set_ylim(0, None)
-            else:
+            if key != "gmacs_per_s":
                 panel.set_yscale("log")
             panel.grid(alpha=0.3)
             if down == len(kinds) - 1:
                 panel.set_xlabel(axis)
             if across == 0:
                 panel.set_ylabel(unit)
+    grid[-1][0].set_ylim(bottom=0)
     grid[0][0].legend(fontsize=7)
     first = rows[0]
     figure.suptitle(f"{first['device']}, {first['threads']} threads, {first['precision']}", fontsize=9)
