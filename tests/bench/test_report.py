@@ -7,16 +7,13 @@ import io
 import os
 import re
 import statistics
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
 from bench.columns import COLUMNS, to_csv
-from bench.report import markdown
 from bench.report.formats import RENDERERS
 from bench.report.sheet import NUMBERS, Column, Sheet, make_sheet
 from bench.report.terminal import render, table
@@ -109,38 +106,6 @@ def test_the_best_value_of_each_column_is_marked() -> None:
     assert best["infer_clips_per_s"] == [False, False]  # all alike: none is better
     assert best["params_m"] == best["top1_reversed"] == [False, False]  # neither end is a merit
     assert not any(sheet.best(sheet.rows[2], column) for column in sheet.columns)
-
-
-class Counted(dict[str, float]):
-    """A row's values, which count how often they are looked at."""
-
-    looks = 0
-
-    def __getitem__(self, key: str) -> float:
-        Counted.looks += 1
-        return super().__getitem__(key)
-
-    def get(self, key: str, default: Any = None) -> Any:
-        Counted.looks += 1
-        return super().get(key, default)
-
-    def __contains__(self, key: object) -> bool:
-        Counted.looks += 1
-        return super().__contains__(key)
-
-
-@pytest.mark.parametrize("format_", [render, markdown.render])
-def test_twice_the_rows_take_twice_the_looks(format_: Callable[[Sheet], str]) -> None:
-    """Else the report of a large run compares every row with every other."""
-    looks = []
-    for count in (20, 40):
-        sheet = make_sheet([make.done(make.cell(recipe={"lr": 1e-4 * (i + 1)}), top1=30.0 + i) for i in range(count)])
-        for row in sheet.rows:
-            row.values = Counted(row.values)
-        Counted.looks = 0
-        assert format_(sheet).count(f"{29 + count}.0") == 1
-        looks.append(Counted.looks)
-    assert 0 < looks[1] <= 2.1 * looks[0]
 
 
 def test_values_that_look_alike_are_a_tie() -> None:
