@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Iterable
 from typing import Any
-
-import pandas as pd
 
 from bench.result import Result
 
@@ -63,10 +64,6 @@ COLUMNS = (
     "warmup_seconds",
     "compile_seconds",
 )
-
-
-# whole numbers that a failed cell lacks: pandas would make floats of them
-_WHOLE = ("evaluated", "listed", "micro_batch", "threads", "timed_batch_size")
 
 
 def row(result: Result) -> dict[str, Any]:
@@ -132,12 +129,18 @@ def row(result: Result) -> dict[str, Any]:
     return {column: values.get(column) for column in COLUMNS}
 
 
-def frame(results: list[Result]) -> pd.DataFrame:
-    """The results as a table with the columns of results.csv, a row each, in the order given."""
-    table = pd.DataFrame([row(result) for result in results], columns=list(COLUMNS))
-    return table.astype(dict.fromkeys(_WHOLE, "Int64"))
+def line(values: Iterable[Any]) -> str:
+    """Values as a line of CSV: numbers to six significant digits, whole ones whole, nothing for what is missing."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(
+        f"{value:.6g}" if isinstance(value, float) else value for value in values
+    )
+    return text.getvalue()
 
 
-def to_csv(table: pd.DataFrame) -> str:
-    """The table as results.csv holds it: numbers to six significant digits, nothing for what is missing."""
-    return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+HEADER = line(COLUMNS)
+
+
+def to_csv(results: Iterable[Result]) -> str:
+    """The results as results.csv holds them, a row each, in the order given."""
+    return HEADER + "".join(line(row(result).values()) for result in results)

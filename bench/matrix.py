@@ -72,6 +72,8 @@ def expand(matrix: Matrix) -> Expansion:
             taken = with_tubelet(taken, backbone.family, strategy.name, counts, problems)
             if lost:
                 continue
+            code = {"family": FAMILIES.get(backbone.family), "strategy": strategy, "dataset": dataset}
+            found = sources(backbone, dataset.content, dataset.files(), **code)
             cells += [
                 Cell(
                     backbone=backbone.architecture,
@@ -92,14 +94,7 @@ def expand(matrix: Matrix) -> Expansion:
                     cache_format=matrix.cache_format,
                     compile=_pays(placement, backbone, dataset) if matrix.compile is None else matrix.compile,
                     checkpoint_activations=matrix.checkpoint_activations,
-                    sources=sources(
-                        backbone,
-                        dataset.content,
-                        dataset.files(),
-                        family=FAMILIES.get(backbone.family),
-                        strategy=strategy,
-                        dataset=dataset,
-                    ),
+                    sources=found,
                 )
                 for frames, seed in product(counts, matrix.seeds)
             ]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
 from backbones.registry import did_you_mean
+from bench.columns import HEADER, row
+from bench.columns import line as csv_line
 from bench.errors import UserError
 from bench.files import PROBE, reason, why_not_writable, write_text
 from bench.measure.machine import versions
@@ -22,10 +25,25 @@ from bench.spec import Cell, Matrix
 # what lies in the folder of a run that another process is just about to open
 _BEGUN = (".run.", PROBE)
 
+# nanoseconds for which a file that was written may be written again without its time telling: systems keep it in steps
+_UNSETTLED = 2_000_000_000
+
 # where runs lie, below the folder that the command is given in
 RESULTS = Path("results")
 # a cell's trained parameters, in its folder
 ADAPTER = "adapter.safetensors"
+
+
+class _Stamp(NamedTuple):
+    """What tells one state of a file from another: every write makes a new file."""
+
+    changed: int
+    size: int
+    inode: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> _Stamp:
+        return cls(status.st_mtime_ns, status.st_size, status.st_ino)
 
 
 class Run:
@@ -37,6 +55,8 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        # of a cell's folder by name: the state of its result when it was read last, and its line of results.csv
+        self._lines: dict[str, tuple[_Stamp, str]] = {}
 
     @property
     def csv(self) -> Path:
@@ -126,31 +146,67 @@ class Run:
 
     def result(self, cell: Cell) -> Result | None:
         """The cell's result; None where there is none, or none that can be read (it is then made anew)."""
-        return _read_result(self.cell_folder(cell) / "result.json")
+        return _read_result(self._result_file(cell.folder))
+
+    def put(self, result: Result) -> None:
+        """Put a result in its place, last of a cell's files. results.csv stays behind until it is written anew."""
+        write_text(self.cell_folder(result.cell) / "result.json", result.model_dump_json(indent=2))
 
     def write(self, result: Result) -> None:
-        """Put a result in its place, last of a cell's files, and bring results.csv up to date."""
-        write_text(self.cell_folder(result.cell) / "result.json", result.model_dump_json(indent=2))
+        """Put a result in its place, and bring results.csv up to date."""
+        self.put(result)
         self.write_csv()
 
     def results(self) -> list[Result]:
         """Every result of the run, in the order of run.json."""
-        return [result for _, result in self._listed() if result is not None]
+        return self.read()[0]
 
     def missing(self) -> tuple[str, ...]:
         """The listed cells, by the names of their folders, that have no result or none that can be read."""
-        return tuple(name for name, result in self._listed() if result is None)
+        return self.read()[1]
 
-    def _listed(self) -> list[tuple[str, Result | None]]:
-        names = self.description()["cells"]
-        return [(name, _read_result(self.folder / "cells" / name / "result.json")) for name in names]
+    def read(self) -> tuple[list[Result], tuple[str, ...]]:
+        """`results` and `missing`, every file read once."""
+        listed = {name: _read_result(self._result_file(name)) for name in self.description()["cells"]}
+        found = [result for result in listed.values() if result is not None]
+        return found, tuple(name for name, result in listed.items() if result is None)
 
-    def write_csv(self) -> None:
-        """Rewrite results.csv from the cells."""
-        from bench.columns import frame, to_csv  # pandas, which takes a second to import
+    def _result_file(self, name: str) -> Path:
+        return self.folder / "cells" / name / "result.json"
 
+    def write_csv(self, anew: bool = False) -> None:
+        """Rewrite results.csv from the cells; results that are as they were the last time are not read again.
+
+        Args:
+            anew: read them all the same. A network's file system may tell for a minute that a file is as it was, while
+                another machine has put a new one into its place.
+
+        Raises OSError and, where run.json is gone or damaged, UserError.
+        """
         with self._locked("run"):
-            write_text(self.csv, to_csv(frame(self.results())))
+            if anew:
+                self._lines.clear()
+            lines = (self._line(name) for name in self.description()["cells"])
+            write_text(self.csv, HEADER + "".join(line for line in lines if line is not None))
+
+    def _line(self, name: str) -> str | None:
+        """A cell's line of results.csv; None where it has no result, or none that can be read."""
+        file = self._result_file(name)
+        stamp, known = self._lines.get(name, (None, None))
+        try:
+            if known is not None and _Stamp.of(os.stat(file)) == stamp:
+                return known
+            # of the file as it was opened: another one may take its place meanwhile
+            with file.open(encoding="utf-8") as stream:
+                stamp = _Stamp.of(os.fstat(stream.fileno()))
+                text = stream.read()
+            line = csv_line(row(Result.model_validate_json(text)).values())
+        except (OSError, ValueError):
+            self._lines.pop(name, None)
+            return None
+        if time.time_ns() - stamp.changed > _UNSETTLED:
+            self._lines[name] = stamp, line
+        return line
 
     def measured(self, cell: Cell, device: str) -> Measured | None:
         """What this code measured of the cell's model on this device before; cells that differ in the seed share it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,11 +16,23 @@ from rich.text import Text
 from bench.result import Result
 from bench.spec import Cell
 
-_MARKS = {"done": ("●", "green"), "failed": ("✗", "red"), "oom": ("✗", "red"), "interrupted": ("‖", "yellow")}
+_MARKS = {
+    "done": ("●", "green"),
+    "failed": ("✗", "red"),
+    "oom": ("✗", "red"),
+    "interrupted": ("‖", "yellow"),
+    "running": ("◐", "cyan"),
+    "waiting": ("·", "dim"),
+}
+_MARKED = 12  # cells of a backbone and a strategy that are shown by a mark each; more are counted
+_OTHER_LINES = 12  # of a terminal, that are left for what is not the matrix
 
 
 class LiveListener:
-    """Redraws a few lines: a bar over all cells, the matrix as marks, a line for each running cell."""
+    """Redraws a few lines: a bar over all cells, the matrix as marks, a line for each running cell.
+
+    Of thousands of cells it draws no more than of a screenful: they are counted, and most backbones left out.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -32,8 +45,10 @@ class LiveListener:
             console=console,
         )
         self._task = self._bar.add_task("starting the workers", total=None, left="")
-        self._cells: list[Cell] = []
-        self._status: dict[Cell, str] = {}
+        self._total = 0
+        self._ended = 0
+        # (backbone, strategy) -> the states of its cells by their keys, in the run's order
+        self._matrix: dict[tuple[str, str], dict[str, str]] = {}
         self._running: dict[Cell, dict[str, Any]] = {}
         self._since = time.monotonic()
         self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=4, transient=True)
@@ -55,7 +70,11 @@ class LiveListener:
         self._show(f"preparing {what}", done, total)
 
     def begun(self, cells: Sequence[Cell], skipped: int, workers: int) -> None:
-        self._cells = list(cells)
+        self._total, self._ended = len(cells), 0
+        matrix: dict[tuple[str, str], dict[str, str]] = {}
+        for cell in cells:
+            matrix.setdefault((cell.backbone, cell.strategy), {})[cell.key] = "waiting"
+        self._matrix = matrix  # whole at once: another thread draws it
         before = f" ({skipped} done before)" if skipped else ""
         self._show(f"starting {workers} workers{before}", 0, None)
 
@@ -63,21 +82,27 @@ class LiveListener:
         self._show(f"measuring {cell.backbone} {cell.strategy}", index - 1, total)
 
     def progress(self, cell: Cell, event: dict[str, Any]) -> None:
-        if not self._status and not self._running:
+        if not self._ended and not self._running:
             self._since = time.monotonic()
+        if cell not in self._running:
+            self._square(cell)[cell.key] = "running"
         self._running[cell] = event
         self._advance()
 
     def ended(self, result: Result) -> None:
         self._running.pop(result.cell, None)
-        self._status[result.cell] = result.status
+        self._square(result.cell)[result.cell.key] = result.status
+        self._ended += 1
         style = _MARKS[result.status][1]
         outcome = f"top-1 {result.metrics.top1:.1f} %" if result.metrics else str(result.error)
         self._console.print(Text(f"{result.status:11} {result.cell.label}: {outcome}", style=style))
         self._advance()
 
     def waiting(self, what: str) -> None:
-        self._show(f"waiting for {what}", len(self._status), len(self._cells))
+        self._show(f"waiting for {what}", self._ended, self._total)
+
+    def _square(self, cell: Cell) -> dict[str, str]:
+        return self._matrix[cell.backbone, cell.strategy]
 
     def _advance(self) -> None:
         # training is most of a cell; evaluating counts as its last tenth
@@ -86,38 +111,35 @@ class LiveListener:
             for event in self._running.values()
             if event["stage"] in ("training", "evaluating")
         )
-        done = len(self._status) + part
+        done = self._ended + part
         left = ""
         if done > 0.2:
-            seconds = (time.monotonic() - self._since) * (len(self._cells) - done) / done
+            seconds = (time.monotonic() - self._since) * (self._total - done) / done
             left = f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {seconds:.0f} s left"
-        self._show("training", len(self._status), len(self._cells), left)
+        self._show("training", self._ended, self._total, left)
 
     def _draw(self) -> Group:
-        return Group(self._bar, *([self._matrix()] if self._cells else []), self._details())
+        return Group(self._bar, *([self._table()] if self._matrix else []), self._details())
 
-    def _matrix(self) -> Table:
-        """Backbones down, strategies across, a mark for each cell."""
+    def _table(self) -> Table:
+        """Backbones down, strategies across, a mark for each cell; no more backbones than the terminal has room for."""
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-        strategies = list(dict.fromkeys(cell.strategy for cell in self._cells))
+        strategies = list(dict.fromkeys(strategy for _, strategy in self._matrix))
+        backbones = list(dict.fromkeys(backbone for backbone, _ in self._matrix))
+        room = max(4, self._console.size.height - _OTHER_LINES)
         table.add_column("")
         for strategy in strategies:
             table.add_column(strategy)
-        for backbone in dict.fromkeys(cell.backbone for cell in self._cells):
-            marks = []
-            for strategy in strategies:
-                text = Text()
-                for cell in self._cells:
-                    if (cell.backbone, cell.strategy) == (backbone, strategy):
-                        text.append(*self._mark(cell))
-                marks.append(text)
-            table.add_row(backbone, *marks)
+        first = 0
+        if len(backbones) > room:  # from the first one that has something to do
+            running = {cell.backbone for cell in self._running}
+            first = next((index for index, backbone in enumerate(backbones) if backbone in running), 0)
+            first = min(first, len(backbones) - room)
+        for backbone in backbones[first : first + room]:
+            table.add_row(backbone, *(_marks(self._matrix.get((backbone, strategy), {})) for strategy in strategies))
+        if len(backbones) > room:
+            table.add_row(Text(f"and {len(backbones) - room} other backbones", style="dim"))
         return table
-
-    def _mark(self, cell: Cell) -> tuple[str, str]:
-        if cell in self._running:
-            return "◐", "cyan"
-        return _MARKS[self._status[cell]] if cell in self._status else ("·", "dim")
 
     def _details(self) -> Table:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -126,3 +148,17 @@ class LiveListener:
             speed = f"{event['clips_per_s']:.0f} clips/s" if "clips_per_s" in event else ""
             table.add_row(cell.label, event["stage"], f"{event['done']:.0%}", loss, speed)
         return table
+
+
+def _marks(states: dict[str, str]) -> Text:
+    """The states of cells, a mark each; of many cells a mark for each state and how many are in it."""
+    text = Text()
+    if len(states) <= _MARKED:
+        for state in states.values():
+            text.append(*_MARKS[state])
+        return text
+    counts = Counter(_MARKS[state] for state in states.values())
+    for mark, style in dict.fromkeys(_MARKS.values()):
+        if count := counts[mark, style]:
+            text.append(f"{' ' * bool(text)}{mark}{count:,}", style)
+    return text

@@ -63,6 +63,7 @@ class PlainListener:
 
     def ended(self, result: Result) -> None:
         self._ended += 1
+        self._said.pop(result.cell.key, None)
         if result.metrics is not None:
             outcome = f"top-1 {result.metrics.top1:.1f} %, {sum(result.seconds.values()):.0f} s"
         else:

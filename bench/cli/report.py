@@ -31,7 +31,8 @@ def report(
     problems += [] if output is None else obstacles("output", output)
     try:
         chosen = find(run, RESULTS)
-        results, missing = chosen.results(), len(chosen.missing())
+        results, lost = chosen.read()
+        missing = len(lost)
         if not results:
             problems.append(f"the run {str(chosen.folder)!r} has no results yet: expected at least one cell that ended")
     except UserError as error:

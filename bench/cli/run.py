@@ -258,5 +258,5 @@ def run(
     print_summary(finished, expansion, outcome)
     if outcome.interrupted:
         raise typer.Exit(130)
-    if any(result.status != "done" for result in outcome.results):
+    if outcome.failures or outcome.unwritten:
         raise typer.Exit(1)

@@ -46,7 +46,7 @@ def print_summary(run: Run, expansion: Expansion, outcome: Outcome) -> None:
     console.print()
     if outcome.skipped == len(expansion.cells):
         console.print(f"all {outcome.skipped} cells were done before or by another process", markup=False)
-    for result in outcome.results:
+    for result in outcome.failures:
         if result.traceback:
             where = run.cell_folder(result.cell) / "result.json"
             console.print(f"traceback of {result.cell.label} in {where}", style="red", markup=False, soft_wrap=True)
@@ -58,7 +58,9 @@ def print_summary(run: Run, expansion: Expansion, outcome: Outcome) -> None:
         total = sum(outcome.seconds.values())
         parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in outcome.seconds.items())
         console.print(f"{total:.0f} s: {parts}", markup=False, soft_wrap=True)
-    if results:
+    if outcome.unwritten:
+        console.print(outcome.unwritten, style="red", markup=False, soft_wrap=True)
+    elif results:
         console.print(f"results in {run.csv}", markup=False, soft_wrap=True)
 
 

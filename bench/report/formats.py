@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bench.columns import frame, to_csv
+from bench.columns import to_csv
 from bench.report import markdown, terminal
 from bench.report.sheet import make_sheet
 from bench.result import Result
@@ -13,5 +13,5 @@ from bench.result import Result
 RENDERERS: dict[str, Callable[[Sequence[Result], int], str]] = {
     "terminal": lambda results, missing: terminal.render(make_sheet(results, missing)),
     "markdown": lambda results, missing: markdown.render(make_sheet(results, missing)),
-    "csv": lambda results, missing: to_csv(frame(list(results))),
+    "csv": lambda results, missing: to_csv(results),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from bench.columns import row as csv_row
@@ -88,7 +89,7 @@ class Row:
 
 @dataclass
 class Sheet:
-    """A table ready to be rendered.
+    """A table ready to be rendered; its rows and columns stay as they are.
 
     Attributes:
         labels: headers of the leading columns.
@@ -127,11 +128,20 @@ class Sheet:
 
     def best(self, row: Row, column: Column) -> bool:
         """Whether the row holds the column's best value, as it is shown; ties are marked unless all rows tie."""
-        if column.better is None or column.key not in row.values:
-            return False
-        pick = max if column.better == "high" else min
-        rounded = [round(other.values[column.key], column.digits) for other in self.rows if column.key in other.values]
-        return len(set(rounded)) > 1 and round(row.values[column.key], column.digits) == pick(rounded)
+        value = row.values.get(column.key)
+        return value is not None and round(value, column.digits) == self._best.get(column.key)
+
+    @cached_property
+    def _best(self) -> dict[str, float]:
+        """The best value of each column in which one is better, as it is shown."""
+        found = {}
+        for column in self.columns:
+            if column.better is None:
+                continue
+            rounded = {round(row.values[column.key], column.digits) for row in self.rows if column.key in row.values}
+            if len(rounded) > 1:
+                found[column.key] = max(rounded) if column.better == "high" else min(rounded)
+        return found
 
 
 def _groups(results: Iterable[Result]) -> list[list[Result]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from bench.report.sheet import Column, Sheet
+from bench.report.sheet import Column, Row, Sheet
 
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _GAP = 2
@@ -33,7 +34,10 @@ class SheetView:
         for index, (columns, broken) in enumerate(_parts(self._sheet, options.max_width)):
             if index:
                 yield Text()
-            yield _drawn(self._sheet, columns, broken)
+            if _width(self._sheet, columns, broken) <= options.max_width:
+                yield from _lines(self._sheet, columns, broken)
+            else:
+                yield _folded(self._sheet, columns, broken)
         yield Text()
         yield from _below(self._sheet)
 
@@ -60,13 +64,12 @@ def _header(column: Column, broken: bool) -> str:
     return column.header.replace(" ", "\n") if broken else column.header
 
 
-def _cell(sheet: Sheet, index: int, column: Column) -> Text:
-    """A number, with room for the star of the best one so that the digits stand below each other."""
-    row = sheet.rows[index]
+def _cell(sheet: Sheet, row: Row, column: Column) -> tuple[str, str]:
+    """A number and its style, with room for the star of the best one so that the digits stand below each other."""
+    text = sheet.text(row, column)
     if sheet.best(row, column):
-        return Text(f"{sheet.text(row, column)}*", style="bold green")
-    failed = row.failure is not None and sheet.text(row, column) != "-"
-    return Text(f"{sheet.text(row, column)} ", style="red" if failed else "")
+        return f"{text}*", "bold green"
+    return f"{text} ", "red" if row.failure is not None and text != "-" else ""
 
 
 def _label_texts(sheet: Sheet, index: int) -> list[str]:
@@ -76,19 +79,20 @@ def _label_texts(sheet: Sheet, index: int) -> list[str]:
     return [backbone, strategy + marks, *axes]
 
 
+def _label_widths(sheet: Sheet) -> list[int]:
+    texts = [sheet.labels, *(_label_texts(sheet, index) for index in range(len(sheet.rows)))]
+    return [max(map(cell_len, column)) for column in zip(*texts, strict=True)]
+
+
+def _number_width(sheet: Sheet, column: Column, broken: bool) -> int:
+    words = _header(column, broken).split("\n")
+    return max(*map(cell_len, words), *(cell_len(_cell(sheet, row, column)[0]) for row in sheet.rows))
+
+
 def _widths(sheet: Sheet, columns: Sequence[Column], broken: bool) -> tuple[int, list[int]]:
     """Of the labels together, and of each column of numbers, the gaps included."""
-    texts = [sheet.labels, *(_label_texts(sheet, index) for index in range(len(sheet.rows)))]
-    labels = sum(max(map(len, column)) + _GAP for column in zip(*texts, strict=True))
-    numbers = [
-        _GAP
-        + max(
-            *(len(word) for word in _header(column, broken).split("\n")),
-            *(len(_cell(sheet, index, column)) for index in range(len(sheet.rows))),
-        )
-        for column in columns
-    ]
-    return labels, numbers
+    labels = sum(width + _GAP for width in _label_widths(sheet))
+    return labels, [_number_width(sheet, column, broken) + _GAP for column in columns]
 
 
 def _width(sheet: Sheet, columns: Sequence[Column], broken: bool) -> int:
@@ -113,17 +117,50 @@ def _parts(sheet: Sheet, room: int) -> Iterator[tuple[list[Column], bool]]:
     yield part, True
 
 
-def _drawn(sheet: Sheet, columns: list[Column], broken: bool) -> Table:
+def _begins(sheet: Sheet, index: int) -> bool:
+    """Whether another backbone begins with a row, so that a blank line stands before it."""
+    return index > 0 and sheet.rows[index].labels["backbone"] != sheet.rows[index - 1].labels["backbone"]
+
+
+def _lines(sheet: Sheet, columns: list[Column], broken: bool) -> Iterator[Text]:
+    """The table, line by line, where the terminal has room for it. (A table of rich's own takes ten times as long.)"""
+    labels = _label_widths(sheet)
+    numbers = [_number_width(sheet, column, broken) for column in columns]
+
+    def line(texts: Sequence[str], cells: Sequence[tuple[str, str]]) -> Text:
+        found = Text(no_wrap=True, overflow="ignore", end="\n")
+        for text, width in zip(texts, labels, strict=True):
+            found.append(text + " " * (width - cell_len(text) + _GAP))
+        for (text, style), width in zip(cells, numbers, strict=True):
+            found.append(" " * (width - cell_len(text))).append(text, style).append(" " * _GAP)
+        found.rstrip()
+        return found
+
+    words = [_header(column, broken).split("\n") for column in columns]
+    height = max(map(len, words))
+    for depth in range(height, 0, -1):  # lines of the header that are left; texts end in its last one
+        heads = sheet.labels if depth == 1 else [""] * len(labels)
+        header = line(heads, [(word[-depth] if depth <= len(word) else "", "") for word in words])
+        header.stylize("bold")
+        yield header
+    for index, row in enumerate(sheet.rows):
+        if _begins(sheet, index):
+            yield Text()
+        yield line(_label_texts(sheet, index), [_cell(sheet, row, column) for column in columns])
+
+
+def _folded(sheet: Sheet, columns: list[Column], broken: bool) -> Table:
+    """The table where the terminal has not even room for the labels and one column: texts are folded."""
     drawn = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     for label in sheet.labels:
         drawn.add_column(Text(label), overflow="fold")
     for column in columns:
         drawn.add_column(Text(_header(column, broken)), justify="right", vertical="top", overflow="fold")
     for index, row in enumerate(sheet.rows):
-        if index and row.labels["backbone"] != sheet.rows[index - 1].labels["backbone"]:
+        if _begins(sheet, index):
             drawn.add_row()
         labels = [Text(text) for text in _label_texts(sheet, index)]
-        drawn.add_row(*labels, *(_cell(sheet, index, column) for column in columns))
+        drawn.add_row(*labels, *(Text(*_cell(sheet, row, column)) for column in columns))
     return drawn
 
 

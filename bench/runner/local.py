@@ -23,6 +23,7 @@ from bench.runner.alone import machine_to_itself
 from bench.runner.events import Listener
 from bench.runner.messages import Job, Setup
 from bench.runner.pool import Pool, Worker
+from bench.runner.table import Table
 from bench.spec import Cell, Request
 from bench.store import Run
 
@@ -35,18 +36,21 @@ class Outcome:
     """How a run ended.
 
     Attributes:
-        results: of the cells that ran now.
+        failures: results of the cells that ran now and are not done. Of those that are, nothing is kept here: a run
+            may have thousands.
         skipped: cells that were done before, or by another process meanwhile.
         seconds: wall time by phase.
         interrupted: whether the user (or the system) stopped it.
         notes: sentences on how it went.
+        unwritten: why results.csv is not up to date; empty where it is.
     """
 
-    results: list[Result] = field(default_factory=list)
+    failures: list[Result] = field(default_factory=list)
     skipped: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     interrupted: bool = False
     notes: list[str] = field(default_factory=list)
+    unwritten: str = ""
 
 
 def threads_of(cell: Cell) -> int:
@@ -103,6 +107,7 @@ class LocalRunner:
         self._since: dict[Cell, Stopwatch] = {}
         self._locks: dict[Cell, BaseFileLock] = {}
         self._measured: dict[str, Measured] = {}
+        self._table = Table(run)
 
     def execute(self, cells: Sequence[Cell]) -> Outcome:
         """Run every cell that is not done. An interrupt is recorded in the cells that it hit, then returned.
@@ -132,6 +137,8 @@ class LocalRunner:
             finally:
                 for lock in self._locks.values():
                     lock.release()
+                with interrupts_ignored():
+                    self.outcome.unwritten = self._table.finish()
         return self.outcome
 
     @contextlib.contextmanager
@@ -178,8 +185,8 @@ class LocalRunner:
     def _fail(self, cell: Cell, event: dict[str, Any]) -> None:
         """Record that a cell's model could not be measured, unless another process runs it or has run it."""
         if not self._claim(cell):
-            self.outcome.results.append(self._failure(cell, event))
-            self.listener.ended(self.outcome.results[-1])
+            self.outcome.failures.append(self._failure(cell, event))
+            self.listener.ended(self.outcome.failures[-1])
         elif (found := self.run.result(cell)) is not None and found.status == "done":
             self._locks.pop(cell).release()
             self.outcome.skipped += 1
@@ -218,6 +225,7 @@ class LocalRunner:
                 continue
             for worker, event in self.pool.events(timeout=0.5):
                 self._handle(worker, event)
+            self._table.keep_up()
 
     def _next(self, todo: deque[Cell], elsewhere: list[Cell]) -> Cell | None:
         """The next cell that is ours to run; cells that others hold move to `elsewhere`."""
@@ -259,11 +267,14 @@ class LocalRunner:
 
     def _finish(self, cell: Cell, result: Result) -> None:
         try:
-            self.run.write(result)
+            self.run.put(result)
         except OSError as error:  # a full disk: the others go on, and the exit code tells
             result = self._ended(cell, "failed", f"the result cannot be written: {error.strerror or error}")
         self._locks.pop(cell).release()
-        self.outcome.results.append(result)
+        self._since.pop(cell, None)
+        self._table.changed()
+        if result.status != "done":
+            self.outcome.failures.append(result)
         self.listener.ended(result)
 
     def _record_interrupted(self) -> None:

@@ -18,6 +18,7 @@ from bench.measure.machine import describe
 from bench.plugins import load as load_plugins
 from bench.runner.events import Listener
 from bench.runner.local import LocalRunner, Outcome, start_workers
+from bench.runner.table import Table
 from bench.spec import Cell, Request
 from bench.store import RESULTS, Run
 
@@ -76,8 +77,7 @@ def execute(request: Request, expansion: Expansion, command: str, listener: List
     todo = [cell for cell in expansion.cells if (found := run.result(cell)) is None or found.status != "done"]
     if not todo:
         run.open(request.matrix, expansion.cells, command, describe())
-        run.write_csv()
-        return run, Outcome(skipped=len(expansion.cells))
+        return run, Outcome(skipped=len(expansion.cells), unwritten=Table(run).finish())
     problems = _unusable_backbones(todo, listener)
     if problems:
         raise UserError([*problems, *_unusable_data(todo, request.strict, listener)])

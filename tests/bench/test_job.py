@@ -18,7 +18,7 @@ from torch import nn
 from adapters.block import AdaptedBlock
 from adapters.strategy import STRATEGIES, Strategy
 from bench.build import classifier
-from bench.columns import COLUMNS, frame, to_csv
+from bench.columns import COLUMNS, to_csv
 from bench.data.base import DATASETS
 from bench.data.cache import FrameCache, MemoryStore
 from bench.data.reading import Reading
@@ -227,7 +227,7 @@ def test_a_training_set_that_is_smaller_than_the_batch_is_told(tmp_path: Path, a
     assert (result.provenance.batch_size, result.provenance.micro_batch) == (40, 40)
     assert "no more than 40 training videos: batches of 40, not 64" in result.footnotes
     assert not [note for note in result.footnotes if "memory" in note]
-    assert to_csv(frame([result])).splitlines()[1].split(",")[COLUMNS.index("batch_size")] == "40"
+    assert to_csv([result]).splitlines()[1].split(",")[COLUMNS.index("batch_size")] == "40"
 
 
 def test_frames_that_were_jpeg_pictures_are_footnoted(tmp_path: Path, around) -> None:

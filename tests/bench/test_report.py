@@ -10,9 +10,10 @@ import statistics
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
-from bench.columns import COLUMNS, frame, to_csv
+from bench.columns import COLUMNS, to_csv
 from bench.report.formats import RENDERERS
 from bench.report.sheet import NUMBERS, Column, Sheet, make_sheet
 from bench.report.terminal import render, table
@@ -252,7 +253,7 @@ def test_csv_is_what_the_run_holds(tmp_path: Path) -> None:
     run.open(make.matrix(), [result.cell for result in results()], "bench run", {})
     for result in results():
         run.write(result)
-    assert RENDERERS["csv"](run.results(), 0) == run.csv.read_text() == to_csv(frame(results()))
+    assert RENDERERS["csv"](run.results(), 0) == run.csv.read_text() == to_csv(results())
     read = list(csv.reader(io.StringIO(run.csv.read_text())))
     assert read[0] == list(COLUMNS)
     assert len(read) == 5
@@ -297,6 +298,20 @@ def test_no_width_cuts_a_text(width: int) -> None:
         assert text.count("62.6 ± 1.9*") == 1
         pieces = sum(line.startswith("backbone") for line in text.splitlines())
         assert (pieces == 1) == (width == 400)
+
+
+def test_digits_stand_below_each_other_beside_a_star() -> None:
+    lines = render(make_sheet(results())).splitlines()
+    assert lines[1].index("62.6 ± 1.9*") + len("62.6 ± 1.9") == lines[2].index("30.0") + len("30.0")
+    assert lines[0].index("top-1 %") + len("top-1 %") == lines[1].index("62.6 ± 1.9*") + len("62.6 ± 1.9*")
+
+
+def test_names_of_wide_letters_keep_the_columns_straight() -> None:
+    sheet = make_sheet([make.done(), make.done(make.cell(weights="/模型.pt"))])
+    header, *lines = render(sheet).splitlines()[:4]
+    ends = {cell_len(line[: line.index("97.5")]) for line in lines if "97.5" in line}
+    assert len(ends) == 1
+    assert cell_len(header[: header.index("top-5 %")]) + len("top-5") == ends.pop() + len("97.5") - 1
 
 
 def test_a_table_in_pieces_repeats_the_labels_and_loses_no_column() -> None:

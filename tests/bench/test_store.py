@@ -209,7 +209,6 @@ def test_the_table_follows_the_cells(run: Run) -> None:
 
 def test_two_processes_that_write_results_leave_a_whole_table(run: Run) -> None:
     code = (
-        "from bench.columns import frame\n"
         "run = Run(Path(sys.argv[1]))\n"
         "for seed in map(int, sys.argv[2:]):\n"
         "    for top1 in range(10): run.write(make.done(make.cell(seed=seed), top1=top1))\n"

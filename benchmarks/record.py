@@ -1,0 +1,54 @@
+"""Where a benchmark's numbers come from, and the files that it leaves."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from bench.measure.machine import cores, device_name, versions
+from bench.provenance import commit
+
+
+def provenance(device: str) -> dict[str, Any]:
+    """Columns of the machine and the code. Of a repository that was changed since its commit, `dirty` says so."""
+    head, dirty = commit()
+    return {
+        "device": device_name(device),
+        "cores": cores(),
+        "python": versions()["python"],
+        "torch": versions()["torch"],
+        "commit": head,
+        "dirty": dirty,
+    }
+
+
+def write_csv(file: Path, rows: list[dict[str, Any]]) -> None:
+    """The rows, numbers to four significant digits."""
+    with file.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow(
+                {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in row.items()}
+            )
+
+
+def pyplot() -> Any:
+    """matplotlib's pyplot, drawing into files."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def save(figure: Any, file: Path, dpi: int = 80) -> None:
+    """A figure as a PNG of few colours, which is small enough to lie in a repository."""
+    from PIL import Image
+
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=dpi, format="png")
+    Image.open(drawn).convert("RGB").quantize(48).save(file, optimize=True)
