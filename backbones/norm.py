@@ -33,10 +33,10 @@ def normed(x: Tensor, norm: Any) -> Tensor:
         return norm(x)
     if not torch.is_grad_enabled():
         return nn.functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps).to(dtype)
-    y, half, mean, rstd = _Norm.apply(x, norm.weight, norm.bias, norm.normalized_shape, norm.eps, dtype)
+    y, kept = _Norm.apply(x, norm.weight, norm.bias, norm.normalized_shape, norm.eps, dtype)
     if norm.weight is None or norm.bias is None or torch.compiler.is_compiling():
         return y
-    return remember(y, FromNorm(half, mean, rstd, norm.weight, norm.bias))
+    return remember(y, FromNorm(kept, norm.weight, norm.bias, norm.eps))
 
 
 class _Norm(torch.autograd.Function):
@@ -47,11 +47,11 @@ class _Norm(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:  # fmt: skip
         y, mean, rstd = torch.native_layer_norm(x, shape, weight, bias, eps)
         # sums between blocks can lie beyond fp16's largest number
-        kept = (x if dtype == torch.float16 else x.to(dtype), mean, rstd)
-        ctx.mark_non_differentiable(*kept)
-        ctx.save_for_backward(*kept, weight, bias)
+        kept = x if dtype == torch.float16 else x.to(dtype)
+        ctx.mark_non_differentiable(kept)
+        ctx.save_for_backward(kept, mean, rstd, weight, bias)
         ctx.shape = shape
-        return y.to(dtype), *kept
+        return y.to(dtype), kept
 
     @staticmethod
     @once_differentiable

@@ -51,6 +51,8 @@ class Conditions:
     threads: int
     precision: Precision
     batch_size: int
+    compile: bool = False
+    checkpoint_activations: bool = False
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,8 @@ COLUMNS = (
     "batch_size",
     "micro_batch",
     "precision",
+    "compile",
+    "checkpoint_activations",
     "device",
     "threads",
     "footnotes",
@@ -58,7 +60,8 @@ COLUMNS = (
 )
 # what makes a row's model the same one, and what must be alike in all rows of a table
 MODEL = ("backbone", "weights", "strategy", "options", "frames", "views", "classes", "sources")
-CONDITIONS = ("commit", "dirty", "versions", "device", "threads", "precision", "batch_size")
+_USE = ("precision", "batch_size", "compile", "checkpoint_activations")
+CONDITIONS = ("commit", "dirty", "versions", "device", "threads", *_USE)
 # of `Measured`, as they are
 _MEASURED = (
     "train_clips_per_s",
@@ -110,7 +113,7 @@ def row(profile: Profile) -> dict[str, Any]:
             values[f"gmacs_view_{part}"] = profile.macs[part] / 1e9
             values[f"params_m_{part}"], values[f"trained_params_m_{part}"] = every / 1e6, trained / 1e6
     if conditions is not None:
-        values |= {name: getattr(conditions, name) for name in ("device", "threads", "precision", "batch_size")}
+        values |= {name: getattr(conditions, name) for name in ("device", "threads", *_USE)}
     if measured is not None:
         values |= {name: getattr(measured, name) for name in _MEASURED}
         values |= {f"{name}_gb": getattr(measured, f"{name}_bytes") / 1e9 for name in _MEMORY}

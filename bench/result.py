@@ -41,6 +41,7 @@ class Measured(Spec):
     infer_ms: float | None = Field(None, description="median milliseconds of a batch's prediction")
     warmup_seconds: float = Field(description="calls that were not counted, without compile_seconds")
     compiled: bool = Field(False, description="whether torch.compile made the model's kernels")
+    why_not_compiled: str = Field("", description="what the compiler said where it was asked for and failed")
     compile_seconds: float = Field(
         0.0, description="what the first calls took beyond a median one where the model is compiled, else 0"
     )

@@ -72,6 +72,20 @@ def profile(
     batch_size: Annotated[
         str | None, typer.Option(help="Clips of a timed step. [default: 8, on a CPU 1]", metavar="INTEGER")
     ] = None,
+    compile_: Annotated[
+        bool,
+        typer.Option(
+            "--compile/--no-compile", help="Compile the step with torch.compile. [default: no]", show_default=False
+        ),
+    ] = False,
+    checkpoint_activations: Annotated[
+        bool,
+        typer.Option(
+            "--checkpoint-activations/--no-checkpoint-activations",
+            help="Compute each block once more for its gradients: less memory, more time. [default: no]",
+            show_default=False,
+        ),
+    ] = False,
     format_: Annotated[
         str, typer.Option("--format", help=f"How to print it: {', '.join(FORMATS)}.", metavar="FORMAT")
     ] = "table",
@@ -117,6 +131,8 @@ def profile(
         "device": device,
         "precision": precision,
         "batch_size": None if batch_size is None else scalar(batch_size),
+        "compile": compile_,
+        "checkpoint_activations": checkpoint_activations,
         "timing": timing or whole,
         "plugins": tuple(plugin) if plugin else None,
         "whole": whole,

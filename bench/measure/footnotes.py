@@ -9,9 +9,14 @@ _PERCENT = 5.0
 _MEMORY = 1e9  # bytes; a desktop holds some
 
 
+def not_compiled(why: str) -> str:
+    """That a compiled step was asked for and is none."""
+    return f"not compiled, operations ran one by one: {why}"
+
+
 def footnotes(measured: Measured) -> list[str]:
     """Sentences on what may have made a measured speed lower than the device's own; none where nothing did."""
-    notes = []
+    notes = [not_compiled(measured.why_not_compiled)] if measured.why_not_compiled else []
     if measured.busy_cores > _CORES:
         notes.append(f"speed measured while {measured.busy_cores:.1f} cores were busy with something else")
     return notes if measured.gpu is None else notes + _of_gpu(measured.gpu)

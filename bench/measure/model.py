@@ -77,6 +77,7 @@ def measure(
         infer_ms=1e3 * inference.median,
         warmup_seconds=training.warmup_seconds + inference.warmup_seconds - compile_seconds,
         compiled=compiled,
+        why_not_compiled=trainer.computation.why_not or predictor.computation.why_not,
         compile_seconds=compile_seconds,
         train_memory_bytes=training_bytes,
         infer_memory_bytes=inference_bytes,

@@ -226,6 +226,8 @@ def _caption(profiles: Sequence[Profile]) -> list[str]:
     speeds = dict.fromkeys(
         f"{m.device}, {profile.precision}, batch {m.batch_size}"
         + (f", {m.threads} thread{'s' if m.threads > 1 else ''}" if m.device.startswith("CPU") else "")
+        + (", compiled" if m.compiled else "")
+        + (", activations recomputed" if profile.conditions and profile.conditions.checkpoint_activations else "")
         for profile in profiles
         if (m := profile.measured)
     )

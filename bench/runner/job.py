@@ -22,6 +22,7 @@ from bench.evaluate import Predictions, Predictor, mean_class, predict, top_k
 from bench.files import write_atomically
 from bench.log import Log
 from bench.measure.footnotes import footnotes as measured_footnotes
+from bench.measure.footnotes import not_compiled
 from bench.measure.loading import Loading
 from bench.measure.machine import device_name
 from bench.provenance import Stopwatch, provenance
@@ -152,14 +153,14 @@ def train_and_evaluate(cell: Cell, measured: Measured, folder: Path, around: Sur
         train_seconds=train_seconds,
         loaded_clips_per_s=loading.clips_per_s,
         loader_wait=loading.wait,
-        footnotes=(
-            *_footnotes(cell, measured, micro_batch, loaders, around),
-            *(() if dataset.small else loading.footnotes()),
-            *dict.fromkeys(
-                f"not compiled, operations ran one by one: {why}"
-                for why in (trainer.computation.why_not, predictor.computation.why_not)
-                if why
-            ),
+        footnotes=tuple(
+            dict.fromkeys(
+                (
+                    *_footnotes(cell, measured, micro_batch, loaders, around),
+                    *(not_compiled(c.why_not) for c in (trainer.computation, predictor.computation) if c.why_not),
+                    *(() if dataset.small else loading.footnotes()),
+                )
+            )
         ),
         seconds=seconds,
         provenance=provenance(

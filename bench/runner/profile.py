@@ -55,6 +55,8 @@ class ProfileRequest(Spec):
     device: Annotated[str, AfterValidator(device_name)] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     batch_size: int | None = Field(None, ge=1)
+    compile: bool = False
+    checkpoint_activations: bool = False
     timing: bool = True
     plugins: Plugins = ()
     whole: bool = Field(False, description="the whole table: no model that fails ends it, random weights by default")
@@ -69,6 +71,8 @@ class Plan:
     batch_size: int
     defaults: tuple[str, ...]
     whole: bool = False
+    compile: bool = False
+    checkpoint_activations: bool = False
 
     @property
     def conditions(self) -> Conditions | None:
@@ -78,7 +82,14 @@ class Plan:
         from bench.measure.machine import cores
         from bench.measure.machine import device_name as named
 
-        return Conditions(named(self.placement.torch_name), cores(), self.placement.precision, self.batch_size)
+        return Conditions(
+            named(self.placement.torch_name),
+            cores(),
+            self.placement.precision,
+            self.batch_size,
+            self.compile,
+            self.checkpoint_activations,
+        )
 
 
 def request_of(fields: Mapping[str, Any], problems: list[str]) -> ProfileRequest:
@@ -130,7 +141,15 @@ def plan(request: ProfileRequest, problems: list[str]) -> Plan:
         subjects = [replace(each, backbone=stood[each.backbone][0], note=stood[each.backbone][1]) for each in subjects]
     default = _BATCH_ON_CPU if placement is not None and placement.type == "cpu" else _BATCH_ON_GPU
     told = tuple(dict.fromkeys(defaults))
-    return Plan(tuple(subjects), placement, request.batch_size or default, told, request.whole)
+    return Plan(
+        tuple(subjects),
+        placement,
+        request.batch_size or default,
+        told,
+        request.whole,
+        request.compile,
+        request.checkpoint_activations,
+    )
 
 
 def counted_profiles(chosen: Plan) -> list[Profile]:
@@ -183,7 +202,7 @@ def profiles(
             yield before
         else:
             with machine_to_itself(on_wait):
-                timed = _timed(profile, chosen.placement, chosen.batch_size)
+                timed = _timed(profile, chosen, chosen.placement)
             yield timed
 
 
@@ -218,7 +237,7 @@ def _unusable_weights(subjects: Sequence[Subject]) -> list[str]:
     return problems
 
 
-def _timed(counted: Profile, placement: Placement, batch_size: int) -> Profile:
+def _timed(counted: Profile, chosen: Plan, placement: Placement) -> Profile:
     from bench.measure.footnotes import footnotes as measured_footnotes
     from bench.train import is_out_of_memory
 
@@ -227,15 +246,15 @@ def _timed(counted: Profile, placement: Placement, batch_size: int) -> Profile:
         notes.append("random weights (@none), not pretrained")
     counted = replace(counted, date=Stopwatch().started)
     try:
-        measured, unrepeatable = _measured(counted.subject, placement, Recipe(batch_size=batch_size))
+        measured, unrepeatable = _measured(counted.subject, chosen, placement)
     except Exception as error:  # a plugin's code can raise anything
         if is_out_of_memory(error):
             notes.append(f"memory ran out: {placement.torch_name} has no room for one clip")
         else:
             notes.append(f"could not be timed: {_line(error)}")
         return replace(counted, footnotes=tuple(notes), failed=True)
-    if measured.micro_batch < batch_size:
-        notes.append(f"memory ran out: batches of {batch_size} computed {measured.micro_batch} clips at a time")
+    if measured.micro_batch < chosen.batch_size:
+        notes.append(f"memory ran out: batches of {chosen.batch_size} computed {measured.micro_batch} clips at a time")
     if unrepeatable:
         notes.append(f"not repeatable to the bit: {unrepeatable}")
     notes += measured_footnotes(measured)
@@ -262,7 +281,7 @@ def _build(subject: Subject, weights: str, recipe: Recipe) -> VideoClassifier:
     )
 
 
-def _measured(subject: Subject, placement: Placement, recipe: Recipe) -> tuple[Measured, str]:
+def _measured(subject: Subject, chosen: Plan, placement: Placement) -> tuple[Measured, str]:
     """Speed and memory, with the kernels and threads that a run's cells are measured with; and which kernels are not.
 
     Raises whatever building and running the model raises.
@@ -276,13 +295,22 @@ def _measured(subject: Subject, placement: Placement, recipe: Recipe) -> tuple[M
 
     threads = torch.get_num_threads()
     device = torch.device(placement.torch_name)
+    recipe = Recipe(batch_size=chosen.batch_size)
     unrepeatable = ""
     while True:
         torch.set_num_threads(cores())
         try:
             make_repeatable(0, strict=not unrepeatable)
             model = _build(subject, subject.backbone.weights, recipe)
-            return measuring.measure(model, recipe, device, placement.precision), unrepeatable
+            measured = measuring.measure(
+                model,
+                recipe,
+                device,
+                placement.precision,
+                compile=chosen.compile,
+                checkpoint_activations=chosen.checkpoint_activations,
+            )
+            return measured, unrepeatable
         except RuntimeError as error:
             if unrepeatable or not (unrepeatable := why_unrepeatable(error)):
                 raise

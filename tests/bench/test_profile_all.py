@@ -32,10 +32,12 @@ class Measuring:
 
     def __init__(self) -> None:
         self.models: list[tuple[str, int]] = []
+        self.how: list[dict[str, bool]] = []
         self.raises: dict[int, BaseException] = {}  # number of the call -> what it raises
 
-    def __call__(self, model: Any, recipe: Any, device: Any, precision: Any) -> Any:
+    def __call__(self, model: Any, recipe: Any, device: Any, precision: Any, **how: bool) -> Any:
         self.models.append((type(model.backbone).__name__, model.frames))
+        self.how.append(how)
         if (error := self.raises.get(len(self.models))) is not None:
             raise error
         number = len(self.models)
@@ -177,6 +179,8 @@ def test_other_models_measured_alike_stay_in_the_file(bench: Command, measuring:
         ((), ("abc", True), "dirty False, not True"),
         (("--precision", "bf16"), ("abc", False), "precision fp32, not bf16"),
         (("--batch-size", "2"), ("abc", False), "batch size 1, not 2"),
+        (("--compile",), ("abc", False), "compile False, not True"),
+        (("--checkpoint-activations",), ("abc", False), "checkpoint activations False, not True"),
         (("--frames", "4"), ("abc", False), "vit:tiny frozen with frames 8, not 4"),
         (("--classes", "10"), ("abc", False), "vit:tiny frozen with classes 400, not 10"),
     ],
@@ -197,6 +201,15 @@ def test_rows_of_two_kinds_never_stand_together(
     assert f"is made anew: it holds rows of {why}" in said.err
     (row,) = _read(_file())
     assert row["train_clips_per_s"] == "13"
+
+
+def test_how_the_step_is_computed_reaches_the_measurement(bench: Command, measuring: Measuring) -> None:
+    bench(*ALL, "vit:tiny", "frozen", "--compile")
+    bench("profile", "vit:tiny", "frozen", "--device", "cpu", "--checkpoint-activations")
+    assert measuring.how == [
+        {"compile": True, "checkpoint_activations": False},
+        {"compile": False, "checkpoint_activations": True},
+    ]
 
 
 def test_changed_code_is_not_taken_for_the_same(
@@ -241,7 +254,7 @@ def test_a_row_reads_back_as_it_was_written() -> None:
         subject,
         {part: 10**index + 7 for index, part in enumerate(PARTS)},
         {part: (index + 5, index) for index, part in enumerate(PARTS)},
-        conditions=Conditions("Some CPU", 2, "fp32", 16),
+        conditions=Conditions("Some CPU", 2, "fp32", 16, compile=True),
     )
     from dataclasses import replace
 
