@@ -120,7 +120,8 @@ def _logits(q: Tensor, k: Tensor) -> Tensor:
 
 
 def _weights(logits: Tensor) -> Tensor:
-    """softmax over the last axis. For rows of 16 to 31 a CPU takes four times as long in half precision as in float32."""
+    """softmax over the last axis."""
+    # for rows of 16 to 31 a CPU takes four times as long in half precision as in float32
     half = logits.dtype in (torch.bfloat16, torch.float16)
     slow = half and logits.device.type == "cpu" and 16 <= logits.shape[-1] < 32
     return logits.softmax(dim=-1, dtype=torch.float32 if slow else None).to(logits.dtype)
