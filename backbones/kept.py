@@ -21,8 +21,10 @@ class Origin(Protocol):
 
     tensors: tuple[Tensor, ...]
 
-    def outer(self, left: Tensor, tensors: tuple[Tensor, ...]) -> Tensor:
-        """left^T x, (M, H) and (M, D) -> (H, D), of tensors such as `self.tensors`."""
+    # of no instance, whose tensors whoever keeps it for a gradient would keep from being freed
+    @staticmethod
+    def outer(left: Tensor, tensors: tuple[Tensor, ...]) -> Tensor:
+        """left^T x, (M, H) and (M, D) -> (H, D), of tensors such as `tensors`."""
         ...
 
 
@@ -32,7 +34,8 @@ class FromProduct:
     def __init__(self, a: Tensor, weight: Tensor, bias: Tensor) -> None:
         self.tensors: tuple[Tensor, ...] = (a.detach(), weight, bias)
 
-    def outer(self, left: Tensor, tensors: tuple[Tensor, ...]) -> Tensor:
+    @staticmethod
+    def outer(left: Tensor, tensors: tuple[Tensor, ...]) -> Tensor:
         a, weight, bias = tensors
         rows = left.t() @ a.flatten(0, -2).to(left.dtype)
         return torch.addmm(torch.outer(left.sum(0), bias.to(left.dtype)), rows, weight.to(left.dtype).t())
@@ -44,7 +47,8 @@ class FromNorm:
     def __init__(self, y: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, bias: Tensor) -> None:
         self.tensors: tuple[Tensor, ...] = (y, mean, rstd, weight, bias)
 
-    def outer(self, left: Tensor, tensors: tuple[Tensor, ...]) -> Tensor:
+    @staticmethod
+    def outer(left: Tensor, tensors: tuple[Tensor, ...]) -> Tensor:
         y, mean, rstd, weight, bias = tensors
         again = ((y - mean) * rstd * weight + bias).to(left.dtype)
         return left.t() @ again.flatten(0, -2)
@@ -52,9 +56,11 @@ class FromNorm:
 
 def remember(x: Tensor, origin: Origin) -> Tensor:
     """The tensor, its origin noted on it. Whatever is computed from it is another tensor, without one."""
-    x.origin = origin  # type: ignore[attr-defined]
+    x.origin = origin, x._version, x.shape  # type: ignore[attr-defined]
     return x
 
 
 def origin_of(x: Tensor) -> Origin | None:
-    return getattr(x, "origin", None)
+    """What was noted; None where nothing was, or where x was changed in place since."""
+    origin, version, shape = getattr(x, "origin", (None, None, None))
+    return origin if origin is not None and (version, shape) == (x._version, x.shape) else None

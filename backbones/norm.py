@@ -12,6 +12,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from backbones.kept import FromNorm, remember
 from backbones.precision import of_products
+from backbones.untouched import untouched
 
 # layer norms whose arithmetic is F.layer_norm's
 _PLAIN = (nn.LayerNorm, open_clip.transformer.LayerNorm, open_clip.transformer.LayerNormFp32, timm.layers.LayerNorm)
@@ -29,7 +30,7 @@ def normed(x: Tensor, norm: Any) -> Tensor:
         norm: the image model's, of any kind.
     """
     dtype = of_products(x)
-    if type(norm) not in _PLAIN or dtype == x.dtype:
+    if dtype == x.dtype or not untouched(norm, *_PLAIN):
         return norm(x)
     if not torch.is_grad_enabled():
         return nn.functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps).to(dtype)
@@ -57,7 +58,8 @@ class _Norm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: FunctionCtx, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         x, mean, rstd, weight, bias = ctx.saved_tensors  # type: ignore[attr-defined]
-        if x.device.type != "cpu" or x.dtype == torch.float32:  # a CPU's kernel alone mixes half precision and float32
+        # a CPU's kernel alone mixes half precision and float32, and goes by the weight's format
+        if x.device.type != "cpu" or x.dtype == torch.float32 or weight is None:
             gradient, x = gradient.float(), x.float()
         needed = [bool(needs) for needs in ctx.needs_input_grad[:3]]  # type: ignore[attr-defined]
         found = torch.ops.aten.native_layer_norm_backward(
