@@ -130,8 +130,7 @@ def test_compiling_is_told_apart_from_the_warm_up(monkeypatch: pytest.MonkeyPatc
     timings = [Timing(0.2, 0.01, 7, 3.0, first=2.2), Timing(0.5, 0.02, 9, 6.0, first=4.5)]  # inference, training
     monkeypatch.setattr(measuring, "timed", lambda call, device: timings.pop(0))
     monkeypatch.setattr(measuring, "peak", lambda call, device, resident: 1)
-    monkeypatch.setattr(measuring.Trainer, "compiled", compiled, raising=False)
-    found = measuring.measure(model("vit", "frozen"), Recipe(batch_size=2), CPU, "fp32")
+    found = measuring.measure(model("vit", "frozen"), Recipe(batch_size=2), CPU, "fp32", compile=compiled)
     assert (found.infer_ms, found.train_ms, found.infer_clips_per_s) == (200.0, 500.0, 10.0)
     assert found.compiled == compiled and found.gpu is None
     assert found.compile_seconds == pytest.approx(6.0 if compiled else 0.0)
