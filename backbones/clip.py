@@ -94,7 +94,8 @@ def _is_quick(mlp: Any) -> bool:
         list(parts) == ["c_fc", "gelu", "c_proj"]
         and untouched(mlp, nn.Sequential)
         and untouched(parts["gelu"], QuickGELU)
-        and all(untouched(parts[name], nn.Linear) for name in ("c_fc", "c_proj"))
+        and untouched(parts["c_fc"], nn.Linear)
+        and untouched(parts["c_proj"], nn.Linear)
     )
 
 
