@@ -55,7 +55,7 @@ class _Bottleneck(torch.autograd.Function):
     ) -> Tensor:  # fmt: skip
         x, down, up = x.to(dtype), down.to(dtype), up.to(dtype)
         hidden = F.linear(x, down, down_bias.to(dtype))
-        ctx.origin = origin
+        ctx.outer = None if origin is None else origin.outer
         ctx.save_for_backward(hidden, down, up, *((x,) if origin is None else origin.tensors))
         return F.linear(F.gelu(hidden), up, up_bias.to(dtype))
 
@@ -66,10 +66,7 @@ class _Bottleneck(torch.autograd.Function):
         rows, narrow = gradient.flatten(0, -2), hidden.flatten(0, -2)
         of_up = rows.t() @ F.gelu(narrow)
         of_narrow = torch.ops.aten.gelu_backward(rows @ up, narrow)
-        if ctx.origin is None:
-            of_down = of_narrow.t() @ source[0].flatten(0, -2)
-        else:
-            of_down = ctx.origin.outer(of_narrow, tuple(source))
+        of_down = ctx.outer(of_narrow, tuple(source)) if ctx.outer else of_narrow.t() @ source[0].flatten(0, -2)
         of_x = (of_narrow @ down).view(*hidden.shape[:-1], -1) if ctx.needs_input_grad[0] else None
         return of_x, of_down, of_narrow.sum(0), of_up, rows.sum(0), None, None
 

@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from backbones.kept import FromProduct, remember
+from backbones.kept import from_product, remember
+from backbones.untouched import untouched
 
 # tokens up to which a CPU is faster in half precision with whole products than with a kernel that goes by tiles
 _SHORT = 512
+_LINEAR = (nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear)
 
 
 def multi_head(qkv: Tensor, heads: int, bias: Tensor | None = None) -> Tensor:
@@ -97,12 +99,14 @@ def projected(attended: Tensor, projection: Any) -> Tensor:
 
     Args:
         attended: what the attention gave, which it keeps for its gradients.
-        projection: a Linear.
+        projection: a Linear, or what a strategy has put in its place.
     """
     out = projection(attended)
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or projection.bias is None:
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
         return out
-    return remember(out, FromProduct(attended, projection.weight, projection.bias))
+    if not untouched(projection, *_LINEAR) or projection.bias is None:
+        return out
+    return remember(out, from_product(attended, projection.weight, projection.bias))
 
 
 def _products(qkv: Tensor, heads: int, bias: Tensor | None) -> Tensor:

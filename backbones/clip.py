@@ -25,6 +25,7 @@ from backbones.norm import normed
 from backbones.quick_gelu import quick_gelu_mlp
 from backbones.timm_models import load_checkpoint, load_file
 from backbones.trunks import open_trunk
+from backbones.untouched import untouched
 from backbones.weights import from_hub
 
 # about 0.47 M parameters on 32x32 frames: 16 patches of 8x8 and CLS
@@ -51,12 +52,6 @@ class CLIPBlock:
         self.module: Any = module
         self.heads: int = module.attn.num_heads
         self.width: int = module.ln_1.normalized_shape[0]
-        mlp = getattr(module, "mlp", None)  # a copy of the attention has none
-        self.quick = (
-            list(dict(mlp.named_children())) == ["c_fc", "gelu", "c_proj"] and type(mlp.gelu) is QuickGELU
-            if mlp is not None
-            else False
-        )
 
     def enter(self, x: Tensor) -> Tensor:
         return x
@@ -83,14 +78,25 @@ class CLIPBlock:
 
     def mlp(self, x: Tensor) -> Tensor:
         mlp = self.module.mlp
-        out = quick_gelu_mlp(x, mlp.c_fc, mlp.c_proj) if self.quick else mlp(x)
-        return self.module.ls_2(out)
+        return self.module.ls_2(quick_gelu_mlp(x, mlp.c_fc, mlp.c_proj) if _is_quick(mlp) else mlp(x))
 
     def copy_attention(self) -> CLIPBlock:
         owner = nn.Module()
         for name in self.parts:
             owner.add_module(name, copy.deepcopy(getattr(self.module, name)))
         return type(self)(owner)
+
+
+def _is_quick(mlp: Any) -> bool:
+    """Whether an MLP is that of OpenAI's CLIP, none of its parts replaced by a strategy."""
+    parts = dict(mlp.named_children())
+    return (
+        list(parts) == ["c_fc", "gelu", "c_proj"]
+        and untouched(mlp, nn.Sequential)
+        and untouched(parts["gelu"], QuickGELU)
+        and untouched(parts["c_fc"], nn.Linear)
+        and untouched(parts["c_proj"], nn.Linear)
+    )
 
 
 class CustomCLIPBlock(CLIPBlock):

@@ -6,58 +6,58 @@ result, the norm's own input or the product's is kept anyway: `origin_of` tells 
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-class Origin(Protocol):
+class Origin(NamedTuple):
     """How x, rows of numbers, came to be.
 
     Attributes:
         tensors: from which it is worked out; an operation before has kept them.
+        outer: of left (M, H) and such tensors: left^T x, (M, H) and (M, D) -> (H, D). It holds none of them itself, as
+            whoever keeps it for a gradient would keep them from being freed.
     """
 
     tensors: tuple[Tensor, ...]
-
-    def outer(self, left: Tensor, tensors: tuple[Tensor, ...]) -> Tensor:
-        """left^T x, (M, H) and (M, D) -> (H, D), of tensors such as `self.tensors`."""
-        ...
+    outer: Callable[[Tensor, tuple[Tensor, ...]], Tensor]
 
 
-class FromProduct:
+def from_product(a: Tensor, weight: Tensor, bias: Tensor) -> Origin:
     """x = a W^T + b with W and b frozen: left^T x = (left^T a) W^T + (sum of left's rows) b^T."""
-
-    def __init__(self, a: Tensor, weight: Tensor, bias: Tensor) -> None:
-        self.tensors: tuple[Tensor, ...] = (a.detach(), weight, bias)
-
-    def outer(self, left: Tensor, tensors: tuple[Tensor, ...]) -> Tensor:
-        a, weight, bias = tensors
-        rows = left.t() @ a.flatten(0, -2).to(left.dtype)
-        return torch.addmm(torch.outer(left.sum(0), bias.to(left.dtype)), rows, weight.to(left.dtype).t())
+    return Origin((a.detach(), weight, bias), _outer_of_product)
 
 
-class FromNorm:
+def _outer_of_product(left: Tensor, tensors: tuple[Tensor, ...]) -> Tensor:
+    a, weight, bias = tensors
+    rows = left.t() @ a.flatten(0, -2).to(left.dtype)
+    return torch.addmm(torch.outer(left.sum(0), bias.to(left.dtype)), rows, weight.to(left.dtype).t())
+
+
+def from_norm(y: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Origin:
     """x, a layer norm of y over its last axis."""
+    return Origin((y, weight, bias), partial(_outer_of_norm, eps))
 
-    def __init__(self, y: Tensor, weight: Tensor, bias: Tensor, eps: float) -> None:
-        self.tensors: tuple[Tensor, ...] = (y, weight, bias)
-        self.eps = eps
 
-    def outer(self, left: Tensor, tensors: tuple[Tensor, ...]) -> Tensor:
-        y, weight, bias = tensors
-        y = y if y.device.type == "cpu" else y.float()  # a CPU's kernel alone mixes half precision and float32
-        again = F.layer_norm(y, y.shape[-1:], weight, bias, self.eps).to(left.dtype)
-        return left.t() @ again.flatten(0, -2)
+def _outer_of_norm(eps: float, left: Tensor, tensors: tuple[Tensor, ...]) -> Tensor:
+    y, weight, bias = tensors
+    y = y if y.device.type == "cpu" else y.float()  # a CPU's kernel alone mixes half precision and float32
+    again = F.layer_norm(y, y.shape[-1:], weight, bias, eps).to(left.dtype)
+    return left.t() @ again.flatten(0, -2)
 
 
 def remember(x: Tensor, origin: Origin) -> Tensor:
     """The tensor, its origin noted on it. Whatever is computed from it is another tensor, without one."""
-    x.origin = origin  # type: ignore[attr-defined]
+    x.origin = origin, x._version, x.shape  # type: ignore[attr-defined]
     return x
 
 
 def origin_of(x: Tensor) -> Origin | None:
-    return getattr(x, "origin", None)
+    """What was noted; None where nothing was, or where x was changed in place since."""
+    origin, version, shape = getattr(x, "origin", (None, None, None))
+    return origin if origin is not None and (version, shape) == (x._version, x.shape) else None

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from backbones.kept import FromNorm, remember
+from backbones.kept import from_norm, remember
 from backbones.precision import of_products
+from backbones.untouched import untouched
 
 # layer norms whose arithmetic is F.layer_norm's
 _PLAIN = (nn.LayerNorm, open_clip.transformer.LayerNorm, open_clip.transformer.LayerNormFp32, timm.layers.LayerNorm)
@@ -29,14 +30,14 @@ def normed(x: Tensor, norm: Any) -> Tensor:
         norm: the image model's, of any kind.
     """
     dtype = of_products(x)
-    if type(norm) not in _PLAIN or dtype == x.dtype:
+    if dtype == x.dtype or not untouched(norm, *_PLAIN):
         return norm(x)
     if not torch.is_grad_enabled():
         return nn.functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps).to(dtype)
     y, kept = _Norm.apply(x, norm.weight, norm.bias, norm.normalized_shape, norm.eps, dtype)
     if norm.weight is None or norm.bias is None or torch.compiler.is_compiling():
         return y
-    return remember(y, FromNorm(kept, norm.weight, norm.bias, norm.eps))
+    return remember(y, from_norm(kept, norm.weight, norm.bias, norm.eps))
 
 
 class _Norm(torch.autograd.Function):
@@ -57,7 +58,8 @@ class _Norm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: FunctionCtx, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         x, mean, rstd, weight, bias = ctx.saved_tensors  # type: ignore[attr-defined]
-        if x.device.type != "cpu" or x.dtype == torch.float32:  # a CPU's kernel alone mixes half precision and float32
+        # a CPU's kernel alone mixes half precision and float32, and goes by the weight's format
+        if x.device.type != "cpu" or x.dtype == torch.float32 or weight is None:
             gradient, x = gradient.float(), x.float()
         needed = [bool(needs) for needs in ctx.needs_input_grad[:3]]  # type: ignore[attr-defined]
         found = torch.ops.aten.native_layer_norm_backward(

@@ -7,6 +7,8 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from filelock import FileLock
+
 from bench.errors import UserError
 from bench.files import reason, why_not_writable, write_text
 from bench.profile import Profile
@@ -50,14 +52,18 @@ class ProfileTable:
             return None
 
     def put(self, profile: Profile) -> None:
-        """Write a row, in its place; the others stay as they are. Raises UserError."""
+        """Write a row, in its place; the others stay, those too that another command has written. Raises UserError."""
         row = texts(profile)
-        self._rows[_key(row)] = row
-        order = [key for key in self._order if key in self._rows]
-        rows = [self._rows[key] for key in (*order, *(key for key in self._rows if key not in set(order)))]
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            write_text(self.file, csv_of(rows))
+            with FileLock(self.file.parent / f".{self.file.name}.lock"):
+                found = _read(self.file)
+                if not _why_anew(found, [row]):
+                    self._rows.update((_key(other), other) for other in found)
+                self._rows[_key(row)] = row
+                order = [key for key in self._order if key in self._rows]
+                rows = [self._rows[key] for key in (*order, *(key for key in self._rows if key not in set(order)))]
+                write_text(self.file, csv_of(rows))
         except OSError as error:
             raise UserError([f"out is {str(self.file)!r}: cannot be written ({reason(error)})"]) from error
 

@@ -92,15 +92,24 @@ def widened(model: VideoClassifier) -> None:
 
 @dataclass
 class Contender:
-    """What is timed: one training step, or the prediction of one batch."""
+    """What is timed: one training step, or the prediction of one batch; `engine` takes it, but for the image model."""
 
     name: str
     call: Callable[[], object]
     needed: int
     resident: Callable[[], list[torch.Tensor]]
+    engine: Trainer | Predictor | None = None
     seconds: list[float] = field(default_factory=list)
     first: float = 0.0
     memory: int = 0
+
+    def who(self, batch: int) -> str:
+        """The name, and what was not done as it says."""
+        if self.engine is None:
+            return self.name
+        at_once, why_not = self.engine.micro_batch, self.engine.computation.why_not
+        parts = f", {at_once} of {batch} clips at once as memory ran out" if at_once < batch else ""
+        return self.name + parts + (f", NOT compiled: {why_not}" if why_not else "")
 
 
 def contenders(
@@ -133,16 +142,16 @@ def contenders(
         with torch.device("meta"):
             needed = step_macs(built(name, strategy_name, frames), batch, training=training)
         if training:
-            trainer = Trainer(model, Recipe(batch_size=batch), device, number_format, **how)
-            call = partial(trainer.step, clips, labels)
-            resident = partial(_resident, trainer)
+            engine: Trainer | Predictor = Trainer(model, Recipe(batch_size=batch), device, number_format, **how)
+            call = partial(engine.step, clips, labels)
+            resident = partial(_resident, engine)
         else:
-            compiled = how.get("compile", False)
-            call = partial(Predictor(model, device, number_format, batch, compile=compiled), clips[:, None])
+            engine = Predictor(model, device, number_format, batch, compile=how.get("compile", False))
+            call = partial(engine, clips[:, None])
             resident = partial(_tensors, model)
         if reference:
             widened(model)
-        found.append(Contender(title, call, needed, resident))
+        found.append(Contender(title, call, needed, resident, engine))
     if not training:
         image = built(name, "frozen", frames).backbone.to(device).eval()
 
@@ -196,7 +205,7 @@ def rows(found: list[Contender], batch: int, top: float) -> list[dict[str, Any]]
         median = statistics.median(one.seconds)
         listed.append(
             {
-                "who": one.name,
+                "who": one.who(batch),
                 "ms": 1000 * median,
                 "clips_per_s": batch / median,
                 "speed_ratio": middle,

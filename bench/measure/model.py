@@ -50,18 +50,21 @@ def measure(
 
     predictor = Predictor(model, device, precision, micro_batch=batch, compile=compile)
     views = clips[:, None]
-    inference = timed(lambda: predictor(views), device)
+    warmup = 3 if compile else 1
+    inference = timed(lambda: predictor(views), device, least_warmup=warmup)
     resident = [*model.parameters(), *model.buffers(), clips, labels]
     inference_bytes = peak(lambda: predictor(views), device, resident)
 
     trainer = Trainer(model, recipe, device, precision, compile=compile, checkpoint_activations=checkpoint_activations)
     trainer.set_rate(0.0)  # timed steps need not move the weights
-    training = timed(lambda: trainer.step(clips, labels), device)
+    training = timed(lambda: trainer.step(clips, labels), device, least_warmup=warmup)
     trainer.optimiser.zero_grad(set_to_none=True)
     state = [v for held in trainer.optimiser.state.values() for v in held.values() if isinstance(v, torch.Tensor)]
     training_bytes = peak(lambda: trainer.step(clips, labels), device, [*resident, *state])
     compiled = trainer.computation.compiled and predictor.computation.compiled
-    compile_seconds = training.first_beyond + inference.first_beyond if compiled else 0.0
+    compile_seconds = sum(
+        timing.first_beyond for timing, by in ((training, trainer), (inference, predictor)) if by.computation.compiled
+    )
 
     return Measured(
         params=parameters,

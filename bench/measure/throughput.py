@@ -49,6 +49,7 @@ def timed(
     device: torch.device,
     *,
     warmup: int = 3,
+    least_warmup: int = 1,
     least: int = 7,
     most: int = 50,
     seconds: float = 0.6,
@@ -63,6 +64,7 @@ def timed(
         call: does the same work each time.
         device: synchronised before each look at the clock.
         warmup: calls before the first that counts.
+        least_warmup: of them, whatever they take; a compiled model compiles in the first and settles in the next.
         least, most: bounds of the timed calls.
         seconds: time to be spent on timed calls.
         patience: seconds of warm-up, and of timed calls, after which fewer do.
@@ -76,7 +78,7 @@ def timed(
 
     synchronise(device)  # what it was given before is no part of the first call
     warm: list[float] = []
-    while len(warm) < warmup and sum(warm) < patience:
+    while len(warm) < least_warmup or (len(warm) < warmup and sum(warm) < patience):
         warm.append(once())
     times: list[float] = []
     while len(times) < least or (sum(times) < seconds and len(times) < most):

@@ -94,6 +94,7 @@ def train_and_evaluate(cell: Cell, measured: Measured, folder: Path, around: Sur
         compile=cell.compile,
         checkpoint_activations=cell.checkpoint_activations,
     )
+    trainer.micro_batch = loaders.batch_size  # a whole batch here, and so what a compiled step is made for
     if cell.recipe.time_init:
         first, _ = next(loaders.training(0))
         pixels = normalise(first.to(around.device), model.backbone.mean, model.backbone.std)
@@ -157,8 +158,8 @@ def train_and_evaluate(cell: Cell, measured: Measured, folder: Path, around: Sur
             dict.fromkeys(
                 (
                     *_footnotes(cell, measured, micro_batch, loaders, around),
-                    *(not_compiled(c.why_not) for c in (trainer.computation, predictor.computation) if c.why_not),
                     *(() if dataset.small else loading.footnotes()),
+                    *_uncompiled(cell, measured, trainer.computation.why_not, predictor.computation.why_not),
                 )
             )
         ),
@@ -224,6 +225,14 @@ def _footnotes(cell: Cell, measured: Measured, micro_batch: int, loaders: Loader
     if how := FOOTNOTES.get(cell.cache_format):
         notes.append(how)
     return notes + measured_footnotes(measured)
+
+
+def _uncompiled(cell: Cell, measured: Measured, *whys: str) -> list[str]:
+    """Where a cell that asks for it was not compiled; `whys`: what the compiler said, empty where it did not fail."""
+    notes = [not_compiled(why) for why in whys if why]
+    if cell.compile and not measured.compiled and not notes:
+        notes.append("speed measured without compiling, which failed then")
+    return notes
 
 
 def _write_predictions(folder: Path, found: Predictions) -> None:

@@ -220,6 +220,7 @@ class LocalRunner:
                 if not told:
                     self.listener.waiting(f"{len(elsewhere)} cells that another process runs")
                     told = True
+                self._table.keep_up()
                 time.sleep(_PATIENCE)
                 todo, elsewhere = deque(elsewhere), []
                 continue

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +12,7 @@ from torch import Tensor, nn
 
 from adapters.adapter import Adapter
 from backbones.attention import projected
+from backbones.kept import origin_of
 from backbones.norm import normed
 
 WIDTH = 16
@@ -89,3 +93,52 @@ def test_what_is_kept(skip: bool) -> None:
     bottleneck, whole = 7 * (WIDTH // 4) * 8, 7 * WIDTH * 8
     assert _kept(lambda: adapter(projected(attended, projection)), known) == bottleneck
     assert _kept(lambda: adapter(attended * 2.0), known) == bottleneck + whole
+
+
+def _of_down(behind: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """The gradients of the first product's weight, ours and as autograd has it, of an input that `behind` computes."""
+    found = []
+    for plain in (False, True):
+        adapter = _adapter(skip=False)
+        x = behind(torch.randn(3, 5, WIDTH, generator=torch.Generator().manual_seed(1)).double().requires_grad_())
+        out = _plain(x, adapter) if plain else adapter(x)
+        found.append(torch.autograd.grad(out.square().sum(), adapter.down.weight)[0])
+    return found
+
+
+class _Doubled(nn.Linear):
+    def forward(self, input: Tensor) -> Tensor:
+        return 2 * super().forward(input)
+
+
+def _hooked() -> nn.Linear:
+    linear = nn.Linear(WIDTH, WIDTH)
+    linear.register_forward_hook(lambda module, inputs, out: 2 * out)
+    return linear
+
+
+@pytest.mark.parametrize("kind", ["changed in place", "a subclass", "a hook"])
+def test_an_origin_that_is_none_any_more_is_not_used(kind: str) -> None:
+    torch.manual_seed(3)
+    linear = {"changed in place": nn.Linear, "a subclass": _Doubled}.get(kind, lambda *_: _hooked())(WIDTH, WIDTH)
+    linear = linear.double().requires_grad_(False)
+
+    def behind(x: Tensor) -> Tensor:
+        out = projected(x, linear)
+        return out.mul_(3.0) if kind == "changed in place" else out
+
+    torch.testing.assert_close(*_of_down(behind), atol=1e-10, rtol=1e-10)
+
+
+def test_nothing_is_kept_past_the_hooks_that_take_what_is_saved() -> None:
+    """Recomputation, and whatever else takes saved tensors elsewhere, would free nothing otherwise."""
+    adapter, projection = _adapter(skip=False), nn.Linear(WIDTH, WIDTH).double().requires_grad_(False)
+    with torch.autograd.graph.saved_tensors_hooks(torch.clone, lambda tensor: tensor):
+        x = projected(torch.randn(7, WIDTH, dtype=torch.float64), projection)
+        origin = origin_of(x)
+        assert origin is not None
+        attended = weakref.ref(origin.tensors[0])
+        out = adapter(x)
+        del x, origin
+    assert attended() is None
+    assert out.requires_grad

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -62,6 +64,32 @@ def test_gradients_are_the_equations_but_for_the_rounding(dtype: torch.dtype) ->
         assert error < 5e-3
 
 
+@pytest.mark.parametrize("strided", [False, True], ids=["contiguous", "strided"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("needs", ["x", "weight", "bias", "weight bias", "x weight", "x bias", "x weight bias"])
+@pytest.mark.parametrize("has", ["weight bias", "weight", "nothing"])
+def test_whatever_the_norm_has_and_whatever_trains(has: str, needs: str, dtype: torch.dtype, strided: bool) -> None:
+    def gradients(of: Callable[[Tensor, nn.LayerNorm], Tensor], to: torch.dtype) -> list[Tensor]:
+        torch.manual_seed(0)
+        norm = nn.LayerNorm(WIDTH, elementwise_affine=has != "nothing", bias="bias" in has)
+        for name, parameter in norm.named_parameters():
+            nn.init.normal_(parameter).requires_grad_(name in needs)
+        tokens = _tokens().transpose(0, 1).contiguous().transpose(0, 1) if strided else _tokens()
+        x = tokens.requires_grad_("x" in needs)
+        y = of(x, norm)
+        if not y.requires_grad:
+            return []
+        gradient = torch.randn(x.shape, generator=torch.Generator().manual_seed(2)).to(dtype).to(to)
+        return list(torch.autograd.grad(y, [t for t in (x, *norm.parameters()) if t.requires_grad], gradient))
+
+    with torch.autocast("cpu", dtype):
+        ours = gradients(normed, dtype)
+    theirs = gradients(lambda x, norm: norm(x), torch.float32)
+    for found, expected in zip(ours, theirs, strict=True):
+        assert found.dtype == torch.float32
+        assert (found - expected).norm() / expected.norm() < 2e-2
+
+
 def test_the_input_is_kept_in_half_precision() -> None:
     norm, x = _norm().requires_grad_(False), _tokens().requires_grad_()
     kept: list[Tensor] = []
@@ -101,7 +129,15 @@ class _Doubled(nn.LayerNorm):
         return 2 * super().forward(input)
 
 
-@pytest.mark.parametrize("norm", [_Doubled(WIDTH), nn.RMSNorm(WIDTH), nn.Identity()], ids=lambda n: type(n).__name__)
+def _hooked() -> nn.Module:
+    norm = nn.LayerNorm(WIDTH)
+    norm.register_forward_hook(lambda module, inputs, out: 2 * out)
+    return norm
+
+
+@pytest.mark.parametrize(
+    "norm", [_Doubled(WIDTH), _hooked(), nn.RMSNorm(WIDTH), nn.Identity()], ids=lambda n: type(n).__name__
+)
 def test_norms_of_another_arithmetic_are_called_as_they_are(norm: nn.Module) -> None:
     x = _tokens()
     with torch.autocast("cpu", torch.bfloat16):

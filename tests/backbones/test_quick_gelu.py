@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import torch
+from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import nn
 
+from backbones.clip import TINY, CLIPBlock
 from backbones.quick_gelu import quick_gelu_mlp
 
 
@@ -22,3 +24,17 @@ def test_it_is_the_equation() -> None:
         torch.autograd.grad(found, inputs, gradient), torch.autograd.grad(expected, inputs, gradient), strict=True
     ):
         torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-12)
+
+
+class _Doubled(nn.Linear):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(input)
+
+
+def test_a_product_that_a_strategy_replaced_is_computed_as_it_is() -> None:
+    block = CLIPBlock(VisionTransformer(**TINY, act_layer=QuickGELU).transformer.resblocks[0])
+    mlp = block.module.mlp
+    x = torch.randn(2, 5, block.width)
+    torch.testing.assert_close(block.mlp(x), mlp(x), atol=1e-5, rtol=1e-4)
+    mlp.c_fc = _Doubled(mlp.c_fc.in_features, mlp.c_fc.out_features)
+    torch.testing.assert_close(block.mlp(x), mlp(x), atol=1e-5, rtol=1e-4)

@@ -230,6 +230,19 @@ def test_a_training_set_that_is_smaller_than_the_batch_is_told(tmp_path: Path, a
     assert to_csv([result]).splitlines()[1].split(",")[COLUMNS.index("batch_size")] == "40"
 
 
+def test_a_smaller_batch_is_compiled_too_and_measuring_without_is_told(tmp_path: Path, around, monkeypatch) -> None:
+    shapes = []
+
+    def compiler(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Any:
+        shapes.append({len(tensor) for tensor in inputs if tensor.ndim == 5})
+        return graph.forward
+
+    monkeypatch.setattr("bench.compute._BACKEND", compiler)
+    cell = _cell("vit", "frozen", order_test=False, compile=True, recipe={"batch_size": 64, "epochs": 1})
+    assert "speed measured without compiling, which failed then" in _train(cell, tmp_path, around).footnotes
+    assert {40} in shapes
+
+
 def test_frames_that_were_jpeg_pictures_are_footnoted(tmp_path: Path, around) -> None:
     jpeg = replace(around, cache=FrameCache(MemoryStore(2**28, "jpeg")))
     result = _train(_cell("vit", "frozen", order_test=False, cache_format="jpeg"), tmp_path, jpeg)

@@ -122,13 +122,18 @@ def test_long_calls_are_repeated_less(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (timing.warmup_seconds, timing.repeats) == (24.0, 4)
 
 
+def test_a_compiled_model_settles_however_long_it_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    timing = _timed(monkeypatch, [90.0, 5.0, 1.0], patience=30.0, least_warmup=3)
+    assert (timing.first_beyond, timing.warmup_seconds, timing.median) == (89.0, 96.0, 1.0)
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 def test_compiling_is_told_apart_from_the_warm_up(monkeypatch: pytest.MonkeyPatch, compiled: bool) -> None:
     import bench.measure.model as measuring
     from bench.spec import Recipe
 
     timings = [Timing(0.2, 0.01, 7, 3.0, first=2.2), Timing(0.5, 0.02, 9, 6.0, first=4.5)]  # inference, training
-    monkeypatch.setattr(measuring, "timed", lambda call, device: timings.pop(0))
+    monkeypatch.setattr(measuring, "timed", lambda call, device, least_warmup: timings.pop(0))
     monkeypatch.setattr(measuring, "peak", lambda call, device, resident: 1)
     found = measuring.measure(model("vit", "frozen"), Recipe(batch_size=2), CPU, "fp32", compile=compiled)
     assert (found.infer_ms, found.train_ms, found.infer_clips_per_s) == (200.0, 500.0, 10.0)

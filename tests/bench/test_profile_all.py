@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from bench.measure.machine import device_name, slug
 from bench.measure.parts import PARTS
 from bench.profile import Conditions, Profile, Subject
 from bench.profile_columns import COLUMNS, read_back, texts
-from bench.runner.profile import plan, request_of
+from bench.profile_table import ProfileTable
+from bench.runner.profile import counted_profiles, plan, request_of
 from bench.runner.whole import without_weights
 from tests.bench import make
 from tests.bench.command import Command
@@ -170,6 +172,21 @@ def test_other_models_measured_alike_stay_in_the_file(bench: Command, measuring:
     assert [row["backbone"] for row in _read(_file())] == ["vit:tiny", "swin:tiny"]
     bench(*SMALL)
     assert [row["train_clips_per_s"] for row in _read(_file())] == ["12", "13", "11", "14"]
+
+
+def test_two_commands_that_write_one_file_keep_each_others_rows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _code(monkeypatch, "abc", False)
+    file = tmp_path / "a.csv"
+    planned = []
+    for name in ("vit:tiny", "swin:tiny"):
+        fields = {"backbones": name, "strategies": "frozen", "device": "cpu", "whole": True}
+        planned += counted_profiles(plan(request_of(fields, []), []))
+    tables = [ProfileTable(file, [profile]) for profile in planned]  # both begin before either writes
+    for table, profile in zip(tables, planned, strict=True):
+        table.put(replace(profile, measured=make.measured()))
+    assert {row["backbone"] for row in _read(file)} == {"vit:tiny", "swin:tiny"}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from bench.device import Placement
 from bench.errors import UserError
 from bench.measure.machine import device_name
 from bench.result import Result
-from bench.runner import start, table
+from bench.runner import local, start, table
 from bench.runner.local import LocalRunner, Outcome
 from bench.runner.messages import Job, Setup
 from bench.runner.pool import Pool, Worker, WorkerFailed
@@ -225,6 +225,24 @@ def test_until_then_the_table_is_behind(run: Run) -> None:
 
     executed(run, ends)
     assert seen == [0] + [1] * (len(CELLS) - 1)
+
+
+def test_the_table_is_kept_up_while_another_process_runs_the_last_cell(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Run(run.folder).claim(CELLS[-1])
+    assert held is not None
+    looks = []
+
+    def sleep(_: float) -> None:
+        looks.append(run.csv.read_text().count("\n") - 1)
+        monkeypatch.setattr(table, "_SHARE", 1.0)  # by now it is not too early any more
+        if len(looks) == 2:
+            held.release()
+
+    monkeypatch.setattr(local.time, "sleep", sleep)
+    executed(run, trained)
+    assert looks == [1, len(CELLS) - 1]
 
 
 def test_a_table_that_cannot_be_written_costs_no_cell(run: Run) -> None:
