@@ -95,5 +95,6 @@ class Computation:
         if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             return False
         self.compiled = False
-        self.why_not = textwrap.shorten(f"{type(error).__name__}: {error}", 200)
+        told = str(error).partition("Set TORCHDYNAMO_VERBOSE")[0]  # which is advice, and long
+        self.why_not = textwrap.shorten(f"{type(error).__name__}: {told}", 200)
         return True

@@ -35,6 +35,15 @@ def write_csv(file: Path, rows: list[dict[str, Any]]) -> None:
             )
 
 
+def add_to_csv(file: Path, rows: list[dict[str, Any]]) -> None:
+    """Write the rows below those that the file holds: a benchmark that is stopped leaves what it had."""
+    found: list[dict[str, Any]] = []
+    if file.is_file():
+        with file.open(newline="") as stream:
+            found = list(csv.DictReader(stream))
+    write_csv(file, found + rows)
+
+
 def pyplot() -> Any:
     """matplotlib's pyplot, drawing into files."""
     import matplotlib

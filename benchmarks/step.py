@@ -11,7 +11,6 @@ that what slows the machine for a while slows both; the table shows the median o
 
 from __future__ import annotations
 
-import csv
 import statistics
 import sys
 import time
@@ -41,6 +40,7 @@ from bench.measure.step import step_macs
 from bench.measure.throughput import synchronise
 from bench.spec import Precision, Recipe
 from bench.train import Trainer
+from benchmarks.record import add_to_csv, provenance
 from tests.reference import aim_eager
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -121,6 +121,7 @@ def contenders(
     precision: Precision,
     training: bool,
     ways: list[str],
+    beside: list[str],
 ) -> list[Contender]:
     """What is timed: the reference first."""
     found = []
@@ -129,11 +130,11 @@ def contenders(
     clips = torch.randint(0, 256, (batch, frames, 3, size, size), dtype=torch.uint8, generator=generator).to(device)
     labels = torch.randint(0, 400, (batch,), generator=generator).to(device)
     asked: list[tuple[str, str, Precision, dict[str, Any]]] = [("reference", strategy, precision, {})]
-    if precision != "fp32" and device.type == "cpu":
+    if precision != "fp32" and device.type == "cpu" and "fp32" in beside:
         asked.append(("reference in fp32", strategy, "fp32", {}))
     asked.append(("ours", strategy, precision, {}))
     asked += [(f"ours, {way}", strategy, precision, _WAYS[way]) for way in ways if training or "compile" in _WAYS[way]]
-    if strategy != "timesformer":
+    if strategy != "timesformer" and "timesformer" in beside:
         asked.append(("timesformer", "timesformer", precision, {}))
     for title, strategy_name, number_format, how in asked:
         model = built(name, strategy_name, frames)
@@ -152,7 +153,7 @@ def contenders(
         if reference:
             widened(model)
         found.append(Contender(title, call, needed, resident, engine))
-    if not training:
+    if not training and "image" in beside:
         image = built(name, "frozen", frames).backbone.to(device).eval()
 
         @torch.no_grad()
@@ -230,10 +231,13 @@ def main(
     ways: Annotated[
         str, typer.Option(help="Also our step so: comma list of compiled, graphs, checkpointed; auto: all on a GPU.")
     ] = "auto",
+    beside: Annotated[
+        str, typer.Option(help="What runs beside: comma list of timesformer, image and, on a CPU, fp32; or nothing.")
+    ] = "timesformer,image,fp32",
     rounds: Annotated[int, typer.Option(help="Rounds.")] = 5,
     warmup: Annotated[int, typer.Option(help="Calls of each before the rounds, at least 1.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "auto",
-    out: Annotated[Path | None, typer.Option(help="Also write the rows as CSV.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the rows as CSV, added to what it holds.")] = None,
 ) -> None:
     """Print, for every model, strategy, mode and precision, what each contender takes."""
     placement = place(device, "auto")
@@ -244,7 +248,6 @@ def main(
         (list(_WAYS) if where.type == "cuda" else []) if ways == "auto" else [way for way in ways.split(",") if way]
     )
     console.print(f"{device_name(placement.torch_name)}, torch {torch.__version__}, {torch.get_num_threads()} threads")
-    written: list[dict[str, Any]] = []
     for precision in precisions.split(","):
         top = matrix_peak(where, precision)  # type: ignore[arg-type]
         console.print(f"{precision}: matrix-product peak {top / 1e9:.0f} G multiply-accumulates a second")
@@ -252,20 +255,26 @@ def main(
             for strategy in strategies.split(","):
                 for mode in modes.split(","):
                     count = frames or (32 if name.startswith("swin") else 8)
-                    found = contenders(name, strategy, count, batch_size, where, precision, mode == "train", chosen)  # type: ignore[arg-type]
+                    found = contenders(
+                        name,
+                        strategy,
+                        count,
+                        batch_size,
+                        where,
+                        precision,  # type: ignore[arg-type]
+                        mode == "train",
+                        chosen,
+                        beside.split(","),
+                    )
                     race(found, where, rounds, warmup)
                     about = {"model": name, "strategy": strategy, "mode": mode, "precision": precision}
-                    about |= {"frames": count, "batch": batch_size, "rounds": rounds, "device": device_name(str(where))}
+                    about |= {"frames": count, "batch": batch_size, "rounds": rounds}
                     listed = rows(found, batch_size, top)
-                    written += [{**about, **row} for row in listed]
+                    if out is not None:
+                        add_to_csv(out, [{**about, **row, **provenance(placement.torch_name)} for row in listed])
                     console.print(
                         _table(f"{name} {strategy}, {mode}, {precision}, batch {batch_size}, {count} frames", listed)
                     )
-    if out is not None:
-        with out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(written[0]))
-            writer.writeheader()
-            writer.writerows(written)
 
 
 def _table(title: str, listed: list[dict[str, Any]]) -> Table:
