@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from timm.models.swin_transformer import WindowAttention
 from torch import Tensor, nn
 
 from backbones.attention import among_frames, among_windows, projected
 from backbones.base import Backbone, check_size
 from backbones.norm import normed
+from backbones.untouched import untouched
 
 # about 0.5 M parameters on 32x32 frames: 8x8 tokens of 4x4 pixels, then 4x4 tokens; windows of 4
 TINY = {
@@ -46,8 +48,9 @@ class SwinBlock:
     def attend(self, x: Tensor) -> Tensor:
         module = self.module
         attention, (tall, wide), shift = module.attn, module.window_size, module.shift_size
-        if x.shape[1] % tall or x.shape[2] % wide:
-            return module._attn(x)  # which fills up the last windows
+        # which fills up the last windows, and calls an attention that a strategy has put there
+        if x.shape[1] % tall or x.shape[2] % wide or not untouched(attention, WindowAttention):
+            return module._attn(x)
         bias = attention._get_rel_pos_bias()
         mask = module.get_attn_mask(x) if getattr(module, "dynamic_mask", False) else module.attn_mask
         if mask is not None:

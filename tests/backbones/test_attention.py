@@ -11,6 +11,7 @@ import torch
 
 from backbones.attention import among_frames, multi_head
 from backbones.base import over_time
+from tests.models import backbone
 
 # Triton's interpreter is chosen when the kernels are defined: in a process of its own
 KERNEL = """
@@ -76,3 +77,18 @@ def test_the_kernel_computes_what_the_products_do(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     done = subprocess.run([sys.executable, "-c", KERNEL], capture_output=True, text=True, timeout=240)
     assert done.stdout.strip() == "agreed", done.stderr[-2000:]
+
+
+def test_an_attention_that_was_put_into_a_swin_is_the_one_that_runs() -> None:
+    class Nothing(torch.nn.Module):
+        num_heads = 2
+
+        def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+            return torch.zeros_like(x)
+
+    swin = backbone("swin")
+    block = swin.blocks[0]
+    x = torch.randn(2, 8, 8, block.width)
+    assert block.attend(x).any()
+    block.module.attn = Nothing()
+    assert not block.attend(x).any()
