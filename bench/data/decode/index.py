@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.data.decode.base import VideoError, first_words
+from bench.data.decode.boxes import ends_early
 
 # a packet of an AVI file that is no longer may say "the picture before, once more", for which no frame comes
 _NO_PICTURE = 16
+# containers whose boxes name the file's end
+_BOXED = ("mov,mp4", "avi")
 # containers and codecs that decord 0.6 was found to read as PyAV does, by the tests in tests/bench/data/decode
 _CONTAINERS = ("mov,mp4", "matroska,webm")
 _CODECS = ("h264", "hevc", "mpeg4", "vp8", "vp9")
@@ -84,6 +87,11 @@ def read_index(path: Path, container: Any) -> Index:
         raise VideoError(path, "the file holds no frame")
     if not packets[-1].whole:
         raise VideoError(path, "the file is cut short: its last frame is not whole")
+    # a fragmented MP4 file names no number of frames (0), nor does one in which FFmpeg looks for them itself
+    boxed = container.format.name.startswith(_BOXED)
+    if boxed and (not stream.frames or len(packets) < stream.frames) and ends_early(path):
+        named = f" of {stream.frames}" if stream.frames else ""
+        raise VideoError(path, f"the file is cut short: it ends after {len(packets)}{named} frames")
     first = next((i for i, packet in enumerate(packets) if packet.key), None)
     if first is None:
         raise VideoError(path, "the file holds no key frame, from which decoding could start")

@@ -221,6 +221,36 @@ def test_a_file_cut_short_is_told(films: dict[str, Film], tmp_path: Path, name: 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["h264.mp4", "fast.mp4", "parts.mp4", "mpeg4.avi"])
+def test_a_file_cut_between_two_frames_is_told(films: dict[str, Film], tmp_path: Path, name: str) -> None:
+    """FFmpeg reads such a file as one that holds fewer frames: no frame of it is broken."""
+    import av
+
+    from tests.bench.data.videos import X264, picture, write
+
+    whole = tmp_path / name
+    if name == "fast.mp4":
+        write(whole, "libx264", picture(), container={"movflags": "faststart"}, **X264)
+    else:
+        whole.write_bytes(next(film.path for film in films.values() if film.path.name == name).read_bytes())
+    assert len(open_video(whole, "pyav")) == 40
+    with av.open(str(whole)) as file:
+        ends = [packet.pos + packet.size for packet in file.demux(video=0) if packet.size and packet.pos is not None]
+    for end in sorted(ends)[4:30:5]:  # not behind a whole fragment of 12 frames
+        cut = tmp_path / f"{end}_{name}"
+        cut.write_bytes(whole.read_bytes()[:end])
+        with pytest.raises(VideoError, match=r"cut short|cannot (be opened|open it)"):
+            open_video(cut, "pyav")
+
+
+def test_a_wrong_size_in_a_file_with_all_its_frames_is_no_cut(films: dict[str, Film], tmp_path: Path) -> None:
+    """A recorder that wrote one is no reason to refuse what can be read whole."""
+    data = films["mp4 h264"].path.read_bytes()
+    path = tmp_path / "tail.mp4"
+    path.write_bytes(data + (1 << 20).to_bytes(4, "big") + b"free")
+    assert len(open_video(path, "pyav")) == 40
+
+
 def test_a_short_video_with_long_sound_is_whole(tmp_path: Path) -> None:
     """The picture ends before the file does, and the file is not cut."""
     import av
