@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,25 +9,18 @@ from typing import Any
 import pytest
 
 from bench.data.cache import FolderStore
-from bench.data.decode.base import VideoReader
-from bench.data.decode.open import open_video
+from tests.bench.data.cache.apart import counted
 
 MB = 2**20
+LOG = "opened.txt"
 
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], list[str]]:
-    """The names of the video files that were opened, in order: by this process and by those forked from it."""
-    log = tmp_path / "opened.txt"
+    """The names of the video files that were opened, in order: by this process and by those that were given the log."""
+    log = tmp_path / LOG
     log.touch()
-
-    def count(path: Path, *arguments: Any) -> VideoReader:
-        descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
-        os.write(descriptor, f"{path.name}\n".encode())
-        os.close(descriptor)
-        return open_video(path, *arguments)
-
-    monkeypatch.setattr("bench.data.cache.frames.open_video", count)
+    monkeypatch.setattr("bench.data.cache.frames.open_video", counted(log))
     return lambda: log.read_text().split()
 
 

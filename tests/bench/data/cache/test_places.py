@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import multiprocessing
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,9 +9,9 @@ from bench.data.base import Video
 from bench.data.cache import FrameCache
 from bench.data.cache import places as module
 from bench.data.cache.places import Places, disk_folder, ram_folder
+from tests.bench.data.cache.apart import SPAWN, hold
 from tests.bench.data.cache.conftest import files, make_store
 
-FORK = multiprocessing.get_context("fork")
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="shared memory as a file system is Linux's")
 
 
@@ -30,13 +28,6 @@ def fill(folder: Path | None, video: Video) -> None:
     FrameCache(make_store(folder)).open(video.path).close()
 
 
-def hold(video: Video, ready: Any, end: Any) -> None:
-    with Places() as places:
-        fill(places.ram, video)
-        ready.set()
-        end.wait(60)
-
-
 def test_memory_is_given_back_with_the_last_run(good: tuple[Video, ...]) -> None:
     folder = ram_folder()
     assert folder is not None and folder.stat().st_mode & 0o777 == 0o700
@@ -49,11 +40,11 @@ def test_memory_is_given_back_with_the_last_run(good: tuple[Video, ...]) -> None
     assert [path.name for path in folder.rglob("*") if not path.is_dir()] == [".in-use"]
 
 
-def test_what_a_dead_run_left_in_memory_goes_with_the_next(good: tuple[Video, ...]) -> None:
-    ready, end = FORK.Event(), FORK.Event()
-    process = FORK.Process(target=hold, args=(good[0], ready, end))
+def test_what_a_dead_run_left_in_memory_goes_with_the_next(good: tuple[Video, ...], tmp_path: Path) -> None:
+    ready, end = SPAWN.Event(), SPAWN.Event()
+    process = SPAWN.Process(target=hold, args=(tmp_path / "shm", good[0].path, ready, end))
     process.start()
-    assert ready.wait(30)
+    assert ready.wait(60)
     folder = ram_folder()
     assert folder is not None
     with Places():

@@ -1,41 +1,28 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from bench.data.base import Video
 from bench.data.cache import FolderStore, FrameCache
 from bench.data.cache.source import Source
-from bench.data.decode.base import Frames, VideoReader
-from bench.data.decode.open import open_video
-from tests.bench.data.cache.conftest import files, make_store
+from tests.bench.data.cache.apart import SPAWN, read_all, write_half
+from tests.bench.data.cache.conftest import LOG, files, make_store
 from tests.bench.data.conftest import number_of
 
-FORK = multiprocessing.get_context("fork")  # what a test replaces is replaced in the processes too
 ONE = 48 * 64 * 3 * 17  # bytes of the frames of 0.mp4
 
 
-def read_all(store: FolderStore, paths: list[Path], barrier: Any) -> None:
-    barrier.wait()
-    cache = FrameCache(store)
-    for path in paths:
-        reader = cache.open(path, "pyav")  # decord may crash in a process that was forked from one which used it
-        assert np.array_equal(reader.frames([16, 0, 7]), open_video(path, "pyav").frames([16, 0, 7]))
-        reader.close()
-
-
-def side_by_side(*arguments: tuple[FolderStore, list[Path]]) -> None:
-    barrier = FORK.Barrier(len(arguments))
-    processes = [FORK.Process(target=read_all, args=(*given, barrier)) for given in arguments]
+def side_by_side(log: Path, *arguments: tuple[FolderStore, list[Path]]) -> None:
+    log.touch()
+    barrier = SPAWN.Barrier(len(arguments))
+    processes = [SPAWN.Process(target=read_all, args=(*given, log, barrier)) for given in arguments]
     for process in processes:
         process.start()
     for process in processes:
@@ -44,10 +31,10 @@ def side_by_side(*arguments: tuple[FolderStore, list[Path]]) -> None:
 
 
 def test_processes_that_start_together_decode_each_video_once(
-    store: FolderStore, good: tuple[Video, ...], opened: Callable[[], list[str]]
+    store: FolderStore, good: tuple[Video, ...], opened: Callable[[], list[str]], tmp_path: Path
 ) -> None:
     paths = [video.path for video in good]
-    side_by_side((store, paths), (store, paths), (store, paths[::-1]))
+    side_by_side(tmp_path / LOG, (store, paths), (store, paths), (store, paths[::-1]))
     assert sorted(opened()) == [video.name for video in good]
     assert store.used_bytes == sum(file.stat().st_size for file in files(store))
     assert len(files(store)) == 6 and not list((store.folder / "tmp").iterdir())
@@ -56,7 +43,7 @@ def test_processes_that_start_together_decode_each_video_once(
 def test_the_limit_holds_for_all_processes_together(good: tuple[Video, ...], tmp_path: Path) -> None:
     store = make_store(tmp_path / "cache", limit_bytes=3 * ONE)
     paths = [video.path for video in good]
-    side_by_side((store, paths), (store, paths[::-1]))
+    side_by_side(tmp_path / LOG, (store, paths), (store, paths[::-1]))
     assert sum(file.stat().st_size for file in files(store)) == store.used_bytes <= 3 * ONE
     assert len(files(store)) == 2
     (note,) = store.notes()
@@ -64,22 +51,13 @@ def test_the_limit_holds_for_all_processes_together(good: tuple[Video, ...], tmp
 
 
 def test_a_process_killed_while_it_writes_leaves_nothing_that_is_served(
-    store: FolderStore, good: tuple[Video, ...], monkeypatch: pytest.MonkeyPatch
+    store: FolderStore, good: tuple[Video, ...]
 ) -> None:
     path = good[0].path
-    begun = FORK.Event()
-
-    def slow(reader: VideoReader) -> Iterator[Frames]:
-        yield reader.frames([0])
-        yield reader.frames(range(1, 10))
-        begun.set()
-        time.sleep(60)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("bench.data.cache.store.pieces", slow)
-        process = FORK.Process(target=FrameCache(store).open, args=(path, "pyav"))
-        process.start()
-        assert begun.wait(30)
+    begun = SPAWN.Event()
+    process = SPAWN.Process(target=write_half, args=(store, path, begun))
+    process.start()
+    assert begun.wait(60)
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     process.join()

@@ -1,0 +1,69 @@
+"""What tests do in processes of their own: started anew, as a fork of one with threads may wait for a lock for ever."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import bench.data.cache.frames
+import bench.data.cache.places
+import bench.data.cache.store
+from bench.data.cache import FolderStore, FrameCache
+from bench.data.decode.base import Frames, VideoReader
+from bench.data.decode.open import open_video
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def counted(log: Path) -> Callable[..., VideoReader]:
+    """`open_video`, which writes the names of the files that it opens into `log`, from whatever process."""
+
+    def count(path: Path, *arguments: Any) -> VideoReader:
+        descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
+        os.write(descriptor, f"{path.name}\n".encode())
+        os.close(descriptor)
+        return open_video(path, *arguments)
+
+    return count
+
+
+def read_all(store: FolderStore, paths: list[Path], log: Path, barrier: Any) -> None:
+    """Read the videos through the cache when all processes are ready to."""
+    bench.data.cache.frames.open_video = counted(log)  # type: ignore[assignment]
+    cache = FrameCache(store)
+    barrier.wait(60)
+    for path in paths:
+        reader = cache.open(path)
+        assert np.array_equal(reader.frames([16, 0, 7]), open_video(path).frames([16, 0, 7]))
+        reader.close()
+
+
+def write_half(store: FolderStore, path: Path, begun: Any) -> None:
+    """Write ten frames of a video into the cache, say so, and wait to be killed."""
+
+    def slow(reader: VideoReader) -> Iterator[Frames]:
+        yield reader.frames([0])
+        yield reader.frames(range(1, 10))
+        begun.set()
+        time.sleep(60)
+
+    bench.data.cache.store.pieces = slow
+    FrameCache(store).open(path)
+
+
+def hold(memory: Path, path: Path, ready: Any, end: Any) -> None:
+    """Keep a video in the shared memory at `memory` until told to end."""
+    bench.data.cache.places.SHARED_MEMORY = memory
+    with bench.data.cache.places.Places() as places:
+        assert places.ram is not None
+        store = FolderStore(places.ram, 2**26)
+        store.prepare()
+        FrameCache(store).open(path).close()
+        ready.set()
+        end.wait(60)
