@@ -12,7 +12,6 @@ family:model. Weights are random, clips are noise.
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -165,7 +164,6 @@ def main(
     """Print time, memory and multiply-accumulates along each axis, and the exponents of their growth."""
     if plot and out is None:
         raise typer.BadParameter("--plot draws beside --out, which is not given")
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler, which measures memory, talks to the terminal
     warnings.simplefilter("ignore")
     placement = place(device, precision)
     where = torch.device(placement.torch_name)

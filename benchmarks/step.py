@@ -11,7 +11,6 @@ that what slows the machine for a while slows both; the table shows the median o
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
 import time
@@ -241,7 +240,6 @@ def main(
     out: Annotated[Path | None, typer.Option(help="Also write the rows as CSV, added to what it holds.")] = None,
 ) -> None:
     """Print, for every model, strategy, mode and precision, what each contender takes."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler, which measures memory, talks to the terminal
     placement = place(device, "auto")
     where = torch.device(placement.torch_name)
     torch.set_num_threads(cores())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -140,8 +139,6 @@ def profile(
 
     from bench.runner.profile import plan, request_of
 
-    # torch's profiler, which measures memory, talks to the terminal while it looks for devices
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     request = request_of({name: value for name, value in given.items() if value is not None}, problems)
     chosen = plan(request, problems)
     if whole:

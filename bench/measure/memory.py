@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -40,6 +41,7 @@ def peak(call: Callable[[], object], device: torch.device, resident: Iterable[Te
         torch.mps.synchronize()
         return torch.mps.driver_allocated_memory()
     base = held(resident)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler talks to the terminal
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         call()
     return base + _highest(record)

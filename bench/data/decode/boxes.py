@@ -1,4 +1,4 @@
-"""Where a file's outermost boxes say that it ends: FFmpeg takes one that is cut between two frames for whole."""
+"""Where the outermost boxes of an MP4 or AVI file say that it ends."""
 
 from __future__ import annotations
 

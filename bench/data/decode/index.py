@@ -87,7 +87,7 @@ def read_index(path: Path, container: Any) -> Index:
         raise VideoError(path, "the file holds no frame")
     if not packets[-1].whole:
         raise VideoError(path, "the file is cut short: its last frame is not whole")
-    # a fragmented MP4 file names no number of frames (0), nor does one in which FFmpeg looks for them itself
+    # FFmpeg takes a file that is cut between two frames for whole; of frames a fragmented MP4 file names none (0)
     boxed = container.format.name.startswith(_BOXED)
     if boxed and (not stream.frames or len(packets) < stream.frames) and ends_early(path):
         named = f" of {stream.frames}" if stream.frames else ""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,9 @@ import bench.data.cache.store
 from bench.data.cache import FolderStore, FrameCache
 from bench.data.decode.base import Frames, VideoReader
 from bench.data.decode.open import open_video
+from tests.bench.data.cache.conftest import counted, make_store
 
 SPAWN = multiprocessing.get_context("spawn")
-
-
-def counted(log: Path) -> Callable[..., VideoReader]:
-    """`open_video`, which writes the names of the files that it opens into `log`, from whatever process."""
-
-    def count(path: Path, *arguments: Any) -> VideoReader:
-        descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
-        os.write(descriptor, f"{path.name}\n".encode())
-        os.close(descriptor)
-        return open_video(path, *arguments)
-
-    return count
 
 
 def read_all(store: FolderStore, paths: list[Path], log: Path, barrier: Any) -> None:
@@ -62,8 +50,6 @@ def hold(memory: Path, path: Path, ready: Any, end: Any) -> None:
     bench.data.cache.places.SHARED_MEMORY = memory
     with bench.data.cache.places.Places() as places:
         assert places.ram is not None
-        store = FolderStore(places.ram, 2**26)
-        store.prepare()
-        FrameCache(store).open(path).close()
+        FrameCache(make_store(places.ram)).open(path).close()
         ready.set()
         end.wait(60)

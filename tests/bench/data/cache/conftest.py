@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,23 @@ from typing import Any
 import pytest
 
 from bench.data.cache import FolderStore
-from tests.bench.data.cache.apart import counted
+from bench.data.decode.base import VideoReader
+from bench.data.decode.open import open_video
 
 MB = 2**20
 LOG = "opened.txt"
+
+
+def counted(log: Path) -> Callable[..., VideoReader]:
+    """`open_video`, which writes the names of the files that it opens into `log`, from whatever process."""
+
+    def count(path: Path, *arguments: Any) -> VideoReader:
+        descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(descriptor, f"{path.name}\n".encode())
+        os.close(descriptor)
+        return open_video(path, *arguments)
+
+    return count
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ ONE = 48 * 64 * 3 * 17  # bytes of the frames of 0.mp4
 
 
 def side_by_side(log: Path, *arguments: tuple[FolderStore, list[Path]]) -> None:
-    log.touch()
     barrier = SPAWN.Barrier(len(arguments))
     processes = [SPAWN.Process(target=read_all, args=(*given, log, barrier)) for given in arguments]
     for process in processes:
