@@ -8,7 +8,7 @@ from typing import Any, Literal
 from backbones.names import BackboneName
 from bench.data.annotated import AnnotatedDataset
 from bench.data.base import Sampling
-from bench.data.published import COLOUR, is_large
+from bench.data.published import PCA_NOISE, is_large
 
 
 class AsKinetics(AnnotatedDataset):
@@ -32,4 +32,4 @@ class AsKinetics(AnnotatedDataset):
         """AIM's, for every strategy; that of CLIP's ViT-L goes for other large models too."""
         if backbone.family == "swin":
             return {"lr": 1e-4, "head_lr": 1e-3}
-        return {"lr": 3e-5, "colour": COLOUR} if is_large(backbone) else {}
+        return {"lr": 3e-5, "pca_noise": PCA_NOISE} if is_large(backbone) else {}

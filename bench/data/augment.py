@@ -1,7 +1,7 @@
-"""What is done to a training clip after its crop and flip: colour, RandAugment, erasing. One draw for all its frames.
+"""Changes to a training clip after its crop and flip: colour, noise, RandAugment, erasing. One draw for all frames.
 
-The released recipe takes these from three libraries (mmaction2's ColorJitter, imgaug's RandAugment, timm's
-RandomErasing); here they are torchvision's. The differences:
+The released recipe takes these from three libraries (mmaction2's ColorJitter, of which AIM has the lighting noise
+alone, imgaug's RandAugment, timm's RandomErasing); here they are torchvision's, and the noise our own. The differences:
 
 - imgaug's RandAugment flips every second clip and crops it a little before its operations, on SSv2 too. Here it does
   not: labels that name directions must not be flipped, and the crop was made before.
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
+from bench.data.lighting import Lighting
 from bench.data.transforms import check_clip
 
 _MAGNITUDES = 31  # 0 to 30, of RandAugment
@@ -29,18 +30,20 @@ _ERASED_RATIO = (0.3, 1 / 0.3)
 
 
 class Augment:
-    """Colour, then RandAugment, then erasing: uint8 (T, 3, H, W) -> the same, on whatever device the clip is.
+    """Colour, lighting noise, RandAugment and erasing, in this order: uint8 (T, 3, H, W) -> the same.
 
-    The draws follow from the seed alone, not from the device, the batch or the process. What an operation measures
-    (contrast's mean, equalisation's histogram) it measures in each frame, as in the released code.
+    Computed on the clip's device. The draws follow from the seed alone, not from the device, the batch or the process.
+    What an operation measures (contrast's mean, equalisation's histogram) it measures in each frame, as in the released
+    code.
 
     Args:
         mean: RGB in 0..1, the backbone's; the colour of what is erased.
         rand_augment: operations a clip and their magnitude, 0 to 30; None for none.
         colour: brightness, contrast and saturation are scaled by 1 - colour to 1 + colour, and the hue turns by up to
-            colour / 5 of the circle, in a random order. 0.5 gives mmaction2's values, with which AIM trains CLIP L.
+            colour / 5 of the circle, in a random order.
         erase: share of the clips of which a box is erased: 2 % to a third of the picture, sides in a ratio of 0.3 to
             1 / 0.3.
+        pca_noise: standard deviation of the alphas, see `bench.data.lighting`.
     """
 
     def __init__(
@@ -49,10 +52,13 @@ class Augment:
         rand_augment: tuple[int, int] | None = None,
         colour: float = 0.0,
         erase: float = 0.0,
+        pca_noise: float = 0.0,
     ) -> None:
         self._steps: list[torch.nn.Module] = []
         if colour:
             self._steps.append(v2.ColorJitter(colour, colour, colour, hue=colour / 5))
+        if pca_noise:
+            self._steps.append(Lighting(pca_noise))
         if rand_augment is not None:
             operations, magnitude = rand_augment
             self._steps.append(v2.RandAugment(operations, magnitude, _MAGNITUDES, fill=_GREY))

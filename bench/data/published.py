@@ -8,8 +8,10 @@ from typing import Any
 
 from backbones.names import BackboneName
 
-# mmaction2's colour jitter, which the released configurations name without a strength
-COLOUR = 0.5
+# AlexNet's lighting noise, all that is on of mmaction2's ColorJitter as the released configuration names it
+PCA_NOISE = 0.1
+# of the strategies that finetune, as TimeSformer's configurations (Bertasius et al., 2021)
+FINETUNED: Mapping[str, Any] = {"drop_path": 0.1}
 # where labels name directions: no flip, and stronger changes in its place
 UNFLIPPED: Mapping[str, Any] = {"flip": False, "label_smoothing": 0.1, "rand_augment": (4, 7), "erase": 0.25}
 

@@ -83,7 +83,7 @@ class Loaders:
             "short_side": decoded_side(dataset, size),
         }
         transform = TrainTransform(size, recipe.crop_area, recipe.flip)
-        augment = Augment(mean, recipe.rand_augment, recipe.colour, recipe.erase)
+        augment = Augment(mean, recipe.rand_augment, recipe.colour, recipe.erase, recipe.pca_noise)
         self._device = around.device
         self._watch = watch
         self._late = augment if recipe.augment_on == "device" else None

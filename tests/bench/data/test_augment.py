@@ -1,4 +1,4 @@
-"""Colour, RandAugment and erasing of whole clips."""
+"""Colour, noise, RandAugment and erasing of whole clips."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from bench.data.transforms import TrainTransform, normalise
 MEAN, STD = (0.48, 0.457, 0.408), (0.268, 0.261, 0.276)
 EACH = {
     "colour": {"colour": 0.5},
+    "pca_noise": {"pca_noise": 0.1},
     "rand_augment": {"rand_augment": (4, 7)},
     "erase": {"erase": 0.7},
-    "all": {"colour": 0.5, "rand_augment": (4, 30), "erase": 0.7},
+    "all": {"colour": 0.5, "rand_augment": (4, 30), "erase": 0.7, "pca_noise": 0.1},
 }
 
 
@@ -60,7 +61,7 @@ def test_the_crop_and_the_flip_too_are_those_that_a_frame_would_get_alone() -> N
 
 
 def test_the_seed_alone_decides() -> None:
-    augment, clip = Augment(MEAN, (4, 7), 0.5, 0.5), noise()
+    augment, clip = Augment(MEAN, (4, 7), 0.5, 0.5, 0.1), noise()
     before = clip.clone()
     found = [augment(clip, seed) for seed in range(10)]
     torch.manual_seed(3)
@@ -75,7 +76,7 @@ def test_the_seed_alone_decides() -> None:
 
 def test_a_batch_is_its_clips_one_by_one() -> None:
     """What the device computes of a batch is what the CPU computes beside decoding, whatever the order in memory."""
-    augment = Augment(MEAN, (4, 7), 0.5, 0.5)
+    augment = Augment(MEAN, (4, 7), 0.5, 0.5, 0.1)
     seeds = tuple(range(16))
     clips = torch.randint(0, 256, (16, 2, 24, 24, 3), dtype=torch.uint8).permute(0, 1, 4, 2, 3)
     out = augment.batch(clips.contiguous(), seeds)
