@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from backbones.base import Axis
 from backbones.kept import Origin, origin_of
 from backbones.precision import of_products
 
@@ -16,7 +17,8 @@ from backbones.precision import of_products
 class Adapter(nn.Module):
     """x -> [x +] up(GELU(down(x))), D -> ratio * D -> D (AIM, section 3.2).
 
-    `up` starts at zero, weight and bias: with the skip the adapter starts as the identity, without it as zero.
+    `up` starts at zero, weight and bias: with the skip the adapter starts as the identity, without it as zero. `down`
+    starts as in AIM's released code: a truncated normal of standard deviation 0.02, bias zero.
 
     Args:
         width: D.
@@ -29,6 +31,8 @@ class Adapter(nn.Module):
         hidden = max(1, int(width * ratio))
         self.skip = skip
         self.down = nn.Linear(width, hidden)
+        nn.init.trunc_normal_(self.down.weight, std=0.02)
+        nn.init.zeros_(self.down.bias)
         self.up = zero_linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -80,25 +84,30 @@ def zero_linear(inputs: int, outputs: int) -> nn.Linear:
 
 
 class DropPath(nn.Module):
-    """Stochastic depth (Huang et al., 2016): a residual branch is dropped for whole clips, the others are scaled up.
+    """Stochastic depth (Huang et al., 2016): a residual branch is dropped at random, where it is kept it is scaled up.
 
-    The clip is the sample here: dropping single frames of a branch that mixes frames would tear the clip apart.
+    A sample of the paper is a clip here: dropping single frames of a branch that mixes frames would tear the clip
+    apart. AIM's released code drops along other axes, see `Backbone.drop_axes`.
 
     Args:
-        rate: probability that a clip's branch is dropped.
+        rate: probability that a branch is dropped.
+        axes: those along which chance decides anew; along the others all share a draw.
     """
 
-    def __init__(self, rate: float = 0.0) -> None:
+    def __init__(self, rate: float = 0.0, axes: tuple[Axis, ...] = ("clip",)) -> None:
         super().__init__()
         self.rate = rate
+        self.axes = axes
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
-        """x (B*T, ..., D) with T = frames."""
+        """x (B*T, ..., D) with T = frames; the axes between are the positions."""
         if not self.training or self.rate == 0.0:
             return x
-        keep = torch.empty(len(x) // frames, device=x.device, dtype=x.dtype).bernoulli_(1 - self.rate)
-        keep = keep.repeat_interleave(frames).view(-1, *(1 for _ in x.shape[1:]))
-        return x * keep / (1 - self.rate)
+        clips = x.unflatten(0, (-1, frames))
+        of_axis = {"clip": clips.shape[:1], "frame": clips.shape[1:2], "position": clips.shape[2:-1]}
+        shape = [size if axis in self.axes else 1 for axis, sizes in of_axis.items() for size in sizes]
+        keep = x.new_empty(*shape, 1).bernoulli_(1 - self.rate) / (1 - self.rate)
+        return (clips * keep).flatten(0, 1)
 
     def extra_repr(self) -> str:
-        return f"rate={self.rate}"
+        return f"rate={self.rate}, axes={self.axes}"

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from adapters.adapter import DropPath
-from backbones.base import Block
+from backbones.base import Backbone, Block
 
 
 class TimeBias(nn.Module):
@@ -67,6 +67,8 @@ class AdaptedBlock(nn.Module):
 
     x = x + DropPath(time(x));  x = x + spatial(MSA(LN1(x)));  x = x + MLP(LN2(x)) + DropPath(scale * joint(LN2(x)))
 
+    A finetuned block drops its own branches, MSA and MLP, too.
+
     The module owns what was added alone: its parameters are never the backbone's.
 
     Args:
@@ -75,7 +77,8 @@ class AdaptedBlock(nn.Module):
         spatial: an adapter with a skip.
         joint: an adapter without a skip.
         scale: s of the joint adapter.
-        drop_path: rate at which clips lose the branches that were added.
+        drop_path: rate at which the branches that were added are dropped.
+        drops_own: whether the block's own branches are dropped at that rate, too.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class AdaptedBlock(nn.Module):
         joint: nn.Module | None = None,
         scale: float = 0.5,
         drop_path: float = 0.0,
+        drops_own: bool = False,
     ) -> None:
         super().__init__()
         self.block = block
@@ -94,18 +98,25 @@ class AdaptedBlock(nn.Module):
         self.spatial = spatial
         self.joint = joint
         self.scale = scale
+        self.time_drop_path = DropPath(drop_path)
+        self.own_drop_path = DropPath(drop_path if drops_own else 0.0)
         self.drop_path = DropPath(drop_path)
+
+    def drop_as_released(self, backbone: Backbone) -> None:
+        """Draw along the axes along which AIM's released code of the backbone's family does, not for whole clips."""
+        self.time_drop_path.axes = backbone.time_drop_axes
+        self.own_drop_path.axes = self.drop_path.axes = backbone.drop_axes
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """(B*T, ..., D) with T = frames -> (B*T, ..., D')."""
         block = self.block
         x = block.enter(x)
         if self.time is not None:
-            x = x + self.drop_path(self.time(x, frames), frames)
+            x = x + self.time_drop_path(self.time(x, frames), frames)
         attended = block.attend(block.norm1(x))
-        x = x + (attended if self.spatial is None else self.spatial(attended))
+        x = x + self.own_drop_path(attended if self.spatial is None else self.spatial(attended), frames)
         normed = block.norm2(x)
-        x = x + block.mlp(normed)
+        x = x + self.own_drop_path(block.mlp(normed), frames)
         if self.joint is not None:
             x = x + self.drop_path(self.scale * self.joint(normed), frames)
         return x

@@ -46,6 +46,7 @@ def adapted(strategy: Strategy, block: Block, frames: int, options: Options, dro
         joint=Adapter(block.width, _ratio(options), skip=False) if strategy.joint else None,
         scale=options.scale if isinstance(options, JointOptions) else 1.0,
         drop_path=drop_path,
+        drops_own=strategy.trains == "all",
     )
 
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+
+# of tokens (B*T, ..., D): B, T, and what lies between
+Axis = Literal["clip", "frame", "position"]
 
 
 class FrameSizeError(ValueError):
@@ -88,6 +91,10 @@ class Backbone(nn.Module):
         mean, std: of the pretraining's pixels, RGB in 0..1.
         pretrained: the tag of the weights; "none" for random ones.
         tubelet: frames that one patch covers in the published video model of this family (AIM's Swin: 2).
+        drop_axes, time_drop_axes: along which AIM's released code draws for itself what drop path drops, of the branch
+            over time and of the others; here as its ViT, frame by frame.
+        released_freezing: whether AIM's released training of this family freezes the final norm and the bias over
+            time, and has no temporal embedding (Swin).
     """
 
     blocks: Sequence[Block]
@@ -97,6 +104,9 @@ class Backbone(nn.Module):
     std: tuple[float, ...]
     pretrained: str
     tubelet: int = 1
+    drop_axes: tuple[Axis, ...] = ("clip", "frame")
+    time_drop_axes: tuple[Axis, ...] = ("clip", "frame")
+    released_freezing: bool = False
 
     @abstractmethod
     def tokens(self, frames: Tensor, tubelet: int = 1) -> Tensor:

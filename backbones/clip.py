@@ -129,6 +129,9 @@ class CLIP(Backbone):
         UnsupportedModel: a part of the tower does not fit the Block contract.
     """
 
+    # the released CLIP's tokens lie as (N, B*T, D), and drop path draws along the first axis
+    drop_axes = time_drop_axes = ("position",)
+
     def __init__(self, visual: VisionTransformer, label: str, pretrained: str) -> None:
         super().__init__()
         self.model: Any = visual

@@ -24,7 +24,7 @@ class Family(ABC):
         summary: one line for `bench list backbones`.
         base: the model (and tag) that the bare family name means on real data.
         tiny_weights: the weights of the family's tiny model where none are named.
-        tubelet: of its backbones, see `Backbone.tubelet`.
+        tubelet, released_freezing: of its backbones, see `Backbone`.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Family(ABC):
     base: str
     tiny_weights: str = "none"
     tubelet: int = 1
+    released_freezing: bool = False
 
     @abstractmethod
     def models(self) -> tuple[str, ...]:
@@ -147,6 +148,7 @@ class SwinFamily(TimmFamily):
     tiny_weights = "bundled"
     modules = ("swin_transformer", "swin_transformer_v2")
     tubelet = 2
+    released_freezing = True
 
 
 def resolve(text: str, size: str) -> BackboneName:

@@ -88,6 +88,8 @@ class Swin(Backbone):
     """A timm SwinTransformer without its classifier; features are the mean over the last stage's tokens."""
 
     tubelet = 2
+    time_drop_axes = ("clip", "position")
+    released_freezing = True
     kind: type[SwinBlock] = SwinBlock
 
     def __init__(self, model: Any, pretrained: str) -> None:

@@ -17,10 +17,19 @@ from backbones.registry import did_you_mean
 from bench.data.base import DATASETS, VideoDataset
 from bench.data.check import unfit
 from bench.data.decode.names import why_unusable
+from bench.data.published import FINETUNED
 from bench.data.source import missing_places
 from bench.device import Placement
 from bench.errors import UserError
-from bench.selection import brought_options, chosen_backbones, chosen_options, names, placement_of, with_tubelet
+from bench.selection import (
+    brought_options,
+    chosen_backbones,
+    chosen_options,
+    names,
+    placement_of,
+    with_freezing,
+    with_tubelet,
+)
 from bench.sources import sources
 from bench.spec import Cell, Matrix, Recipe, problems_of
 
@@ -70,6 +79,7 @@ def expand(matrix: Matrix) -> Expansion:
             brought = brought_options(dataset, backbone, strategy, matrix.options, defaults)
             taken = {**options[strategy.name], **brought}
             taken = with_tubelet(taken, backbone.family, strategy.name, counts, problems)
+            taken = with_freezing(taken, backbone.family, problems)
             if lost:
                 continue
             code = {"family": FAMILIES.get(backbone.family), "strategy": strategy, "dataset": dataset}
@@ -139,12 +149,13 @@ def _check_recipes(matrix: Matrix, problems: list[str]) -> None:
 def _recipe(
     matrix: Matrix, dataset: VideoDataset, backbone: BackboneName, strategy: str, problems: list[str]
 ) -> Recipe | None:
-    """Defaults, then the data set's changes, then the command's, then the command's for this strategy.
+    """Defaults, finetuning's changes, the data set's, the command's, and the command's for this strategy.
 
     Where one rate is asked for, the head's rate keeps its ratio to it; a training that is shorter than the data set's
     keeps the share of its warm-up. None where the changes are wrong.
     """
-    base = Recipe(**{"flip": dataset.flip, **dataset.recipe(backbone, strategy)})
+    finetuned = FINETUNED if STRATEGIES.get(strategy).trains == "all" else {}
+    base = Recipe(**{"flip": dataset.flip, **finetuned, **dataset.recipe(backbone, strategy)})
     asked = {**matrix.recipe, **matrix.recipe_by_strategy.get(strategy, {})}
     if not dataset.flip and asked.get("flip") is True:
         problems.append(f"recipe.flip is True: {dataset.name}'s labels name directions, expected false")

@@ -54,12 +54,24 @@ class Recipe(Spec):
     warmup_start: float = Field(0.1, gt=0, le=1, description="first rate of the linear warm-up / peak rate")
     schedule: Literal["epoch", "step"] = Field("epoch", description="how often the cosine to 0 is stepped")
     drop_path: float = Field(0.2, ge=0, lt=1, description="of the last block, linear from 0 at the first")
+    drop_path_mode: Literal["clip", "released"] = Field(
+        "clip",
+        description="what loses a branch at once: a clip; released: as in AIM's code, of CLIP a token position in the "
+        "whole batch, of ViT a frame, of Swin a frame, over time a token position of a clip",
+    )
     dropout: float = Field(0.5, ge=0, lt=1, description="before the head")
+    adapter_init: Literal["released", "torch"] = Field(
+        "released",
+        description="start of an adapter's first layer: normal, 0.02, no bias, as in AIM's code; torch: torch's own",
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     crop_area: tuple[float, float] = Field((0.08, 1.0), description="range of the random crop's area / frame's area")
     flip: bool = Field(True, description="horizontal flips in training")
     colour: float = Field(
         0.0, ge=0, le=1, description="jitter of brightness, contrast, saturation; the hue's is a fifth"
+    )
+    pca_noise: float = Field(
+        0.0, ge=0, le=10, description="AlexNet's lighting noise: standard deviation of the alphas, one draw a clip"
     )
     rand_augment: tuple[Annotated[int, Field(ge=1, le=20)], Annotated[int, Field(ge=0, le=30)]] | None = Field(
         None, description="operations a clip, their magnitude of 0 to 30; none if not set"
@@ -68,7 +80,8 @@ class Recipe(Spec):
     mixup: float = Field(0.0, ge=0, le=10, description="alpha; 0: off. Beside cutmix, each batch gets one of the two")
     cutmix: float = Field(0.0, ge=0, le=10, description="alpha; 0: off")
     augment_on: Literal["cpu", "device"] = Field(
-        "cpu", description="where colour, rand_augment and erase are computed: beside decoding, or on the device"
+        "cpu",
+        description="where colour, pca_noise, rand_augment and erase are computed: beside decoding, or on the device",
     )
 
     @field_validator("*", mode="before")
@@ -151,7 +164,7 @@ class Cell(Spec):
         """Equal for cells whose trained model and batch are built alike: what speed, memory and counts depend on."""
         reading = {"decoder", "cache_format"}
         shape = self.model_dump(mode="json", exclude={"seed", "clips", "crops", "order_test", "recipe", *reading})
-        shape["recipe"] = {"batch_size": self.recipe.batch_size, "drop_path": self.recipe.drop_path}
+        shape["recipe"] = self.recipe.model_dump(include={"batch_size", "drop_path", "drop_path_mode"})
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:10]
 
 

@@ -32,7 +32,7 @@ CASES = [
     ("full", {}),
 ]
 # of every clip, for the branch that is dropped next
-Keep = Callable[[], Tensor]
+Draw = Callable[[], Tensor]
 # window and shift of a stage's second block, (rows, columns) each, in tokens
 Windows = tuple[Pair, Pair]
 # 32 x 32 pixels: 8 x 8 tokens, then one window
@@ -96,13 +96,18 @@ def _every_time() -> Tensor:
     return torch.ones(99, dtype=torch.float64)
 
 
-def _kept(added: plain.Added, keep: Keep) -> tuple[Tensor, Tensor]:
-    """Of every clip, what is kept of a block's branch over time and of its joint one, drawn in this order."""
-    over_time = keep() if added.over_time else _every_time()
-    return over_time, keep() if added.joint is not None else _every_time()
+def _kept(added: plain.Added, strategy: str, draw: Draw, clips: int) -> list[plain.Keep]:
+    """What is kept of the branches of each clip, drawn in the order in which they are computed.
+
+    A block that is frozen keeps its own branches, a finetuned one drops them. The first block keeps all.
+    """
+    finetuned = strategy in ("full", "timesformer")
+    dropped = {"time": added.over_time, "space": finetuned, "mlp": finetuned, "joint": added.joint is not None}
+    draws = {branch: draw() for branch, there in dropped.items() if there}
+    return [plain.Keep(**{branch: float(kept[i]) for branch, kept in draws.items()}) for i in range(clips)]
 
 
-def logits_vit_or_clip(adapted: VideoClassifier, x: Tensor, keep: Keep = _every_time) -> Tensor:
+def logits_vit_or_clip(adapted: VideoClassifier, x: Tensor, draw: Draw = _every_time) -> Tensor:
     """(B, T, 3, H, W) -> (B, classes); timm's ViT or open_clip's tower."""
     model, name = adapted.backbone.model, adapted.strategy.name
     embedding = None if adapted.temporal_embedding is None else adapted.temporal_embedding[0]
@@ -124,18 +129,16 @@ def logits_vit_or_clip(adapted: VideoClassifier, x: Tensor, keep: Keep = _every_
             )
             for clip in x
         ]
-    for block in adapted.blocks:
+    for index, block in enumerate(adapted.blocks):
         own, added = weights(block.block.module), _added(block, name, weights, time=True)
-        keep_time, keep_joint = _kept(added, keep)
-        tokens = [
-            plain.block(clip, own, added, float(keep_time[i]), float(keep_joint[i])) for i, clip in enumerate(tokens)
-        ]
+        kept = _kept(added, name, draw if index else _every_time, len(x))
+        tokens = [plain.block(clip, own, added, keep) for clip, keep in zip(tokens, kept, strict=True)]
     head = plain.affine(adapted.head)
     return torch.stack([plain.classified(clip, plain.affine(final), head) for clip in tokens])
 
 
 def logits_swin(
-    adapted: VideoClassifier, x: Tensor, keep: Keep = _every_time, windows: Sequence[Windows] = TINY_WINDOWS
+    adapted: VideoClassifier, x: Tensor, draw: Draw = _every_time, windows: Sequence[Windows] = TINY_WINDOWS
 ) -> Tensor:
     """(B, T, 3, H, W) -> (B, classes); timm's Swin of two blocks a stage.
 
@@ -156,12 +159,12 @@ def logits_swin(
         module = stage.blocks[index % 2]
         own = plain.of_vit(module)
         added = _added(block, name, plain.of_vit, time=unshifted or name == "timesformer")
-        keep_time, keep_joint = _kept(added, keep)
         after = []
-        for i, clip in enumerate(tokens):
+        kept = _kept(added, name, draw if index else _every_time, len(x))
+        for clip, keep in zip(tokens, kept, strict=True):
             if added.over_time:
                 branch = plain.time_branch(clip.flatten(1, 2), own, added)
-                clip = clip + keep_time[i] * branch.view(clip.shape)
+                clip = clip + keep.time * branch.view(clip.shape)
             attended = windowed(
                 plain.norm(clip, own.norm1),
                 own,
@@ -169,11 +172,11 @@ def logits_swin(
                 window,
                 (0, 0) if unshifted else shift,
             )
-            clip = clip + plain.spatial_branch(attended, added)
+            clip = clip + keep.space * plain.spatial_branch(attended, added)
             normed = plain.norm(clip, own.norm2)
-            clip = clip + plain.mlp(normed, own)
+            clip = clip + keep.mlp * plain.mlp(normed, own)
             if added.joint is not None:
-                clip = clip + keep_joint[i] * plain.joint_branch(normed, added)
+                clip = clip + keep.joint * plain.joint_branch(normed, added)
             after.append(clip)
         tokens = after
     head, final = plain.affine(adapted.head), plain.affine(model.norm)

@@ -17,7 +17,7 @@ def _gradients(
     adapted.dropout.p = 0.5
     for block in adapted.blocks:
         assert isinstance(block, AdaptedBlock)
-        block.drop_path.rate = 0.4
+        block.time_drop_path.rate = block.drop_path.rate = 0.4
     awaken(adapted)
     adapted.train()
     adapted.checkpoint_activations = checkpointed

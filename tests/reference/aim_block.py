@@ -7,7 +7,8 @@ AIM (Yang et al., 2023), section 3, with x (T, N, D) the tokens of one clip:
     x = x + MLP(LN2(x)) + [keep] s J_Adapter(LN2(x))                    J_Adapter without one
 
 TimeSformer (Bertasius et al., 2021), section 3, divided attention: MSA_time and its LN are its own, and a Linear takes
-the adapter's place. `keep` is what drop path makes of a clip's branch: 0 where it is dropped, else 1 / (1 - rate).
+the adapter's place. `keep` is what drop path makes of a clip's branch: 0 where it is dropped, else 1 / (1 - rate). A
+finetuned model keeps MSA_space and MLP so, too.
 
 Weights are read from the modules as they are, so that gradients reach them; no module is called.
 """
@@ -188,15 +189,28 @@ def joint_branch(normed: Tensor, added: Added) -> Tensor:
     return added.scale * bottleneck(normed, added.joint)
 
 
-def block(x: Tensor, of: Weights, added: Added, keep_time: float = 1.0, keep_joint: float = 1.0) -> Tensor:
+@dataclass(frozen=True)
+class Keep:
+    """What drop path makes of the branches of a clip."""
+
+    time: float = 1.0
+    space: float = 1.0
+    mlp: float = 1.0
+    joint: float = 1.0
+
+
+WHOLE = Keep()
+
+
+def block(x: Tensor, of: Weights, added: Added, keep: Keep = WHOLE) -> Tensor:
     """One clip through one block, (T, N, D) -> (T, N, D)."""
     if added.over_time:
-        x = x + keep_time * time_branch(x, of, added)
-    x = x + spatial_branch(over_space(norm(x, of.norm1), of), added)
+        x = x + keep.time * time_branch(x, of, added)
+    x = x + keep.space * spatial_branch(over_space(norm(x, of.norm1), of), added)
     normed = norm(x, of.norm2)
-    out = x + mlp(normed, of)
+    out = x + keep.mlp * mlp(normed, of)
     if added.joint is not None:
-        out = out + keep_joint * joint_branch(normed, added)
+        out = out + keep.joint * joint_branch(normed, added)
     return out
 
 

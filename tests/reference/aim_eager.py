@@ -7,6 +7,8 @@ from a `VideoClassifier`, so that both have the same.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,6 +26,17 @@ def norm(x: Tensor, of: nn.LayerNorm) -> Tensor:
 def bottleneck(x: Tensor, of: nn.Module) -> Tensor:
     out = of.up(F.gelu(of.down(x)))
     return x + out if of.skip else out
+
+
+class Rates(NamedTuple):
+    """Of drop path: of the branches that were added, and of the image model's own."""
+
+    added: float
+    own: float
+
+
+def rates(block: AdaptedBlock, training: bool) -> Rates:
+    return Rates(block.drop_path.rate, block.own_drop_path.rate) if training else Rates(0.0, 0.0)
 
 
 def dropped(x: Tensor, rate: float, frames: int, axis: int) -> Tensor:
@@ -48,7 +61,7 @@ def clip_attention(x: Tensor, of: nn.Module) -> Tensor:
     )[0]  # fmt: skip
 
 
-def clip_block(x: Tensor, of: AdaptedBlock, frames: int, rate: float) -> Tensor:
+def clip_block(x: Tensor, of: AdaptedBlock, frames: int, rate: Rates) -> Tensor:
     image = of.block.module
     tokens, both, width = x.shape
     if of.time is not None:
@@ -60,15 +73,17 @@ def clip_block(x: Tensor, of: AdaptedBlock, frames: int, rate: float) -> Tensor:
         over = clip_attention(over, owner)
         over = bottleneck(over, of.time.after) if of.time.copied is None else of.time.after(over)
         over = over.view(frames, -1, tokens, width).permute(2, 1, 0, 3).reshape(tokens, both, width)
-        x = x + dropped(over, rate, frames, 1)
+        x = x + dropped(over, rate.added, frames, 1)
     attended = clip_attention(norm(x, image.ln_1), image)
-    x = x + (attended if of.spatial is None else bottleneck(attended, of.spatial))
+    attended = attended if of.spatial is None else bottleneck(attended, of.spatial)
+    x = x + dropped(attended, rate.own, frames, 1)
     normed = norm(x, image.ln_2)
     hidden = image.mlp.c_fc(normed)
     quick = type(image.mlp.gelu).__name__ == "QuickGELU"
-    out = x + image.mlp.c_proj(hidden * torch.sigmoid(1.702 * hidden) if quick else F.gelu(hidden))
+    hidden = image.mlp.c_proj(hidden * torch.sigmoid(1.702 * hidden) if quick else F.gelu(hidden))
+    out = x + dropped(hidden, rate.own, frames, 1)
     if of.joint is not None:
-        out = out + dropped(of.scale * bottleneck(normed, of.joint), rate, frames, 1)
+        out = out + dropped(of.scale * bottleneck(normed, of.joint), rate.added, frames, 1)
     return out
 
 
@@ -80,7 +95,7 @@ def clip_features(model: VideoClassifier, frames: Tensor, offset: Tensor | None)
     x = torch.cat([cls, patches], dim=1) + tower.positional_embedding.to(patches.dtype)
     x = norm(x if offset is None else x + offset[:, None], tower.ln_pre).permute(1, 0, 2)
     for block in model.blocks:
-        x = clip_block(x, block, model.frames, block.drop_path.rate if model.training else 0.0)
+        x = clip_block(x, block, model.frames, rates(block, model.training))
     return norm(x.permute(1, 0, 2), tower.ln_post)[:, 0]
 
 
@@ -96,7 +111,7 @@ def vit_attention(x: Tensor, of: nn.Module) -> Tensor:
     return of.attn.proj((weights @ v).transpose(1, 2).reshape(groups, length, width))
 
 
-def vit_block(x: Tensor, of: AdaptedBlock, frames: int, rate: float) -> Tensor:
+def vit_block(x: Tensor, of: AdaptedBlock, frames: int, rate: Rates) -> Tensor:
     image = of.block.module
     both, tokens, width = x.shape
     if of.time is not None:
@@ -108,13 +123,14 @@ def vit_block(x: Tensor, of: AdaptedBlock, frames: int, rate: float) -> Tensor:
         over = vit_attention(over, owner)
         over = bottleneck(over, of.time.after) if of.time.copied is None else of.time.after(over)
         over = over.view(-1, tokens, frames, width).permute(0, 2, 1, 3).reshape(both, tokens, width)
-        x = x + dropped(over, rate, frames, 0)
+        x = x + dropped(over, rate.added, frames, 0)
     attended = vit_attention(norm(x, image.norm1), image)
-    x = x + (attended if of.spatial is None else bottleneck(attended, of.spatial))
+    attended = attended if of.spatial is None else bottleneck(attended, of.spatial)
+    x = x + dropped(attended, rate.own, frames, 0)
     normed = norm(x, image.norm2)
-    out = x + image.mlp.fc2(F.gelu(image.mlp.fc1(normed)))
+    out = x + dropped(image.mlp.fc2(F.gelu(image.mlp.fc1(normed))), rate.own, frames, 0)
     if of.joint is not None:
-        out = out + dropped(of.scale * bottleneck(normed, of.joint), rate, frames, 0)
+        out = out + dropped(of.scale * bottleneck(normed, of.joint), rate.added, frames, 0)
     return out
 
 
@@ -125,7 +141,7 @@ def vit_features(model: VideoClassifier, frames: Tensor, offset: Tensor | None) 
     if offset is not None:
         x = x + offset[:, None]
     for block in model.blocks:
-        x = vit_block(x, block, model.frames, block.drop_path.rate if model.training else 0.0)
+        x = vit_block(x, block, model.frames, rates(block, model.training))
     return norm(x, image.norm)[:, 0]
 
 
@@ -160,7 +176,7 @@ def in_windows(x: Tensor, of: nn.Module) -> Tensor:
     return torch.roll(back, tuple(shift), (1, 2)) if any(shift) else back
 
 
-def swin_block(x: Tensor, of: AdaptedBlock, steps: int, rate: float) -> Tensor:
+def swin_block(x: Tensor, of: AdaptedBlock, steps: int, rate: Rates) -> Tensor:
     image = of.block.module
     if of.block.merge is not None:
         x = of.block.merge(x)
@@ -174,13 +190,14 @@ def swin_block(x: Tensor, of: AdaptedBlock, steps: int, rate: float) -> Tensor:
         over = swin_attention(over, owner, of.time.bias.table[of.time.bias.index].permute(2, 0, 1))
         over = bottleneck(over, of.time.after) if of.time.copied is None else of.time.after(over)
         over = over.view(-1, height * width, steps, depth).permute(0, 2, 1, 3).reshape(x.shape)
-        x = x + dropped(over, rate, steps, 0)
+        x = x + dropped(over, rate.added, steps, 0)
     attended = in_windows(norm(x, image.norm1), image)
-    x = x + (attended if of.spatial is None else bottleneck(attended, of.spatial))
+    attended = attended if of.spatial is None else bottleneck(attended, of.spatial)
+    x = x + dropped(attended, rate.own, steps, 0)
     normed = norm(x, image.norm2)
-    out = x + image.mlp.fc2(F.gelu(image.mlp.fc1(normed)))
+    out = x + dropped(image.mlp.fc2(F.gelu(image.mlp.fc1(normed))), rate.own, steps, 0)
     if of.joint is not None:
-        out = out + dropped(of.scale * bottleneck(normed, of.joint), rate, steps, 0)
+        out = out + dropped(of.scale * bottleneck(normed, of.joint), rate.added, steps, 0)
     return out
 
 
@@ -200,7 +217,7 @@ def swin_features(model: VideoClassifier, frames: Tensor, offset: Tensor | None)
         x = x + offset[:, None, None]
     steps = model.frames // model.tubelet
     for block in model.blocks:
-        x = swin_block(x, block, steps, block.drop_path.rate if model.training else 0.0)
+        x = swin_block(x, block, steps, rates(block, model.training))
     return norm(x, image.norm).mean(dim=(1, 2))
 
 
