@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from adapters.block import AdaptedBlock
+from adapters.adapter import Adapter
+from adapters.block import AdaptedBlock, TimeBias
 from adapters.build import chosen
 from adapters.checkpointing import recomputed
-from adapters.strategy import Options, Strategy, TemporalOptions
+from adapters.strategy import AdapterOptions, Options, Strategy, TemporalOptions
 from backbones.base import Backbone
 
 
@@ -30,7 +32,13 @@ class VideoClassifier(nn.Module):
         classes: number of classes.
         frames: T of a clip. Where the option `tubelet` makes patches cover several, T below stands for T / tubelet.
         drop_path: rate of the last block; the first has none, linear in between.
+        drop_path_mode: "clip": whole clips lose a branch; "released": what AIM's released code of the family drops at
+            once, see `Backbone.drop_axes`.
+        adapter_init: start of the adapters' `down`: "released": see `Adapter`; "torch": as `nn.Linear` starts.
         dropout: before the head.
+
+    Raises:
+        ValueError: options that do not fit the frames or the backbone.
 
     Attributes:
         checkpoint_activations: whether a block keeps for its gradients only its input and what its attentions gave, and
@@ -49,6 +57,8 @@ class VideoClassifier(nn.Module):
         classes: int,
         frames: int,
         drop_path: float = 0.0,
+        drop_path_mode: Literal["clip", "released"] = "clip",
+        adapter_init: Literal["released", "torch"] = "released",
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
@@ -56,6 +66,7 @@ class VideoClassifier(nn.Module):
         self.strategy = strategy
         self.frames = frames
         self.tubelet = _tubelet(backbone, options, frames)
+        self.released_freezing = _released_freezing(backbone, options)
         steps = frames // self.tubelet
         depth = len(backbone.blocks)
         rates = torch.linspace(0, drop_path, depth, device="cpu").tolist()
@@ -64,7 +75,12 @@ class VideoClassifier(nn.Module):
             strategy.adapt(block, index, depth, steps, options, rates[index]) if picked[index] else AdaptedBlock(block)
             for index, block in enumerate(backbone.blocks)
         )
-        over_time = strategy.time is not None
+        for module in self.blocks.modules():
+            if isinstance(module, AdaptedBlock) and drop_path_mode == "released":
+                module.drop_as_released(backbone)
+            elif isinstance(module, Adapter) and adapter_init == "torch":
+                module.down.reset_parameters()
+        over_time = strategy.time is not None and not self.released_freezing
         self.temporal_embedding = nn.Parameter(torch.zeros(1, steps, backbone.blocks[0].width)) if over_time else None
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(backbone.width, classes)
@@ -77,9 +93,13 @@ class VideoClassifier(nn.Module):
         self.head.requires_grad_(True)
         if self.strategy.trains == "added":
             self.blocks.requires_grad_(True)  # they own what was added alone
-            self.backbone.final_norm.requires_grad_(True)
+            self.backbone.final_norm.requires_grad_(not self.released_freezing)
             if self.temporal_embedding is not None:
                 self.temporal_embedding.requires_grad_(True)
+            if self.released_freezing:
+                for module in self.blocks.modules():
+                    if isinstance(module, TimeBias):
+                        module.requires_grad_(False)
 
     @torch.no_grad()
     def start_temporal_embedding(self, clips: Tensor, share: float) -> None:
@@ -118,6 +138,15 @@ class VideoClassifier(nn.Module):
         """Names and parameters that the strategy trains, in the order of the state dict."""
         return ((name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad)
 
+    def stored(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Names and parameters that the image model does not bring: those that train, and those that were added and
+        stay as they started."""
+        return (
+            (name, parameter)
+            for name, parameter in self.named_parameters()
+            if parameter.requires_grad or not name.startswith("backbone.")
+        )
+
 
 def _tubelet(backbone: Backbone, options: Options, frames: int) -> int:
     """Frames that a patch covers. Raises ValueError where the frames or the backbone do not allow it."""
@@ -129,6 +158,14 @@ def _tubelet(backbone: Backbone, options: Options, frames: int) -> int:
     if frames % tubelet:
         raise ValueError(f"frames is {frames}: expected a multiple of the tubelet, {tubelet}")
     return tubelet
+
+
+def _released_freezing(backbone: Backbone, options: Options) -> bool:
+    """Whether training freezes what AIM's released code does. Raises ValueError where it has no such model."""
+    asked = isinstance(options, AdapterOptions) and options.released_freezing
+    if asked and not backbone.released_freezing:
+        raise ValueError("released_freezing is true: AIM's released code freezes more in a Swin alone, expected false")
+    return asked
 
 
 def sinusoids(frames: int, width: int) -> Tensor:

@@ -69,6 +69,8 @@ def describe(state: State) -> Released:
     over_time = "temporal_adapters" in options
     if over_time and layout.family == "swin":
         options["tubelet"] = tubelet
+        # it tells frames apart by its bias over time
+        options["released_freezing"] = "backbone.temporal_embedding" not in state
     elif tubelet != 1:
         raise BadCheckpoint(
             [f"a patch covers {tubelet} frames and no block attends over time: expected a T_Adapter in its blocks"]
@@ -212,10 +214,7 @@ def load(model: VideoClassifier, state: State, released: Released) -> list[str]:
     missing, misshapen, odd = [], [], []
     for ours, theirs in names.items():
         if theirs not in state:
-            if ours == "temporal_embedding" and released.layout.table is not None:
-                found[ours] = torch.zeros_like(expected[ours])  # the released Swin tells frames apart by its table
-            else:
-                missing.append(theirs)
+            missing.append(theirs)
             continue
         value = state[theirs]
         if not value.is_floating_point() or value.layout != torch.strided or value.is_meta:
@@ -270,8 +269,6 @@ def _names(model: VideoClassifier, layout: Layout) -> dict[str, str]:
 def save(model: VideoClassifier) -> dict[str, Tensor]:
     """The model's tensors under the released names, copied to the CPU.
 
-    Swin's temporal embedding is left out where it is zero: the released model has none unless asked for one.
-
     Raises:
         BadCheckpoint: the released code has no place for a part of the model.
     """
@@ -281,8 +278,6 @@ def save(model: VideoClassifier) -> dict[str, Tensor]:
     if layout is SWIN:
         patches = f"backbone.model.{layout.patches}"
         ours[patches] = (ours[patches] / model.tubelet)[:, :, None].repeat(1, 1, model.tubelet, 1, 1)
-        if "temporal_embedding" in ours and not ours["temporal_embedding"].any():
-            del ours["temporal_embedding"]
     return {names[name]: value for name, value in ours.items()}
 
 

@@ -39,6 +39,10 @@ class AdapterOptions(Options):
     blocks: Literal["all", "top", "bottom", "second"] = Field(
         "all", description="which blocks are adapted: all, the top or bottom half, every second one (AIM, Table 7)"
     )
+    released_freezing: bool = Field(
+        False,
+        description="of a Swin, freeze what AIM's released code does: final norm and bias over time, no embedding",
+    )
 
 
 class TemporalOptions(AdapterOptions):

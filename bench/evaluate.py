@@ -132,6 +132,9 @@ def top_k(probabilities: np.ndarray, labels: np.ndarray, k: int) -> float:
 
 
 def mean_class(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean over the classes that occur of the percent of their videos that are predicted right."""
+    """Mean over the classes that occur of the percent of their videos that are predicted right.
+
+    mmaction's mean_class_accuracy counts a class that is predicted and never occurs, too, as 0 percent.
+    """
     right = probabilities.argmax(axis=1) == labels
     return 100.0 * float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))

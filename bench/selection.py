@@ -140,3 +140,17 @@ def with_tubelet(
     ]
     problems += [problem for problem in found if problem not in problems]
     return {**options, "tubelet": tubelet}
+
+
+def with_freezing(options: dict[str, Any], family: str, problems: list[str]) -> dict[str, Any]:
+    """The options without `released_freezing` where the family has no such training; it must not be asked for then."""
+    if FAMILIES.get(family).released_freezing or "released_freezing" not in options:
+        return options
+    others = [name for name in FAMILIES.names() if FAMILIES.get(name).released_freezing]
+    problem = (
+        f"option released_freezing is True: AIM's released code freezes no more of a {family} than is frozen here, "
+        f"expected false, or backbones of {' or '.join(others)} alone"
+    )
+    if options["released_freezing"] and problem not in problems:
+        problems.append(problem)
+    return {name: value for name, value in options.items() if name != "released_freezing"}

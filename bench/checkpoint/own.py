@@ -1,8 +1,8 @@
 """adapter.safetensors: what a cell trained, and what it was trained on top of.
 
 An adapter strategy's file holds the adapters, the temporal embedding, the final norm and the head alone (44 MB for
-AIM on ViT-B); the backbone stays where it came from. So the file says which backbone that was, by name and by the hash
-of its weights, and loads onto no other.
+AIM on ViT-B), and what was added and stayed frozen at its random start; the backbone stays where it came from. So the
+file says which backbone that was, by name and by the hash of its weights, and loads onto no other.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def pack(model: VideoClassifier, cell: Cell, classes: Sequence[str], weights_sha
         classes: names, by label.
         weights_sha256: `digest` of the backbone before the training.
     """
-    trained = {name: parameter.detach().cpu().contiguous() for name, parameter in model.trained()}
+    stored = {name: parameter.detach().cpu().contiguous() for name, parameter in model.stored()}
     about = {
         "format_version": VERSION,
         "backbone": cell.backbone,
@@ -58,7 +58,7 @@ def pack(model: VideoClassifier, cell: Cell, classes: Sequence[str], weights_sha
         "classes": json.dumps(list(classes)),
         "cell": cell.canonical(),
     }
-    return save(trained, metadata=about)
+    return save(stored, metadata=about)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Own(Checkpoint):
         cell: what was trained, with the backbone that was asked for now.
         written: the backbone that it was trained on.
         weights_sha256: that one's hash.
-        tensors: what was trained, by name.
+        tensors: what was trained or added, by name.
     """
 
     layout: ClassVar[str] = "aim-bench"
@@ -121,7 +121,7 @@ def _other_code(cell: Cell) -> list[str]:
 
 def _fill(checkpoint: Own, model: VideoClassifier) -> list[str]:
     """Put the tensors into the model, all of them or none; what is odd about them."""
-    expected = dict(model.trained())
+    expected = dict(model.stored())
     tensors = checkpoint.tensors
     problems = []
     if missing := [name for name in expected if name not in tensors]:

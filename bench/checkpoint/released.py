@@ -135,6 +135,8 @@ def read(file: Path, sha256: str, backbone: str | None, strategy: str | None, sc
     name = strategy if description.strategy == "full" and strategy == "frozen" else description.strategy
     if name == "joint":
         options["scale"] = _scale(description, about, scale, notes)
+    if about is not None and "released_freezing" in about.options:
+        options["released_freezing"] = about.options["released_freezing"]  # of a Swin's norm no tensor tells
     try:
         STRATEGIES.get(name).options(**options)
     except ValidationError as error:

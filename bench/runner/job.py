@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from adapters.strategy import STRATEGIES
+from backbones.families import FAMILIES
 from backbones.weights import digest
 from bench.build import classifier
 from bench.checkpoint.own import pack
@@ -210,6 +212,7 @@ def _footnotes(cell: Cell, measured: Measured, micro_batch: int, loaders: Loader
     notes = []
     if cell.backbone_name.random:
         notes.append("random weights (@none), not pretrained")
+    notes += _beyond_released(cell)
     notes += around.notes(cell)
     if loaders.batch_size < cell.recipe.batch_size:
         notes.append(
@@ -225,6 +228,17 @@ def _footnotes(cell: Cell, measured: Measured, micro_batch: int, loaders: Loader
     if how := FOOTNOTES.get(cell.cache_format):
         notes.append(how)
     return notes + measured_footnotes(measured)
+
+
+def _beyond_released(cell: Cell) -> list[str]:
+    """Where a cell trains what AIM's released training of its backbone's family freezes or does not have."""
+    strategy = STRATEGIES.get(cell.strategy)
+    if strategy.trains != "added" or not FAMILIES.get(cell.backbone_name.family).released_freezing:
+        return []
+    if cell.options.get("released_freezing"):
+        return []
+    what = "final norm, temporal embedding and bias over time train" if strategy.time else "final norm trains"
+    return [f"{what}, unlike in AIM's released code"]
 
 
 def _uncompiled(cell: Cell, measured: Measured, *whys: str) -> list[str]:

@@ -22,7 +22,15 @@ from bench.provenance import Stopwatch
 from bench.result import Measured
 from bench.runner.alone import machine_to_itself
 from bench.runner.whole import stand_in, without_weights
-from bench.selection import brought_options, chosen_backbones, chosen_options, names, placement_of, with_tubelet
+from bench.selection import (
+    brought_options,
+    chosen_backbones,
+    chosen_options,
+    names,
+    placement_of,
+    with_freezing,
+    with_tubelet,
+)
 from bench.spec import FrameCounts, Names, Plugins, Recipe, Spec, device_name, problems_of
 
 if TYPE_CHECKING:
@@ -133,6 +141,7 @@ def plan(request: ProfileRequest, problems: list[str]) -> Plan:
                 views = request.views or published.views_for(backbone)
                 taken = {**taken, **brought_options(published, backbone, strategy, request.options, defaults)}
             taken = with_tubelet(taken, backbone.family, strategy.name, frames, problems)
+            taken = with_freezing(taken, backbone.family, problems)
             subjects += [Subject(backbone, strategy.name, taken, count, request.classes, *views) for count in frames]
     if problems:
         raise UserError(problems)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from typing import Literal
 
 import pytest
 import torch
@@ -11,9 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adapters.adapter import Adapter
+from adapters.model import VideoClassifier
+from adapters.strategy import STRATEGIES
 from backbones.attention import projected
 from backbones.kept import origin_of
 from backbones.norm import normed
+from backbones.swin import Swin
+from tests.models import FAMILIES, backbone
 
 WIDTH = 16
 
@@ -49,6 +54,35 @@ def test_gradients_are_those_of_the_operations_one_by_one(skip: bool, behind: st
     torch.testing.assert_close(values[0], values[1], atol=1e-12, rtol=1e-12)
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=1e-10)
+
+
+def _adapters(adapted: VideoClassifier) -> list[Adapter]:
+    found = [module for module in adapted.blocks.modules() if isinstance(module, Adapter)]
+    # of four blocks, two of a Swin attend over time
+    assert len(found) == (12 if isinstance(adapted.backbone, Swin) else 16)
+    return found
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("start", ["released", "torch"])
+def test_every_adapter_starts_as_released_or_as_any_linear(family: str, start: Literal["released", "torch"]) -> None:
+    """Normal with 0.02 and no bias; torch's Linear is uniform within 1 / sqrt(D), weight and bias."""
+    joint = STRATEGIES.get("joint")
+    options = joint.options(temporal_adapters=2)
+    adapted = VideoClassifier(backbone(family), joint, options, classes=10, frames=4, adapter_init=start)
+    for adapter in _adapters(adapted):
+        weight, bound = adapter.down.weight, adapter.down.in_features**-0.5
+        if start == "released":
+            assert weight.std().item() == pytest.approx(0.02, rel=0.1)
+            assert 0.05 < weight.abs().max() < 0.12  # a normal's tail
+            assert not adapter.down.bias.any()
+        else:
+            assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.1)
+            assert 0.95 * bound < weight.abs().max() <= bound
+            assert adapter.down.bias.any()
+        assert abs(weight.mean().item()) < 5 * weight.std().item() / weight.numel() ** 0.5
+        assert not adapter.up.weight.any() and not adapter.up.bias.any()
+    assert len({adapter.down.weight[0, 0].item() for adapter in _adapters(adapted)}) == len(_adapters(adapted))
 
 
 def test_in_half_precision_gradients_stay_near_those_in_double() -> None:

@@ -48,6 +48,18 @@ def test_aim_on_clip_l_with_32_frames_and_400_classes_trains_38_285_712() -> Non
     assert _trained("clip:ViT-L-14@none", "joint", 32, 400) == 38_285_712
 
 
+def test_aim_on_swin_b_trains_the_released_parameters_and_three_things_more() -> None:
+    """Joint, on 32 frames in 16 tubelets and 400 classes. An adapter of width D has D D / 2 + D / 4 + D parameters."""
+    widths = {128: 2, 256: 2, 512: 18, 1024: 2}  # blocks of each; two adapters each, a third in every second one
+    adapters = sum(blocks * 5 // 2 * (width * width // 2 + width // 4 + width) for width, blocks in widths.items())
+    released = adapters + 400 * 1024 + 400
+    tables = sum(blocks // 2 * 31 * (width // 32) for width, blocks in widths.items())
+    more = tables + 16 * 128 + 2 * 1024  # bias over time, temporal embedding, final norm
+    name = "swin:swin_base_patch4_window7_224@none"
+    assert _trained(name, "joint", 32, 400, released_freezing=True) == released == 9_172_080
+    assert _trained(name, "joint", 32, 400) == released + more == 9_182_004
+
+
 def test_timesformer_on_vit_b_has_121_m_parameters_as_in_table_1() -> None:
     width, tokens = 768, 14 * 14 + 1
     linear = width * width + width

@@ -57,6 +57,22 @@ def _expected_trained(adapted, strategy: str) -> set[str]:
     }
 
 
+def _steps(adapted, count: int = 2) -> set[str]:
+    """Train; the names that got a gradient other than zero."""
+    # a second step, since what stands before a zero gets no gradient in the first
+    optimiser = torch.optim.AdamW([p for _, p in adapted.trained()], lr=1e-2)
+    reached: set[str] = set()
+    for step in range(count):
+        optimiser.zero_grad()
+        F.cross_entropy(adapted(clips(seed=step)), torch.arange(2) % CLASSES).backward()
+        assert {name for name, p in adapted.named_parameters() if p.grad is not None} == {
+            n for n, _ in adapted.trained()
+        }
+        reached |= {name for name, p in adapted.named_parameters() if p.grad is not None and p.grad.any()}
+        optimiser.step()
+    return reached
+
+
 @each_family
 @each_model
 def test_exactly_the_named_parameters_get_gradients_and_change(family: str, strategy: str) -> None:
@@ -64,16 +80,7 @@ def test_exactly_the_named_parameters_get_gradients_and_change(family: str, stra
     expected = _expected_trained(adapted, strategy)
     assert {name for name, _ in adapted.trained()} == expected
     before = {name: value.detach().clone() for name, value in adapted.state_dict().items()}
-    # a second step, since what stands before a zero gets no gradient in the first
-    optimiser = torch.optim.AdamW([p for _, p in adapted.trained()], lr=1e-2)
-    labels = torch.arange(2) % CLASSES
-    reached: set[str] = set()
-    for step in range(2):
-        optimiser.zero_grad()
-        F.cross_entropy(adapted(clips(seed=step)), labels).backward()
-        assert {name for name, p in adapted.named_parameters() if p.grad is not None} == expected
-        reached |= {name for name, p in adapted.named_parameters() if p.grad is not None and p.grad.any()}
-        optimiser.step()
+    reached = _steps(adapted)
     # a bias on the keys moves all of a query's logits alike: its gradient is zero by nature, within rounding
     assert expected - reached <= {name for name in expected if "qkv.bias" in name or "in_proj_bias" in name}
     for name, value in adapted.state_dict().items():
@@ -81,6 +88,28 @@ def test_exactly_the_named_parameters_get_gradients_and_change(family: str, stra
             assert not torch.equal(value, before[name]), name
         else:
             assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize("strategy", ["spatial", "temporal", "joint"])
+def test_released_freezing_trains_exactly_what_the_released_swin_does(strategy: str) -> None:
+    """Adapters and head alone: neither the final norm nor the bias over time, and there is no temporal embedding."""
+    ours, theirs = model("swin", strategy), model("swin", strategy, released_freezing=True).train()
+    expected = {name for name in _expected_trained(ours, strategy) if name.startswith(("head.", "blocks."))}
+    expected -= {name for name in expected if name.endswith("time.bias.table")}
+    assert {name for name, _ in theirs.trained()} == expected
+    assert theirs.temporal_embedding is None
+    before = {name: value.detach().clone() for name, value in theirs.state_dict().items()}
+    assert _steps(theirs) == expected
+    assert {name for name, value in theirs.state_dict().items() if not torch.equal(value, before[name])} == expected
+    tables = [value for name, value in theirs.state_dict().items() if name.endswith("time.bias.table")]
+    assert len(tables) == (0 if strategy == "spatial" else 2)
+    assert all(table.std() > 0.01 for table in tables)  # random
+
+
+@pytest.mark.parametrize("family", ["vit", "clip"])
+def test_released_freezing_is_refused_of_what_was_not_released_so(family: str) -> None:
+    with pytest.raises(ValueError, match="released_freezing is true"):
+        model(family, "joint", released_freezing=True)
 
 
 @each_family
@@ -178,14 +207,3 @@ def test_odd_frame_counts_and_one_frame_run(family: str, strategy: str) -> None:
         single = {"tubelet": 1} if family == "swin" and strategy == "joint" else {}
         adapted = model(family, strategy, frames=frames, **single)
         F.cross_entropy(adapted(clips(1, frames)), torch.tensor([3])).backward()
-
-
-def test_drop_path_drops_whole_clips_and_keeps_the_mean() -> None:
-    from adapters.adapter import DropPath
-
-    torch.manual_seed(0)
-    dropped = DropPath(0.25).train()(torch.ones(4000 * 3, 2, 5), frames=3).view(4000, -1)
-    assert dropped.unique().tolist() == pytest.approx([0.0, 4 / 3])
-    assert (dropped == dropped[:, :1]).all()
-    assert dropped.mean() == pytest.approx(1.0, abs=0.04)
-    assert torch.equal(DropPath(0.25).eval()(torch.ones(6, 2), frames=3), torch.ones(6, 2))

@@ -65,14 +65,14 @@ CASES: list[tuple[str, list[tuple[str, ...]], dict[str, Any], str, dict[str, Any
         [(S2, T, J2), (S2, J2)] * 2,
         {},
         "joint",
-        {"blocks": "all", "temporal_adapters": 1, "tubelet": 2, "ratio": 0.25},
+        {"blocks": "all", "temporal_adapters": 1, "tubelet": 2, "ratio": 0.25, "released_freezing": True},
     ),
     (
         "swin",
         [(S2, T, IN), ()] * 2,
         {"tubelet": 1, "ratio": 0.5, "steps": 5},
         "temporal",
-        {"blocks": "second", "temporal_adapters": 1 + 1, "tubelet": 1, "ratio": 0.5},
+        {"blocks": "second", "temporal_adapters": 1 + 1, "tubelet": 1, "ratio": 0.5, "released_freezing": True},
     ),
     ("swin", [(), (), (S2,), (S2,)], {"tubelet": 1}, "spatial", {"blocks": "top", "ratio": 0.25}),
     (
@@ -80,7 +80,7 @@ CASES: list[tuple[str, list[tuple[str, ...]], dict[str, Any], str, dict[str, Any
         [(S, T, J), (S, J)] * 2,
         {},
         "joint",
-        {"blocks": "all", "temporal_adapters": 1, "tubelet": 2, "ratio": 0.25},
+        {"blocks": "all", "temporal_adapters": 1, "tubelet": 2, "ratio": 0.25, "released_freezing": True},
     ),
 ]
 
@@ -107,7 +107,7 @@ def test_a_released_state_dict_means_the_same_function(
 
 def test_swins_temporal_embedding_is_read_where_there_is_one() -> None:
     state = official.swin([(S2, T, J2), (S2, J2)] * 2)
-    assert not _model(state).temporal_embedding.any()
+    assert _model(state).temporal_embedding is None
     state["backbone.temporal_embedding"] = torch.randn(1, 3, 64, dtype=torch.float64)
     x = clips(1, 6).double()
     torch.testing.assert_close(_model(state)(x), official.logits_swin(state, x, 0.5), atol=1e-10, rtol=0)
@@ -161,7 +161,6 @@ def test_the_published_sizes_have_the_names_and_shapes_of_our_models(
         if not theirs.endswith(("relative_position_index", "t_relative_coords", "attn_mask"))
     }
     if family == "swin":
-        shapes.pop("backbone.temporal_embedding")
         width, colours, _, *square = expected["backbone.patch_embed.proj.weight"]
         expected["backbone.patch_embed.proj.weight"] = (width, colours, *square)
     assert shapes == expected
@@ -192,14 +191,21 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(("strategy", "options"), OPTIONS, ids=str)
+WAYS = [
+    *((family, strategy, options) for family in FAMILIES for strategy, options in OPTIONS),
+    *(("swin", strategy, {**options, "released_freezing": True}) for strategy, options in OPTIONS[:5]),
+]
+
+
+@pytest.mark.parametrize(("family", "strategy", "options"), WAYS, ids=str)
 def test_there_and_back_is_the_same_to_the_bit(family: str, strategy: str, options: dict[str, Any]) -> None:
     original = model(family, strategy, **options).eval()
     awaken(original)
     state = save(original)
     found = describe(state)
     assert found.strategy == ("full" if strategy == "frozen" else strategy)
+    over_time = "temporal_adapters" in found.options
+    assert found.options.get("released_freezing", False) == (over_time and options.get("released_freezing", False))
     again = model(family, found.strategy, frames=found.frames or 4, seed=8, **found.options).eval()
     assert load(again, state, found) == []
     for (name, ours), (other, theirs) in zip(original.state_dict().items(), again.state_dict().items(), strict=True):
@@ -217,12 +223,12 @@ def test_what_is_written_has_the_released_names_and_no_others(family: str) -> No
         for name, value in MAKE[family](adapters, **steps).items()
         if not name.endswith(buffers)
     }
-    original = model(family, "joint")
-    found = {name: tuple(value.shape) for name, value in save(original).items()}
+    released: dict[str, Any] = {"released_freezing": True} if family == "swin" else {}
+    found = {name: tuple(value.shape) for name, value in save(model(family, "joint", **released)).items()}
     assert found == expected
-    if family == "swin":  # one that was trained has a place, too
-        awaken(original)
-        assert save(original)["backbone.temporal_embedding"].shape == (1, 2, 64)
+    if family == "swin":  # ours has one thing more, which has a place, too
+        expected["backbone.temporal_embedding"] = (1, 2, 64)
+        assert {name: tuple(value.shape) for name, value in save(model("swin", "joint")).items()} == expected
 
 
 def test_what_is_written_is_a_copy() -> None:

@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from adapters.block import TimeBias
 from adapters.model import VideoClassifier
 from adapters.strategy import STRATEGIES
 from backbones.families import build
@@ -79,6 +80,42 @@ def test_a_cells_checkpoint_holds_what_was_trained_and_gives_the_model_back(
     assert notes == [] and not again.training
     for (name, ours), theirs in zip(model.state_dict().items(), again.state_dict().values(), strict=True):
         assert torch.equal(ours, theirs), name
+
+
+@pytest.mark.parametrize("strategy", ["spatial", "temporal", "joint"])
+def test_what_was_added_at_random_and_stays_frozen_is_stored(strategy: str, tmp_path: Path) -> None:
+    """The random bias over time is not made anew from the seed, and survives the released layout, too."""
+    cell = _cell("swin:tiny@none", strategy, released_freezing=True)
+    model = classifier(cell, len(CLASSES)).eval()
+    weights = digest(model.backbone)
+    awaken(model)
+    tables = [module.table for module in model.modules() if isinstance(module, TimeBias)]
+    assert len(tables) == (0 if strategy == "spatial" else 2)
+    with torch.no_grad():
+        for table in tables:
+            table.add_(torch.randn(table.shape))  # another seed's
+    (tmp_path / "own.safetensors").write_bytes(pack(model, cell, CLASSES, weights))
+    own = open_checkpoint(tmp_path / "own.safetensors")
+    assert isinstance(own, Own)
+    assert export(own, tmp_path / "model.pth") == []
+    for file in ("own.safetensors", "model.pth"):
+        found = open_checkpoint(tmp_path / file)
+        assert found.options["released_freezing"] is True
+        again, _ = found.build(4)
+        assert {name for name, _ in again.trained()} == {name for name, _ in model.trained()}
+        for (name, ours), theirs in zip(model.state_dict().items(), again.state_dict().values(), strict=True):
+            assert torch.equal(ours, theirs), (file, name)
+
+
+def test_a_frozen_table_that_is_missing_is_told(tmp_path: Path) -> None:
+    cell = _cell("swin:tiny@none", "joint", released_freezing=True)
+    file = tmp_path / "own.safetensors"
+    _write(file, cell)
+    tensors, name = load_file(file), "blocks.2.time.bias.table"
+    with safe_open(file, "pt") as opened:
+        about = opened.metadata()
+    save_file({each: value for each, value in tensors.items() if each != name}, file, about)
+    assert _problems(file) == [f"missing: {name}"]
 
 
 def test_a_file_says_what_is_in_it(tmp_path: Path) -> None:

@@ -43,6 +43,17 @@ def test_mean_class_differs_from_top1_where_classes_differ_in_size() -> None:
     assert mean_class(probabilities, labels) == pytest.approx(50.0)
 
 
+def test_a_class_that_is_predicted_and_never_occurs_does_not_count_unlike_in_mmaction() -> None:
+    """mmaction's mean is over the rows of a confusion matrix of all classes that occur or are predicted."""
+    probabilities = np.eye(3)[[0, 0, 1, 2]]
+    labels = np.array([0, 0, 1, 1])
+    assert mean_class(probabilities, labels) == pytest.approx(100 * (1 + 1 / 2) / 2)
+    confusion = np.zeros((3, 3))
+    np.add.at(confusion, (labels, probabilities.argmax(1)), 1)
+    theirs = np.mean([row[index] / row.sum() if row.sum() else 0 for index, row in enumerate(confusion)])
+    assert 100 * theirs == pytest.approx(50.0)
+
+
 def test_a_prediction_is_the_mean_of_its_views_probabilities() -> None:
     adapted = model("vit", "joint").eval()
     awaken(adapted)

@@ -87,6 +87,9 @@ def test_a_cell_leaves_what_a_reviewer_needs(family: str, strategy: str, tmp_pat
     assert result.provenance.batch_size == result.provenance.micro_batch == 8
     assert result.provenance.wall_seconds > 0
     assert "random weights (@none), not pretrained" in result.footnotes
+    beyond = [note for note in result.footnotes if "AIM's released code" in note]
+    assert len(beyond) == (family == "swin" and strategy in ("spatial", "temporal", "joint"))
+    assert all(("bias over time" in note) == (strategy != "spatial") for note in beyond)
     assert result.metrics.evaluated == result.metrics.listed == 20
     assert result.metrics.protocol == "8x1x1"
 
@@ -116,6 +119,15 @@ def test_a_cell_leaves_what_a_reviewer_needs(family: str, strategy: str, tmp_pat
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("strategy", ["full", "joint"])
+def test_a_swin_that_trains_as_released_has_no_footnote_and_keeps_its_frozen_table(tmp_path: Path, around) -> None:
+    cell = _cell("swin", "joint", order_test=False, options={"released_freezing": True})
+    result = _train(cell, tmp_path, around)
+    assert not [note for note in result.footnotes if "AIM's released code" in note]
+    start, saved = dict(classifier(cell, 10).named_parameters()), load_file(tmp_path / "adapter.safetensors")
+    unmoved = {name for name, value in saved.items() if torch.equal(value, start[name].detach())}
+    assert unmoved == {name for name in start if name.endswith("time.bias.table")} and len(unmoved) == 2
+
+
 def test_the_same_cell_gives_the_same_predictions(family: str, strategy: str, tmp_path: Path, around) -> None:
     cell = _cell(family, strategy)
     found = []

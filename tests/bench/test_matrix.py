@@ -109,6 +109,29 @@ def test_a_cell_names_the_familys_own_tubelet() -> None:
     assert [c.options["tubelet"] for c in asked] == [1]
 
 
+def test_released_freezing_is_a_swins_alone() -> None:
+    asked: dict[str, Any] = {"strategies": "spatial,joint", "options": {"released_freezing": True}}
+    assert {c.options["released_freezing"] for c in cells(backbones="swin:tiny", **asked)} == {True}
+    assert {c.options["released_freezing"] for c in cells(backbones="swin:tiny", strategies="joint")} == {False}
+    found = problems(backbones="vit:tiny,swin:tiny,clip:tiny", **asked)
+    assert len(found) == 2 and all(sentence.startswith("option released_freezing is True") for sentence in found)
+    assert ["swin" in sentence for sentence in found] == [True, True]
+    assert not [c for c in cells(strategies="all", backbones="vit:tiny") if "released_freezing" in c.options]
+
+
+@pytest.mark.parametrize("name", ["k400", "k700", "ssv2", "diving48"])
+def test_finetuning_has_timesformers_drop_path_on_real_data(name: str) -> None:
+    from bench.matrix import _recipe
+
+    dataset, wrong = DATASETS.get(name)(), list[str]()
+    found = {s: _recipe(make.matrix(), dataset, VIT, s, wrong) for s in STRATEGIES.names()}
+    assert {s: recipe.drop_path for s, recipe in found.items() if recipe is not None} == {
+        "frozen": 0.2, "full": 0.1, "timesformer": 0.1, "spatial": 0.2, "temporal": 0.2, "joint": 0.2,
+    }  # fmt: skip
+    changed = _recipe(make.matrix(recipe={"drop_path": 0.3}), dataset, VIT, "full", wrong)
+    assert changed is not None and changed.drop_path == 0.3 and not wrong
+
+
 def test_frames_that_are_no_whole_tubelets_and_tubelets_that_are_not_published_are_told_at_once() -> None:
     asked = {"backbones": "vit:tiny,swin:tiny", "strategies": "frozen,temporal,joint", "frames": (4, 5)}
     assert list(problems(**asked)) == [
@@ -148,8 +171,8 @@ def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
         "recipe.epochs is 0: expected at least 1",
         "recipe_by_strategy.joint.lr is 99: expected at most 10",
         "option 'scale': none of the chosen strategies takes it, expected joint among them,"
-        " or one of their own options: ratio, blocks",
-        "unknown option 'ratoi': the chosen strategies take ratio, blocks (did you mean 'ratio'?)",
+        " or one of their own options: ratio, blocks, released_freezing",
+        "unknown option 'ratoi': the chosen strategies take ratio, blocks, released_freezing (did you mean 'ratio'?)",
         "option.ratio is 9: expected at most 4",
         "precision is 'fp16': a CPU trains in fp32 or bf16",
         f"unknown backbone 'vitt': expected one of {families} (did you mean 'vit'?)",
