@@ -88,6 +88,8 @@ class Backbone(nn.Module):
         mean, std: of the pretraining's pixels, RGB in 0..1.
         pretrained: the tag of the weights; "none" for random ones.
         tubelet: frames that one patch covers in the published video model of this family (AIM's Swin: 2).
+        size_unit: pixels of which every other input size is a multiple: a patch's side, of a Swin the side of what its
+            largest window sees; None where the model takes no other size than its own.
     """
 
     blocks: Sequence[Block]
@@ -97,6 +99,15 @@ class Backbone(nn.Module):
     std: tuple[float, ...]
     pretrained: str
     tubelet: int = 1
+    size_unit: int | None = None
+
+    def resize(self, size: int) -> None:
+        """Take frames of `size` x `size` pixels from now on: positions are interpolated as the model's library does it.
+
+        Args:
+            size: a multiple of `size_unit`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes no other input size than its own")
 
     @abstractmethod
     def tokens(self, frames: Tensor, tubelet: int = 1) -> Tensor:

@@ -20,7 +20,15 @@ from bench.data.decode.names import why_unusable
 from bench.data.source import missing_places
 from bench.device import Placement
 from bench.errors import UserError
-from bench.selection import brought_options, chosen_backbones, chosen_options, names, placement_of, with_tubelet
+from bench.selection import (
+    brought_options,
+    chosen_backbones,
+    chosen_options,
+    chosen_size,
+    names,
+    placement_of,
+    with_tubelet,
+)
 from bench.sources import sources
 from bench.spec import Cell, Matrix, Recipe, problems_of
 
@@ -58,6 +66,7 @@ def expand(matrix: Matrix) -> Expansion:
     for dataset in datasets:
         defaults += () if lost else dataset.notes()
         backbones = chosen_backbones(matrix.backbones, dataset.size, f"on {dataset.name}", problems, defaults)
+        sizes = {backbone: chosen_size(backbone, matrix.input_size, problems) for backbone in backbones}
         for backbone, strategy in product(backbones, strategies):
             if refusal := strategy.refuses(backbone.family):
                 problems.append(f"{backbone.family} cannot take {strategy.name}: {refusal}")
@@ -83,6 +92,7 @@ def expand(matrix: Matrix) -> Expansion:
                     dataset=dataset.name,
                     data=matrix.source,
                     frames=frames,
+                    input_size=sizes[backbone],
                     clips=clips,
                     crops=crops,
                     seed=seed,
