@@ -254,7 +254,7 @@ _List = (BeforeValidator(_listed), AfterValidator(_once))
 Names = Annotated[tuple[str, ...], *_List, Field(min_length=1)]
 Seeds = Annotated[tuple[_Seed, ...], *_List, Field(min_length=1)]
 FrameCounts = Annotated[tuple[_Frames, ...], *_List]
-InputSize = Annotated[int | None, BeforeValidator(_side), Field(ge=1, le=MAX_SIDE)]
+InputSize = Annotated[Annotated[int, Field(ge=1, le=MAX_SIDE)] | None, BeforeValidator(_side)]
 Plugins = Annotated[tuple[str, ...], *_List]
 Place = Annotated[Path, AfterValidator(_place)]
 Cache = Annotated[Literal["auto", "ram", "disk", "off"], BeforeValidator(_off), AfterValidator(_cache)]
