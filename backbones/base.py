@@ -95,6 +95,8 @@ class Backbone(nn.Module):
             over time and of the others; here as its ViT, frame by frame.
         released_freezing: whether AIM's released training of this family freezes the final norm and the bias over
             time, and has no temporal embedding (Swin).
+        size_unit: pixels of which every other input size is a multiple: a patch's side, of a Swin the side of what its
+            largest window sees; None where the model takes no other size than its own.
     """
 
     blocks: Sequence[Block]
@@ -107,6 +109,15 @@ class Backbone(nn.Module):
     drop_axes: tuple[Axis, ...] = ("clip", "frame")
     time_drop_axes: tuple[Axis, ...] = ("clip", "frame")
     released_freezing: bool = False
+    size_unit: int | None = None
+
+    def resize(self, size: int) -> None:
+        """Take frames of `size` x `size` pixels from now on: positions are interpolated as the model's library does it.
+
+        Args:
+            size: a multiple of `size_unit`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes no other input size than its own")
 
     @abstractmethod
     def tokens(self, frames: Tensor, tubelet: int = 1) -> Tensor:

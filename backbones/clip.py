@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from functools import partial
+from math import lcm
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from backbones.attention import among_frames, multi_head, projected
 from backbones.base import Backbone, check_size, only_single, over_time
 from backbones.checkpoints import Checkpoint, converted, load, part, read
+from backbones.input_size import resize
 from backbones.names import BackboneName, UnsupportedModel, WeightsError
 from backbones.norm import normed
 from backbones.quick_gelu import quick_gelu_mlp
@@ -141,8 +143,13 @@ class CLIP(Backbone):
         self.blocks = tuple(BLOCKS[type(block).__name__](block) for block in visual.transformer.resblocks)
         self.width = visual.ln_post.normalized_shape[0]
         self.input_size = min(visual.image_size)
+        self.size_unit = lcm(*visual.patch_size)
         self.mean, self.std = OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
         self.pretrained = pretrained
+
+    def resize(self, size: int) -> None:
+        _resize(self.model, size)
+        self.input_size = size
 
     def tokens(self, frames: Tensor, tubelet: int = 1) -> Tensor:
         only_single(tubelet)
@@ -205,22 +212,27 @@ def _tower(model: str, *, quick: bool = False, shallow: bool = False) -> Any:
     return _build_vision_tower(config["embed_dim"], vision, quick_gelu=quick or config.get("quick_gelu", False))
 
 
-def _create(name: BackboneName) -> Any:
-    """The image tower of a named open_clip model with its weights. Raises WeightsError."""
+def _create(name: BackboneName, size: int | None) -> Any:
+    """The image tower of a named open_clip model with its weights, at its own input size or `size`.
+
+    Raises WeightsError.
+    """
     if name.model != "tiny" and not name.random and name.file is None:
         # open_clip only warns where a tag was trained with QuickGELU and the model's configuration says GELU
         quick = bool(open_clip.get_pretrained_cfg(name.model, name.weights).get("quick_gelu", False))
-        return from_hub(
+        visual: Any = from_hub(
             name,
             lambda: open_clip.create_model(name.model, pretrained=name.weights, force_quick_gelu=quick).visual,
         )
+        return _at_size(visual, size)
     file = name.stored
     checkpoint = None if file is None or file.suffix == ".npz" else read(file)
     quick = checkpoint is not None and checkpoint.openai
     if name.model == "tiny":
-        visual: Any = VisionTransformer(**TINY, act_layer=QuickGELU if quick else nn.GELU)
+        visual = VisionTransformer(**TINY, act_layer=QuickGELU if quick else nn.GELU)
     else:
         visual = _tower(name.model, quick=quick)
+    _at_size(visual, size)  # before a file is read, whose positions may have been made for this very size
     if isinstance(visual, TimmModel):
         if checkpoint is not None:
             load_checkpoint(visual.trunk, checkpoint)
@@ -234,6 +246,26 @@ def _create(name: BackboneName) -> Any:
     return visual
 
 
+def _at_size(visual: Any, size: int | None) -> Any:
+    """The tower itself, which takes frames of `size` x `size` pixels from now on where that is not None."""
+    if size is not None:
+        if isinstance(visual, TimmModel):
+            resize(visual.trunk, size)
+        elif isinstance(visual, VisionTransformer):  # others are refused where they are opened
+            _resize(visual, size)
+    return visual
+
+
+@torch.no_grad()
+def _resize(visual: Any, size: int) -> None:
+    """Interpolate a tower's positions for frames of `size` x `size` pixels."""
+    visual.image_size = (size, size)
+    visual.grid_size = tuple(size // side for side in visual.patch_size)
+    positions = visual.positional_embedding
+    state = _resized(visual, {"positional_embedding": positions.detach()})
+    visual.positional_embedding = nn.Parameter(state["positional_embedding"], requires_grad=positions.requires_grad)
+
+
 def _load(visual: VisionTransformer, checkpoint: Checkpoint) -> None:
     """Load a tower, which the file holds alone or as `visual.` beside the text's; open_clip interpolates positions."""
     visual.proj = None
@@ -241,6 +273,7 @@ def _load(visual: VisionTransformer, checkpoint: Checkpoint) -> None:
 
 
 def _resized(visual: VisionTransformer, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict with its positions interpolated to the tower's grid, by open_clip's own filter."""
     key = "positional_embedding"
     if key not in state:
         return state
@@ -259,20 +292,24 @@ def _open(visual: Any, name: BackboneName) -> Backbone:
     return CLIP(visual, str(name), name.weights)
 
 
-def build(name: BackboneName) -> Backbone:
+def build(name: BackboneName, size: int | None = None) -> Backbone:
     """Build the named tower; those which are timm models inside (SigLIP, EVA) open as these.
+
+    Args:
+        name: in full.
+        size: of the input, in pixels, where it is not the name's own.
 
     Raises UnsupportedModel and WeightsError.
     """
-    visual = _create(name)
+    visual = _create(name, size)
     opened = _open(visual, name)
     opened.mean, opened.std = _mean_std(visual, name)
     return opened
 
 
-def examine(name: BackboneName) -> None:
-    """Raise UnsupportedModel where the named tower does not open, from a tower of one block: all are of one kind."""
-    _open(_tower(name.model, shallow=True), name)
+def examine(name: BackboneName) -> Backbone:
+    """Open the named tower with one block, as all are of one kind. Raises UnsupportedModel where it does not open."""
+    return _open(_tower(name.model, shallow=True), name)
 
 
 def _mean_std(visual: nn.Module, name: BackboneName) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from typing import TYPE_CHECKING
 
-from backbones.names import BackboneName, BadBackboneName, UnsupportedModel, is_file, split
+from backbones.names import BackboneName, BadBackboneName, BadInputSize, UnsupportedModel, is_file, split
 from backbones.registry import Registry, UnknownName, did_you_mean
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class Family(ABC):
         base: the model (and tag) that the bare family name means on real data.
         tiny_weights: the weights of the family's tiny model where none are named.
         tubelet, released_freezing: of its backbones, see `Backbone`.
+        resizable: whether `build` takes another input size than the model's own.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Family(ABC):
     tiny_weights: str = "none"
     tubelet: int = 1
     released_freezing: bool = False
+    resizable: bool = False
 
     @abstractmethod
     def models(self) -> tuple[str, ...]:
@@ -43,12 +45,21 @@ class Family(ABC):
         """Tags of pretrained weights for an architecture, the default one first; empty where there are none."""
 
     @abstractmethod
-    def build(self, name: BackboneName) -> Backbone:
-        """Build the model and load its weights. Raises UnsupportedModel and WeightsError."""
+    def build(self, name: BackboneName, size: int | None = None) -> Backbone:
+        """Build the model and load its weights. Raises UnsupportedModel and WeightsError.
 
-    def examine(self, name: BackboneName) -> None:
-        """Raise UnsupportedModel where the model does not fit; a family may know a cheaper way than building it."""
-        self.build(name)
+        Args:
+            name: in full.
+            size: of the input, in pixels, where it is not the name's own; never given to a family that is not
+                `resizable`.
+        """
+
+    def examine(self, name: BackboneName) -> Backbone:
+        """Open the model without its weights; a family may know a cheaper way than building it, with fewer blocks.
+
+        Raises UnsupportedModel where the model does not fit.
+        """
+        return self.build(name)
 
     def split_tag(self, model: str) -> tuple[str, str | None]:
         """A library's own way to write the tag into the model's name; here there is none."""
@@ -63,6 +74,7 @@ class TimmFamily(Family):
     """Families whose models are timm's; `modules` are the files of timm.models that define them."""
 
     modules: tuple[str, ...]
+    resizable = True
 
     def split_tag(self, model: str) -> tuple[str, str | None]:
         architecture, _, tag = model.partition(".")
@@ -83,15 +95,15 @@ class TimmFamily(Family):
 
         return tags(model)
 
-    def build(self, name: BackboneName) -> Backbone:
+    def build(self, name: BackboneName, size: int | None = None) -> Backbone:
         from backbones.timm_models import build
 
-        return build(name)
+        return build(name, size)
 
-    def examine(self, name: BackboneName) -> None:
+    def examine(self, name: BackboneName) -> Backbone:
         from backbones.timm_models import examine
 
-        examine(name)
+        return examine(name)
 
 
 FAMILIES: Registry[Family] = Registry("backbone", "aim_bench.backbones", ("backbones.families",))
@@ -118,6 +130,7 @@ class CLIPFamily(Family):
     summary = "the image tower of any open_clip model that is a ViT"
     base = "ViT-B-16@openai"
     tiny_weights = "bundled"
+    resizable = True
 
     def models(self) -> tuple[str, ...]:
         from backbones.clip import architectures
@@ -129,15 +142,15 @@ class CLIPFamily(Family):
 
         return tags(model)
 
-    def build(self, name: BackboneName) -> Backbone:
+    def build(self, name: BackboneName, size: int | None = None) -> Backbone:
         from backbones.clip import build
 
-        return build(name)
+        return build(name, size)
 
-    def examine(self, name: BackboneName) -> None:
+    def examine(self, name: BackboneName) -> Backbone:
         from backbones.clip import examine
 
-        examine(name)
+        return examine(name)
 
 
 @register_backbone
@@ -232,18 +245,59 @@ def matching(pattern: str) -> list[tuple[str, str]]:
 
 
 @cache
-def why_unsupported(family: str, model: str) -> str | None:
-    """Why a model of a family does not fit the Backbone contract; None where it does. Takes no memory."""
+def _outline(family: str, model: str) -> Backbone:
+    """A model without numbers, perhaps with fewer blocks than it has. Takes no memory. Raises UnsupportedModel."""
     import torch
 
+    name, chosen = BackboneName(family, model, "none"), FAMILIES.get(family)
+    with torch.device("meta"):
+        return chosen.build(name) if model == "tiny" else chosen.examine(name)
+
+
+@cache
+def why_unsupported(family: str, model: str) -> str | None:
+    """Why a model of a family does not fit the Backbone contract; None where it does. Takes no memory."""
     try:
-        with torch.device("meta"):
-            FAMILIES.get(family).examine(BackboneName(family, model, "none"))
+        _outline(family, model)
     except UnsupportedModel as error:
         return str(error).replace("@none", "")
     return None
 
 
-def build(name: BackboneName) -> Backbone:
-    """Build a fully named backbone with its weights. Raises UnsupportedModel and WeightsError."""
-    return FAMILIES.get(name.family).build(name)
+def own_size(name: BackboneName) -> int | None:
+    """The name's own input size, in pixels; None where its family does not tell before the model is built."""
+    return _outline(name.family, name.model).input_size if FAMILIES.get(name.family).resizable else None
+
+
+def another_size(name: BackboneName, size: int | None) -> int | None:
+    """The input size that is asked for where it is another one than the name's own; else None.
+
+    Raises BadInputSize where the model does not take it.
+    """
+    if size is None or size == own_size(name):
+        return None
+    unit = _outline(name.family, name.model).size_unit if FAMILIES.get(name.family).resizable else None
+    if unit is None:
+        raise BadInputSize(f"input_size is {size}: {name.architecture} takes no other size than its own, expected none")
+    if size % unit:
+        near = [str(one) for one in (size // unit * unit, (size // unit + 1) * unit) if one]
+        raise BadInputSize(
+            f"input_size is {size}: {name.architecture} takes its own {own_size(name)} and multiples of {unit}, "
+            f"expected {' or '.join(near)}"
+        )
+    return size
+
+
+def build(name: BackboneName, size: int | None = None) -> Backbone:
+    """Build a fully named backbone with its weights.
+
+    Args:
+        name: in full.
+        size: of the input, in pixels, where it is not the name's own.
+
+    Raises UnsupportedModel (BadInputSize among them) and WeightsError.
+    """
+    family = FAMILIES.get(name.family)
+    if (another := another_size(name, size)) is None:
+        return family.build(name)
+    return family.build(name, another)

@@ -20,6 +20,10 @@ class UnsupportedModel(ValueError):
     """A model that exists but does not fit the Backbone contract; the message says which part."""
 
 
+class BadInputSize(UnsupportedModel):
+    """An input size that a model does not take; the message names the nearest that it does."""
+
+
 class WeightsError(Exception):
     """Weights that cannot be had: an unreachable hub, a missing or unfitting file."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from math import lcm
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from backbones.attention import among_frames, among_windows, projected
 from backbones.base import Backbone, check_size
+from backbones.input_size import resize
 from backbones.norm import normed
 from backbones.untouched import untouched
 
@@ -102,8 +104,17 @@ class Swin(Backbone):
         )
         self.width = model.num_features
         self.input_size = min(model.patch_embed.img_size)
+        # of what a window sees, in each stage: every stage's grid is then a whole number of windows
+        patch = lcm(*model.patch_embed.patch_size)
+        self.size_unit = lcm(
+            *(patch * 2**index * lcm(*stage.blocks[0].window_size) for index, stage in enumerate(model.layers))
+        )
         self.mean, self.std = tuple(model.pretrained_cfg["mean"]), tuple(model.pretrained_cfg["std"])
         self.pretrained = pretrained
+
+    def resize(self, size: int) -> None:
+        resize(self.model, size)
+        self.input_size = size
 
     def tokens(self, frames: Tensor, tubelet: int = 1) -> Tensor:
         embed = self.model.patch_embed

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from backbones.base import Backbone
 from backbones.checkpoints import Checkpoint, check_inflation, converted, load, part, read
+from backbones.input_size import resize
 from backbones.names import BackboneName, WeightsError
 from backbones.swin import TINY as TINY_SWIN
 from backbones.trunks import open_trunk
@@ -43,24 +44,32 @@ def tags(model: str) -> tuple[str, ...]:
     return tuple(sorted(found, key=lambda tag: tag != default))
 
 
-def build(name: BackboneName) -> Backbone:
-    """Build the named model without its classifier. Raises UnsupportedModel and WeightsError."""
-    return open_trunk(_create(name), str(name), name.weights)
+def build(name: BackboneName, size: int | None = None) -> Backbone:
+    """Build the named model without its classifier.
+
+    Args:
+        name: in full.
+        size: of the input, in pixels, where it is not the name's own.
+
+    Raises UnsupportedModel and WeightsError.
+    """
+    return open_trunk(_create(name, size), str(name), name.weights)
 
 
-def examine(name: BackboneName) -> None:
-    """Raise UnsupportedModel where the named model does not open, from a model of one block: all are of one kind."""
-    shapes: tuple[dict[str, Any], ...] = ({"depth": 1}, {"depths": (1, 1, 1, 1)}, {})
+def examine(name: BackboneName) -> Backbone:
+    """Open the named model with one block, as all are of one kind. Raises UnsupportedModel where it does not open."""
+    shapes: tuple[dict[str, Any], ...] = ({"depth": 1}, {"depths": (1, 1, 1, 1)})
     for shape in shapes:
         try:
             model = timm.create_model(name.model, pretrained=False, num_classes=0, **shape)
         except (TypeError, AssertionError):  # not this builder's argument, or it wants one value for each block
             continue
-        open_trunk(model, name.architecture, name.weights)
-        return
+        return open_trunk(model, name.architecture, name.weights)
+    model = timm.create_model(name.model, pretrained=False, num_classes=0)
+    return open_trunk(model, name.architecture, name.weights)
 
 
-def _create(name: BackboneName) -> Any:
+def _create(name: BackboneName, size: int | None) -> Any:
     if name.model == "tiny":
         architecture, shape = TINY[name.family]
         model = timm.create_model(architecture, pretrained=False, num_classes=0, **shape)
@@ -69,6 +78,9 @@ def _create(name: BackboneName) -> Any:
     else:
         full = f"{name.model}.{name.weights}"
         model = from_hub(name, lambda: timm.create_model(full, pretrained=True, num_classes=0))
+    if size is not None:
+        # before a file is read, whose positions may have been made for this very size
+        resize(model, size)
     if (file := name.stored) is not None:
         load_file(model, file)
     return model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from math import lcm
 from typing import Any
 
 from timm.layers import Attention
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from backbones.attention import among_frames, multi_head, projected
 from backbones.base import Backbone, check_size, only_single, over_time
+from backbones.input_size import resize
 from backbones.names import UnsupportedModel
 from backbones.norm import normed
 
@@ -139,6 +141,7 @@ class ViT(Backbone):
     def _describe(self, model: Any, pretrained: str) -> None:
         self.width = model.num_features
         self.input_size = min(model.patch_embed.img_size)
+        self.size_unit = lcm(*self._patch)
         self.mean, self.std = tuple(model.pretrained_cfg["mean"]), tuple(model.pretrained_cfg["std"])
         self.pretrained = pretrained
 
@@ -150,11 +153,20 @@ class ViT(Backbone):
                 module.eval()
         return self
 
-    def _check(self, frames: Tensor) -> None:
+    @property
+    def _patch(self) -> tuple[int, int]:
+        """(H, W) of which a frame holds a whole number; (1, 1) where its rest is filled up."""
         embed = self.model.patch_embed
-        free = self.model.dynamic_img_size
         padded = getattr(embed, "dynamic_img_pad", False)
-        check_size(frames, None if free else embed.img_size, (1, 1) if padded else embed.feat_ratio(as_scalar=False))
+        return (1, 1) if padded else tuple(embed.feat_ratio(as_scalar=False))
+
+    def resize(self, size: int) -> None:
+        resize(self.model, size)
+        self.input_size = size
+
+    def _check(self, frames: Tensor) -> None:
+        free = self.model.dynamic_img_size
+        check_size(frames, None if free else self.model.patch_embed.img_size, self._patch)
 
     def tokens(self, frames: Tensor, tubelet: int = 1) -> Tensor:
         only_single(tubelet)

@@ -17,7 +17,7 @@ def classifier(cell: Cell, classes: int) -> VideoClassifier:
         UnsupportedModel, WeightsError: see `backbones.families.build`.
     """
     torch.manual_seed(cell.seed)
-    backbone = build_backbone(cell.backbone_name)
+    backbone = build_backbone(cell.backbone_name, cell.input_size)
     strategy = STRATEGIES.get(cell.strategy)
     return VideoClassifier(
         backbone,

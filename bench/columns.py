@@ -40,6 +40,7 @@ COLUMNS = (
     "footnotes",
     # further ones
     "options",
+    "input_size",
     "lr",
     "head_lr",
     "val_top1",
@@ -87,6 +88,7 @@ def row(result: Result) -> dict[str, Any]:
         "device": cell.device,
         "footnotes": "; ".join(result.footnotes),
         "options": " ".join(f"{name}={value}" for name, value in sorted(cell.options.items())),
+        "input_size": cell.input_size,
         "lr": cell.recipe.lr,
         "head_lr": cell.recipe.head_lr,
         "error": result.error,

@@ -14,7 +14,12 @@ class Spec(BaseModel):
 
     def canonical(self) -> str:
         """The values as JSON with sorted keys and no spaces: equal values, equal text."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        values = self.model_dump(mode="json", exclude=self._left_out())
+        return json.dumps(values, sort_keys=True, separators=(",", ":"))
+
+    def _left_out(self) -> set[str]:
+        """Fields that came later and are not set: the texts of before stay what they were."""
+        return set()
 
     def __hash__(self) -> int:  # of the text, as a mapping among the values has no hash
         return hash(self.canonical())

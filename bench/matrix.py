@@ -25,6 +25,7 @@ from bench.selection import (
     brought_options,
     chosen_backbones,
     chosen_options,
+    chosen_size,
     names,
     placement_of,
     with_freezing,
@@ -67,6 +68,7 @@ def expand(matrix: Matrix) -> Expansion:
     for dataset in datasets:
         defaults += () if lost else dataset.notes()
         backbones = chosen_backbones(matrix.backbones, dataset.size, f"on {dataset.name}", problems, defaults)
+        sizes = {backbone: chosen_size(backbone, matrix.input_size, problems) for backbone in backbones}
         for backbone, strategy in product(backbones, strategies):
             if refusal := strategy.refuses(backbone.family):
                 problems.append(f"{backbone.family} cannot take {strategy.name}: {refusal}")
@@ -93,6 +95,7 @@ def expand(matrix: Matrix) -> Expansion:
                     dataset=dataset.name,
                     data=matrix.source,
                     frames=frames,
+                    input_size=sizes[backbone],
                     clips=clips,
                     crops=crops,
                     seed=seed,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from backbones.names import BackboneName
 from bench.result import Measured
-from bench.spec import Precision
+from bench.spec import Precision, sized_label
 
 if TYPE_CHECKING:
     from bench.measure.parts import Part
@@ -19,6 +19,7 @@ class Subject:
     """A model to be profiled: a backbone and a strategy, for clips of so many frames and so many classes.
 
     Attributes:
+        input_size: side of the frames, in pixels; None for the backbone's own.
         note: what a reader must know of its weights; empty where nothing is to be said.
     """
 
@@ -29,6 +30,7 @@ class Subject:
     classes: int
     clips: int
     crops: int
+    input_size: int | None = None
     note: str = ""
 
     @property
@@ -36,9 +38,14 @@ class Subject:
         return self.clips * self.crops
 
     @property
+    def backbone_label(self) -> str:
+        """The backbone, and its input size where that is not its own."""
+        return sized_label(str(self.backbone), self.input_size)
+
+    @property
     def label(self) -> str:
         """What a person calls it."""
-        return f"{self.backbone} {self.strategy} {self.frames}f"
+        return f"{self.backbone_label} {self.strategy} {self.frames}f"
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ COLUMNS = (
     "weights",
     "strategy",
     "options",
+    "input_size",
     "frames",
     "views",
     "classes",
@@ -59,7 +60,7 @@ COLUMNS = (
     "date",
 )
 # what makes a row's model the same one, and what must be alike in all rows of a table
-MODEL = ("backbone", "weights", "strategy", "options", "frames", "views", "classes", "sources")
+MODEL = ("backbone", "weights", "strategy", "options", "input_size", "frames", "views", "classes", "sources")
 _USE = ("precision", "batch_size", "compile", "checkpoint_activations")
 CONDITIONS = ("commit", "dirty", "versions", "device", "threads", *_USE)
 # of `Measured`, as they are
@@ -90,6 +91,7 @@ def row(profile: Profile) -> dict[str, Any]:
         "weights": name.weights_label,
         "strategy": subject.strategy,
         "options": options_of(profile),
+        "input_size": subject.input_size,
         "frames": subject.frames,
         "views": f"{subject.clips}x{subject.crops}",
         "classes": subject.classes,

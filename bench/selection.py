@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from adapters.strategy import STRATEGIES, Strategy
-from backbones.families import FAMILIES, resolve, why_unsupported
-from backbones.names import BackboneName, BadBackboneName
+from backbones.families import FAMILIES, another_size, resolve, why_unsupported
+from backbones.names import BackboneName, BadBackboneName, BadInputSize
 from backbones.registry import Registry, UnknownName, did_you_mean
 from bench.data.base import VideoDataset
 from bench.device import Placement, place
@@ -63,6 +63,15 @@ def chosen_backbones(
             defaults.append(f"{text} = {name} {where}".rstrip())
         found.append(name)
     return list(dict.fromkeys(found))
+
+
+def chosen_size(name: BackboneName, asked: int | None, problems: list[str]) -> int | None:
+    """The input size that was asked for; None where it is the backbone's own, or does not fit, which is told once."""
+    try:
+        return another_size(name, asked)
+    except BadInputSize as error:
+        problems += [] if str(error) in problems else [str(error)]
+        return None
 
 
 def placement_of(device: str, precision: str, problems: list[str]) -> Placement | None:

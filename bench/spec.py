@@ -30,6 +30,7 @@ from bench.sizes import parse as parse_size
 
 Precision = Literal["fp32", "bf16", "fp16"]
 MAX_FRAMES = 1024  # of a clip
+MAX_SIDE = 8192  # pixels of a frame
 
 
 class Recipe(Spec):
@@ -115,6 +116,9 @@ class Cell(Spec):
     dataset: str
     data: DataSource = Field(default_factory=DataSource, description="where the data set lies")
     frames: int = Field(ge=1, le=MAX_FRAMES)
+    input_size: int | None = Field(
+        None, ge=1, le=MAX_SIDE, description="side of the model's frames, in pixels; not set: the backbone's own"
+    )
     clips: int = Field(ge=1, description="test clips a video")
     crops: Literal[1, 3]
     seed: int = Field(ge=0, lt=2**31)
@@ -145,6 +149,11 @@ class Cell(Spec):
         return self.backbone_name.weights_label
 
     @property
+    def backbone_label(self) -> str:
+        """The backbone as tables show it: its weights, and its input size where that is not its own."""
+        return sized_label(f"{self.backbone}@{self.weights_label}", self.input_size)
+
+    @property
     def protocol(self) -> str:
         """Frames x clips x crops of a tested video, as papers write it: 8x3x1."""
         return f"{self.frames}x{self.clips}x{self.crops}"
@@ -152,13 +161,16 @@ class Cell(Spec):
     @property
     def label(self) -> str:
         """What a person calls the cell: backbone, strategy, frames and seed."""
-        return f"{self.backbone}@{self.weights_label} {self.strategy} {self.frames}f seed {self.seed}"
+        return f"{self.backbone_label} {self.strategy} {self.frames}f seed {self.seed}"
 
     @property
     def folder(self) -> str:
         """`<name>-<key>`, the cell's folder in a run."""
-        name = f"{self.backbone}-{self.weights_label}-{self.strategy}-{self.dataset}-{self.frames}f-s{self.seed}"
+        name = f"{self.backbone_label}-{self.strategy}-{self.dataset}-{self.frames}f-s{self.seed}"
         return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)[:80]}-{self.key}"
+
+    def _left_out(self) -> set[str]:
+        return {"input_size"} if self.input_size is None else set()
 
     def model_key(self) -> str:
         """Equal for cells whose trained model and batch are built alike: what speed, memory and counts depend on."""
@@ -166,6 +178,11 @@ class Cell(Spec):
         shape = self.model_dump(mode="json", exclude={"seed", "clips", "crops", "order_test", "recipe", *reading})
         shape["recipe"] = self.recipe.model_dump(include={"batch_size", "drop_path", "drop_path_mode"})
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def sized_label(label: str, size: int | None) -> str:
+    """A backbone's label with its input size, where that is not its own."""
+    return label if size is None else f"{label} {size}px"
 
 
 def _listed(value: Any) -> Any:
@@ -220,6 +237,10 @@ def _loader_workers(value: Any) -> Any:
     return _workers(value, least=0)
 
 
+def _side(value: Any) -> Any:
+    return _refuse("expected a whole number") if isinstance(value, bool) else value  # pydantic takes True for 1
+
+
 def _off(value: Any) -> Any:
     return "off" if value is False else value  # which YAML makes of it
 
@@ -246,6 +267,7 @@ _List = (BeforeValidator(_listed), AfterValidator(_once))
 Names = Annotated[tuple[str, ...], *_List, Field(min_length=1)]
 Seeds = Annotated[tuple[_Seed, ...], *_List, Field(min_length=1)]
 FrameCounts = Annotated[tuple[_Frames, ...], *_List]
+InputSize = Annotated[Annotated[int, Field(ge=1, le=MAX_SIDE)] | None, BeforeValidator(_side)]
 Plugins = Annotated[tuple[str, ...], *_List]
 Place = Annotated[Path, AfterValidator(_place)]
 Cache = Annotated[Literal["auto", "ram", "disk", "off"], BeforeValidator(_off), AfterValidator(_cache)]
@@ -259,6 +281,9 @@ class Matrix(Spec):
     strategies: Names = Field(("all",), description="names of strategies, or all")
     datasets: Names = Field(("motion",), description="names of data sets, or all")
     frames: FrameCounts = Field((), description="frames of a clip; empty: the data set's own")
+    input_size: InputSize = Field(
+        None, description="side of the models' frames, in pixels; not set: each backbone's own"
+    )
     seeds: Seeds = Field((0,), description="one training each")
     data_root: Place | None = Field(None, description="folder of the videos")
     train_list: Place | None = Field(None, description="list of the training videos; else found under data_root")

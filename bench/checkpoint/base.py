@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from adapters.model import VideoClassifier
+from backbones.families import own_size
 from backbones.names import BackboneName
 from bench.data.source import DataSource
 from bench.errors import UserError
@@ -25,6 +26,7 @@ class Checkpoint(ABC):
         backbone: what the model is built on.
         strategy, options: by name.
         frames: T of the clips that it was trained on, where the file tells.
+        input_size: side of the frames that it was trained on, in pixels; None where that is the backbone's own.
         any_frames: whether clips may have another T: a model without attention over time does not mind.
         classes: number of classes.
         class_names: theirs, where the file tells.
@@ -40,6 +42,7 @@ class Checkpoint(ABC):
     strategy: str
     options: Mapping[str, Any]
     frames: int | None
+    input_size: int | None
     any_frames: bool
     classes: int
     class_names: tuple[str, ...] | None
@@ -54,6 +57,20 @@ class Checkpoint(ABC):
         Raises:
             UserError: the backbone cannot be had, or the tensors do not fit.
         """
+
+    def resized(self, model: VideoClassifier, size: int | None) -> VideoClassifier:
+        """A model that `build` has built, for frames of another size: positions that it holds are interpolated.
+
+        Args:
+            model: not to be used any more.
+            size: in pixels, one that fits the backbone; None for its own.
+        """
+        model.backbone.resize(self._pixels(size))
+        return model
+
+    def _pixels(self, size: int | None) -> int:
+        """An input size as a number."""
+        return size or own_size(self.backbone) or 0
 
     @abstractmethod
     def weights_sha256_of(self, model: VideoClassifier) -> str:

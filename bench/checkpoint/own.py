@@ -101,6 +101,18 @@ class Own(Checkpoint):
             )
         return model.eval(), [*_other_code(cell), *_fill(self, model)]
 
+    def resized(self, model: VideoClassifier, size: int | None) -> VideoClassifier:
+        """See `Checkpoint.resized`. Frozen positions are those of the weights, interpolated once."""
+        trained = dict(super().resized(model, size).trained())
+        found = classifier(self.cell.model_copy(update={"frames": model.frames, "input_size": size}), self.classes)
+        expected = dict(found.trained())
+        if bound := [name for name, parameter in expected.items() if parameter.shape != trained[name].shape]:
+            raise self.wrong([f"{', '.join(bound[:3])} fits frames of the training's size alone"])
+        with torch.no_grad():
+            for name, parameter in expected.items():
+                parameter.copy_(trained[name])
+        return found.eval()
+
     def weights_sha256_of(self, model: VideoClassifier) -> str:
         return self.weights_sha256  # a trained final norm is the adapters', and in the file's own hash
 
@@ -185,6 +197,7 @@ def read(file: Path, sha256: str, backbone: str | None) -> Own | None:
         strategy=cell.strategy,
         options=cell.options,
         frames=cell.frames,
+        input_size=cell.input_size,
         any_frames=strategy is not None and strategy.time is None,
         classes=len(names),
         class_names=tuple(names),

@@ -20,8 +20,8 @@ from adapters.official import Released as Description
 from adapters.official import describe, load, save
 from adapters.strategy import STRATEGIES
 from backbones.checkpoints import check_inflation
-from backbones.families import FAMILIES, build, resolve
-from backbones.names import BackboneName, BadBackboneName, UnsupportedModel
+from backbones.families import FAMILIES, another_size, build, resolve
+from backbones.names import BackboneName, BadBackboneName, BadInputSize, UnsupportedModel
 from backbones.torchscript import is_torchscript
 from backbones.weights import digest
 from bench.checkpoint.base import Checkpoint, wrong
@@ -64,6 +64,7 @@ class About(Spec):
     dataset: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    input_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Released(Checkpoint):
     def build(self, frames: int) -> tuple[VideoClassifier, list[str]]:
         strategy = STRATEGIES.get(self.strategy)
         try:
-            backbone = build(self.backbone)
+            backbone = build(self.backbone, self.input_size)
             model = VideoClassifier(
                 backbone, strategy, strategy.options(**self.options), classes=self.classes, frames=frames
             )
@@ -150,6 +151,9 @@ def read(file: Path, sha256: str, backbone: str | None, strategy: str | None, sc
             name = about.strategy
     if problems or built_on is None:
         raise wrong(file, problems)
+    size = _size(built_on, description, about)
+    if size is not None:
+        notes.append(f"its frames are of {size} pixels, not {built_on.model}'s own")
     return Released(
         file=file,
         sha256=sha256,
@@ -157,6 +161,7 @@ def read(file: Path, sha256: str, backbone: str | None, strategy: str | None, sc
         strategy=name,
         options=options,
         frames=description.frames or (about.frames if about else None),
+        input_size=size,
         any_frames=description.frames is None,
         classes=description.classes,
         class_names=about.classes if about else None,
@@ -212,6 +217,9 @@ def _architecture(
             return None
     else:
         shape = (family, found.width, found.depths, found.patch, side)
+        if shape not in _ARCHITECTURES and found.size is not None:
+            # trained on frames of another size; the model's own is the first
+            shape = next((known for known in _ARCHITECTURES if known[:4] == shape[:4]), shape)
         if shape not in _ARCHITECTURES:
             what = "windows" if found.size is None else "pixels"
             problems.append(
@@ -227,6 +235,14 @@ def _architecture(
         else:
             notes.append(f"{family}:{model} computes another activation than the released code's QuickGELU")
     return BackboneName(family, model, "none")
+
+
+def _size(name: BackboneName, found: Description, about: About | None) -> int | None:
+    """The input size where it is not the model's own: a Swin's tensors do not tell it, an exported file does."""
+    try:
+        return another_size(name, found.size if found.size is not None else about.input_size if about else None)
+    except BadInputSize:  # of another patch, which is told when the model is filled
+        return None
 
 
 def _content(file: Path) -> tuple[dict[str, Tensor], About | None]:
@@ -305,12 +321,15 @@ def export(checkpoint: Own, file: Path) -> list[str]:
         dataset=cell.dataset,
         mean=tuple(model.backbone.mean),
         std=tuple(model.backbone.std),
+        input_size=cell.input_size,
     )
     if family == "clip" and "QuickGELU" not in repr(model.backbone):
         notes.append("this CLIP computes GELU: the released code has QuickGELU and would compute something else")
     if family == "swin" and "backbone.temporal_embedding" in tensors:
         notes.append("the released Swin adds a temporal embedding only with t_relative=False")
-    content = {"state_dict": tensors, "meta": {"aim_bench": about.model_dump(mode="json")}}
+    if cell.input_size is not None:
+        notes.append(f"its frames are of {cell.input_size} pixels: the released configuration must say so")
+    content = {"state_dict": tensors, "meta": {"aim_bench": about.model_dump(mode="json", exclude_none=True)}}
     write_atomically(file, lambda path: torch.save(content, path))
     return notes
 

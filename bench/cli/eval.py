@@ -47,6 +47,10 @@ def eval_(
         typer.Option(help="s of the joint adapter, which a released file does not tell. [default: as published]"),
     ] = None,
     frames: Annotated[int | None, typer.Option(help="Frames of a clip. [default: the training's]", min=1)] = None,
+    input_size: Annotated[
+        str | None,
+        typer.Option(help="Side of the model's frames in pixels. [default: the training's]", metavar="PIXELS"),
+    ] = None,
     clips: Annotated[int | None, typer.Option(help="Test clips a video. [default: the data set's]", min=1)] = None,
     crops: Annotated[int | None, typer.Option(help="1 or 3. [default: the data set's]", min=1)] = None,
     split: Annotated[str, typer.Option(help=f"Which list: {' or '.join(SPLITS)}.", metavar="SPLIT")] = "test",
@@ -111,6 +115,7 @@ def eval_(
             frames=frames,
             clips=clips,
             crops=crops,
+            input_size=_checked("input_size", input_size, problems),
             split=cast("Split", split if split in SPLITS else "test"),
             device=checked_device(device, problems),
             precision=precision if precision in PRECISIONS else "auto",
@@ -191,11 +196,14 @@ def _gmacs(found: Evaluation) -> str | None:
 
 def _table(found: Evaluation) -> str:
     """Names and values below each other: no terminal is too narrow for it."""
+    from bench.spec import sized_label
+
     options = " ".join(f"{name}={value}" for name, value in found.options.items())
     where = found.provenance
+    label = sized_label(f"{found.backbone}@{found.weights}", found.input_size)
     rows = {
         "checkpoint": f"{found.checkpoint} (SHA-256 {found.checkpoint_sha256[:12]}, {found.layout})",
-        "backbone": f"{found.backbone}@{found.weights} (SHA-256 {str(where.weights_sha256)[:12]})",
+        "backbone": f"{label} (SHA-256 {str(where.weights_sha256)[:12]})",
         "strategy": f"{found.strategy} {options}".strip(),
         "params M": f"{found.params / 1e6:.2f}, trained {found.trained_params / 1e6:.3f}",
         "GMACs": _gmacs(found),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bench.data.cache.fill import Filled
     from bench.data.cache.store import FolderStore
 
-_SHORT_SIDE = 256  # pixels; what an input of 224 is cropped from
+_INPUT_SIZE = 224  # pixels; of most models
 _NAMED = 5  # broken videos that are told by name
 
 
@@ -36,10 +36,14 @@ def prepare(
     short_side: Annotated[
         int | None,
         typer.Option(
-            help="Pixels of the frames' shorter side at most: 256 is what models of 224 pixels are shown. [default: "
-            "256; of the embedded data set the frames as they are]",
+            help="Pixels of the frames' shorter side at most. [default: what models of --input-size are shown, 256 for "
+            "224; of the embedded data set the frames as they are]",
             min=16,
         ),
+    ] = None,
+    input_size: Annotated[
+        int | None,
+        typer.Option(help="Side of the models' frames in pixels. [default: 224]", metavar="PIXELS", min=1),
     ] = None,
     cache_format: Annotated[
         str, typer.Option(help="raw, or jpeg: smaller, but other pixels.", metavar="FORMAT")
@@ -68,6 +72,8 @@ def prepare(
     """
     problems = [*not_among("split", split, (*SPLITS, "all")), *not_among("cache_format", cache_format, FORMATS)]
     size = limit(cache_limit, problems)
+    if input_size is not None and short_side is not None:
+        problems.append(f"input_size is {input_size} beside a short_side of {short_side}: expected one of the two")
     try:
         load_plugins(plugin or ())
     except UserError as error:
@@ -77,13 +83,14 @@ def prepare(
     found = named(dataset, where, splits, problems)
     if problems or found is None:
         raise UserError(problems)
-    if short_side is None and not found.content:
-        short_side = _SHORT_SIDE
 
     from bench.data.cache.places import Places
     from bench.data.cache.store import FolderStore
+    from bench.data.clips import decoded_side
     from bench.measure.machine import cores
 
+    if short_side is None:
+        short_side = decoded_side(found, input_size or _INPUT_SIZE)
     # a cluster that takes the machine back asks by SIGTERM: same as Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

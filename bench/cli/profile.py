@@ -43,6 +43,10 @@ def profile(
     frames: Annotated[
         str | None, typer.Option(help="Comma list of frames a clip. [default: 8, a Swin's 32 with --all]")
     ] = None,
+    input_size: Annotated[
+        str | None,
+        typer.Option(help="Side of the frames in pixels. [default: each backbone's own]", metavar="PIXELS"),
+    ] = None,
     classes: Annotated[str | None, typer.Option(help="Of the head. [default: 400]", metavar="INTEGER")] = None,
     views: Annotated[
         str | None,
@@ -124,6 +128,7 @@ def profile(
         "backbones": backbones or ("all" if whole else "vit:tiny@none"),
         "strategies": strategies or ("all" if whole else "frozen"),
         "frames": frames,
+        "input_size": input_size,
         "classes": None if classes is None else scalar(classes),
         "views": views,
         "options": assignments(option or (), "--option", problems),

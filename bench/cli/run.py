@@ -33,6 +33,15 @@ def run(
         str | None,
         typer.Option(help="Comma list of frames a clip. [default: the data set's]", rich_help_panel=_MATRIX),
     ] = None,
+    input_size: Annotated[
+        str | None,
+        typer.Option(
+            help="Side of the models' frames in pixels, where it is not the backbones' own: positions are "
+            "interpolated, a Swin keeps its windows. [default: each backbone's own]",
+            metavar="PIXELS",
+            rich_help_panel=_MATRIX,
+        ),
+    ] = None,
     seeds: Annotated[
         str | None, typer.Option(help="Comma list of seeds, one training each. [default: 0]", rich_help_panel=_MATRIX)
     ] = None,
@@ -205,6 +214,7 @@ def run(
             "strategies": strategies,
             "datasets": dataset,
             "frames": frames,
+            "input_size": input_size,
             "seeds": seeds,
             "options": assignments(option or (), "--option", problems),
             "data_root": data_root,

@@ -81,7 +81,7 @@ def print_plan(expansion: Expansion) -> None:
         parameters, trained, macs = found[cell]
         table.add_row(
             cell.key,
-            f"{cell.backbone}@{cell.weights_label}",
+            cell.backbone_label,
             cell.strategy,
             cell.dataset,
             str(cell.frames),

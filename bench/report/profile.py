@@ -27,6 +27,7 @@ def to_json(profiles: Sequence[Profile]) -> str:
                 "weights": subject.backbone.weights_label,
                 "strategy": subject.strategy,
                 "options": dict(subject.options),
+                "input_size": subject.input_size,
                 "frames": subject.frames,
                 "clips": subject.clips,
                 "crops": subject.crops,
@@ -82,7 +83,7 @@ def _parts(profile: Profile) -> Group:
             f"{every / 1e6:.3f}",
             f"{trained / 1e6:.3f}",
         )
-    parts: list[RenderableType] = [Text(f"{subject.backbone} {subject.strategy}", style="bold")]
+    parts: list[RenderableType] = [Text(f"{subject.backbone_label} {subject.strategy}", style="bold")]
     if options := options_of(profile):
         parts.append(Text(options))
     parts += [Text(), counts]
@@ -127,7 +128,7 @@ def _rows(profiles: Sequence[Profile]) -> tuple[Table, list[str]]:
         subject, measured = profile.subject, profile.measured
         marks = ",".join(str(notes.setdefault(note, len(notes) + 1)) for note in profile.footnotes)
         cells = [
-            str(subject.backbone),
+            subject.backbone_label,
             f"{subject.strategy} ({marks})" if marks else subject.strategy,
             *(str(subject.options.get(name, "-")) for name in differing),
             str(subject.frames),

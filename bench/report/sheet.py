@@ -154,7 +154,7 @@ def _groups(results: Iterable[Result]) -> list[list[Result]]:
 
 
 def _label(cell: Cell) -> tuple[str, str]:
-    return f"{cell.backbone}@{cell.weights_label}", cell.strategy
+    return cell.backbone_label, cell.strategy
 
 
 def _further(cell: Cell) -> dict[str, str]:

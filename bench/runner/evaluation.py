@@ -8,7 +8,8 @@ from typing import Any, Literal, cast
 
 import torch
 
-from backbones.names import BackboneName
+from backbones.families import resolve
+from backbones.names import BackboneName, BadBackboneName
 from backbones.registry import UnknownName
 from bench.checkpoint.base import Checkpoint
 from bench.checkpoint.find import find
@@ -38,6 +39,7 @@ from bench.runner.loaders import decoding, skipped_videos, testing, triples
 from bench.runner.local import threads_of
 from bench.runner.skipped import SkippedVideo, footnotes
 from bench.runner.surroundings import Surroundings
+from bench.selection import chosen_size
 from bench.spec import MAX_FRAMES, Cell, Recipe, Spec
 
 Split = Literal["val", "test"]
@@ -57,6 +59,7 @@ class Request:
     frames: int | None = None
     clips: int | None = None
     crops: int | None = None
+    input_size: int | None = None
     split: Split = "test"
     device: str = "auto"
     precision: str = "auto"
@@ -86,6 +89,7 @@ class Evaluation(Spec):
     dataset: str
     split: Split
     frames: int
+    input_size: int | None
     clips: int
     crops: int
     views: str
@@ -112,6 +116,7 @@ class Plan:
     frames: int
     clips: int
     crops: Literal[1, 3]
+    input_size: int | None
 
 
 def plan(request: Request) -> Plan:
@@ -149,9 +154,10 @@ def plan(request: Request) -> Plan:
     if frames > MAX_FRAMES:
         problems.append(f"frames is {frames}: expected at most {MAX_FRAMES}")
     clips, crops = _views(request, dataset, checkpoint.backbone, problems)
+    size = _size(request, checkpoint, problems)
     if problems or placement is None:
         raise UserError(problems)
-    return Plan(request, checkpoint, dataset, placement, frames, clips, crops)
+    return Plan(request, checkpoint, dataset, placement, frames, clips, crops, size)
 
 
 def _dataset(request: Request, checkpoint: Checkpoint | None) -> VideoDataset | None:
@@ -211,6 +217,17 @@ def _views(
     return clips, cast(Literal[1, 3], crops)
 
 
+def _size(request: Request, checkpoint: Checkpoint, problems: list[str]) -> int | None:
+    """The input size; None where it is the backbone's own."""
+    if (asked := request.input_size) is None:
+        return checkpoint.input_size
+    try:
+        resolve(str(checkpoint.backbone), "base")
+    except BadBackboneName:  # the file may say anything: told when its model is built
+        return checkpoint.input_size
+    return chosen_size(checkpoint.backbone, asked, problems)
+
+
 def evaluate(planned: Plan, command: str, preparing: Progress, evaluating: Progress) -> Evaluation:
     """Build the model, prepare the data, predict and count.
 
@@ -234,6 +251,10 @@ def _evaluated(planned: Plan, command: str, preparing: Progress, evaluating: Pro
     make_repeatable(0, strict=False)
     torch.set_num_threads(threads_of(cell))
     model, notes = checkpoint.build(planned.frames)
+    if planned.input_size != checkpoint.input_size:
+        trained_on = model.backbone.input_size
+        model = checkpoint.resized(model, planned.input_size)
+        notes.append(f"trained on frames of {trained_on} pixels, evaluated on frames of {model.backbone.input_size}")
     weights = checkpoint.weights_sha256_of(model)
     params, trained = count(model)
     try:
@@ -309,6 +330,7 @@ def _evaluated(planned: Plan, command: str, preparing: Progress, evaluating: Pro
         dataset=dataset.name,
         split=request.split,
         frames=planned.frames,
+        input_size=planned.input_size,
         clips=planned.clips,
         crops=planned.crops,
         views=cell.protocol,
@@ -349,6 +371,7 @@ def _cell(planned: Plan) -> Cell:
         dataset=planned.dataset.name,
         data=planned.dataset.source,
         frames=planned.frames,
+        input_size=planned.input_size,
         clips=planned.clips,
         crops=planned.crops,
         seed=0,

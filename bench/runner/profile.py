@@ -26,12 +26,13 @@ from bench.selection import (
     brought_options,
     chosen_backbones,
     chosen_options,
+    chosen_size,
     names,
     placement_of,
     with_freezing,
     with_tubelet,
 )
-from bench.spec import FrameCounts, Names, Plugins, Recipe, Spec, device_name, problems_of
+from bench.spec import FrameCounts, InputSize, Names, Plugins, Recipe, Spec, device_name, problems_of
 
 if TYPE_CHECKING:
     from adapters.model import VideoClassifier
@@ -55,6 +56,7 @@ class ProfileRequest(Spec):
     backbones: Names
     strategies: Names
     frames: FrameCounts = Field((), description="empty: 8; of the whole table each backbone's published ones")
+    input_size: InputSize = None
     classes: int = Field(400, ge=1, le=1_000_000)
     views: Annotated[tuple[int, int] | None, BeforeValidator(_views)] = Field(
         None, description="None: 3x1; of the whole table each backbone's published ones"
@@ -129,6 +131,7 @@ def plan(request: ProfileRequest, problems: list[str]) -> Plan:
     backbones = chosen_backbones(asked, "base", "", problems, defaults)
     placement = placement_of(request.device, request.precision, problems) if request.timing else None
     published = DATASETS.get(_PUBLISHED)() if request.whole else None
+    sizes = {backbone: chosen_size(backbone, request.input_size, problems) for backbone in backbones}
     subjects = []
     for backbone, strategy in product(backbones, strategies):
         if refusal := strategy.refuses(backbone.family):
@@ -142,7 +145,10 @@ def plan(request: ProfileRequest, problems: list[str]) -> Plan:
                 taken = {**taken, **brought_options(published, backbone, strategy, request.options, defaults)}
             taken = with_tubelet(taken, backbone.family, strategy.name, frames, problems)
             taken = with_freezing(taken, backbone.family, problems)
-            subjects += [Subject(backbone, strategy.name, taken, count, request.classes, *views) for count in frames]
+            size = sizes[backbone]
+            subjects += [
+                Subject(backbone, strategy.name, taken, count, request.classes, *views, size) for count in frames
+            ]
     if problems:
         raise UserError(problems)
     if request.whole:
@@ -280,7 +286,7 @@ def _build(subject: Subject, weights: str, recipe: Recipe) -> VideoClassifier:
     torch.manual_seed(0)
     strategy = STRATEGIES.get(subject.strategy)
     return VideoClassifier(
-        build(BackboneName(subject.backbone.family, subject.backbone.model, weights)),
+        build(BackboneName(subject.backbone.family, subject.backbone.model, weights), subject.input_size),
         strategy,
         strategy.options(**subject.options),
         classes=subject.classes,

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
+from backbones.families import own_size
 from bench.data.base import DATASETS, SPLITS, DataError
 from bench.data.cache.choose import Asked, choose
 from bench.data.cache.places import Places
@@ -22,7 +23,7 @@ from bench.runner.table import Table
 from bench.spec import Cell, Request
 from bench.store import RESULTS, Run
 
-_SHORT_SIDE = 256  # pixels; what an input of 224 is cropped from
+_USUAL_SIZE = 224  # pixels; of a model whose family does not tell
 
 
 def plan(request: Request) -> Expansion:
@@ -99,18 +100,18 @@ def execute(request: Request, expansion: Expansion, command: str, listener: List
 
 def _unusable_backbones(cells: Iterable[Cell], listener: Listener) -> list[str]:
     """Build each backbone with weights from outside once: hubs are asked, and refusals told, before anything runs."""
-    names = list(dict.fromkeys(cell.backbone_name for cell in cells))
-    named = [name for name in names if name.model != "tiny" or name.file is not None]
+    names = list(dict.fromkeys((cell.backbone_name, cell.input_size) for cell in cells))
+    named = [(name, size) for name, size in names if name.model != "tiny" or name.file is not None]
     if not named:
         return []
     from backbones.families import build
     from backbones.names import UnsupportedModel, WeightsError
 
     problems = []
-    for index, name in enumerate(named):
+    for index, (name, size) in enumerate(named):
         listener.preparing(f"weights of {name}", index, len(named))
         try:
-            build(name)
+            build(name, size)
         except (UnsupportedModel, WeightsError) as error:
             problems.append(str(error))
     listener.preparing("weights", len(named), len(named))
@@ -118,19 +119,24 @@ def _unusable_backbones(cells: Iterable[Cell], listener: Listener) -> list[str]:
 
 
 def _videos(cells: Iterable[Cell]) -> tuple[list[Path], int | None]:
-    """The files of all the data sets, and the short side to which most cells decode them.
+    """The files of all the data sets, and the largest short side to which a cell decodes them.
 
     A list that cannot be read is told by the cells that need it.
     """
     paths = []
-    short_side = None
+    rendered = True  # videos that have the size that they are meant to have
     for name, source in dict.fromkeys((cell.dataset, cell.data) for cell in cells):
         dataset = DATASETS.get(name)(source)
-        short_side = short_side if dataset.content else _SHORT_SIDE
+        rendered = rendered and bool(dataset.content)
         for split in SPLITS:
             with contextlib.suppress(DataError):
                 paths += [video.path for video in dataset.videos(split)]
-    return paths, short_side
+    if rendered:
+        return paths, None
+    from bench.data.transforms import before_crop
+
+    models = dict.fromkeys((cell.backbone_name, cell.input_size) for cell in cells)
+    return paths, before_crop(max(size or own_size(name) or _USUAL_SIZE for name, size in models))
 
 
 def _unusable_data(cells: Iterable[Cell], strict: bool, listener: Listener) -> list[str]:

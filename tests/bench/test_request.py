@@ -37,6 +37,7 @@ def test_every_field_can_stand_in_a_file(tmp_path: Path) -> None:
         strategies: joint, full
         datasets: motion
         frames: 8
+        input-size: 64
         seeds: [0, 1]
         data_root: {tmp_path}
         recipe: {{lr: 3e-4, betas: [9e-1, 0.99]}}
@@ -59,6 +60,7 @@ def test_every_field_can_stand_in_a_file(tmp_path: Path) -> None:
         strategies=("joint", "full"),
         datasets=("motion",),
         frames=(8,),
+        input_size=64,
         seeds=(0, 1),
         data_root=tmp_path,
         recipe={"lr": 3e-4, "betas": [0.9, 0.99]},

@@ -113,9 +113,10 @@ def choose(
         if once:
             return FrameCache(), "frame cache: off, as every video is read once"
         if not need.total or need.total > share:
+            command = "bench data prepare" + (f" --short-side {short_side}" if short_side else "")
             return FrameCache(), (
                 f"frame cache: off, as {what} do not fit a quarter of the free memory ({shown(share)}); "
-                "`bench data prepare` decodes them once for all, to the disk"
+                f"`{command}` decodes them once for all, to the disk"
             )
     limit = asked.limit or share
     ram = _ram(asked, places, min(need.total, limit), share)

@@ -8,6 +8,7 @@ import pytest
 from bench.data.base import DataError, Video, VideoDataset, register_dataset
 from bench.data.cache import FrameCache, fill
 from bench.data.cache.fill import Filled, fill_one
+from bench.data.cache.source import Source
 from bench.data.cache.store import FolderStore
 from tests.bench.command import Command
 from tests.bench.data import hanging
@@ -81,8 +82,11 @@ def test_prepare_fills_the_cache_goes_on_and_clears_it(
     jpeg = FrameCache(FolderStore(disk.folder, 1, "jpeg"))  # no room: it can only be read
     frames = jpeg.open(good[0].path, "auto", 24).frames([4])
     assert frames.shape == (1, 24, 32, 3) and number_of(frames) == [4]
-    assert len(files(disk)) == 12
-    assert "removed 12 videos of listed" in bench("data", "prepare", "listed", "--clear").out
+    assert "6 of them new" in bench("data", "prepare", "listed", "--input-size", 28).out
+    entry = disk.find(Source.of(good[0].path, "auto", 32))  # as 256 is to 224
+    assert entry is not None and entry.frames([4]).shape[1] == 32
+    assert len(files(disk)) == 18
+    assert "removed 18 videos of listed" in bench("data", "prepare", "listed", "--clear").out
     assert not files(disk) and disk.used_bytes == 0
 
 
@@ -118,6 +122,9 @@ def test_an_interrupt_says_that_the_command_goes_on(
 
 
 def test_prepare_tells_all_mistakes_at_once(bench: Command) -> None:
-    said = bench("data", "prepare", "moton", "--split", "trian", "--cache-format", "jpg", "--cache-limit", "20GBB")
-    assert said.code == 2 and len(said.problems) == 4
-    assert all("did you mean" in problem for problem in said.problems)
+    sizes = ("--input-size", 336, "--short-side", 256)
+    wrong = ("--split", "trian", "--cache-format", "jpg", "--cache-limit", "20GBB", *sizes)
+    said = bench("data", "prepare", "moton", *wrong)
+    assert said.code == 2 and len(said.problems) == 5
+    assert sum("did you mean" in problem for problem in said.problems) == 4
+    assert "input_size is 336 beside a short_side of 256: expected one of the two" in said.problems
