@@ -1,0 +1,1 @@
+"""Part of aim-bench: pretrained image models, opened up."""

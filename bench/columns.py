@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from bench.result import Result
+from bench.text import one_line
 
 COLUMNS = (
     "cell",
@@ -86,12 +87,12 @@ def row(result: Result) -> dict[str, Any]:
         "batch_size": cell.recipe.batch_size,
         "precision": cell.precision,
         "device": cell.device,
-        "footnotes": "; ".join(result.footnotes),
+        "footnotes": one_line("; ".join(result.footnotes)),
         "options": " ".join(f"{name}={value}" for name, value in sorted(cell.options.items())),
         "input_size": cell.input_size,
         "lr": cell.recipe.lr,
         "head_lr": cell.recipe.head_lr,
-        "error": result.error,
+        "error": None if result.error is None else one_line(result.error),
         "train_clips_per_s_loaded": result.loaded_clips_per_s,
         "loader_wait": result.loader_wait,
     }

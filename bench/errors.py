@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-# of a sentence; what a file holds may be of any length
+from bench.text import shortened
+
+# letters and lines of a message; what a file holds may be of any length
 _LONGEST = 2000
+_LINES = 20
 
 
 class UserError(Exception):
     """What a user asked for cannot be done as asked; the command ends with exit code 2 and has changed nothing.
 
     Attributes:
-        problems: one sentence each, with the bad value, what was expected, and the nearest valid name.
+        problems: a message each, with the bad value, what was expected, and the nearest valid name. One with details
+            has a line for each of them below its first.
     """
 
     def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = tuple(dict.fromkeys(map(_line, problems)))
+        self.problems = tuple(dict.fromkeys(map(_message, problems)))
         super().__init__("\n".join(self.problems))
 
 
-def _line(problem: str) -> str:
-    """One line that a terminal takes for nothing but text: names may come out of a file that somebody made up."""
-    text = problem if len(problem) <= _LONGEST else f"{problem[: _LONGEST - 4]} ..."
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+def _message(problem: str) -> str:
+    """The lines of a message, as text that a terminal takes for nothing but text, and none too long or too many."""
+    lines = [line.rstrip() for line in problem.split("\n") if line.strip()] or [""]
+    if len(lines) > _LINES:
+        lines = [*lines[: _LINES - 1], f"  and {len(lines) - _LINES + 1:,} more lines"]
+    room = _LONGEST if sum(map(len, lines)) <= _LONGEST else _LONGEST // len(lines)
+    return "\n".join(shortened(line, room) for line in lines)

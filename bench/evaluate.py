@@ -131,6 +131,11 @@ def top_k(probabilities: np.ndarray, labels: np.ndarray, k: int) -> float:
     return 100.0 * float((order == labels[:, None]).any(axis=1).mean())
 
 
+def top_5(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
+    """`top_k` of five; None where there are no more classes than that, and every video would count as right."""
+    return top_k(probabilities, labels, 5) if probabilities.shape[1] > 5 else None
+
+
 def mean_class(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Mean over the classes that occur of the percent of their videos that are predicted right.
 

@@ -26,23 +26,32 @@ def context(preload: str) -> Any:
     found: Any = multiprocessing.get_context(METHOD)
     if METHOD == "forkserver":
         found.set_forkserver_preload([preload])
-        with _quiet(), interrupts_ignored():
+        with _surroundings(), interrupts_ignored():
             forkserver.ensure_running()
     return found
 
 
+def search_path() -> dict[str, str]:
+    """Variables with which a new Python finds the modules that this one finds, where it did not look into the folder
+    that it is started in, as it would for itself: some other `adapters` may lie there.
+    """
+    return {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path), "PYTHONSAFEPATH": "1"}
+
+
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Processes that start here print no warnings of the libraries they import to the terminal."""
-    before = os.environ.get("PYTHONWARNINGS")
-    os.environ["PYTHONWARNINGS"] = "ignore"
+def _surroundings() -> Iterator[None]:
+    """Processes that start here find our modules, and print no warnings of the libraries to the terminal."""
+    changes = {**search_path(), "PYTHONWARNINGS": "ignore"}
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["PYTHONWARNINGS"]
-        else:
-            os.environ["PYTHONWARNINGS"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager

@@ -62,7 +62,7 @@ class Metrics(Spec):
 
     protocol: str = Field(description="frames x clips x crops of a video, such as 8x3x1")
     top1: float
-    top5: float
+    top5: float | None = Field(description="None of five classes or fewer, where it is 100 by definition")
     mean_class: float
     top1_reversed: float | None = None
     top1_shuffled: float | None = None

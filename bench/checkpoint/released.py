@@ -28,6 +28,7 @@ from bench.checkpoint.base import Checkpoint, wrong
 from bench.checkpoint.own import Own
 from bench.files import write_atomically
 from bench.spec import Spec, problems_of
+from bench.text import counted
 
 # family, width, depths, patch, side of the input (Swin: of a window) -> the architecture of that shape
 _ARCHITECTURES = {
@@ -146,7 +147,8 @@ def read(file: Path, sha256: str, backbone: str | None, strategy: str | None, sc
     if about is not None and (told := (about.strategy, len(about.classes))) != (now := (name, description.classes)):
         # `frozen` and `full` have the same tensors
         if not (description.strategy == "full" and about.strategy in ("frozen", "full")) or told[1] != now[1]:
-            problems.append(f"it says that it is {told[0]} with {told[1]} classes, its tensors {now[0]} with {now[1]}")
+            classes = counted(told[1], "class", "classes")
+            problems.append(f"it says that it is {told[0]} with {classes}, its tensors {now[0]} with {now[1]}")
         else:
             name = about.strategy
     if problems or built_on is None:

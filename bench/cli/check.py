@@ -6,6 +6,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,12 +14,14 @@ import typer
 
 from backbones.registry import UnknownName
 from bench.cli.choices import not_among
-from bench.cli.output import obstacles, write
+from bench.cli.output import obstacles, tell, write
+from bench.cli.progress import progress
 from bench.cli.where import ClassNames, DataRoot, Fold, TestList, TrainList, ValList, source
 from bench.data.base import DATASETS, SPLITS, DataError, Split, VideoDataset
 from bench.data.source import DataSource
 from bench.errors import UserError
 from bench.plugins import load as load_plugins
+from bench.text import counted, indented, one_line
 
 if TYPE_CHECKING:
     from bench.data.verify import Finding
@@ -94,29 +97,20 @@ def _looked_at(
     dataset: VideoDataset, splits: Sequence[Split], frames: int, workers: int | None, timeout: float, full: bool
 ) -> tuple[list[Finding], int]:
     """What is wrong, in the lists' order, and how many videos were looked at."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from bench.data.check import examine
     from bench.data.verify import FAULTS, Clip, verify
     from bench.measure.machine import cores
 
     clip = Clip(dataset.sampling, frames, dataset.stride(frames), dataset.clips)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"preparing {dataset.name}", total=None)
-
-        def shown(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
+    with progress() as show:
         try:
-            dataset.prepare(shown)
+            dataset.prepare(partial(show, f"preparing {dataset.name}"))
             # missing files are listed one by one below
             if problems := examine(dataset, splits=splits, files=False).problems:
                 raise UserError(problems)
-            bar.update(task, description=f"decoding {dataset.name}")
+            decoding = partial(show, f"decoding {dataset.name}")
             looking = verify(
-                dataset, splits, clip, workers=workers or cores(), timeout=timeout, full=full, progress=shown
+                dataset, splits, clip, workers=workers or cores(), timeout=timeout, full=full, progress=decoding
             )
             found = list(looking)
             places = {(s, v.name): i for s in splits for i, v in enumerate(dataset.videos(s))}
@@ -131,7 +125,7 @@ def _csv(found: Sequence[Finding]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("split", "video", "label", "fault", "told", "path"))
-    writer.writerows((f.split, f.video.name, f.video.label, f.fault, f.told, f.video.path) for f in found)
+    writer.writerows((f.split, f.video.name, f.video.label, f.fault, one_line(f.told), f.video.path) for f in found)
     return text.getvalue()
 
 
@@ -141,10 +135,11 @@ def _print(dataset: VideoDataset, splits: Sequence[Split], listed: int, found: S
     counts = Counter(finding.fault for finding in found)
     names = {"short": "too short"}
     for note in dataset.notes():
-        typer.echo(note)
+        tell(note)
     for finding in found[:_SHOWN]:
-        typer.echo(f"{names.get(finding.fault, finding.fault)}: {finding.split} {finding.video.name}: {finding.told}")
+        where = f"{finding.split} {one_line(finding.video.name)}"
+        tell(f"{names.get(finding.fault, finding.fault)}: {where}: {indented(finding.told, 2)}")
     if len(found) > _SHOWN:
-        typer.echo(f"and {len(found) - _SHOWN} more; --output FILE.csv has them all")
-    told = ", ".join(f"{counts[fault]} {names.get(fault, fault)}" for fault in FAULTS if counts[fault])
-    typer.echo(f"{dataset.name} {', '.join(splits)}: {listed} videos, {told or 'nothing wrong'}")
+        tell(f"and {len(found) - _SHOWN:,} more; --output FILE.csv has them all")
+    told = ", ".join(f"{counts[fault]:,} {names.get(fault, fault)}" for fault in FAULTS if counts[fault])
+    tell(f"{dataset.name} {', '.join(splits)}: {counted(listed, 'video')}, {told or 'nothing wrong'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -9,7 +10,9 @@ import typer
 
 from bench.cli.check import check, named
 from bench.cli.choices import not_among
+from bench.cli.output import tell
 from bench.cli.prepare import prepare
+from bench.cli.progress import progress
 from bench.cli.where import ClassNames, DataRoot, Fold, TestList, TrainList, ValList, source
 from bench.data.base import SPLITS, DataError, Split
 from bench.errors import UserError
@@ -40,9 +43,6 @@ def show(
     ] = None,
 ) -> None:
     """Write a contact sheet (PNG) and an animation (GIF) of the first video of every class."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from bench.data.show import write_pictures
 
     problems = not_among("split", split, SPLITS)
@@ -58,13 +58,12 @@ def show(
     if problems or chosen is None:
         raise UserError(problems)
     try:
-        with Progress(console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task(f"preparing {dataset}", total=None)
-            chosen.prepare(lambda done, total: progress.update(task, completed=done, total=total))
+        with progress() as advance:
+            chosen.prepare(partial(advance, f"preparing {dataset}"))
         written = write_pictures(chosen, cast(Split, split), out, frames=frames or chosen.frames)
     except DataError as error:
         raise UserError([str(error)]) from error
     except OSError as error:
         raise UserError([f"out is {str(out)!r}: cannot be written ({error.strerror or error})"]) from error
     for file in written:
-        typer.echo(file)
+        tell(str(file))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from bench.cli.choices import asked_cache, not_among
+from bench.cli.output import say, tell
+from bench.cli.progress import progress
 from bench.cli.where import ClassNames, DataRoot, Fold, TestList, TrainList, ValList, source
 from bench.data.decode.names import DECODERS
 from bench.errors import UserError
+from bench.text import counted, one_line, quantity
 
 if TYPE_CHECKING:
     from bench.data.decode.names import Decoder
@@ -133,7 +137,10 @@ def eval_(
     if problems or planned is None:
         raise UserError(problems)
     found = _evaluated(planned)
-    typer.echo(found.model_dump_json(indent=2) if format_ == "json" else _table(found))
+    if format_ == "json":
+        say(f"{found.model_dump_json(indent=2)}\n")
+    else:
+        tell(_table(found))
 
 
 def _checked(name: str, value: Any, problems: list[str]) -> Any:
@@ -150,26 +157,18 @@ def _checked(name: str, value: Any, problems: list[str]) -> Any:
 
 
 def _evaluated(planned: Plan) -> Evaluation:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from bench.provenance import command
     from bench.runner.evaluation import evaluate
     from bench.train import Diverged, is_out_of_memory
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("building the model", total=None)
-
-        def shown(what: str, done: int, total: int) -> None:
-            progress.update(task, description=what, completed=done, total=total)
-
+    with progress() as show:
+        show("building the model")
         try:
             return evaluate(
                 planned,
                 command(),
-                lambda done, total: shown(f"preparing {planned.dataset.name}", done, total),
-                lambda done, total: shown("evaluating", done, total),
+                partial(show, f"preparing {planned.dataset.name}"),
+                partial(show, "evaluating"),
             )
         except KeyboardInterrupt:
             reason, code = "interrupted", 130
@@ -183,7 +182,7 @@ def _evaluated(planned: Plan) -> Evaluation:
             if not is_out_of_memory(error):
                 raise
             reason, code = "not even one view fits the device's memory", 1
-    typer.echo(f"bench: {reason}", err=True)
+    tell(f"bench: {reason}", err=True)
     raise typer.Exit(code)
 
 
@@ -191,7 +190,7 @@ def _gmacs(found: Evaluation) -> str | None:
     if found.macs_view is None:
         return None
     one, views = found.macs_view / 1e9, found.clips * found.crops
-    return f"{one:.3f} a view" + (f", {one * views:.3f} all {views}" if views > 1 else "")
+    return f"{quantity(one, 3)} a view" + (f", {quantity(one * views, 3)} all {views}" if views > 1 else "")
 
 
 def _table(found: Evaluation) -> str:
@@ -205,12 +204,12 @@ def _table(found: Evaluation) -> str:
         "checkpoint": f"{found.checkpoint} (SHA-256 {found.checkpoint_sha256[:12]}, {found.layout})",
         "backbone": f"{label} (SHA-256 {str(where.weights_sha256)[:12]})",
         "strategy": f"{found.strategy} {options}".strip(),
-        "params M": f"{found.params / 1e6:.2f}, trained {found.trained_params / 1e6:.3f}",
+        "params M": f"{quantity(found.params / 1e6, 2)}, trained {quantity(found.trained_params / 1e6, 3)}",
         "GMACs": _gmacs(found),
-        "data set": f"{found.dataset} {found.split}, {found.evaluated} of {found.listed} videos",
+        "data set": f"{found.dataset} {found.split}, {found.evaluated} of {counted(found.listed, 'video')}",
         "views": f"{found.views} (frames x clips x crops)",
         "top-1 %": f"{found.top1:.2f}",
-        "top-5 %": f"{found.top5:.2f}",
+        "top-5 %": "-" if found.top5 is None else f"{found.top5:.2f}",
         "mean class %": f"{found.mean_class:.2f}",
         "reversed %": None if found.top1_reversed is None else f"{found.top1_reversed:.2f}",
         "shuffled %": None if found.top1_shuffled is None else f"{found.top1_shuffled:.2f}",
@@ -218,4 +217,4 @@ def _table(found: Evaluation) -> str:
     }
     width = max(map(len, rows)) + 2
     lines = [f"{name:{width}}{value}" for name, value in rows.items() if value is not None]
-    return "\n".join([*lines, *(f"note: {note}" for note in found.footnotes)])
+    return "\n".join([*map(one_line, lines), *(f"note: {one_line(note)}" for note in found.footnotes)])

@@ -30,7 +30,7 @@ def export(
 
     Families clip, vit and swin; strategies joint, temporal, spatial, frozen and full. `bench eval` takes the file, too.
     """
-    from bench.cli.output import obstacles
+    from bench.cli.output import obstacles, tell
     from bench.files import reason
 
     out = Path(os.path.expanduser(out))
@@ -60,6 +60,6 @@ def export(
         notes = write(found, out)
     except OSError as error:
         raise UserError([f"out is {str(out)!r}: cannot be written ({reason(error)})"]) from error
-    typer.echo(out)
+    tell(str(out))
     for note in notes:
-        typer.echo(f"note: {note}", err=True)
+        tell(f"note: {note}", err=True)

@@ -13,8 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from bench.cli.progress import StageTime
+from bench.cli.time_left import RunTimeLeft
 from bench.result import Result
 from bench.spec import Cell
+from bench.text import counted, one_line, visible
 
 _MARKS = {
     "done": ("●", "green"),
@@ -37,7 +40,7 @@ class LiveListener:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -45,12 +48,12 @@ class LiveListener:
             console=console,
         )
         self._task = self._bar.add_task("starting the workers", total=None, left="")
-        self._total = 0
-        self._ended = 0
+        self._left = RunTimeLeft()
+        self._left_text, self._left_until = "", 0.0
+        self._preparing = StageTime()
         # (backbone, strategy) -> the states of its cells by their keys, in the run's order
         self._matrix: dict[tuple[str, str], dict[str, str]] = {}
         self._running: dict[Cell, dict[str, Any]] = {}
-        self._since = time.monotonic()
         self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> LiveListener:
@@ -61,29 +64,32 @@ class LiveListener:
         self._live.__exit__(*details)
 
     def _show(self, description: str, done: float, total: int | None, left: str = "") -> None:
-        self._bar.update(self._task, description=description, completed=done, total=total, left=left)
+        self._bar.update(self._task, description=one_line(description), completed=done, total=total, left=left)
 
     def noted(self, note: str) -> None:
-        self._console.print(note, style="yellow", markup=False)
+        self._console.print(Text(visible(note), "yellow"), soft_wrap=True)
 
     def preparing(self, what: str, done: int, total: int) -> None:
-        self._show(f"preparing {what}", done, total)
+        self._show(f"preparing {what}", done, total, self._preparing(what, done, total))
 
     def begun(self, cells: Sequence[Cell], skipped: int, workers: int) -> None:
-        self._total, self._ended = len(cells), 0
+        self._left.begun(cells, workers)
         matrix: dict[tuple[str, str], dict[str, str]] = {}
         for cell in cells:
             matrix.setdefault((cell.backbone, cell.strategy), {})[cell.key] = "waiting"
         self._matrix = matrix  # whole at once: another thread draws it
-        before = f" ({skipped} done before)" if skipped else ""
-        self._show(f"starting {workers} workers{before}", 0, None)
+        before = f" ({skipped:,} done before)" if skipped else ""
+        self._show(f"starting {counted(workers, 'worker')}{before}", 0, None)
 
     def measuring(self, cell: Cell, index: int, total: int) -> None:
-        self._show(f"measuring {cell.backbone} {cell.strategy}", index - 1, total)
+        self._left.measuring(index, total)
+        self._show(f"measuring {cell.backbone} {cell.strategy}", index - 1, total, str(self._left))
+
+    def expected(self, cell: Cell, seconds: float) -> None:
+        self._left.expected(cell, seconds)
 
     def progress(self, cell: Cell, event: dict[str, Any]) -> None:
-        if not self._ended and not self._running:
-            self._since = time.monotonic()
+        self._left.progress(cell, event)
         if cell not in self._running:
             self._square(cell)[cell.key] = "running"
         self._running[cell] = event
@@ -92,31 +98,23 @@ class LiveListener:
     def ended(self, result: Result) -> None:
         self._running.pop(result.cell, None)
         self._square(result.cell)[result.cell.key] = result.status
-        self._ended += 1
+        self._left.finished(result)
         style = _MARKS[result.status][1]
         outcome = f"top-1 {result.metrics.top1:.1f} %" if result.metrics else str(result.error)
-        self._console.print(Text(f"{result.status:11} {result.cell.label}: {outcome}", style=style))
+        told = one_line(f"{result.cell.label}: {outcome}")
+        self._console.print(Text(f"{result.status:11} {told}", style), soft_wrap=True)
         self._advance()
 
     def waiting(self, what: str) -> None:
-        self._show(f"waiting for {what}", self._ended, self._total)
+        self._show(f"waiting for {what}", self._left.ended, self._left.total)
 
     def _square(self, cell: Cell) -> dict[str, str]:
         return self._matrix[cell.backbone, cell.strategy]
 
     def _advance(self) -> None:
-        # training is most of a cell; evaluating counts as its last tenth
-        part = sum(
-            0.9 * event["done"] if event["stage"] == "training" else 0.9 + 0.1 * event["done"]
-            for event in self._running.values()
-            if event["stage"] in ("training", "evaluating")
-        )
-        done = self._ended + part
-        left = ""
-        if done > 0.2:
-            seconds = (time.monotonic() - self._since) * (self._total - done) / done
-            left = f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {seconds:.0f} s left"
-        self._show("training", self._ended, self._total, left)
+        if time.monotonic() >= self._left_until:  # it looks at every cell
+            self._left_text, self._left_until = str(self._left), time.monotonic() + 1
+        self._show("training", self._left.ended, self._left.total, self._left_text)
 
     def _draw(self) -> Group:
         return Group(self._bar, *([self._table()] if self._matrix else []), self._details())
@@ -138,7 +136,7 @@ class LiveListener:
         for backbone in backbones[first : first + room]:
             table.add_row(backbone, *(_marks(self._matrix.get((backbone, strategy), {})) for strategy in strategies))
         if len(backbones) > room:
-            table.add_row(Text(f"and {len(backbones) - room} other backbones", style="dim"))
+            table.add_row(Text(f"and {counted(len(backbones) - room, 'other backbone')}", style="dim"))
         return table
 
     def _details(self) -> Table:

@@ -1,4 +1,4 @@
-"""Where a command's text goes: the standard output, or a file."""
+"""Where a command's text goes: the standard output or error, or a file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,40 @@ import os
 import sys
 from pathlib import Path
 
+from rich.console import Console, RenderableType
+from rich.text import Text
+
 from bench.errors import UserError
+from bench.text import visible
+
+_WIDE = 1000  # columns; no table has so many
+
+
+def tell(text: str, *, err: bool = False, style: str = "") -> None:
+    """Print a message: the same lines in a terminal, a pipe and a log, styled in a terminal alone.
+
+    Args:
+        text: whatever names a file has put into it, the terminal takes nothing in it for a command.
+        err: to the standard error.
+    """
+    Console(stderr=err, highlight=False).print(Text(visible(text), style), soft_wrap=True)
+
+
+def print_table(*parts: RenderableType) -> None:
+    """Print tables and texts as wide as the terminal is; elsewhere in one piece, however wide they are.
+
+    Raises UserError where the standard output fails, as on a full disk.
+    """
+    console = Console(highlight=False, markup=False, emoji=False)
+    terminal = console.is_terminal
+    wide = console if terminal else Console(width=_WIDE, highlight=False, markup=False, emoji=False, color_system=None)
+    with wide.capture() as capture:
+        for part in parts:
+            wide.print(part)
+    text = capture.get()
+    if not terminal:
+        text = "".join(f"{line.rstrip()}\n" for line in text.splitlines())
+    say(text)
 
 
 def say(text: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -12,12 +14,15 @@ import typer
 
 from bench.cli.check import named
 from bench.cli.choices import FORMATS, limit, not_among
+from bench.cli.output import tell
+from bench.cli.progress import progress
 from bench.cli.where import ClassNames, DataRoot, Fold, TestList, TrainList, ValList, source
 from bench.data.base import SPLITS, DataError, Split, VideoDataset
 from bench.errors import UserError
 from bench.files import reason
 from bench.plugins import load as load_plugins
 from bench.sizes import shown
+from bench.text import counted, one_line
 
 if TYPE_CHECKING:
     from bench.data.cache.codec import Format
@@ -101,14 +106,14 @@ def prepare(
                 FolderStore(folder, 0).prepare()
                 if clear:
                     gone, freed = FolderStore(folder, 0).forget(paths)
-                    typer.echo(f"removed {gone} videos of {dataset}, {shown(freed)}, from {folder}")
+                    tell(f"removed {counted(gone, 'video')} of {dataset}, {shown(freed)}, from {folder}")
                     return
                 store = _store(folder, size, cast("Format", cache_format), paths, short_side)
             except OSError as error:
                 raise UserError([f"the cache cannot be written ({reason(error)})"]) from error
             outcomes = _filled(store, dataset, paths, short_side, workers or cores())
     except KeyboardInterrupt:
-        typer.echo("interrupted; the same command goes on where it stopped", err=True)
+        tell("interrupted; the same command goes on where it stopped", err=True)
         raise typer.Exit(130) from None
     _tell(store, dataset, outcomes, len(paths))
     if all(outcome.outcome == "broken" for outcome in outcomes):
@@ -117,18 +122,15 @@ def prepare(
 
 def _paths(dataset: VideoDataset, splits: Sequence[Split]) -> list[Path]:
     """The files of some lists, each once. Raises UserError."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     try:
-        with Progress(console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task(f"preparing {dataset.name}", total=None)
-            dataset.prepare(lambda done, total: progress.update(task, completed=done, total=total))
+        with progress() as show:
+            dataset.prepare(partial(show, f"preparing {dataset.name}"))
         paths = dict.fromkeys(video.path for split in splits for video in dataset.videos(split))
     except DataError as error:
         raise UserError([str(error)]) from error
     if folders := sum(map(os.path.isdir, paths)):
-        typer.echo(f"{folders} videos are folders of pictures, which need no cache", err=True)
+        are = "is a folder" if folders == 1 else "are folders"
+        tell(f"{counted(folders, 'video')} {are} of pictures, which need no cache", err=True)
     return [path for path in paths if not os.path.isdir(path)]
 
 
@@ -148,36 +150,27 @@ def _store(
         ways = ["another folder in AIM_BENCH_CACHE", *(["cache_format jpeg"] * (format == "raw")), "a cache_limit"]
         raise UserError(
             [
-                f"{need.videos} videos take about {shown(need.total)} when they are decoded, {folder} has "
-                f"{shown(free)} to spare: expected {' or '.join(ways)}"
+                f"{counted(need.videos, 'video')} will take about {shown(need.total)} when they are decoded, "
+                f"{folder} has {shown(free)} to spare: expected {' or '.join(ways)}"
             ]
         )
     return store
 
 
 def _filled(store: FolderStore, name: str, paths: Sequence[Path], short_side: int | None, workers: int) -> list[Filled]:
-    """Fill the cache, with a bar on the standard error; stops where there is no more room."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+    """Fill the cache and show how far it is; stops where there is no more room."""
     from bench.data.cache.fill import fill
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn(),
-    )
     outcomes: list[Filled] = []
     size = 0
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(f"decoding {name}", total=len(paths), speed="")
+    begun = time.monotonic()
+    with progress() as show:
+        show(f"decoding {name}", 0, len(paths))
         for outcome in fill(store, paths, short_side, workers):
             outcomes.append(outcome)
             size += outcome.size
-            speed = progress.tasks[0].speed or 0.0
-            progress.update(task, advance=1, speed=f"{speed:.1f} videos/s, {shown(size)}")
+            speed = len(outcomes) / max(time.monotonic() - begun, 1e-9)
+            show(f"decoding {name}", len(outcomes), len(paths), f"{speed:.1f} videos/s, {shown(size)}")
             if outcome.outcome == "left out":
                 break
     return outcomes
@@ -186,16 +179,16 @@ def _filled(store: FolderStore, name: str, paths: Sequence[Path], short_side: in
 def _tell(store: FolderStore, name: str, outcomes: Sequence[Filled], listed: int) -> None:
     new, there = ([one for one in outcomes if one.outcome == kind] for kind in ("new", "there"))
     size = shown(sum(one.size for one in outcomes))
-    typer.echo(
-        f"{name}: {len(new) + len(there)} of {listed} videos lie in {store.folder} ({store.format}, {size}), "
-        f"{len(new)} of them new"
+    tell(
+        f"{name}: {store.folder} holds {len(new) + len(there)} of {counted(listed, 'video')} "
+        f"({store.format}, {size}), {len(new)} of them new"
     )
     broken = [one for one in outcomes if one.outcome == "broken"]
     if broken:
-        typer.echo(f"{len(broken)} videos cannot be read:", err=True)
+        tell(f"{counted(len(broken), 'video')} cannot be read:", err=True)
         for one in broken[:_NAMED]:
-            typer.echo(f"  {one.path}: {one.reason}", err=True)
+            tell(f"  {one_line(f'{one.path}: {one.reason}')}", err=True)
         if len(broken) > _NAMED:
-            typer.echo(f"  and {len(broken) - _NAMED} more", err=True)
+            tell(f"  and {len(broken) - _NAMED:,} more", err=True)
     for note in store.notes():
-        typer.echo(note, err=True)
+        tell(note, err=True)

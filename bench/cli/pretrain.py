@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from bench.cli.output import tell
+from bench.cli.progress import progress
 from bench.errors import UserError
 
 
@@ -50,8 +52,6 @@ def pretrain(
 
 def _pretrain(family: str, out: Path, steps: int | None, seed: int, device_text: str, processes: int) -> None:
     import torch
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from bench.files import reason
     from bench.pretrain.card import write
@@ -60,25 +60,18 @@ def _pretrain(family: str, out: Path, steps: int | None, seed: int, device_text:
 
     device = torch.device(device_text)
     torch.set_num_threads(1)  # the order of sums, and so the result, must not depend on the number of cores
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[told]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with progress() as show:
         recipe = recipe_for(family, steps, seed)
-        task = progress.add_task(f"pretraining {family}:tiny", total=recipe.steps, told="")
+        show(f"pretraining {family}:tiny", 0, recipe.steps)
 
         def shown(step: int, total: int, loss: float, speed: float) -> None:
-            progress.update(task, completed=step, total=total, told=f"loss {loss:.3f}, {speed:.0f} stills/s")
+            show(f"pretraining {family}:tiny", step, total, f"loss {loss:.3f}, {speed:.0f} stills/s")
 
         found = train(family, recipe, device, shown, processes)
-        progress.update(task, description="probing")
+        show("probing")
         try:
             written = write(family, found, device, out)
         except OSError as error:
             raise UserError([f"out is {str(out)!r}: cannot be written ({reason(error)})"]) from error
     for file in written:
-        typer.echo(file)
+        tell(str(file))

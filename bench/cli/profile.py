@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli.choices import not_among
-from bench.cli.output import obstacles, say, write
+from bench.cli.output import obstacles, print_table, say, tell, write
+from bench.cli.progress import progress
 from bench.cli.request import assignments, scalar
 
 if TYPE_CHECKING:
@@ -153,7 +154,11 @@ def profile(
     else:
         rows = _rows(chosen, out)
     if format_ == "table":
-        _print(rows, chosen.defaults, whole)
+        from rich.text import Text
+
+        from bench.report.profile import table
+
+        print_table(*(Text(default, style="dim") for default in chosen.defaults), table(rows, whole))
     elif format_ == "csv":
         from bench.profile_columns import to_csv
 
@@ -168,36 +173,17 @@ def profile(
 
 def _rows(chosen: Plan, out: Path | None) -> list[Profile]:
     """The profiles, and the file of them as far as they are there."""
-    from rich.console import Console
-
     from bench.profile_columns import to_csv
     from bench.report.profile import to_json
     from bench.runner.profile import profiles
 
     rows: list[Profile] = []
-    with Console(stderr=True).status("profiling") as status:
-        found = profiles(chosen, on_wait=lambda: status.update("waiting for another command's measurements"))
-        for number, subject in enumerate(chosen.subjects, start=1):
-            status.update(f"profiling {number} of {len(chosen.subjects)}: {subject.label}".replace("[", "\\["))
+    total = len(chosen.subjects)
+    with progress() as show:
+        found = profiles(chosen, on_wait=lambda: tell("waiting for another command's measurements", err=True))
+        for done, subject in enumerate(chosen.subjects):
+            show("profiling", done, total, subject.label)
             rows.append(next(found))
             if out is not None:
                 write("out", out, to_csv(rows) if out.suffix == ".csv" else to_json(rows))
     return rows
-
-
-def _print(rows: list[Profile], defaults: tuple[str, ...], whole: bool) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    from bench.report.profile import table
-
-    console = Console(highlight=False)
-    wide = console if console.is_terminal else Console(width=400, highlight=False, color_system=None)
-    with wide.capture() as capture:
-        for default in defaults:
-            wide.print(Text(default, style="dim"))
-        wide.print(table(rows, whole))
-    text = capture.get()
-    if not console.is_terminal:
-        text = "".join(f"{line.rstrip()}\n" for line in text.splitlines())
-    say(text)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+
+from bench.cli.output import tell
+from bench.cli.time_left import TimeLeft, about
+from bench.text import counted
 
 if TYPE_CHECKING:
     from bench.profile import Profile
@@ -30,37 +35,40 @@ def run(chosen: Plan, out: Path | None) -> list[Profile]:
     file = out or default_file(chosen)
     if out is None and (problems := obstacles(file)):
         raise UserError(problems)
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    say = partial(tell, err=True)
     total = len(chosen.subjects)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is written stays
     rows: list[Profile] = []
     try:
-        with console.status("counting") as status:
-            counted = counted_profiles(chosen)
-            table = ProfileTable(file, counted)
+        with Console(stderr=True).status("counting") as status:
+            profiled = counted_profiles(chosen)
+            table = ProfileTable(file, profiled)
             if table.anew:
-                console.print(f"{file} is made anew: it holds rows of {table.anew}")
-            known = [table.known(profile) is not None for profile in counted]
+                say(f"{file} is made anew: it holds rows of {table.anew}")
+            known = [table.known(profile) is not None for profile in profiled]
             here = f"{sum(known)} of them are there already" if any(known) else "none is there yet"
-            console.print(f"{total} models to {file}, {here}; measured on {_where(chosen)}")
-            left = _TimeLeft(
-                [0 if old or each.failed else each.macs_view for old, each in zip(known, counted, strict=True)]
-            )
-            found = profiles(
-                chosen, counted, table.known, lambda: console.print("waiting for another command's measurements")
-            )
+            say(f"{counted(total, 'model')} to {file}, {here}; measured on {_where(chosen)}")
+            # each multiply-accumulate is taken to last as long as those of the models that were measured
+            sizes = {n: each.macs_view for n, each in enumerate(profiled, start=1) if not (known[n - 1] or each.failed)}
+            left = TimeLeft(sizes)
+            found = profiles(chosen, profiled, table.known, lambda: say("waiting for another command's measurements"))
             for number, (subject, old) in enumerate(zip(chosen.subjects, known, strict=True), start=1):
-                status.update(f"measuring {number} of {total}: {subject.label}{left}".replace("[", "\\["))
+                told = about(left.seconds())
+                status.update(
+                    f"measuring {number} of {total}: {subject.label}; {told}".rstrip("; ").replace("[", "\\[")
+                )
                 begun = time.monotonic()
+                left.begin()
                 rows.append(profile := next(found))
                 if old:
                     continue
                 table.put(profile)
                 seconds = time.monotonic() - begun
-                left.done(number - 1, seconds)
-                console.print(f"{number} of {total}: {subject.label}: {_outcome(profile)}, {seconds:.0f} s{left}")
+                left.at(number, 1.0)
+                told = f"{number} of {total}: {subject.label}: {_outcome(profile)}, {seconds:.0f} s"
+                say("; ".join(filter(None, (told, about(left.seconds())))))
     except KeyboardInterrupt:
-        typer.echo(f"interrupted after {len(rows)} of {total}; the same command goes on where it stopped", err=True)
+        say(f"interrupted after {len(rows)} of {total}; the same command goes on where it stopped")
         raise typer.Exit(130) from None
     return rows
 
@@ -87,23 +95,3 @@ def _outcome(profile: Profile) -> str:
         return profile.footnotes[-1] if profile.footnotes else "failed"
     train, infer = profile.measured.train_clips_per_s, profile.measured.infer_clips_per_s
     return f"{train:.3g} clips/s in training, {infer:.3g} in inference"
-
-
-class _TimeLeft:
-    """What the models that are left take, if each GMAC takes as long as those that were measured did."""
-
-    def __init__(self, macs: list[int]) -> None:
-        self._left = dict(enumerate(macs))
-        self._done = 0
-        self._seconds = 0.0
-
-    def done(self, index: int, seconds: float) -> None:
-        self._done += self._left.pop(index)
-        self._seconds += seconds
-
-    def __str__(self) -> str:
-        macs = sum(self._left.values())
-        if not self._done or not macs:
-            return ""
-        seconds = self._seconds * macs / self._done
-        return f"; about {seconds / 60:.0f} min left" if seconds >= 90 else f"; about {seconds:.0f} s left"

@@ -244,6 +244,7 @@ def run(
         problems,
     )
 
+    from bench.cli.output import tell
     from bench.cli.show import listener, print_plan, print_summary
     from bench.provenance import command
     from bench.runner.pool import WorkerFailed
@@ -259,11 +260,11 @@ def run(
         with listener(expansion) as shown:
             finished, outcome = execute(request, expansion, command(), shown)
     except KeyboardInterrupt:  # before the first cell began, or more than once
-        typer.echo("interrupted; the same command goes on where it stopped", err=True)
+        tell("interrupted; the same command goes on where it stopped", err=True)
         raise typer.Exit(130) from None
     except WorkerFailed as error:
-        typer.echo(f"bench: {error}; what was done is kept, and the same command goes on from there", err=True)
-        typer.echo(error.printed, err=True)
+        tell(f"bench: {error}; what was done is kept, and the same command goes on from there", err=True)
+        tell(error.printed.expandtabs(), err=True)
         raise typer.Exit(1) from None
     print_summary(finished, expansion, outcome)
     if outcome.interrupted:

@@ -9,18 +9,20 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.cli.live import LiveListener
+from bench.cli.output import print_table, tell
 from bench.cli.plain import PlainListener
 from bench.errors import UserError
 from bench.matrix import Expansion
 from bench.runner.local import Outcome
 from bench.store import Run
+from bench.text import counted, quantity
 
 
 def listener(expansion: Expansion) -> AbstractContextManager[LiveListener | PlainListener]:
     """The listener for where the output goes, with the defaults that were filled in already told."""
-    console = Console(highlight=False)
     for default in expansion.defaults:
-        console.print(default, style="dim", markup=False)
+        tell(default, style="dim")
+    console = Console(highlight=False, markup=False, emoji=False)
     return LiveListener(console) if console.is_terminal else PlainListener(sys.stdout)
 
 
@@ -34,7 +36,7 @@ def print_summary(run: Run, expansion: Expansion, outcome: Outcome) -> None:
     try:
         results = [result for result in run.results() if result.cell.key in wanted]
     except UserError as error:  # the folder was removed or damaged while the cells ran
-        console.print("\n".join(error.problems), style="red", markup=False, soft_wrap=True)
+        tell("\n".join(error.problems), style="red")
         return
     if results:
         sheet = make_sheet(results)
@@ -45,32 +47,32 @@ def print_summary(run: Run, expansion: Expansion, outcome: Outcome) -> None:
             sys.stdout.write("\n" + render(sheet))
     console.print()
     if outcome.skipped == len(expansion.cells):
-        console.print(f"all {outcome.skipped} cells were done before or by another process", markup=False)
+        were = "1 cell was" if outcome.skipped == 1 else f"all {outcome.skipped:,} cells were"
+        tell(f"{were} done before or by another process")
     for result in outcome.failures:
         if result.traceback:
             where = run.cell_folder(result.cell) / "result.json"
-            console.print(f"traceback of {result.cell.label} in {where}", style="red", markup=False, soft_wrap=True)
+            tell(f"traceback of {result.cell.label} in {where}", style="red")
     if outcome.interrupted:
-        console.print("interrupted; the same command goes on where it stopped", style="yellow")
+        tell("interrupted; the same command goes on where it stopped", style="yellow")
     for note in outcome.notes:
-        console.print(note, style="dim", markup=False, soft_wrap=True)
+        tell(note, style="dim")
     if outcome.seconds:
         total = sum(outcome.seconds.values())
         parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in outcome.seconds.items())
-        console.print(f"{total:.0f} s: {parts}", markup=False, soft_wrap=True)
+        tell(f"{total:.0f} s: {parts}")
     if outcome.unwritten:
-        console.print(outcome.unwritten, style="red", markup=False, soft_wrap=True)
+        tell(outcome.unwritten, style="red")
     elif results:
-        console.print(f"results in {run.csv}", markup=False, soft_wrap=True)
+        tell(f"results in {run.csv}")
 
 
 def print_plan(expansion: Expansion) -> None:
     """The cells and their counts, without training: parameters and GMACs of each model, with random weights."""
     from bench.counts import counts
 
-    console = Console(highlight=False)
     for default in expansion.defaults:
-        console.print(default, style="dim", markup=False)
+        tell(default, style="dim")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for header in ("cell", "backbone", "strategy", "data set", "frames", "seed"):
         table.add_column(header, no_wrap=True)
@@ -89,11 +91,10 @@ def print_plan(expansion: Expansion) -> None:
             str(cell.recipe.epochs),
             str(cell.recipe.batch_size),
             f"{cell.recipe.lr:g}",
-            f"{parameters / 1e6:.2f}",
-            f"{trained / 1e6:.3f}",
-            f"{macs / 1e9:.3f}",
+            quantity(parameters / 1e6, 2),
+            quantity(trained / 1e6, 3),
+            quantity(macs / 1e9, 3),
         )
-    wide = console if console.is_terminal else Console(width=160, highlight=False)
-    wide.print(table)
+    print_table(table)
     device = expansion.placement
-    console.print(f"{len(expansion.cells)} cells on {device.type}, {device.precision}")
+    tell(f"{counted(len(expansion.cells), 'cell')} on {device.type}, {device.precision}")

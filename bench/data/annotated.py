@@ -17,6 +17,7 @@ from bench.data.class_names import read_class_names
 from bench.data.entries import Entry, read_entries
 from bench.data.listing import Listing
 from bench.data.lists import to_videos
+from bench.text import counted
 
 Names = tuple[str, ...]
 # where lists lie below a data set's folder
@@ -193,7 +194,7 @@ class AnnotatedDataset(VideoDataset):
         else:
             return tuple(map(str, range(self.count)))  # nothing names them
         if len(names) != self.count:
-            raise DataError(f"{origin} names {len(names)} classes: {self.name} has {self.count}")
+            raise DataError(f"{origin} names {counted(len(names), 'class', 'classes')}: {self.name} has {self.count}")
         return names
 
     def entries(self, split: Split) -> list[Entry]:

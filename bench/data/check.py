@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from bench.data.base import SPLITS, DataError, Progress, Split, Video, VideoDataset
 from bench.data.listing import missing
 from bench.data.source import DataSource
+from bench.text import counted
 
 _SHOWN = 5
 _CALLED: dict[Split, str] = {"train": "training", "val": "validation", "test": "test"}
@@ -66,13 +67,12 @@ def examine(
             shared = _shared(lists["train"], videos)
             if shared:
                 problems.append(
-                    f"{dataset.name}: {len(shared):,} {_CALLED[split]} videos are in the training list too "
+                    f"{dataset.name}: {_videos(split, shared)} in the training list too "
                     f"({_first(shared)}): expected other ones"
                 )
             elif cuts := _of_one_recording(dataset, lists["train"], videos):
                 notes.append(
-                    f"{dataset.name}: {len(cuts):,} {_CALLED[split]} videos are cut from recordings of training videos "
-                    f"({_first(cuts)})"
+                    f"{dataset.name}: {_videos(split, cuts)} cut from recordings of training videos ({_first(cuts)})"
                 )
     return Findings(tuple(dict.fromkeys(problems)), tuple(dict.fromkeys(notes)))
 
@@ -89,7 +89,13 @@ def _told_missing(dataset: VideoDataset, split: Split, gone: Sequence[Video], li
         looked = f"; the first was looked for at {gone[0].path}"
     are = "is" if len(gone) == 1 else "are"
     names = _first([video.name for video in gone])
-    return f"{dataset.name}: {len(gone):,} of {listed:,} {_CALLED[split]} videos {are} missing ({names}){looked}"
+    return (
+        f"{dataset.name}: {len(gone):,} of {counted(listed, f'{_CALLED[split]} video')} {are} missing ({names}){looked}"
+    )
+
+
+def _videos(split: Split, names: Sequence[str]) -> str:
+    return f"{counted(len(names), f'{_CALLED[split]} video')} {'is' if len(names) == 1 else 'are'}"
 
 
 def _first(names: Sequence[str]) -> str:

@@ -28,6 +28,7 @@ from bench.data.decode.base import VideoError
 from bench.data.decode.names import Decoder
 from bench.data.sampling import test_indices, train_indices
 from bench.data.transforms import TestTransform, ValTransform, before_crop
+from bench.text import counted
 
 _TRIES = 16  # broken videos in a row after which a training set is given up: its folder is likely elsewhere
 
@@ -225,8 +226,8 @@ class TrainClips(Clips[tuple[int, int]]):
     def without(self, key: tuple[int, int], skipped: Mapping[str, str]) -> Sample:
         name, reason = next(iter(skipped.items()))
         raise DataError(
-            f"no training clip in {_TRIES} draws: {len(skipped)} videos cannot be decoded, the first of them {name} "
-            f"({reason})"
+            f"no training clip in {_TRIES} draws: {counted(len(skipped), 'video')} cannot be decoded, "
+            f"the first of them {name} ({reason})"
         )
 
 

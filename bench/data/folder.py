@@ -11,6 +11,7 @@ from typing import Literal
 
 from bench.data.base import DataError, Progress, Sampling, Split, Video, VideoDataset, register_dataset
 from bench.data.listing import is_video
+from bench.text import counted
 
 _NAMES: Mapping[Split, tuple[str, ...]] = {
     "train": ("train", "training"),
@@ -69,7 +70,9 @@ class Folder(VideoDataset):
         names = _folders(self._splits.get("train", self._root))
         if len(names) < 2:
             where = self._splits.get("train", self._root)
-            raise DataError(f"folder: {where} holds {len(names)} folders: expected one a class, two classes or more")
+            raise DataError(
+                f"folder: {where} holds {counted(len(names), 'folder')}: expected one a class, two classes or more"
+            )
         return names
 
     def notes(self) -> tuple[str, ...]:

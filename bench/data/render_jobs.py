@@ -24,6 +24,7 @@ import numpy as np
 from bench.data.base import DataError, Progress
 from bench.data.encode import write_h264
 from bench.data.scenes import Scene, render_clip
+from bench.processes import search_path
 
 _WORTH_A_PROCESS = 200  # videos; fewer are rendered before a process has started
 _MOST = 8
@@ -68,7 +69,7 @@ def run_jobs(
                 progress(done, len(jobs))
         return
     # one BLAS thread each: the products are small, and the cores are taken
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"}
+    environment = {**os.environ, **search_path(), "OPENBLAS_NUM_THREADS": "1"}
     # a line for every finished video, None at a worker's end
     lines: SimpleQueue[str | None] = SimpleQueue()
     processes: list[subprocess.Popen[str]] = []

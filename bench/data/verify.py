@@ -11,6 +11,7 @@ from typing import Literal
 from bench.data.apart import apart, why_lost
 from bench.data.base import Progress, Sampling, Split, Video, VideoDataset
 from bench.data.listing import missing
+from bench.text import counted
 
 Fault = Literal["missing", "broken", "mislabelled", "short"]
 FAULTS: tuple[Fault, ...] = ("missing", "broken", "mislabelled", "short")
@@ -107,7 +108,9 @@ def verify(
         if broken:
             yield Finding(split, video, "broken", broken)
         elif count < clip.needed:
-            yield Finding(split, video, "short", f"{count} frames, a clip needs {clip.needed}: it shows some twice")
+            yield Finding(
+                split, video, "short", f"{counted(count, 'frame')}, a clip needs {clip.needed}: it shows some twice"
+            )
 
 
 def _plain(name: str) -> str:

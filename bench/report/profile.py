@@ -14,6 +14,7 @@ from bench.profile import Profile
 from bench.profile_columns import options_of
 from bench.provenance import commit
 from bench.result import Measured
+from bench.text import counted, one_line, quantity
 
 
 def to_json(profiles: Sequence[Profile]) -> str:
@@ -63,7 +64,7 @@ def table(profiles: Sequence[Profile], whole: bool = False) -> Group:
     """
     marked = len(profiles) > 1 or whole
     (body, notes) = _rows(profiles) if marked else (_parts(profiles[0]), list(profiles[0].footnotes))
-    below = [Text(f"{number} {note}" if marked else note) for number, note in enumerate(notes, start=1)]
+    below = [Text(one_line(f"{number} {note}" if marked else note)) for number, note in enumerate(notes, start=1)]
     return Group(body, Text(), *below, *(Text(line, style="dim") for line in _caption(profiles)))
 
 
@@ -77,11 +78,11 @@ def _parts(profile: Profile) -> Group:
     for name, macs, (every, trained) in [*lines, ("total", whole, (profile.total_params, profile.trained_params))]:
         counts.add_row(
             name,
-            f"{macs / 1e9:.3f}",
-            f"{macs * subject.views / 1e9:.3f}",
+            _billions(macs),
+            _billions(macs * subject.views),
             f"{100 * macs / whole:.1f}",
-            f"{every / 1e6:.3f}",
-            f"{trained / 1e6:.3f}",
+            quantity(every / 1e6, 3),
+            quantity(trained / 1e6, 3),
         )
     parts: list[RenderableType] = [Text(f"{subject.backbone_label} {subject.strategy}", style="bold")]
     if options := options_of(profile):
@@ -107,7 +108,7 @@ def _parts(profile: Profile) -> Group:
                 measured.infer_memory_bytes,
             ),
         ):
-            speed.add_row(name, _rate(rate), _rate(ms), f"{100 * spread:.1f}", str(repeats), _gb(held))
+            speed.add_row(name, _rate(rate), _rate(ms), f"{100 * spread:.1f}", str(repeats), _billions(held))
         compiling = f", {measured.compile_seconds:.1f} s of compiling" if measured.compiled else ""
         parts += [Text(), speed, Text(f"after {measured.warmup_seconds:.1f} s of warm-up{compiling}", style="dim")]
     return Group(*parts)
@@ -128,18 +129,18 @@ def _rows(profiles: Sequence[Profile]) -> tuple[Table, list[str]]:
         subject, measured = profile.subject, profile.measured
         marks = ",".join(str(notes.setdefault(note, len(notes) + 1)) for note in profile.footnotes)
         cells = [
-            subject.backbone_label,
+            one_line(subject.backbone_label),
             f"{subject.strategy} ({marks})" if marks else subject.strategy,
             *(str(subject.options.get(name, "-")) for name in differing),
             str(subject.frames),
         ]
         if profile.macs:
             cells += [
-                f"{profile.total_params / 1e6:.2f}",
-                f"{profile.trained_params / 1e6:.3f}",
-                f"{profile.macs_view * subject.views / 1e9:.3f}",
-                f"{profile.macs_view / 1e9:.3f}",
-                *(f"{profile.macs[part] / 1e9:.3f}" for part in shown),
+                quantity(profile.total_params / 1e6, 2),
+                quantity(profile.trained_params / 1e6, 3),
+                _billions(profile.macs_view * subject.views),
+                _billions(profile.macs_view),
+                *(_billions(profile.macs[part]) for part in shown),
             ]
         if measured is not None:
             cells += [*_speeds(measured), *([f"{measured.compile_seconds:.1f}"] if compiled else [])]
@@ -170,17 +171,15 @@ def _speeds(measured: Measured) -> list[str]:
         _rate(measured.infer_clips_per_s),
         _rate(measured.infer_ms),
         f"{100 * measured.infer_spread:.1f}",
-        _gb(measured.train_memory_bytes),
-        _gb(measured.infer_memory_bytes),
+        _billions(measured.train_memory_bytes),
+        _billions(measured.infer_memory_bytes),
         str(measured.batch_size),
         f"{measured.warmup_seconds:.1f}",
     ]
 
 
 def _rate(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+    return "-" if value is None else quantity(value, 0)
 
 
 def _grid(*headers: str, texts: int = 1) -> Table:
@@ -199,8 +198,8 @@ def _name(part: Part) -> str:
     return "MLP" if part == "mlp" else part.replace("_", " ")
 
 
-def _gb(held: int) -> str:
-    return f"{held / 1e9:.3f}"
+def _billions(count: int) -> str:
+    return quantity(count / 1e9, 3)
 
 
 def _option_values(profiles: Sequence[Profile]) -> dict[str, list[str]]:
@@ -221,12 +220,13 @@ def _caption(profiles: Sequence[Profile]) -> list[str]:
     subject = profiles[0].subject
     views = ", ".join(dict.fromkeys(f"{profile.subject.clips}x{profile.subject.crops}" for profile in profiles))
     frames = ", ".join(dict.fromkeys(str(profile.subject.frames) for profile in profiles))
-    lines = [f"{frames} frames, {views} views (clips x crops), {subject.classes} classes"]
+    frames += " frame" if frames == "1" else " frames"
+    lines = [f"{frames}, {views} views (clips x crops), {counted(subject.classes, 'class', 'classes')}"]
     if len(profiles) > 1 and (shared := {n: v[0] for n, v in _option_values(profiles).items() if len(v) == 1}):
         lines.append(" ".join(f"{name}={value}" for name, value in shared.items()))
     speeds = dict.fromkeys(
         f"{m.device}, {profile.precision}, batch {m.batch_size}"
-        + (f", {m.threads} thread{'s' if m.threads > 1 else ''}" if m.device.startswith("CPU") else "")
+        + (f", {counted(m.threads, 'thread')}" if m.device.startswith("CPU") else "")
         + (", compiled" if m.compiled else "")
         + (", activations recomputed" if profile.conditions and profile.conditions.checkpoint_activations else "")
         for profile in profiles

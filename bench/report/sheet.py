@@ -11,6 +11,7 @@ from typing import Any, Literal
 from bench.columns import row as csv_row
 from bench.result import Result, Status
 from bench.spec import Cell
+from bench.text import counted, one_line, quantity
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Column:
     Attributes:
         key: of results.csv.
         header: as shown, with the unit.
-        digits: after the point.
+        digits: after the point, at least; of percents no more, see `bench.text.quantity` for the others.
         better: which end of the scale is marked; None where neither is a merit.
         spread: whether the spread over seeds is shown.
     """
@@ -31,10 +32,15 @@ class Column:
     better: Literal["high", "low"] | None = None
     spread: bool = False
 
+    def text(self, value: float) -> str:
+        """A value as shown."""
+        return f"{value:.{self.digits}f}" if self.header.endswith("%") else quantity(value, self.digits)
 
+
+_TOP5 = Column("top5", "top-5 %", 1, "high")
 NUMBERS = (
     Column("top1", "top-1 %", 1, "high", spread=True),
-    Column("top5", "top-5 %", 1, "high"),
+    _TOP5,
     Column("mean_class", "mean class %", 1, "high"),
     Column("top1_reversed", "reversed %", 1),
     Column("top1_shuffled", "shuffled %", 1),
@@ -121,15 +127,15 @@ class Sheet:
             if row.failure is not None and column is self.columns[0]:
                 return row.status
             return "-"
-        shown = f"{value:.{column.digits}f}"
+        shown = column.text(value)
         if column.spread and column.key in row.spreads:
-            shown += f" ± {row.spreads[column.key]:.{column.digits}f}"
+            shown += f" ± {column.text(row.spreads[column.key])}"
         return shown
 
     def best(self, row: Row, column: Column) -> bool:
         """Whether the row holds the column's best value, as it is shown; ties are marked unless all rows tie."""
         value = row.values.get(column.key)
-        return value is not None and round(value, column.digits) == self._best.get(column.key)
+        return value is not None and float(column.text(value)) == self._best.get(column.key)
 
     @cached_property
     def _best(self) -> dict[str, float]:
@@ -138,9 +144,9 @@ class Sheet:
         for column in self.columns:
             if column.better is None:
                 continue
-            rounded = {round(row.values[column.key], column.digits) for row in self.rows if column.key in row.values}
-            if len(rounded) > 1:
-                found[column.key] = max(rounded) if column.better == "high" else min(rounded)
+            shown = {float(column.text(row.values[column.key])) for row in self.rows if column.key in row.values}
+            if len(shown) > 1:
+                found[column.key] = max(shown) if column.better == "high" else min(shown)
         return found
 
 
@@ -220,16 +226,19 @@ def make_sheet(results: Sequence[Result], missing: int = 0) -> Sheet:
         row = Row({"backbone": backbone, "strategy": strategy, **texts[first.cell.key]}, status=first.status)
         if incomplete:
             row.labels[_EVALUATED] = _evaluated(group)
-        told = list(dict.fromkeys(note for result in group for note in result.footnotes))
+        row.labels = {name: one_line(text) for name, text in row.labels.items()}
+        told = list(dict.fromkeys(one_line(note) for result in group for note in result.footnotes))
         if first.status != "done":
-            row.failure = " ".join(f"{first.status} (seed {first.cell.seed}): {first.error}".split())
+            row.failure = one_line(f"{first.status} (seed {first.cell.seed}): {first.error}")
         else:
             _fill(row, group)
             if set(row.seeds) != seeds:
-                told.append(f"seed{'s' * (len(row.seeds) > 1)} {', '.join(map(str, row.seeds))} alone")
+                told.append(f"seed{'s' * (len(row.seeds) != 1)} {', '.join(map(str, row.seeds))} alone")
         row.notes += [notes.setdefault(text, len(notes) + 1) for text in told]
         rows.append(row)
-    columns = [column for column in NUMBERS if any(column.key in row.values for row in rows)] or [NUMBERS[0]]
+    # of a few classes all cells lack top-5: `-` says so better than no column
+    shown = {key for row in rows for key in row.values} | {_TOP5.key for row in rows if row.values}
+    columns = [column for column in NUMBERS if column.key in shown] or [NUMBERS[0]]
     labels = ["backbone", "strategy", *axes, *([_EVALUATED] if incomplete else [])]
     return Sheet(labels, columns, rows, list(notes), _caption(results, missing))
 
@@ -254,22 +263,24 @@ def _fill(row: Row, group: list[Result]) -> None:
 def _caption(results: Sequence[Result], missing: int) -> list[str]:
     lines = []
     if missing:
-        cells = f"{missing} of {missing + len(results)} cells"
+        cells = f"{missing:,} of {counted(missing + len(results), 'cell')}"
         lines.append(f"without a result, and not shown: {cells} (not run to the end, or a damaged file)")
     done = [result for result in results if result.status == "done" and result.measured and result.metrics]
     if not done:
         return lines
     protocols = dict.fromkeys(
         f"{r.cell.dataset}, {r.cell.protocol} (frames x clips x crops), "
-        f"{r.cell.recipe.epochs} epochs of batch {r.cell.recipe.batch_size}"
+        f"{counted(r.cell.recipe.epochs, 'epoch')} of batch {r.cell.recipe.batch_size}"
         for r in done
     )
     seeds = sorted({r.cell.seed for r in done})
     several = f"; mean ± standard deviation over seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else ""
-    lines.append("; ".join(protocols) + several)
+    lines.append(one_line("; ".join(protocols)) + several)
+    if any(r.metrics and r.metrics.top5 is None for r in done):
+        lines.append("top-5 of five classes or fewer is 100 % by definition, and left out")
     speeds = dict.fromkeys(
         f"{m.device}, {r.cell.precision}, batch {m.batch_size}"
-        + (f", {m.threads} threads" if r.cell.device == "cpu" else "")
+        + (f", {counted(m.threads, 'thread')}" if r.cell.device == "cpu" else "")
         for r in done
         if (m := r.measured)
     )

@@ -26,7 +26,7 @@ from bench.data.reading import reading
 from bench.data.source import DataSource
 from bench.device import Placement, place
 from bench.errors import UserError
-from bench.evaluate import Predictor, mean_class, predict, top_k
+from bench.evaluate import Predictor, mean_class, predict, top_5, top_k
 from bench.measure.flops import macs
 from bench.measure.machine import cores, device_name
 from bench.measure.params import count
@@ -41,6 +41,7 @@ from bench.runner.skipped import SkippedVideo, footnotes
 from bench.runner.surroundings import Surroundings
 from bench.selection import chosen_size
 from bench.spec import MAX_FRAMES, Cell, Recipe, Spec
+from bench.text import counted
 
 Split = Literal["val", "test"]
 _BATCH = 16  # views computed at once where the checkpoint does not say; halved where memory runs out
@@ -73,7 +74,9 @@ class Request:
 
 
 class Evaluation(Spec):
-    """What an evaluation found. Accuracies in percent; orders are top-1 with each clip's frames in another order."""
+    """What an evaluation found. Accuracies in percent, top-5 None of five classes or fewer; orders are top-1 with each
+    clip's frames in another order.
+    """
 
     version: Literal[1] = 1
     checkpoint: str
@@ -94,7 +97,7 @@ class Evaluation(Spec):
     crops: int
     views: str
     top1: float
-    top5: float
+    top5: float | None
     mean_class: float
     top1_reversed: float | None
     top1_shuffled: float | None
@@ -147,8 +150,9 @@ def plan(request: Request) -> Plan:
     problems += _differing_classes(checkpoint, dataset)
     frames = request.frames or checkpoint.frames or dataset.frames_for(checkpoint.backbone)
     if not checkpoint.any_frames and checkpoint.frames is not None and frames != checkpoint.frames:
+        its = counted(checkpoint.frames, "frame")
         problems.append(
-            f"frames is {frames}: {checkpoint.strategy} attends over the {checkpoint.frames} frames of its training, "
+            f"frames is {frames}: {checkpoint.strategy} attends over the {its} of its training, "
             f"expected {checkpoint.frames}"
         )
     if frames > MAX_FRAMES:
@@ -189,7 +193,7 @@ def _differing_classes(checkpoint: Checkpoint, dataset: VideoDataset) -> list[st
     known = checkpoint.class_names
     if len(classes) == checkpoint.classes and (known is None or known == classes):
         return []
-    ours = f"{checkpoint.classes} classes" + ("" if known is None else f" ({_first(known)})")
+    ours = counted(checkpoint.classes, "class", "classes") + ("" if known is None else f" ({_first(known)})")
     return [f"the checkpoint has {ours}, {dataset.name} has {len(classes)} ({_first(classes)}): expected the same"]
 
 
@@ -335,7 +339,7 @@ def _evaluated(planned: Plan, command: str, preparing: Progress, evaluating: Pro
         crops=planned.crops,
         views=cell.protocol,
         top1=top_k(found.probabilities, found.labels, 1),
-        top5=top_k(found.probabilities, found.labels, 5),
+        top5=top_5(found.probabilities, found.labels),
         mean_class=mean_class(found.probabilities, found.labels),
         top1_reversed=orders.get("reversed"),
         top1_shuffled=orders.get("shuffled"),

@@ -28,6 +28,10 @@ class Listener(Protocol):
         """The model of a cell is being measured, the index-th (from 1) of `total`."""
         ...
 
+    def expected(self, cell: Cell, seconds: float) -> None:
+        """A cell will train and be evaluated for so long, if it goes at its model's speed on the whole machine."""
+        ...
+
     def progress(self, cell: Cell, event: dict[str, Any]) -> None:
         """A running cell: stage, done (0..1), and in training loss and clips_per_s."""
         ...

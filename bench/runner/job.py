@@ -20,7 +20,7 @@ from bench.compute import mixed
 from bench.data.cache.codec import FOOTNOTES
 from bench.data.decode.names import footnotes as decoder_footnotes
 from bench.data.transforms import normalise
-from bench.evaluate import Predictions, Predictor, mean_class, predict, top_k
+from bench.evaluate import Predictions, Predictor, mean_class, predict, top_5, top_k
 from bench.files import write_atomically
 from bench.log import Log
 from bench.measure.footnotes import footnotes as measured_footnotes
@@ -35,6 +35,7 @@ from bench.runner.skipped import write_skipped
 from bench.runner.surroundings import Surroundings
 from bench.spec import Cell
 from bench.store import ADAPTER
+from bench.text import counted
 from bench.train import Trainer, fit
 
 Report = Callable[[dict[str, Any]], None]
@@ -197,7 +198,7 @@ def _metrics(cell: Cell, found: Predictions, listed: int, val_top1: float | None
     return Metrics(
         protocol=cell.protocol,
         top1=top_k(found.probabilities, found.labels, 1),
-        top5=top_k(found.probabilities, found.labels, 5),
+        top5=top_5(found.probabilities, found.labels),
         mean_class=mean_class(found.probabilities, found.labels),
         top1_reversed=reordered.get("reversed"),
         top1_shuffled=reordered.get("shuffled"),
@@ -216,11 +217,13 @@ def _footnotes(cell: Cell, measured: Measured, micro_batch: int, loaders: Loader
     notes += around.notes(cell)
     if loaders.batch_size < cell.recipe.batch_size:
         notes.append(
-            f"no more than {loaders.batch_size} training videos: batches of {loaders.batch_size}, "
+            f"no more than {counted(loaders.batch_size, 'training video')}: batches of {loaders.batch_size}, "
             f"not {cell.recipe.batch_size}"
         )
     if micro_batch < loaders.batch_size:
-        notes.append(f"memory ran out: batches of {loaders.batch_size} computed {micro_batch} clips at a time")
+        notes.append(
+            f"memory ran out: batches of {loaders.batch_size} computed {counted(micro_batch, 'clip')} at a time"
+        )
     if around.unrepeatable:
         notes.append(f"not repeatable to the bit: {around.unrepeatable}")
     notes += decoder_footnotes(loaders.decoders, cell.decoder)

@@ -21,11 +21,13 @@ from bench.provenance import Stopwatch, provenance
 from bench.result import Measured, Result, Status
 from bench.runner.alone import machine_to_itself
 from bench.runner.events import Listener
+from bench.runner.expected import ExpectedTime
 from bench.runner.messages import Job, Setup
 from bench.runner.pool import Pool, Worker
 from bench.runner.table import Table
 from bench.spec import Cell, Request
 from bench.store import Run
+from bench.text import counted
 
 # seconds between looks at a cell that another process runs
 _PATIENCE = 1.0
@@ -159,11 +161,13 @@ class LocalRunner:
 
     def _measure(self, cells: list[Cell]) -> list[Cell]:
         """Measure each model once; the cells whose model could be measured."""
-        models: dict[str, Cell] = {}
+        models: dict[str, list[Cell]] = {}
         for cell in cells:
-            models.setdefault(cell.model_key(), cell)
+            models.setdefault(cell.model_key(), []).append(cell)
         failures: dict[str, dict[str, Any]] = {}
-        for index, (key, cell) in enumerate(models.items(), start=1):
+        expected = ExpectedTime()
+        for index, (key, alike) in enumerate(models.items(), start=1):
+            cell = alike[0]
             if (known := self.run.measured(cell, self._device)) is None:
                 self.listener.measuring(cell, index, len(models))
                 with machine_to_itself(lambda: self.listener.waiting("another run's measurements")):
@@ -177,6 +181,9 @@ class LocalRunner:
                         with contextlib.suppress(OSError):  # a full disk: whether the result fits shows later
                             self.run.write_measured(cell, known)
             self._measured[key] = known
+            for cell in alike:
+                if (seconds := expected(cell, known)) is not None:
+                    self.listener.expected(cell, seconds)
         for cell in cells:
             if cell.model_key() in failures:
                 self._fail(cell, failures[cell.model_key()])
@@ -218,7 +225,7 @@ class LocalRunner:
             idle = not any(worker.job for worker in self.pool.workers)
             if idle and not todo and elsewhere:
                 if not told:
-                    self.listener.waiting(f"{len(elsewhere)} cells that another process runs")
+                    self.listener.waiting(f"{counted(len(elsewhere), 'cell')} that another process runs")
                     told = True
                 self._table.keep_up()
                 time.sleep(_PATIENCE)

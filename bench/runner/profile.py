@@ -33,6 +33,7 @@ from bench.selection import (
     with_tubelet,
 )
 from bench.spec import FrameCounts, InputSize, Names, Plugins, Recipe, Spec, device_name, problems_of
+from bench.text import counted
 
 if TYPE_CHECKING:
     from adapters.model import VideoClassifier
@@ -252,28 +253,30 @@ def _unusable_weights(subjects: Sequence[Subject]) -> list[str]:
     return problems
 
 
-def _timed(counted: Profile, chosen: Plan, placement: Placement) -> Profile:
+def _timed(profile: Profile, chosen: Plan, placement: Placement) -> Profile:
     from bench.measure.footnotes import footnotes as measured_footnotes
     from bench.train import is_out_of_memory
 
-    notes = [counted.subject.note] if counted.subject.note else []
-    if counted.subject.backbone.random and not notes:
+    notes = [profile.subject.note] if profile.subject.note else []
+    if profile.subject.backbone.random and not notes:
         notes.append("random weights (@none), not pretrained")
-    counted = replace(counted, date=Stopwatch().started)
+    profile = replace(profile, date=Stopwatch().started)
     try:
-        measured, unrepeatable = _measured(counted.subject, chosen, placement)
+        measured, unrepeatable = _measured(profile.subject, chosen, placement)
     except Exception as error:  # a plugin's code can raise anything
         if is_out_of_memory(error):
             notes.append(f"memory ran out: {placement.torch_name} has no room for one clip")
         else:
             notes.append(f"could not be timed: {_line(error)}")
-        return replace(counted, footnotes=tuple(notes), failed=True)
+        return replace(profile, footnotes=tuple(notes), failed=True)
     if measured.micro_batch < chosen.batch_size:
-        notes.append(f"memory ran out: batches of {chosen.batch_size} computed {measured.micro_batch} clips at a time")
+        notes.append(
+            f"memory ran out: batches of {chosen.batch_size} computed {counted(measured.micro_batch, 'clip')} at a time"
+        )
     if unrepeatable:
         notes.append(f"not repeatable to the bit: {unrepeatable}")
     notes += measured_footnotes(measured)
-    return replace(counted, measured=measured, footnotes=tuple(notes))
+    return replace(profile, measured=measured, footnotes=tuple(notes))
 
 
 def _build(subject: Subject, weights: str, recipe: Recipe) -> VideoClassifier:

@@ -11,6 +11,7 @@ from pydantic import Field
 from bench.data.base import Split
 from bench.files import write_text
 from bench.spec import Spec
+from bench.text import counted
 
 FILE = "skipped.csv"
 _NAMED = 3  # in a footnote
@@ -37,19 +38,15 @@ def footnotes(skipped: Sequence[SkippedVideo], listed: int, evaluated: Split = "
     if lost := of.pop(evaluated):
         kind = "test" if evaluated == "test" else "validation"
         notes.append(
-            f"{len(lost)} of {listed} {kind} videos could not be read: accuracy is over the other "
+            f"{len(lost)} of {counted(listed, f'{kind} video')} could not be read: accuracy is over the other "
             f"{listed - len(lost)} ({_names(lost)})"
         )
     if lost := of.pop("train", []):
-        times = sum(video.times for video in lost)
-        videos = f"{len(lost)} training video{'s' * (len(lost) > 1)}"
-        notes.append(
-            f"{videos} could not be read, other clips took their places ({times} time{'s' * (times > 1)}; "
-            f"{_names(lost)})"
-        )
+        times = counted(sum(video.times for video in lost), "time")
+        videos = counted(len(lost), "training video")
+        notes.append(f"{videos} could not be read, other clips took their places ({times}; {_names(lost)})")
     if lost := of.pop("val", []):
-        videos = f"{len(lost)} validation video{'s' * (len(lost) > 1)}"
-        notes.append(f"{videos} could not be read and left out ({_names(lost)})")
+        notes.append(f"{counted(len(lost), 'validation video')} could not be read and left out ({_names(lost)})")
     return notes
 
 

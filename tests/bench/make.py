@@ -117,6 +117,11 @@ def done(of: Cell | None = None, *, footnotes: Sequence[str] = (), top1: float =
     )
 
 
+def done_of_few_classes(of: Cell | None = None) -> Result:
+    """A finished cell that has no top-5."""
+    return done(of).model_copy(update={"metrics": metrics(top5=None)})
+
+
 def failed(of: Cell | None = None, status: Status = "failed", error: str = "ValueError: no such luck") -> Result:
     return Result(
         cell=of or cell(),

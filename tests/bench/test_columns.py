@@ -118,6 +118,17 @@ def test_large_whole_numbers_keep_their_digits_beside_a_failed_cell() -> None:
     assert read([make.failed(make.cell(seed=1)), good])[1]["listed"] == "12345678"
 
 
-def test_texts_that_csv_must_quote_read_back() -> None:
-    error = 'a, "b"\nand | c'
+def test_texts_that_csv_must_quote_read_back_in_one_line() -> None:
+    error = 'a, "b" and | c'
     assert read([make.failed(error=error)])[0]["error"] == error
+    results = [make.failed(error="one\n  two\x1b[2J"), make.done(make.cell(seed=1), footnotes=("a\nb", "c"))]
+    assert len(to_csv(results).splitlines()) == 3
+    failed, done = read(results)
+    assert (failed["error"], done["footnotes"]) == ("one two\\x1b[2J", "a b; c")
+
+
+def test_top_5_of_few_classes_is_empty_and_a_number_of_older_runs_stays() -> None:
+    (found,) = read([make.done_of_few_classes()])
+    assert (found["top1"], found["top5"]) == ("61.25", "")
+    (older,) = read([Result.model_validate_json(make.done().model_dump_json().replace("97.5", "100.0"))])
+    assert older["top5"] == "100"

@@ -15,7 +15,7 @@ import torch
 from backbones.weights import digest
 from bench.build import classifier
 from bench.checkpoint.own import pack
-from bench.cli.main import app
+from bench.cli.app import app
 from bench.data.base import DATASETS
 from bench.data.cache import FrameCache, MemoryStore
 from bench.data.clips import TestClips

@@ -8,7 +8,7 @@ import torch
 
 from bench.data.base import DataError
 from bench.data.transforms import normalise
-from bench.evaluate import Predictor, mean_class, predict, shuffled_order, top_k
+from bench.evaluate import Predictor, mean_class, predict, shuffled_order, top_5, top_k
 from bench.train import Diverged
 from tests.models import CLASSES, FRAMES, awaken, model
 
@@ -52,6 +52,20 @@ def test_a_class_that_is_predicted_and_never_occurs_does_not_count_unlike_in_mma
     np.add.at(confusion, (labels, probabilities.argmax(1)), 1)
     theirs = np.mean([row[index] / row.sum() if row.sum() else 0 for index, row in enumerate(confusion)])
     assert 100 * theirs == pytest.approx(50.0)
+
+
+@pytest.mark.parametrize("classes", [2, 5, 6, 9])
+def test_top_5_of_five_classes_or_fewer_tells_nothing(classes: int) -> None:
+    probabilities = np.random.default_rng(classes).random((30, classes))
+    labels = np.arange(30) % classes
+    found = top_5(probabilities, labels)
+    if classes <= 5:
+        assert found is None and top_k(probabilities, labels, 5) == 100
+    else:
+        right = sum(
+            label in sorted(range(classes), key=lambda c: -row[c])[:5] for row, label in zip(probabilities, labels)
+        )
+        assert found == pytest.approx(100 * right / 30) and found < 100
 
 
 def test_a_prediction_is_the_mean_of_its_views_probabilities() -> None:

@@ -70,6 +70,14 @@ def test_the_table_of_one_model_has_a_line_for_each_part(bench: Command) -> None
     assert all(len(line) <= 80 for line in out.splitlines())
 
 
+def test_a_small_head_trains_more_than_nothing(bench: Command) -> None:
+    for strategies in ("frozen", "frozen,joint"):  # part by part, and a row a model
+        out = bench("profile", "vit:tiny@none", strategies, "--classes", "5", "--frames", "1", "--no-timing").out
+        assert "0.000485" in out.split()  # 5 x (96 + 1) parameters
+        assert "0.00000048" in out.split()  # 5 x 96 multiply-accumulates
+        assert "1 frame, 3x1 views (clips x crops), 5 classes" in out
+
+
 def test_several_models_are_a_row_each_in_the_order_asked_for(bench: Command) -> None:
     said = bench(
         "profile",
@@ -174,7 +182,11 @@ def test_a_model_that_memory_has_no_room_for_keeps_its_counts(bench: Command, mo
     said = bench("profile", "vit:tiny@none", "joint,full", "--device", "cpu")
     assert said.code == 1
     rows = [line for line in said.out.splitlines() if ":tiny@none" in line]
-    assert [row.split()[-11:] for row in rows] == [[each, *["-"] * 10] for each in ("0.093", "0.064")]
+    assert [row.split()[-10:] for row in rows] == [["-"] * 10] * 2
+    for row, time in zip(rows, ("shared", None), strict=True):
+        aim = {"spatial": time is not None, "joint": time is not None, "time": time}
+        parts = closed.vit_parts(side=32, patch=8, width=96, depth=4, frames=8, classes=400, **aim)
+        assert float(row.split()[-11]) == pytest.approx(sum(parts.values()) / 1e9, rel=5e-3)
     assert "2 memory ran out: cpu has no room for one clip" in said.out
 
 

@@ -161,7 +161,8 @@ def test_it_is_taken_up_where_it_was_stopped(bench: Command, measuring: Measurin
     assert _file().read_text().splitlines()[: len(before)] == before
     # the table shows what was measured before as it was
     shown = [line.split() for line in said.out.splitlines() if "tiny@none" in line]
-    assert [line[line.index("32" if "swin" in line[0] else "8") + 5] for line in shown] == ["11", "12", "14", "15"]
+    rates = [float(line[line.index("32" if "swin" in line[0] else "8") + 5]) for line in shown]
+    assert rates == [11, 12, 14, 15]
     assert len(measuring.models) == 5
     assert {name for name in os.listdir("results") if not name.endswith(".lock")} == {_file().name}
 

@@ -92,6 +92,53 @@ def test_speed_with_loading_stands_beside_the_models_own() -> None:
     assert "loaded" not in " ".join(make_sheet([older]).caption)
 
 
+def test_top_5_of_few_classes_is_a_dash_and_the_caption_says_why() -> None:
+    few = make.done_of_few_classes(make.cell(dataset="few"))
+    for listed in ([few], [make.done(), few]):
+        sheet = make_sheet(listed)
+        column = next(column for column in sheet.columns if column.key == "top5")
+        assert sheet.text(sheet.rows[-1], column) == "-"
+        assert any("top-5" in line for line in sheet.caption)
+        assert "100.0" not in RENDERERS["markdown"](listed, 0) + RENDERERS["terminal"](listed, 0)
+    assert not any("top-5" in line for line in make_sheet([make.done()]).caption)
+
+
+def test_small_counts_are_not_shown_as_nothing() -> None:
+    few, fewer = make.cell(strategy="frozen", options={}), make.cell(strategy="spatial", options={})
+    listed = [
+        make.done(few, trained_params=579, train_clips_per_s=0.3125, train_memory_bytes=4_560),
+        make.done(fewer, trained_params=578),
+        make.done(),
+    ]
+    sheet = make_sheet(listed)
+    shown = {column.key: [sheet.text(row, column) for row in sheet.rows] for column in sheet.columns}
+    assert shown["trained_params_m"] == ["0.000579", "0.000578", "0.0988"]
+    assert shown["train_clips_per_s"][0] == "0.312" and shown["train_memory_gb"][0] == "0.00000456"
+    assert shown["top1"] == ["61.2"] * 3  # of percents the digits are enough
+    trained = next(column for column in sheet.columns if column.key == "trained_params_m")
+    assert [sheet.best(row, trained) for row in sheet.rows] == [False, True, False]  # as they are shown
+
+
+def test_one_epoch_is_one_epoch() -> None:
+    one, two = (make.done(make.cell(recipe={"epochs": epochs}), threads=epochs) for epochs in (1, 2))
+    assert "1 epoch of batch 16" in make_sheet([one]).caption[0] and "1 thread" in make_sheet([one]).caption[1]
+    assert "2 epochs of batch 16" in make_sheet([two]).caption[0] and "2 threads" in make_sheet([two]).caption[1]
+
+
+def test_names_out_of_files_are_harmless_in_every_format() -> None:
+    listed = [
+        make.done(footnotes=("b\x1b[2J\nc.mp4",)),
+        make.failed(make.cell(seed=1), error="d\x1b[2J\ne"),
+    ]
+    for format_ in RENDERERS:
+        text = RENDERERS[format_](listed, 0)
+        assert "\x1b" not in text
+        assert re.search(r"b\\+x1b\[2J c\.mp4", text) and re.search(r"d\\+x1b\[2J e", text)
+    sheet = make_sheet([make.done(make.cell(weights="/a\x1b[2J\n.pt")), make.done()])
+    assert sheet.rows[0].labels["backbone"] == "vit:tiny@a\\x1b[2J .pt"
+    assert "\x1b" not in render(sheet)
+
+
 def test_one_seed_has_no_spread() -> None:
     sheet = make_sheet([make.done(top1=61.25)])
     assert sheet.text(sheet.rows[0], TOP1) == "61.2"

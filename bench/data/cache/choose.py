@@ -21,6 +21,7 @@ from bench.data.decode.open import open_video
 from bench.errors import UserError
 from bench.files import reason
 from bench.sizes import shown
+from bench.text import counted
 
 Place = Literal["auto", "ram", "disk", "off"]
 
@@ -104,7 +105,7 @@ def choose(
         return FrameCache(), "frame cache: off"
     disk = _disk(asked, places)
     need = estimate(paths, asked.format, disk, short_side)
-    what = f"{shown(need.total)} for {need.videos} videos" + " as JPEG" * (asked.format == "jpeg")
+    what = f"{shown(need.total)} for {counted(need.videos, 'video')}" + " as JPEG" * (asked.format == "jpeg")
     on_disk = asked.place == "disk" or (asked.place == "auto" and (need.cached or asked.format == "jpeg"))
     if on_disk and disk is not None:
         return FrameCache(disk), f"frame cache: {disk.folder}, {what}, limit {shown(disk.limit_bytes)}"

@@ -7,6 +7,7 @@ from typing import Any
 
 from bench.data.decode.base import Frames, VideoError, VideoReader, first_words
 from bench.data.decode.index import glance
+from bench.text import counted
 
 
 class DecordReader(VideoReader):
@@ -31,7 +32,9 @@ class DecordReader(VideoReader):
         except Exception as error:  # decord raises RuntimeError and DECORDError with a C++ traceback as its text
             raise VideoError(path, f"decord cannot open it as a video ({first_words(error)})") from error
         if self._length != shown:
-            raise VideoError(path, f"decord would misread it: it finds {self._length} frames where {shown} are shown")
+            raise VideoError(
+                path, f"decord would misread it: it finds {counted(self._length, 'frame')} where {shown} are shown"
+            )
 
     def __len__(self) -> int:
         return self._length

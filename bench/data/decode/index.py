@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from bench.data.decode.base import VideoError, first_words
 from bench.data.decode.boxes import ends_early
+from bench.text import counted
 
 # a packet of an AVI file that is no longer may say "the picture before, once more", for which no frame comes
 _NO_PICTURE = 16
@@ -91,7 +92,7 @@ def read_index(path: Path, container: Any) -> Index:
     boxed = container.format.name.startswith(_BOXED)
     if boxed and (not stream.frames or len(packets) < stream.frames) and ends_early(path):
         named = f" of {stream.frames}" if stream.frames else ""
-        raise VideoError(path, f"the file is cut short: it ends after {len(packets)}{named} frames")
+        raise VideoError(path, f"the file is cut short: it ends after {counted(len(packets), 'frame')}{named}")
     first = next((i for i, packet in enumerate(packets) if packet.key), None)
     if first is None:
         raise VideoError(path, "the file holds no key frame, from which decoding could start")

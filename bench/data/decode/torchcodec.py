@@ -7,6 +7,7 @@ from typing import Any
 
 from bench.data.decode.base import Frames, VideoError, VideoReader, first_words
 from bench.data.decode.index import glance
+from bench.text import counted
 
 
 def check_libraries() -> None:
@@ -43,7 +44,7 @@ class TorchcodecReader(VideoReader):
         except Exception as error:  # RuntimeError, ValueError and others, with a C++ traceback as their text
             raise VideoError(path, f"torchcodec cannot open it as a video ({first_words(error)})") from error
         if not self._length or shown not in (0, self._length):
-            raise VideoError(path, f"torchcodec finds {self._length} frames in it where {shown} are shown")
+            raise VideoError(path, f"torchcodec finds {counted(self._length, 'frame')} in it where {shown} are shown")
 
     def __len__(self) -> int:
         return self._length

@@ -71,10 +71,10 @@ def test_prepare_fills_the_cache_goes_on_and_clears_it(
     bench: Command, disk: FolderStore, good: tuple[Video, ...]
 ) -> None:
     said = bench("data", "prepare", "listed", "--split", "test")
-    assert said.code == 1 and "0 of 1 videos lie in" in said.out  # missing.mp4 alone
+    assert said.code == 1 and "holds 0 of 1 video (" in said.out  # missing.mp4 alone
     said = bench("data", "prepare", "listed")
     assert said.code == 0
-    assert f"listed: 6 of 9 videos lie in {disk.folder} (raw, 1.1 MB), 6 of them new" in said.out
+    assert f"listed: {disk.folder} holds 6 of 9 videos (raw, 1.1 MB), 6 of them new" in said.out
     assert "3 videos cannot be read:" in said.err and "empty.mp4: the file is empty (0 bytes)" in said.err
     assert "0 of them new" in bench("data", "prepare", "listed").out
     small = bench("data", "prepare", "listed", "--short-side", 24, "--cache-format", "jpeg")
@@ -92,7 +92,7 @@ def test_prepare_fills_the_cache_goes_on_and_clears_it(
 
 def test_prepare_stops_at_the_limit(bench: Command, disk: FolderStore) -> None:
     said = bench("data", "prepare", "listed", "--cache-limit", "400KB")
-    assert said.code == 0 and "2 of 9 videos lie in" in said.out and "the frame cache is full" in said.err
+    assert said.code == 0 and "holds 2 of 9 videos (" in said.out and "the frame cache is full" in said.err
     assert disk.used_bytes <= 400_000 and len(files(disk)) == 2
 
 

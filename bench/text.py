@@ -1,0 +1,60 @@
+"""Text for people: messages that no terminal takes for commands, counted nouns, small numbers and times."""
+
+from __future__ import annotations
+
+import math
+
+
+def visible(text: str) -> str:
+    """The text with everything that would not print spelled out; lines stay lines. Names may come out of any file."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def one_line(text: str) -> str:
+    """`visible` in one line, for tables and logs."""
+    return visible(" ".join(text.split()))
+
+
+def indented(text: str, width: int) -> str:
+    """Every line but the first moved to the right by `width` columns, to stand below the first one."""
+    return text.replace("\n", "\n" + " " * width)
+
+
+def shortened(text: str, longest: int) -> str:
+    """`visible`, of at most `longest` letters (40 or more): of a longer text the beginning and the end, which tells
+    what was expected.
+    """
+    if len(text) <= longest and len(spelled := visible(text)) <= longest:
+        return spelled
+    mark = " ... (shortened) ... "
+    tail = (longest - len(mark)) // 3
+    head = longest - len(mark) - tail
+    return visible(text[:head])[:head] + mark + visible(text[-tail:])[-tail:]
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """`1 epoch`, `2 epochs`, `1,500 cells`.
+
+    Args:
+        plural: where it is not the noun and an s.
+    """
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def quantity(value: float, digits: int) -> str:
+    """A number with so many digits after the point, and with more where it would show fewer than three that count.
+
+    So 85.8 is 85.800 in three digits and 0.000579 is 0.000579, which is not 0.001 and still less 0.000. 0 is 0.
+    """
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    return f"{value:.{max(digits, 2 - math.floor(math.log10(abs(value))))}f}"
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that fits: `40 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
