@@ -238,6 +238,7 @@ def _unusable_weights(subjects: Sequence[Subject]) -> list[str]:
 
 
 def _timed(counted: Profile, chosen: Plan, placement: Placement) -> Profile:
+    from bench.measure.bf16 import notes as bf16_notes
     from bench.measure.footnotes import footnotes as measured_footnotes
     from bench.train import is_out_of_memory
 
@@ -257,7 +258,7 @@ def _timed(counted: Profile, chosen: Plan, placement: Placement) -> Profile:
         notes.append(f"memory ran out: batches of {chosen.batch_size} computed {measured.micro_batch} clips at a time")
     if unrepeatable:
         notes.append(f"not repeatable to the bit: {unrepeatable}")
-    notes += measured_footnotes(measured)
+    notes += [*bf16_notes(placement), *measured_footnotes(measured)]
     return replace(counted, measured=measured, footnotes=tuple(notes))
 
 
