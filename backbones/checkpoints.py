@@ -36,6 +36,7 @@ WRAPPERS = ("module.", "_orig_mod.")
 PREFERRED = ("", "visual.", "visual.trunk.", "trunk.", "teacher.backbone.", "teacher.", "backbone.", "base_encoder.")
 # numbers that OpenAI's archives of CLIP keep beside the weights, and nobody else
 OPENAI = ("input_resolution", "context_length", "vocab_size")
+_DEPTH = 8  # of nestings: a file can hold one that holds itself
 # weights hardly shrink: an archive beyond both is made to fill the memory
 _LARGE, _SHRUNK = 2**28, 8
 
@@ -60,12 +61,7 @@ def read(file: Path) -> Checkpoint:
 
     Raises WeightsError.
     """
-    found = _content(file)
-    while isinstance(found, Mapping):
-        inner = next((found[name] for name in NESTINGS if isinstance(found.get(name), Mapping)), None)
-        if inner is None:
-            break
-        found = inner
+    found = unnested(_content(file))
     if not isinstance(found, Mapping):
         raise WeightsError(f"{file} holds a {type(found).__name__}: expected a state dict, names and tensors")
     state = {name: value for name, value in found.items() if name not in OPENAI}
@@ -74,9 +70,26 @@ def read(file: Path) -> Checkpoint:
     ]:
         raise WeightsError(f"{file} holds no state dict: expected names and tensors, {_some(others)} are none")
     openai = len(found) - len(state) == len(OPENAI)
+    return Checkpoint(file, unwrapped(state), openai)
+
+
+def unnested(found: Any) -> Any:
+    """What a training kept as its model, among other things and in one another; anything else as it is."""
+    for _ in range(_DEPTH):
+        if not isinstance(found, Mapping):
+            break
+        inner = next((found[name] for name in NESTINGS if isinstance(found.get(name), Mapping)), None)
+        if inner is None:
+            break
+        found = inner
+    return found
+
+
+def unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict, its names without those of the modules that wrapped the whole model."""
     while state and (wrapper := next((w for w in WRAPPERS if all(name.startswith(w) for name in state)), None)):
         state = {name.removeprefix(wrapper): value for name, value in state.items()}
-    return Checkpoint(file, state, openai)
+    return state
 
 
 def check_inflation(file: Path) -> None:

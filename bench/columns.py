@@ -79,7 +79,7 @@ def row(result: Result) -> dict[str, Any]:
         "strategy": cell.strategy,
         "dataset": cell.dataset,
         "frames": cell.frames,
-        "views": f"{cell.clips}x{cell.crops}",
+        "views": str(cell.views),
         "seed": cell.seed,
         "status": result.status,
         "train_seconds": result.train_seconds,

@@ -20,6 +20,15 @@ from bench.spec import Cell
 Found = TypeVar("Found")
 
 
+def input_size(cell: Cell) -> int | None:
+    """Pixels of a side of what a cell's backbone is shown; None where it cannot be built."""
+    try:
+        bare = cell.model_copy(update={"weights": "none"})
+        return without_numbers(partial(classifier, bare, 1), lambda model: model.backbone.input_size)
+    except Exception:  # a plugin's code can raise anything; who needs the model tells it
+        return None
+
+
 def without_numbers(build: Callable[[], VideoClassifier], count: Callable[[VideoClassifier], Found]) -> Found:
     """What `count` finds in the model that `build` builds, on torch's meta device: no memory, no time.
 

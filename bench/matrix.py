@@ -21,6 +21,7 @@ from bench.data.published import FINETUNED
 from bench.data.source import missing_places
 from bench.device import Placement
 from bench.errors import UserError
+from bench.measure.bf16 import notes as bf16_notes
 from bench.selection import (
     brought_options,
     chosen_backbones,
@@ -33,6 +34,8 @@ from bench.selection import (
 )
 from bench.sources import sources
 from bench.spec import Cell, Matrix, Recipe, problems_of
+from bench.views import Views, checked_views, too_many_clips
+from bench.views import parse as parse_views
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ def expand(matrix: Matrix) -> Expansion:
     _check_recipes(matrix, problems)
     options = chosen_options(matrix.options, strategies, problems)
     placement = placement_of(matrix.device, matrix.precision, problems)
+    defaults += bf16_notes(placement)
     if unusable := why_unusable(matrix.decoder):
         problems.append(unusable)
     if not datasets:
@@ -77,7 +81,8 @@ def expand(matrix: Matrix) -> Expansion:
             if recipe is None or strategy.name not in options or placement is None:
                 continue
             counts = matrix.frames or (dataset.frames_for(backbone),)
-            clips, crops = dataset.views_for(backbone)
+            views = parse_views(matrix.views) if matrix.views else Views(*dataset.views_for(backbone))
+            problems += [] if (told := too_many_clips(views.clips, dataset)) is None or told in problems else [told]
             brought = brought_options(dataset, backbone, strategy, matrix.options, defaults)
             taken = {**options[strategy.name], **brought}
             taken = with_tubelet(taken, backbone.family, strategy.name, counts, problems)
@@ -96,8 +101,9 @@ def expand(matrix: Matrix) -> Expansion:
                     data=matrix.source,
                     frames=frames,
                     input_size=sizes[backbone],
-                    clips=clips,
-                    crops=crops,
+                    clips=views.clips,
+                    crops=views.crops,
+                    view_side=views.short_side,
                     seed=seed,
                     recipe=recipe,
                     device=placement.type,
@@ -111,9 +117,30 @@ def expand(matrix: Matrix) -> Expansion:
                 )
                 for frames, seed in product(counts, matrix.seeds)
             ]
+    cells = _with_room_for_crops(cells, problems)
     if problems or placement is None:
         raise UserError(problems)
     return Expansion(tuple(cells), placement, tuple(dict.fromkeys(defaults)))
+
+
+def _with_room_for_crops(cells: list[Cell], problems: list[str]) -> list[Cell]:
+    """The cells, their views' short side left out where it is the model's input: one test, one cell.
+
+    A picture that is smaller than the input is told, once a backbone.
+    """
+    found = []
+    sizes: dict[str, int | None] = {}
+    for cell in cells:
+        if cell.view_side is not None:
+            from bench.counts import input_size
+
+            model = cell.model_key()
+            sizes[model] = sizes[model] if model in sizes else input_size(cell)
+            views, told = checked_views(cell.views, sizes[model], cell.backbone)
+            problems += [] if told is None or told in problems else [told]
+            cell = cell.model_copy(update={"view_side": views.short_side})
+        found.append(cell)
+    return found
 
 
 def _pays(placement: Placement, backbone: BackboneName, dataset: VideoDataset) -> bool:

@@ -60,7 +60,7 @@ class Measured(Spec):
 class Metrics(Spec):
     """Accuracy on the test videos, in percent."""
 
-    protocol: str = Field(description="frames x clips x crops of a video, such as 8x3x1")
+    protocol: str = Field(description="frames x clips x crops of a video, such as 8x3x1 or 8x1x1@256")
     top1: float
     top5: float | None = Field(description="None of five classes or fewer, where it is 100 by definition")
     mean_class: float

@@ -27,6 +27,8 @@ from bench.data.decode.names import Decoder
 from bench.data.source import DataSource, Fold
 from bench.frozen import Spec as Spec
 from bench.sizes import parse as parse_size
+from bench.views import Views
+from bench.views import parse as parse_views
 
 Precision = Literal["fp32", "bf16", "fp16"]
 MAX_FRAMES = 1024  # of a clip
@@ -121,6 +123,9 @@ class Cell(Spec):
     )
     clips: int = Field(ge=1, description="test clips a video")
     crops: Literal[1, 3]
+    view_side: int | None = Field(
+        None, ge=1, description="pixels of the short side before the test's crop; the model's input if not set"
+    )
     seed: int = Field(ge=0, lt=2**31)
     recipe: Recipe
     device: str = Field(description="type of the device: cpu, cuda or mps")
@@ -154,9 +159,14 @@ class Cell(Spec):
         return sized_label(f"{self.backbone}@{self.weights_label}", self.input_size)
 
     @property
+    def views(self) -> Views:
+        """Of a tested video."""
+        return Views(self.clips, self.crops, self.view_side)
+
+    @property
     def protocol(self) -> str:
-        """Frames x clips x crops of a tested video, as papers write it: 8x3x1."""
-        return f"{self.frames}x{self.clips}x{self.crops}"
+        """Frames x clips x crops of a tested video, as papers write it: 8x3x1; 8x1x1@256 where crops are smaller."""
+        return f"{self.frames}x{self.views}"
 
     @property
     def label(self) -> str:
@@ -174,8 +184,8 @@ class Cell(Spec):
 
     def model_key(self) -> str:
         """Equal for cells whose trained model and batch are built alike: what speed, memory and counts depend on."""
-        reading = {"decoder", "cache_format"}
-        shape = self.model_dump(mode="json", exclude={"seed", "clips", "crops", "order_test", "recipe", *reading})
+        testing = {"clips", "crops", "view_side", "order_test", "decoder", "cache_format"}
+        shape = self.model_dump(mode="json", exclude={"seed", "recipe", *testing})
         shape["recipe"] = self.recipe.model_dump(include={"batch_size", "drop_path", "drop_path_mode"})
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:10]
 
@@ -251,6 +261,10 @@ def _cache(value: str, info: ValidationInfo) -> str:
     return value
 
 
+def _views(value: Any) -> str | None:
+    return None if value is None else str(parse_views(value))
+
+
 def _limit(value: Any) -> Any:
     return None if value is None else parse_size(str(value))
 
@@ -285,6 +299,9 @@ class Matrix(Spec):
         None, description="side of the models' frames, in pixels; not set: each backbone's own"
     )
     seeds: Seeds = Field((0,), description="one training each")
+    views: Annotated[str | None, BeforeValidator(_views)] = Field(
+        None, description="of the test, clips x crops, such as 3x1 or 1x1@256; not set: the data set's own"
+    )
     data_root: Place | None = Field(None, description="folder of the videos")
     train_list: Place | None = Field(None, description="list of the training videos; else found under data_root")
     val_list: Place | None = Field(None, description="list of the validation videos; else found under data_root")

@@ -19,7 +19,7 @@ from adapters.model import VideoClassifier
 from adapters.official import Released as Description
 from adapters.official import describe, load, save
 from adapters.strategy import STRATEGIES
-from backbones.checkpoints import check_inflation
+from backbones.checkpoints import check_inflation, unnested, unwrapped
 from backbones.families import FAMILIES, another_size, build, resolve
 from backbones.names import BackboneName, BadBackboneName, BadInputSize, UnsupportedModel
 from backbones.torchscript import is_torchscript
@@ -49,6 +49,7 @@ _ARCHITECTURES = {
     ("swin", 64, (2, 2), 4, 4): "tiny",
 }
 _QUICK = "-quickgelu"
+_SSV2 = 174  # classes of Something-Something V2
 
 
 class About(Spec):
@@ -183,11 +184,14 @@ def _scale(description: Description, about: About | None, scale: float | None, n
         return scale
     if about is not None and "scale" in about.options:
         return about.options["scale"]
-    # the released Swin has 0.5 for every data set
-    two = description.options["temporal_adapters"] == 2 and description.layout.family != "swin"
-    published = 1.0 if two else 0.5
-    number = "two temporal adapters" if two else "such a model"
-    notes.append(f"scale is {published:g}, as published with {number}: the file does not tell, --scale can")
+    published, case = 0.5, "such a model"
+    if description.layout.family == "swin":  # has 0.5 for every data set
+        pass
+    elif description.options["temporal_adapters"] == 2:
+        published, case = 1.0, "two temporal adapters"
+    elif description.classes == _SSV2:
+        published, case = 1.0, f"one temporal adapter and {_SSV2} classes (ViT-L on Something-Something V2)"
+    notes.append(f"scale is {published:g}, as published with {case}: the file does not tell, --scale can")
     return published
 
 
@@ -252,19 +256,21 @@ def _content(file: Path) -> tuple[dict[str, Tensor], About | None]:
     if file.suffix == ".safetensors":
         try:
             with safe_open(file, "pt") as opened:
-                return {name: opened.get_tensor(name) for name in opened.keys()}, None  # noqa: SIM118
+                return unwrapped({name: opened.get_tensor(name) for name in opened.keys()}), None  # noqa: SIM118
         except Exception as error:  # see bench.checkpoint.own.read
             raise wrong(file, [f"it cannot be read: {' '.join(str(error).split())}"]) from error
     found = _unpickled(file)
     told = found.get("meta") if isinstance(found, dict) else None
     about = told.get("aim_bench") if isinstance(told, dict) else None
-    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
-        found = found["state_dict"]
+    found = unnested(found)
     if not isinstance(found, dict) or not found or not all(isinstance(name, str) for name in found):
-        raise wrong(file, [f"it holds {_kind(found)}: expected a state dict, or one under 'state_dict'"])
+        raise wrong(file, [f"it holds {_kind(found)}: expected a state dict, or one under 'state_dict' or 'model'"])
     if other := [name for name, value in found.items() if not isinstance(value, Tensor)]:
         listed = ", ".join(map(repr, other[:3]))
-        raise wrong(file, [f"expected names and tensors, or those under 'state_dict'; no tensors are {listed}"])
+        raise wrong(
+            file, [f"expected names and tensors, or those under 'state_dict' or 'model'; no tensors are {listed}"]
+        )
+    found = unwrapped(found)
     try:
         return found, None if about is None else About.model_validate(about)
     except ValidationError as error:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from bench.cli.choices import asked_cache, not_among
+from bench.cli.choices import asked_cache, asked_views, not_among
 from bench.cli.output import say, tell
 from bench.cli.progress import progress
 from bench.cli.where import ClassNames, DataRoot, Fold, TestList, TrainList, ValList, source
 from bench.data.decode.names import DECODERS
+from bench.data.resize import PIXELS
 from bench.errors import UserError
 from bench.text import counted, one_line, quantity
 
@@ -57,6 +58,20 @@ def eval_(
     ] = None,
     clips: Annotated[int | None, typer.Option(help="Test clips a video. [default: the data set's]", min=1)] = None,
     crops: Annotated[int | None, typer.Option(help="1 or 3. [default: the data set's]", min=1)] = None,
+    views: Annotated[
+        str | None,
+        typer.Option(
+            help="Clips x crops in one, such as 3x1; 1x1@256 takes the crop from a short side of 256 pixels.",
+            metavar="CxK[@S]",
+        ),
+    ] = None,
+    pixels: Annotated[
+        str,
+        typer.Option(
+            help="How frames are resized: own, with antialiasing, or released, as AIM's released code does.",
+            metavar="PIXELS",
+        ),
+    ] = "own",
     split: Annotated[str, typer.Option(help=f"Which list: {' or '.join(SPLITS)}.", metavar="SPLIT")] = "test",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
@@ -102,6 +117,7 @@ def eval_(
         *not_among("split", split, SPLITS),
         *not_among("format", format_, FORMATS),
         *not_among("precision", precision, PRECISIONS),
+        *not_among("pixels", pixels, PIXELS),
         *not_among("decoder", decoder, DECODERS),
     ]
     from bench.runner.evaluation import Request, plan
@@ -120,6 +136,8 @@ def eval_(
             clips=clips,
             crops=crops,
             input_size=_checked("input_size", input_size, problems),
+            views=asked_views(views, problems),
+            pixels="released" if pixels == "released" else "own",
             split=cast("Split", split if split in SPLITS else "test"),
             device=checked_device(device, problems),
             precision=precision if precision in PRECISIONS else "auto",
@@ -136,6 +154,10 @@ def eval_(
         problems += error.problems
     if problems or planned is None:
         raise UserError(problems)
+    from bench.measure.bf16 import notes as bf16_notes
+
+    for note in bf16_notes(planned.placement):
+        typer.echo(note, err=True)
     found = _evaluated(planned)
     if format_ == "json":
         say(f"{found.model_dump_json(indent=2)}\n")
@@ -207,7 +229,7 @@ def _table(found: Evaluation) -> str:
         "params M": f"{quantity(found.params / 1e6, 2)}, trained {quantity(found.trained_params / 1e6, 3)}",
         "GMACs": _gmacs(found),
         "data set": f"{found.dataset} {found.split}, {found.evaluated} of {counted(found.listed, 'video')}",
-        "views": f"{found.views} (frames x clips x crops)",
+        "views": f"{found.views} (frames x clips x crops), {found.pixels} pixels",
         "top-1 %": f"{found.top1:.2f}",
         "top-5 %": "-" if found.top5 is None else f"{found.top5:.2f}",
         "mean class %": f"{found.mean_class:.2f}",

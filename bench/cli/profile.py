@@ -147,6 +147,10 @@ def profile(
 
     request = request_of({name: value for name, value in given.items() if value is not None}, problems)
     chosen = plan(request, problems)
+    from bench.measure.bf16 import notes as bf16_notes
+
+    for note in bf16_notes(chosen.placement):
+        typer.echo(note, err=True)
     if whole:
         from bench.cli.profile_all import run
 

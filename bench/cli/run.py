@@ -45,6 +45,15 @@ def run(
     seeds: Annotated[
         str | None, typer.Option(help="Comma list of seeds, one training each. [default: 0]", rich_help_panel=_MATRIX)
     ] = None,
+    views: Annotated[
+        str | None,
+        typer.Option(
+            help="Views of a test, clips x crops, such as 3x1; 1x1@256 takes the crop from a short side of 256 pixels. "
+            "[default: the data set's]",
+            metavar="CxK[@S]",
+            rich_help_panel=_MATRIX,
+        ),
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option(
@@ -216,6 +225,7 @@ def run(
             "frames": frames,
             "input_size": input_size,
             "seeds": seeds,
+            "views": views,
             "options": assignments(option or (), "--option", problems),
             "data_root": data_root,
             "train_list": train_list,

@@ -26,10 +26,12 @@ from bench.data.base import DataError, Sampling, Video, VideoDataset
 from bench.data.cache import FrameCache
 from bench.data.decode.base import VideoError
 from bench.data.decode.names import Decoder
+from bench.data.resize import Pixels
 from bench.data.sampling import test_indices, train_indices
 from bench.data.transforms import TestTransform, ValTransform, before_crop
 from bench.text import counted
 
+_PIECE = 8  # frames of full size that wait for being resized: of 1080p, 50 MB
 _TRIES = 16  # broken videos in a row after which a training set is given up: its folder is likely elsewhere
 
 
@@ -54,12 +56,13 @@ class Sample:
     seed: int = 0
 
 
-def decoded_side(dataset: VideoDataset, size: int) -> int | None:
+def decoded_side(dataset: VideoDataset, size: int, short_side: int | None = None, pixels: Pixels = "own") -> int | None:
     """The short side to which larger frames are decoded for a model's input of `size` pixels: the recipe's 256 for 224.
 
-    None, which is their own, for videos that the data set renders: those have the size that they are meant to have.
+    A test whose crops are taken from a larger `short_side` has that one. None, which is their own, for released pixels,
+    which are resized once, and for videos that the data set renders: those have the size that they are meant to have.
     """
-    return None if dataset.content else before_crop(size)
+    return None if dataset.content or pixels == "released" else max(before_crop(size), short_side or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,19 +144,33 @@ class Clips(ABC, Generic[Key]):
             done: Sample = end.value
             return done
 
-    def _frames(self, video: Video, choose: Callable[[int], NDArray[np.int64]]) -> tuple[Tensor, str]:
-        """The frames that `choose` picks for the video's length, (T, 3, H, W) uint8, and the library that decoded."""
+    def _frames(
+        self,
+        video: Video,
+        choose: Callable[[int], NDArray[np.int64]],
+        resize: Callable[[Tensor, tuple[int, int] | None], Tensor] | None = None,
+    ) -> tuple[Tensor, str]:
+        """The frames that `choose` picks for the video's length, (T, 3, H, W) uint8, and the library that decoded.
+
+        Args:
+            resize: makes another size of some frames, which are (H, W) in the video; None leaves them as they are.
+        """
         try:
             reader = self.cache.open(video.path, self.decoder, self.short_side, video.frames)
             try:
-                frames = reader.frames(choose(len(reader)))
+                wanted = choose(len(reader))
+                step = len(wanted) if resize is None else _PIECE
+                pieces = []
+                for start in range(0, len(wanted), step):
+                    piece = torch.from_numpy(reader.frames(wanted[start : start + step])).permute(0, 3, 1, 2)
+                    pieces.append(piece if resize is None else resize(piece, reader.full_size))
             finally:
                 reader.close()
         except DataError:
             raise
         except Exception as error:  # whatever a file's bytes may drive a library to, it is that file which is broken
             raise VideoError(video.path, f"it cannot be decoded ({type(error).__name__}: {error})") from error
-        return torch.from_numpy(frames).permute(0, 3, 1, 2), reader.decoder
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces), reader.decoder
 
 
 class TrainClips(Clips[tuple[int, int]]):
@@ -240,6 +257,8 @@ class TestClips(Clips[int]):
         crops: 1 or 3.
         size: pixels of a view's side.
         validation: one clip with the validation's crop, which is a little enlarged; `clips` and `crops` must be 1.
+        view_side: pixels of the short side from which crops are taken; None for `size`, and in the validation.
+        pixels: how frames are resized.
     """
 
     __test__ = False  # not a test case, whatever pytest makes of its name
@@ -257,16 +276,19 @@ class TestClips(Clips[int]):
         decoder: Decoder = "auto",
         validation: bool = False,
         short_side: int | None = None,
+        view_side: int | None = None,
+        pixels: Pixels = "own",
     ) -> None:
-        if validation and (clips, crops) != (1, 1):
-            raise ValueError(f"validation has 1 clip and 1 crop, not {clips} and {crops}")
+        if validation and (clips, crops, view_side) != (1, 1, None):
+            of = f" of a short side of {view_side}" if view_side else ""
+            raise ValueError(f"validation has 1 clip and 1 crop, not {clips} and {crops}{of}")
         super().__init__(videos, cache, decoder, short_side)
         self.sampling = sampling
         self.frames = frames
         self.stride = stride
         self.clips = 1 if sampling == "uniform" else clips
         self.crops = crops
-        self.transform = ValTransform(size) if validation else TestTransform(size, crops)
+        self.transform = ValTransform(size, pixels) if validation else TestTransform(size, crops, view_side, pixels)
 
     @property
     def views(self) -> int:
@@ -283,9 +305,10 @@ class TestClips(Clips[int]):
         clips, decoder = self._frames(
             draw.video,
             lambda n: test_indices(self.sampling, n, self.frames, self.stride, self.clips).reshape(-1),
+            self.transform.resize,
         )
         # every frame of every clip is cropped in one go: (crops, K * T, 3, S, S)
-        views = self.transform(clips)
+        views = self.transform.crop(clips)
         views = views.reshape(self.views, self.frames, *views.shape[2:])
         return Sample(views, draw.video.label, draw.video.name, decoder)
 

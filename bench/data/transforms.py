@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional
+
+from bench.data.resize import Pixels, resized, size_for
 
 
 def before_crop(size: int) -> int:
@@ -23,15 +24,6 @@ def check_clip(clip: Tensor) -> None:
     """Raises ValueError where it is no clip."""
     if clip.dtype != torch.uint8 or clip.ndim != 4 or clip.shape[1] != 3:
         raise ValueError(f"expected a clip of uint8 (T, 3, H, W), not {clip.dtype} {tuple(clip.shape)}")
-
-
-def _short_side(clip: Tensor, size: int) -> Tensor:
-    """The clip with a short side of `size` pixels, its proportions kept: bilinear, antialiased."""
-    height, width = clip.shape[-2:]
-    if min(height, width) == size:
-        return clip
-    resized: Tensor = functional.resize_image(clip, [size], interpolation=v2.InterpolationMode.BILINEAR, antialias=True)
-    return resized
 
 
 class TrainTransform:
@@ -68,44 +60,62 @@ class TrainTransform:
         return clip
 
 
-class ValTransform:
-    """The centre of the picture, a little enlarged: (T, 3, H, W) -> (1, T, 3, size, size), uint8."""
-
-    crops = 1
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def __call__(self, clip: Tensor) -> Tensor:
-        check_clip(clip)
-        cropped: Tensor = functional.center_crop_image(_short_side(clip, before_crop(self.size)), [self.size] * 2)
-        return cropped[None]
-
-
 class TestTransform:
-    """Crops over the whole short side: (T, 3, H, W) -> (crops, T, 3, size, size), uint8.
+    """Crops of a picture made to a short side: (T, 3, H, W) -> (crops, T, 3, size, size), uint8.
+
+    `resize`, then `crop`, for who reads a video in parts.
 
     Args:
+        size: pixels of a crop's side.
         crops: 1 for the centre; 3 for the left, the centre and the right of the long side (top, centre and bottom of
-            an upright picture), in this order.
+            an upright picture), in this order. They start where mmaction's do: at 0, step and 2 * step, where step is
+            half of what is too long, rounded down.
+        short_side: pixels of the picture's short side before the crop; None for `size`, so that crops cover it.
+        pixels: how pictures are resized.
     """
 
     __test__ = False  # not a test case, whatever pytest makes of its name
 
-    def __init__(self, size: int, crops: int = 1) -> None:
+    def __init__(self, size: int, crops: int = 1, short_side: int | None = None, pixels: Pixels = "own") -> None:
         if crops not in (1, 3):
             raise ValueError(f"{crops} crops: expected 1 (centre) or 3 (left, centre, right)")
         self.size = size
         self.crops = crops
+        self.short_side = short_side or size
+        self.pixels: Pixels = pixels
+        if self.short_side < size:
+            raise ValueError(f"a short side of {short_side} pixels: expected at least the crop's {size}")
+
+    def resize(self, clip: Tensor, full_size: tuple[int, int] | None = None) -> Tensor:
+        """The picture before its crops.
+
+        Args:
+            full_size: height and width of the video, of which the clip may be a smaller copy: what is rounded twice
+                would differ from what is rounded once.
+        """
+        check_clip(clip)
+        height, width = full_size or clip.shape[-2:]
+        return resized(clip, size_for(height, width, self.short_side), self.pixels)
+
+    def crop(self, clip: Tensor) -> Tensor:
+        top, left = ((side - self.size) // 2 for side in clip.shape[-2:])
+        if self.crops == 1:
+            corners = [(top, left)]
+        elif top > left:
+            corners = [(0, left), (top, left), (2 * top, left)]
+        else:
+            corners = [(top, 0), (top, left), (top, 2 * left)]
+        return torch.stack([clip[..., y : y + self.size, x : x + self.size] for y, x in corners])
 
     def __call__(self, clip: Tensor) -> Tensor:
-        check_clip(clip)
-        clip = _short_side(clip, self.size)
-        height, width = clip.shape[-2:]
-        top, left = height - self.size, width - self.size
-        parts = (0.5,) if self.crops == 1 else (0.0, 0.5, 1.0)
-        corners = [(int(top * part), int(left * part)) for part in parts]
-        return torch.stack([clip[..., y : y + self.size, x : x + self.size] for y, x in corners])
+        return self.crop(self.resize(clip))
+
+
+class ValTransform(TestTransform):
+    """The centre of the picture, a little enlarged: (T, 3, H, W) -> (1, T, 3, size, size), uint8."""
+
+    def __init__(self, size: int, pixels: Pixels = "own") -> None:
+        super().__init__(size, 1, before_crop(size), pixels)
 
 
 def normalise(clips: Tensor, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype = torch.float32) -> Tensor:

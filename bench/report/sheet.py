@@ -60,7 +60,7 @@ NUMBERS = (
 _AXES: dict[str, Callable[[Cell], str]] = {
     "data set": lambda cell: cell.dataset,
     "frames": lambda cell: str(cell.frames),
-    "views": lambda cell: f"{cell.clips}x{cell.crops}",
+    "views": lambda cell: str(cell.views),
     "epochs": lambda cell: str(cell.recipe.epochs),
     "batch": lambda cell: str(cell.recipe.batch_size),
     "precision": lambda cell: cell.precision,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 import torch
@@ -23,10 +23,13 @@ from bench.data.clips import TestClips, decoded_side
 from bench.data.decode.names import Decoder, why_unusable
 from bench.data.decode.names import footnotes as decoder_footnotes
 from bench.data.reading import reading
+from bench.data.resize import FOOTNOTES as PIXEL_FOOTNOTES
+from bench.data.resize import Pixels
 from bench.data.source import DataSource
 from bench.device import Placement, place
 from bench.errors import UserError
 from bench.evaluate import Predictor, mean_class, predict, top_5, top_k
+from bench.measure.bf16 import notes as bf16_notes
 from bench.measure.flops import macs
 from bench.measure.machine import cores, device_name
 from bench.measure.params import count
@@ -42,6 +45,7 @@ from bench.runner.surroundings import Surroundings
 from bench.selection import chosen_size
 from bench.spec import MAX_FRAMES, Cell, Recipe, Spec
 from bench.text import counted
+from bench.views import Views, checked_views, too_many_clips
 
 Split = Literal["val", "test"]
 _BATCH = 16  # views computed at once where the checkpoint does not say; halved where memory runs out
@@ -61,6 +65,8 @@ class Request:
     clips: int | None = None
     crops: int | None = None
     input_size: int | None = None
+    views: Views | None = None
+    pixels: Pixels = "own"
     split: Split = "test"
     device: str = "auto"
     precision: str = "auto"
@@ -96,6 +102,7 @@ class Evaluation(Spec):
     clips: int
     crops: int
     views: str
+    pixels: Pixels
     top1: float
     top5: float | None
     mean_class: float
@@ -117,8 +124,7 @@ class Plan:
     dataset: VideoDataset
     placement: Placement
     frames: int
-    clips: int
-    crops: Literal[1, 3]
+    views: Views
     input_size: int | None
 
 
@@ -157,11 +163,19 @@ def plan(request: Request) -> Plan:
         )
     if frames > MAX_FRAMES:
         problems.append(f"frames is {frames}: expected at most {MAX_FRAMES}")
-    clips, crops = _views(request, dataset, checkpoint.backbone, problems)
+    views = _views(request, dataset, checkpoint.backbone, problems)
     size = _size(request, checkpoint, problems)
-    if problems or placement is None:
+    if placement is None:
         raise UserError(problems)
-    return Plan(request, checkpoint, dataset, placement, frames, clips, crops, size)
+    planned = Plan(request, checkpoint, dataset, placement, frames, views, size)
+    if views.short_side is not None and frames <= MAX_FRAMES:
+        from bench.counts import input_size
+
+        views, too_small = checked_views(views, input_size(_cell(planned)), checkpoint.backbone.architecture)
+        problems += [too_small] if too_small else []
+    if problems:
+        raise UserError(problems)
+    return replace(planned, views=views)
 
 
 def _dataset(request: Request, checkpoint: Checkpoint | None) -> VideoDataset | None:
@@ -201,24 +215,26 @@ def _first(names: tuple[str, ...]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _views(
-    request: Request, dataset: VideoDataset, backbone: BackboneName, problems: list[str]
-) -> tuple[int, Literal[1, 3]]:
-    """Clips and crops of a video."""
+def _views(request: Request, dataset: VideoDataset, backbone: BackboneName, problems: list[str]) -> Views:
+    """The views of a video, as asked for or as the data set has them."""
+    for name, number in (("clips", request.clips), ("crops", request.crops)):
+        if number is not None and request.views is not None:
+            problems.append(f"{name} is {number}: views is {str(request.views)!r}, expected one of the two")
+    asked = request.views or Views(request.clips or 1, cast(Literal[1, 3], request.crops or 1))
     if request.split == "val":
-        if (request.clips or 1, request.crops or 1) != (1, 1):
-            problems.append("clips and crops are of the test: validation has 1 clip and 1 crop, expected split test")
-        return 1, 1
+        if asked != Views(1, 1):
+            problems.append(
+                "clips, crops and views are of the test: validation has 1 clip and 1 crop of its own size, expected "
+                "split test"
+            )
+        return Views(1, 1)
     own_clips, own_crops = dataset.views_for(backbone)
-    clips = request.clips or own_clips
-    if clips != 1 and dataset.sampling == "uniform":
-        problems.append(
-            f"clips is {clips}: {dataset.name} is sampled over the whole video, one clip covers it, expected 1"
-        )
-    crops = request.crops or own_crops
-    if crops not in (1, 3):
-        problems.append(f"crops is {crops}: expected 1 (the centre) or 3 (left, centre, right)")
-    return clips, cast(Literal[1, 3], crops)
+    found = request.views or Views(request.clips or own_clips, cast(Literal[1, 3], request.crops or own_crops))
+    if told := too_many_clips(found.clips, dataset):
+        problems.append(told)
+    if found.crops not in (1, 3):
+        problems.append(f"crops is {found.crops}: expected 1 (the centre) or 3 (left, centre, right)")
+    return found
 
 
 def _size(request: Request, checkpoint: Checkpoint, problems: list[str]) -> int | None:
@@ -271,7 +287,8 @@ def _evaluated(planned: Plan, command: str, preparing: Progress, evaluating: Pro
     except DataError as error:
         raise UserError([str(error)]) from error
     size = model.backbone.input_size
-    short_side = decoded_side(dataset, size)
+    views = planned.views
+    short_side = decoded_side(dataset, size, views.short_side, request.pixels)
     how = reading(request.loader_workers, cores(), request.decode_timeout, request.strict)
     paths = [video.path for video in videos]
     cache, chosen = choose(request.cache, paths, places, max(1, how.processes(dataset.small)), short_side, once=True)
@@ -280,13 +297,15 @@ def _evaluated(planned: Plan, command: str, preparing: Progress, evaluating: Pro
         dataset.sampling,
         planned.frames,
         dataset.stride_for(checkpoint.backbone, planned.frames),
-        planned.clips,
-        planned.crops,
+        views.clips,
+        views.crops,
         size,
         cache,
         decoder=request.decoder,
         short_side=short_side,
         validation=request.split == "val",
+        view_side=views.short_side,
+        pixels=request.pixels,
     )
     device = torch.device(planned.placement.torch_name)
     batch = checkpoint.batch or _BATCH
@@ -310,7 +329,7 @@ def _evaluated(planned: Plan, command: str, preparing: Progress, evaluating: Pro
         except DataError as error:
             raise UserError([str(error)]) from error
     skipped = skipped_videos(((request.split, loader),))
-    notes += about_data.notes
+    notes += [*about_data.notes, PIXEL_FOOTNOTES[request.pixels], *bf16_notes(planned.placement)]
     notes += footnotes(skipped, len(clips), request.split)
     notes += decoder_footnotes(loader.decoders, request.decoder)
     if kept := FOOTNOTES.get(cell.cache_format):
@@ -335,9 +354,10 @@ def _evaluated(planned: Plan, command: str, preparing: Progress, evaluating: Pro
         split=request.split,
         frames=planned.frames,
         input_size=planned.input_size,
-        clips=planned.clips,
-        crops=planned.crops,
+        clips=views.clips,
+        crops=views.crops,
         views=cell.protocol,
+        pixels=request.pixels,
         top1=top_k(found.probabilities, found.labels, 1),
         top5=top_5(found.probabilities, found.labels),
         mean_class=mean_class(found.probabilities, found.labels),
@@ -376,8 +396,9 @@ def _cell(planned: Plan) -> Cell:
         data=planned.dataset.source,
         frames=planned.frames,
         input_size=planned.input_size,
-        clips=planned.clips,
-        crops=planned.crops,
+        clips=planned.views.clips,
+        crops=planned.views.crops,
+        view_side=planned.views.short_side,
         seed=0,
         recipe=Recipe(),
         device=planned.placement.type,

@@ -82,6 +82,7 @@ class Loaders:
             "decoder": cell.decoder,
             "short_side": decoded_side(dataset, size),
         }
+        views: dict[str, Any] = {**how, "short_side": decoded_side(dataset, size, cell.view_side)}
         transform = TrainTransform(size, recipe.crop_area, recipe.flip)
         augment = Augment(mean, recipe.rand_augment, recipe.colour, recipe.erase, recipe.pca_noise)
         self._device = around.device
@@ -93,7 +94,17 @@ class Loaders:
         videos = present(dataset.videos("train"))
         train = TrainClips(videos, sampling, cell.frames, stride, transform, cell.seed, augment=early, **how)
         val = TestClips(dataset.videos("val"), sampling, cell.frames, stride, 1, 1, size, validation=True, **how)
-        test = TestClips(dataset.videos("test"), sampling, cell.frames, stride, cell.clips, cell.crops, size, **how)
+        test = TestClips(
+            dataset.videos("test"),
+            sampling,
+            cell.frames,
+            stride,
+            cell.clips,
+            cell.crops,
+            size,
+            view_side=cell.view_side,
+            **views,
+        )
         pool = decoding((train, val, test), dataset, around)
         self._train = train_loader(train, batch, pool, strict)
         self._val = testing(val, batch, pool, strict)

@@ -15,6 +15,7 @@ from filelock import BaseFileLock
 from bench.data.cache import FrameCache
 from bench.data.reading import reading
 from bench.device import Placement
+from bench.measure.bf16 import notes as bf16_notes
 from bench.measure.machine import cores, device_name
 from bench.processes import interrupts_ignored
 from bench.provenance import Stopwatch, provenance
@@ -81,7 +82,8 @@ def start_workers(request: Request, placement: Placement, cells: Sequence[Cell],
     """Start the workers of a run; they import their libraries while the parent goes on."""
     devices = worker_devices(request, placement, cells)
     how = reading(request.loader_workers, cores() // len(devices), request.decode_timeout, request.strict)
-    return Pool([Setup(device, tuple(request.plugins), how, command, Path()) for device in devices])
+    notes = bf16_notes(placement)
+    return Pool([Setup(device, tuple(request.plugins), how, command, Path(), notes) for device in devices])
 
 
 class LocalRunner:

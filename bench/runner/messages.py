@@ -22,6 +22,7 @@ class Setup:
         reading: how videos are read.
         command: the command line.
         output: file that takes what the process prints.
+        notes: what a reader of all its numbers must know of the device.
     """
 
     device: str
@@ -29,6 +30,7 @@ class Setup:
     reading: Reading
     command: str
     output: Path
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -254,6 +254,7 @@ def _unusable_weights(subjects: Sequence[Subject]) -> list[str]:
 
 
 def _timed(profile: Profile, chosen: Plan, placement: Placement) -> Profile:
+    from bench.measure.bf16 import notes as bf16_notes
     from bench.measure.footnotes import footnotes as measured_footnotes
     from bench.train import is_out_of_memory
 
@@ -275,7 +276,7 @@ def _timed(profile: Profile, chosen: Plan, placement: Placement) -> Profile:
         )
     if unrepeatable:
         notes.append(f"not repeatable to the bit: {unrepeatable}")
-    notes += measured_footnotes(measured)
+    notes += [*bf16_notes(placement), *measured_footnotes(measured)]
     return replace(profile, measured=measured, footnotes=tuple(notes))
 
 

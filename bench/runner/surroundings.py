@@ -27,6 +27,7 @@ class Surroundings:
         cache: frames that were decoded before.
         broken: path -> reason of the videos that made a decoder hang or crash: no later cell waits for them again.
         at_end: what is closed when the present cell ends, however it does.
+        device_notes: what a reader of all its numbers must know of the device.
         unrepeatable: why the present cell's numbers depend on chance; empty where they do not.
     """
 
@@ -36,6 +37,7 @@ class Surroundings:
     cache: FrameCache
     broken: dict[Path, str] = field(default_factory=dict)
     at_end: ExitStack = field(default_factory=ExitStack)
+    device_notes: tuple[str, ...] = ()
     unrepeatable: str = ""
     datasets: dict[tuple[str, DataSource], VideoDataset] = field(default_factory=dict)
     fingerprints: dict[tuple[str, DataSource], str] = field(default_factory=dict)
@@ -54,8 +56,8 @@ class Surroundings:
         return self.fingerprints[key]
 
     def notes(self, cell: Cell) -> tuple[str, ...]:
-        """What a reader of a cell's numbers must know of its data set."""
+        """What a reader of a cell's numbers must know of the device and of its data set."""
         key = (cell.dataset, cell.data)
         if key not in self.noted:
             self.noted[key] = examine(self.dataset(cell)).notes
-        return self.noted[key]
+        return (*self.device_notes, *self.noted[key])

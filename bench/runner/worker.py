@@ -48,7 +48,7 @@ def main(connection: Connection, setup: Setup) -> None:
         except (EOFError, OSError):
             return
         if around is None:  # the first job's cache stays: it may hold frames in this process
-            around = Surroundings(device, setup.reading, setup.command, job.cache)
+            around = Surroundings(device, setup.reading, setup.command, job.cache, device_notes=setup.notes)
         connection.send(_run(job, around, connection))
 
 

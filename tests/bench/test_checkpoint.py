@@ -372,6 +372,10 @@ def test_a_best_accuracy_beside_the_weights_is_no_code(tmp_path: Path) -> None:
     assert open_checkpoint(tmp_path / "one.pth").strategy == "joint"
 
 
+ITSELF: dict[str, Any] = {}
+ITSELF["model"] = ITSELF
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
@@ -379,16 +383,28 @@ def test_a_best_accuracy_beside_the_weights_is_no_code(tmp_path: Path) -> None:
         ([torch.zeros(2)], "it holds a list: expected a state dict"),
         ({"state_dict": {}}, "it holds nothing"),
         (
-            {"model": official.vit(JOINT)},
-            "expected names and tensors, or those under 'state_dict'; no tensors are 'model'",
+            {"weights": official.vit(JOINT)},
+            "expected names and tensors, or those under 'state_dict' or 'model'; no tensors are 'weights'",
         ),
-        ({"state_dict": {"state_dict": official.vit(JOINT)}}, "expected names and tensors"),
+        ({"model": {"state_dict": "one.pth"}}, "expected names and tensors"),
+        (ITSELF, "expected names and tensors"),
         ({"state_dict": {"a": 1}}, "expected names and tensors"),
         ({1: torch.zeros(2)}, "it holds a dict: expected a state dict"),
         ({"state_dict": {"module.conv1": torch.zeros(2)}}, "its names are not those of AIM's released models"),
         ({"state_dict": official.vit(JOINT), "meta": {"aim_bench": {"version": 2}}}, "meta.aim_bench.version is 2"),
     ],
-    ids=["empty", "list", "no state", "model", "twice", "numbers", "whole numbers", "other names", "about"],
+    ids=[
+        "empty",
+        "list",
+        "no state",
+        "elsewhere",
+        "text",
+        "itself",
+        "numbers",
+        "whole numbers",
+        "other names",
+        "about",
+    ],
 )
 def test_another_nesting_is_told(content: Any, sentence: str, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "one.pth")

@@ -20,6 +20,7 @@ from bench.data.base import DATASETS
 from bench.data.cache import FrameCache, MemoryStore
 from bench.data.clips import TestClips
 from bench.data.reading import Reading
+from bench.data.resize import FOOTNOTES
 from bench.data.source import DataSource
 from bench.data.transforms import TestTransform, ValTransform
 from bench.errors import UserError
@@ -38,6 +39,7 @@ from tests.bench.conftest import nothing_stays_registered
 from tests.bench.test_checkpoint import JOINT
 from tests.reference import macs as closed
 
+OWN = FOOTNOTES["own"]
 PLUGIN = str(Path(__file__).parent / "plugins" / "small.py")
 MORE = """
 from bench.data.base import DATASETS, register_dataset
@@ -138,14 +140,14 @@ def test_an_evaluation_tells_where_its_frames_came_from(
 ) -> None:
     folder, result = trained
     asked = ("--checkpoint", f"{folder}/{result.cell.key}", "--split", "val", "--no-order-test")
-    assert _said(bench, *asked)["footnotes"] == []
+    assert _said(bench, *asked)["footnotes"] == [OWN]
     kept = _said(bench, *asked, "--cache", "disk", "--cache-limit", "2KB")
     assert kept["top1"] == pytest.approx(result.metrics.val_top1)
-    first, second = kept["footnotes"]
+    _, first, second = kept["footnotes"]
     assert first.startswith("frame cache: ") and first.endswith("for 10 videos, limit 2.0 KB")
     assert second.startswith("the frame cache is full")
     jpeg = _said(bench, *asked, "--cache", "ram", "--cache-format", "jpeg")
-    assert jpeg["footnotes"][0] == "frames from a JPEG cache, quality 95"
+    assert jpeg["footnotes"][1] == "frames from a JPEG cache, quality 95"
 
 
 def test_an_exported_cell_gives_them_too(bench: Command, trained: tuple[Path, Result], tmp_path: Path) -> None:
@@ -156,7 +158,7 @@ def test_an_exported_cell_gives_them_too(bench: Command, trained: tuple[Path, Re
     found = _said(bench, "--checkpoint", out)
     assert _numbers(found) == pytest.approx(_numbers(result.metrics.model_dump()))
     assert (found["layout"], found["backbone"], found["weights"]) == ("released", "vit:tiny", "model.pth")
-    assert found["footnotes"] == []
+    assert found["footnotes"] == [OWN]
 
 
 def test_a_released_file_on_a_data_set_with_several_views(
@@ -169,6 +171,7 @@ def test_a_released_file_on_a_data_set_with_several_views(
     assert (found["evaluated"], found["listed"]) == (20, 20)
     assert found["footnotes"] == [
         "scale is 0.5, as published with such a model: the file does not tell, --scale can",
+        OWN,
     ]
     # views and frames do something, and so does the scale
     probabilities = {json.dumps(_numbers(found))}
@@ -179,7 +182,7 @@ def test_a_released_file_on_a_data_set_with_several_views(
     said = bench("eval", *asked, "--device", "cpu", "--plugin", PLUGIN)
     assert said.code == 0
     for mark in (
-        "4x2x1 (frames x clips x crops)",
+        "4x2x1 (frames x clips x crops), own pixels",
         "a view, ",
         "dense test, 20 of 20 videos",
         "top-1 %",
@@ -227,7 +230,7 @@ def test_what_does_not_go_together_is_told(bench: Command, trained: tuple[Path, 
         "crops is 2: expected 1 (the centre) or 3 (left, centre, right)",
     ]
     assert _refused(bench, "--checkpoint", cell, "--split", "val", "--crops", "3") == [
-        "clips and crops are of the test: validation has 1 clip and 1 crop, expected split test"
+        "clips, crops and views are of the test: validation has 1 clip and 1 crop of its own size, expected split test"
     ]
     file = tmp_path / "one.pth"
     torch.save(official.vit(JOINT, frames=4, classes=400), file)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from bench.result import Result
 from bench.spec import Cell, Matrix, Recipe, Request, problems_of
+from bench.views import EXPECTED
 from tests.bench import make
 
 # another valid value for every field
@@ -25,6 +26,7 @@ OTHER_CELL: dict[str, Any] = {
     "input_size": 64,
     "clips": 3,
     "crops": 3,
+    "view_side": 256,
     "seed": 1,
     "device": "cuda",
     "precision": "bf16",
@@ -104,6 +106,7 @@ def test_model_key_is_the_same_for_what_does_not_change_the_model() -> None:
     same: list[dict[str, Any]] = [
         {"seed": 7},
         {"clips": 4, "crops": 3},
+        {"view_side": 256},
         {"order_test": False},
         {"decoder": "pyav"},
         {"cache_format": "jpeg"},
@@ -208,6 +211,12 @@ SENTENCES: list[tuple[dict[str, Any], str]] = [
     ({"input_size": 10**9}, "input_size is 1000000000: expected at most 8192"),
     ({"backbones": [{"vit": "tiny"}]}, "backbones holds {'vit': 'tiny'}: expected a text"),
     ({"strategies": 3}, "strategies holds 3: expected a text"),
+    ({"views": 3}, f"views is 3: {EXPECTED}"),
+    ({"views": "3"}, f"views is '3': {EXPECTED}"),
+    ({"views": "0x1"}, f"views is '0x1': {EXPECTED}"),
+    ({"views": "1x1@"}, f"views is '1x1@': {EXPECTED}"),
+    ({"views": "1x2"}, "views is '1x2': expected 1 crop (the centre) or 3 (left, centre, right)"),
+    ({"views": "1x1@5000"}, "views is '1x1@5000': expected a short side of 1 to 4096 pixels"),
     ({"workers": 0}, "workers is 0: expected auto or a whole number from 1 to 256"),
     ({"workers": "many"}, "workers is 'many': expected auto or a whole number from 1 to 256"),
     ({"workers": 1.5}, "workers is 1.5: expected auto or a whole number from 1 to 256"),

@@ -83,6 +83,7 @@ class Through(VideoReader):
 
     def _read(self, indices: list[int]) -> Frames:
         frames = self._reader.frames(indices)
+        self.full_size = self._reader.full_size
         return np.stack([self._codec.unpack(self._codec.pack(frame), frame.shape) for frame in frames])
 
     def close(self) -> None:

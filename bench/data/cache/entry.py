@@ -26,18 +26,21 @@ from bench.data.cache.source import Source, library_version
 from bench.data.decode.base import Frames, VideoError, VideoReader
 
 # Goes up with the layout, and with every change of what the frames of a video look like: how they are resized.
-VERSION = 1
+VERSION = 2
 
 _MARK = b"aimframe"
 _END = struct.Struct("<II8s")
 _AT_ONCE = 2**17  # bytes read from a file's end on opening it: all of a small video, and no slower for large ones
 
 
-def write(file: BinaryIO, source: Source, frames: Iterable[Frames], decoder: str, codec: Codec) -> None:
+def write(
+    file: BinaryIO, source: Source, frames: Iterable[Frames], full: tuple[int, int], decoder: str, codec: Codec
+) -> None:
     """Write a whole entry.
 
     Args:
         frames: pieces of the video, each uint8 (T, H, W, 3), from the first frame to the last.
+        full: height and width of the frames before they were made smaller.
         decoder: the library that decodes them.
     """
     lengths: list[int] = []
@@ -48,17 +51,19 @@ def write(file: BinaryIO, source: Source, frames: Iterable[Frames], decoder: str
             packed = codec.pack(frame)
             lengths.append(len(packed))
             file.write(packed)
-    told = _described(source, (len(lengths), *shape), sum(lengths), decoder, codec)
+    told = _described(source, (len(lengths), *shape), full, sum(lengths), decoder, codec)
     file.write(np.array(lengths, "<u4").tobytes() + told + _END.pack(len(told), zlib.crc32(told), _MARK))
 
 
-def size(source: Source, shape: tuple[int, ...], packed: int, decoder: str, codec: Codec) -> int:
+def size(source: Source, shape: tuple[int, ...], full: tuple[int, int], packed: int, decoder: str, codec: Codec) -> int:
     """Bytes of an entry whose frames, (T, H, W, 3), take `packed` bytes."""
-    return packed + 4 * shape[0] + len(_described(source, shape, packed, decoder, codec)) + _END.size
+    return packed + 4 * shape[0] + len(_described(source, shape, full, packed, decoder, codec)) + _END.size
 
 
-def _described(source: Source, shape: tuple[int, ...], packed: int, decoder: str, codec: Codec) -> bytes:
-    return json.dumps({**_identity(source, codec, decoder), "shape": shape, "bytes": packed}).encode()
+def _described(
+    source: Source, shape: tuple[int, ...], full: tuple[int, int], packed: int, decoder: str, codec: Codec
+) -> bytes:
+    return json.dumps({**_identity(source, codec, decoder), "shape": shape, "full": full, "bytes": packed}).encode()
 
 
 def _identity(source: Source, codec: Codec, decoder: str) -> dict[str, Any]:
@@ -108,6 +113,7 @@ def _opened(file: FileIO, source: Source, codec: Codec) -> Entry | None:
         return None
     description: dict[str, Any] = json.loads(text)
     count, *shape = description["shape"]
+    height, width = description["full"]
     whole = description["bytes"] + 4 * count + told + _END.size == length
     decoder = description["decoder"]
     if not whole or any(description.get(name) != value for name, value in _identity(source, codec, decoder).items()):
@@ -116,7 +122,8 @@ def _opened(file: FileIO, source: Source, codec: Codec) -> Entry | None:
     if behind > len(end):
         end = last(behind)
     ends = np.cumsum(np.frombuffer(end[-behind:], "<u4", count), dtype=np.int64)
-    return Entry(Path(source.path), decoder, file, end, length - len(end), ends.tolist(), tuple(shape), codec)
+    at = length - len(end)
+    return Entry(Path(source.path), decoder, file, end, at, ends.tolist(), tuple(shape), (height, width), codec)
 
 
 class Entry(VideoReader):
@@ -130,6 +137,7 @@ class Entry(VideoReader):
         end_at: the place in the file at which that begins.
         ends: the place at which each frame ends.
         shape: of a frame.
+        full: height and width of a frame before it was made smaller.
     """
 
     def __init__(
@@ -141,9 +149,11 @@ class Entry(VideoReader):
         end_at: int,
         ends: list[int],
         shape: tuple[int, ...],
+        full: tuple[int, int],
         codec: Codec,
     ) -> None:
         super().__init__(path)
+        self.full_size = full
         self.decoder = decoder
         self._file = file
         self._end = end

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -19,9 +18,10 @@ from bench.data.decode.base import Frames, VideoReader
 class _InMemory(VideoReader):
     """A video's frames, each packed."""
 
-    def __init__(self, path: Path, decoder: Any, packed: list[bytes], shape: tuple[int, ...], codec: Codec) -> None:
-        super().__init__(path)
-        self.decoder = decoder
+    def __init__(self, reader: VideoReader, packed: list[bytes], shape: tuple[int, ...], codec: Codec) -> None:
+        super().__init__(reader.path)
+        self.decoder = reader.decoder
+        self.full_size = reader.full_size
         self._packed = packed
         self._shape = shape
         self._codec = codec
@@ -84,7 +84,7 @@ class MemoryStore:
                 self.used_bytes -= sum(map(len, replaced[1]._packed))
             if self.used_bytes + size > self.limit_bytes:
                 return False
-            self._videos[source.name] = (source, _InMemory(reader.path, reader.decoder, packed, shape, codec))
+            self._videos[source.name] = (source, _InMemory(reader, packed, shape, codec))
             self.used_bytes += size
         return True
 

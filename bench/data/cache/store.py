@@ -88,14 +88,15 @@ class FolderStore:
         decoded = pieces(reader)
         first = next(decoded)
         shape, packed, decoder = (len(reader), *first.shape[1:]), len(codec.pack(first[0])), reader.decoder
-        expected = entry.size(source, shape, packed * len(reader), decoder, codec)
+        full = reader.full_size or (first.shape[1], first.shape[2])
+        expected = entry.size(source, shape, full, packed * len(reader), decoder, codec)
         try:
             with self._temporary() as (temporary, file):
                 if not self._reserve(expected):
                     return False
                 counted = expected
                 try:
-                    entry.write(file, source, chain([first], decoded), decoder, codec)
+                    entry.write(file, source, chain([first], decoded), full, decoder, codec)
                     file.close()
                     place = Path(self.path(source))
                     place.parent.mkdir(exist_ok=True)

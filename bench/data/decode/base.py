@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.data.base import DataError
+from bench.data.resize import resized, size_for
 
 Frames = NDArray[np.uint8]
 
@@ -32,12 +33,16 @@ class VideoError(DataError):
 class VideoReader(ABC):
     """One opened video. `len` is its number of frames; `decoder` names the library that reads it.
 
+    Attributes:
+        full_size: height and width of its frames before they were made smaller; None until some were read.
+
     Args:
         path: of the file or folder.
         short_side: pixels that the frames' short side has at most; None leaves them as they are.
     """
 
     decoder: str
+    full_size: tuple[int, int] | None = None
 
     def __init__(self, path: Path, short_side: int | None = None) -> None:
         if short_side is not None and short_side < 1:
@@ -72,10 +77,14 @@ class VideoReader(ABC):
         return read if len(rising) == len(wanted) and (places[1:] > places[:-1]).all() else read[places]
 
     def _in_size(self, indices: list[int]) -> Frames:
-        if self.short_side is None:
-            return self._read(indices)
-        pieces = range(0, len(indices), _PIECE)
-        return np.concatenate([shrunk(self._read(indices[i : i + _PIECE]), self.short_side) for i in pieces])
+        step = len(indices) if self.short_side is None else _PIECE
+        pieces = []
+        for start in range(0, len(indices), step):
+            read = self._read(indices[start : start + step])
+            if self.full_size is None:
+                self.full_size = (read.shape[1], read.shape[2])
+            pieces.append(read if self.short_side is None else shrunk(read, self.short_side))
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
 def shrunk(frames: Frames, short_side: int) -> Frames:
@@ -84,13 +93,13 @@ def shrunk(frames: Frames, short_side: int) -> Frames:
     The interpolation, and the rounding of the long side, are those of the transforms: bilinear, antialiased, for every
     decoder alike. The libraries' own scalers agree neither with it nor with each other to 40 dB, and are no faster.
     """
-    if min(frames.shape[1:3]) <= short_side:
+    height, width = frames.shape[1:3]
+    if min(height, width) <= short_side:
         return frames
     import torch
-    from torchvision.transforms.v2 import InterpolationMode, functional
 
     whole = torch.from_numpy(frames).permute(0, 3, 1, 2)
-    small = functional.resize_image(whole, [short_side], interpolation=InterpolationMode.BILINEAR, antialias=True)
+    small = resized(whole, size_for(height, width, short_side))
     return np.ascontiguousarray(small.permute(0, 2, 3, 1).numpy())
 
 

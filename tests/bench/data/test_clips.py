@@ -207,6 +207,8 @@ def test_validation_is_one_enlarged_view(good: tuple[Video, ...]) -> None:
     assert contrast[0] < contrast[1]
     with pytest.raises(ValueError, match="1 clip and 1 crop, not 3 and 1"):
         TestClips(good, "dense", 4, 2, 3, 1, 32, validation=True)
+    with pytest.raises(ValueError, match="1 clip and 1 crop, not 1 and 1 of a short side of 40"):
+        TestClips(good, "dense", 4, 2, 1, 1, 32, validation=True, view_side=40)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -280,3 +282,6 @@ def test_rendered_videos_keep_their_size_and_others_get_the_recipes() -> None:
     mine.content = ""
     assert decoded_side(rendered, 32) is None
     assert (decoded_side(mine, 224), decoded_side(mine, 336)) == (256, 384)
+    # a test's crop may be taken from a larger picture; released pixels are made from the whole one, once
+    assert [decoded_side(mine, 224, side) for side in (240, 256, 288)] == [256, 256, 288]
+    assert decoded_side(mine, 224, 288, "released") is decoded_side(rendered, 32, 40) is None

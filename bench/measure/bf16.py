@@ -1,0 +1,66 @@
+"""The speed of bf16 on a CPU beside that of fp32: emulated where there are no instructions for it, it may crawl."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cache
+
+from bench.device import Placement
+
+# above this, bf16 is called slower: less is what two runs of one product differ by on a busy machine
+_SLOWER = 1.25
+
+_SIZES = (32, 64, 128, 256, 512)  # sides of the matrices, each product eight times as much as the one before
+_ROUNDS = 4
+_BUDGET = 0.1  # seconds for all products
+
+
+def ratio(seconds: Callable[[str, int], float], budget: float = _BUDGET) -> float:
+    """Time of a matrix product in bf16 / its time in fp32, of the largest one that the budget has room for.
+
+    Args:
+        seconds: takes "bf16" or "fp32" and the side of two square matrices, and times their product once.
+        budget: seconds. A size is tried where eight times what the last one took still fits, so that a CPU on which
+            small products take long is never asked for large ones.
+    """
+    spent = found = 0.0
+    for size in _SIZES:
+        # the first round of a size prepares its kernels
+        rounds = [(seconds("fp32", size), seconds("bf16", size)) for _ in range(_ROUNDS)]
+        fp32, bf16 = (min(times) for times in zip(*rounds, strict=True))
+        found = bf16 / max(fp32, 1e-9)
+        took = _ROUNDS * (fp32 + bf16)
+        spent += took
+        if spent + 8 * took > budget:
+            break
+    return found
+
+
+def _product(precision: str, size: int) -> float:
+    import torch
+
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a = torch.full((size, size), 0.5, dtype=dtype)
+    begun = time.perf_counter()
+    torch.mm(a, a)
+    return time.perf_counter() - begun
+
+
+@cache
+def slowdown() -> float:
+    """How many times as long as in fp32 a matrix product takes in bf16 on this CPU; measured once, in about 0.1 s."""
+    return ratio(_product)
+
+
+def notes(placement: Placement | None) -> tuple[str, ...]:
+    """The sentence on a device that computes bf16 more slowly than fp32; nothing where it does not, or is not asked to.
+
+    Only a CPU is measured: `bench.device.place` refuses a GPU that would emulate it.
+    """
+    if placement is None or placement.type != "cpu" or placement.precision != "bf16":
+        return ()
+    times = slowdown()
+    if times < _SLOWER:
+        return ()
+    return (f"bf16 is slower than fp32 on this CPU: a matrix product takes {times:.2g} times as long",)

@@ -1,0 +1,69 @@
+"""Views as they are written, and what becomes of them in a matrix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bench.data.base import DATASETS
+from bench.errors import UserError
+from bench.matrix import expand
+from bench.report.sheet import make_sheet
+from bench.views import Views, parse
+from tests.bench import make
+
+
+@pytest.mark.parametrize(
+    ("text", "views"),
+    [("3x1", Views(3, 1)), (" 10 × 3 ", Views(10, 3)), ("1x1@256", Views(1, 1, 256)), ("4x3 @ 240", Views(4, 3, 240))],
+)
+def test_views_are_read_and_written_alike(text: str, views: Views) -> None:
+    assert parse(text) == views and parse(str(views)) == views
+
+
+def test_a_cell_tells_its_views_in_its_protocol_its_key_and_its_table() -> None:
+    plain, larger = make.cell(clips=1), make.cell(clips=1, view_side=256)
+    assert (plain.protocol, larger.protocol) == ("8x1x1", "8x1x1@256")
+    assert plain.key != larger.key and plain.model_key() == larger.model_key()
+    sheet = make_sheet([make.done(plain), make.done(larger)])
+    assert [row.labels["views"] for row in sheet.rows] == ["1x1", "1x1@256"]
+
+
+def cells(**changes: Any) -> list[Any]:
+    return list(expand(make.matrix(device="cpu", **changes)).cells)
+
+
+def test_a_matrix_has_the_views_that_are_asked_for() -> None:
+    (plain,), (three,), (larger,) = cells(), cells(views="1x3"), cells(views="1x1@37")
+    assert (plain.views, three.views, larger.views) == (Views(1, 1), Views(1, 3), Views(1, 1, 37))
+    assert len({plain.key, three.key, larger.key}) == 3
+    # the input's own side is no other view and so no other cell
+    assert cells(views="1x1@32")[0].key == plain.key
+
+
+def problems(**changes: Any) -> tuple[str, ...]:
+    with pytest.raises(UserError) as error:
+        cells(**changes)
+    return error.value.problems
+
+
+def test_views_that_cannot_be_are_told_once() -> None:
+    both = "vit:tiny@none,clip:tiny@none"
+    assert problems(views="2x1@31", backbones=both, strategies="joint,frozen", seeds="0,1") == (
+        "clips is 2: motion is sampled over the whole video, one clip covers it, expected 1",
+        "views is '2x1@31': vit:tiny is shown 32 pixels, expected a short side of at least 32",
+        "views is '2x1@31': clip:tiny is shown 32 pixels, expected a short side of at least 32",
+    )
+
+
+@pytest.mark.parametrize(("flag", "problem"), [("2x2", "expected 1 crop"), ("3", "expected clips x crops")])
+def test_views_of_a_command_are_checked(flag: str, problem: str, bench: Any) -> None:
+    said = bench("run", "--views", flag, "--backbones", "vit:tiny@none", "--strategies", "jiont", "--dry-run")
+    assert said.code == 2 and len(said.problems) == 2
+    assert said.problems[0].startswith(f"views is {flag!r}: {problem}")
+
+
+def test_diving48_is_tested_with_one_view_where_nothing_is_asked() -> None:
+    data = DATASETS.get("diving48")
+    assert (data.clips, data.crops, data.sampling) == (1, 1, "uniform")
