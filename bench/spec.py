@@ -24,7 +24,7 @@ from pydantic_core import ErrorDetails
 from backbones.names import BackboneName
 from backbones.registry import did_you_mean
 from bench.data.decode.names import Decoder
-from bench.data.source import DataSource, Fold
+from bench.data.source import DataSource, Fold, LabelsFrom
 from bench.frozen import Spec as Spec
 from bench.sizes import parse as parse_size
 from bench.views import Views
@@ -308,6 +308,7 @@ class Matrix(Spec):
     test_list: Place | None = Field(None, description="list of the test videos; else the validation's")
     class_names: Place | None = Field(None, description="file of the classes' names")
     fold: Fold | None = Field(None, description="which of the three official splits of ucf101 and hmdb51")
+    labels_from: LabelsFrom = Field(0, description="the first class's number in the lists")
     recipe: dict[str, Any] = Field(default_factory=dict, description="changes to the recipe, for every cell")
     recipe_by_strategy: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="changes to the recipe of single strategies, by name"
@@ -331,6 +332,7 @@ class Matrix(Spec):
             test_list=self.test_list,
             class_names=self.class_names,
             fold=self.fold,
+            labels_from=self.labels_from,
         )
 
 
@@ -343,7 +345,7 @@ class Request(Matrix):
         "auto", description="decoding processes of each cell"
     )
     decode_timeout: float = Field(60.0, gt=0, le=86400, description="seconds after which a clip counts as broken")
-    strict: bool = Field(False, description="a video that cannot be read is an error")
+    strict: bool = Field(False, description="a video that cannot be read, or a class without one, is an error")
     cache: Cache = Field("auto", description="where decoded frames are kept: auto, ram, disk or off")
     cache_limit: CacheLimit = Field(None, description="bytes, such as 20GB or 1.5GiB")
     plugins: Plugins = Field((), description="Python files or modules that register backbones or strategies")

@@ -16,7 +16,7 @@ from backbones.registry import UnknownName
 from bench.cli.choices import not_among
 from bench.cli.output import obstacles, tell, write
 from bench.cli.progress import progress
-from bench.cli.where import ClassNames, DataRoot, Fold, TestList, TrainList, ValList, source
+from bench.cli.where import ClassNames, DataRoot, Fold, LabelsFrom, TestList, TrainList, ValList, source
 from bench.data.base import DATASETS, SPLITS, DataError, Split, VideoDataset
 from bench.data.source import DataSource
 from bench.errors import UserError
@@ -65,11 +65,13 @@ def check(
     test_list: TestList = None,
     class_names: ClassNames = None,
     fold: Fold = None,
+    labels_from: LabelsFrom = None,
     plugin: Annotated[
         list[str] | None, typer.Option(help="A Python file or module that registers more data sets. Repeatable.")
     ] = None,
 ) -> None:
-    """Open and decode every video, and list what is missing, broken, mislabelled or too short.
+    """Open and decode every video, and list what is missing, broken, mislabelled or too short, and the classes without
+    a training video.
 
     Videos that are shorter than a clip are shown in a loop; they alone are no failure. Exit code 1 where others are.
     """
@@ -80,16 +82,17 @@ def check(
         load_plugins(plugin or ())
     except UserError as error:
         problems += error.problems
-    where = source(data_root, train_list, val_list, test_list, class_names, fold, problems)
+    where = source(data_root, train_list, val_list, test_list, class_names, fold, labels_from, problems)
     splits: Sequence[Split] = (split,) if split in SPLITS else SPLITS
     chosen = named(dataset, where, splits, problems)
     if problems or chosen is None:
         raise UserError(problems)
     found, listed = _looked_at(chosen, splits, frames or chosen.frames, workers, timeout, full)
+    untrained = _untrained(chosen, splits, found)
     if output is not None:
-        write("output", output, _csv(found))
-    _print(chosen, splits, listed, found)
-    if any(finding.fault in _SPOILED for finding in found):
+        write("output", output, _csv(found, untrained))
+    _print(chosen, splits, listed, found, untrained)
+    if untrained or any(finding.fault in _SPOILED for finding in found):
         raise typer.Exit(1)
 
 
@@ -121,25 +124,40 @@ def _looked_at(
     return found, len({video.path for split in splits for video in dataset.videos(split)})
 
 
-def _csv(found: Sequence[Finding]) -> str:
+def _untrained(dataset: VideoDataset, splits: Sequence[Split], found: Sequence[Finding]) -> list[str]:
+    """Sentences on the classes without a training video that can be decoded."""
+    from bench.data.check import untrained_classes
+
+    lost = {(one.split, one.video) for one in found if one.fault in ("missing", "broken")}
+    lists = {split: [one for one in dataset.videos(split) if (split, one) not in lost] for split in splits}
+    return untrained_classes(dataset, lists)
+
+
+def _csv(found: Sequence[Finding], untrained: Sequence[str]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("split", "video", "label", "fault", "told", "path"))
     writer.writerows((f.split, f.video.name, f.video.label, f.fault, one_line(f.told), f.video.path) for f in found)
+    writer.writerows(("train", "", "", "untrained", one_line(sentence), "") for sentence in untrained)
     return text.getvalue()
 
 
-def _print(dataset: VideoDataset, splits: Sequence[Split], listed: int, found: Sequence[Finding]) -> None:
+def _print(
+    dataset: VideoDataset, splits: Sequence[Split], listed: int, found: Sequence[Finding], untrained: Sequence[str]
+) -> None:
     from bench.data.verify import FAULTS
 
     counts = Counter(finding.fault for finding in found)
     names = {"short": "too short"}
     for note in dataset.notes():
         tell(note)
+    for sentence in untrained:
+        tell(sentence)
     for finding in found[:_SHOWN]:
         where = f"{finding.split} {one_line(finding.video.name)}"
         tell(f"{names.get(finding.fault, finding.fault)}: {where}: {indented(finding.told, 2)}")
     if len(found) > _SHOWN:
         tell(f"and {len(found) - _SHOWN:,} more; --output FILE.csv has them all")
-    told = ", ".join(f"{counts[fault]:,} {names.get(fault, fault)}" for fault in FAULTS if counts[fault])
-    tell(f"{dataset.name} {', '.join(splits)}: {counted(listed, 'video')}, {told or 'nothing wrong'}")
+    told = [f"{counts[fault]:,} {names.get(fault, fault)}" for fault in FAULTS if counts[fault]]
+    told += ["classes without a training video"] * bool(untrained)
+    tell(f"{dataset.name} {', '.join(splits)}: {counted(listed, 'video')}, {', '.join(told) or 'nothing wrong'}")

@@ -13,7 +13,7 @@ from bench.cli.choices import not_among
 from bench.cli.output import tell
 from bench.cli.prepare import prepare
 from bench.cli.progress import progress
-from bench.cli.where import ClassNames, DataRoot, Fold, TestList, TrainList, ValList, source
+from bench.cli.where import ClassNames, DataRoot, Fold, LabelsFrom, TestList, TrainList, ValList, source
 from bench.data.base import SPLITS, DataError, Split
 from bench.errors import UserError
 from bench.files import why_not_writable
@@ -38,6 +38,7 @@ def show(
     test_list: TestList = None,
     class_names: ClassNames = None,
     fold: Fold = None,
+    labels_from: LabelsFrom = None,
     plugin: Annotated[
         list[str] | None, typer.Option(help="A Python file or module that registers more data sets. Repeatable.")
     ] = None,
@@ -51,7 +52,7 @@ def show(
     except UserError as error:
         problems += error.problems
     wanted: tuple[Split, ...] = (split,) if split in SPLITS else ()
-    where = source(data_root, train_list, val_list, test_list, class_names, fold, problems)
+    where = source(data_root, train_list, val_list, test_list, class_names, fold, labels_from, problems)
     chosen = named(dataset, where, wanted, problems)
     if obstacle := why_not_writable(out):
         problems.append(f"out is {str(out)!r}: cannot be written ({obstacle})")

@@ -10,7 +10,7 @@ import typer
 from bench.cli.choices import asked_cache, asked_views, not_among
 from bench.cli.output import say, tell
 from bench.cli.progress import progress
-from bench.cli.where import ClassNames, DataRoot, Fold, TestList, TrainList, ValList, source
+from bench.cli.where import ClassNames, DataRoot, Fold, LabelsFrom, TestList, TrainList, ValList, source
 from bench.data.decode.names import DECODERS
 from bench.data.resize import PIXELS
 from bench.errors import UserError
@@ -40,6 +40,7 @@ def eval_(
     test_list: TestList = None,
     class_names: ClassNames = None,
     fold: Fold = None,
+    labels_from: LabelsFrom = None,
     backbone: Annotated[
         str | None,
         typer.Option(
@@ -86,7 +87,10 @@ def eval_(
     decode_timeout: Annotated[
         float, typer.Option(help="Seconds after which a video counts as broken.", metavar="SECONDS")
     ] = 60.0,
-    strict: Annotated[bool, typer.Option("--strict", help="A video that cannot be read is an error.")] = False,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="A video that cannot be read, or a class without one to train on, is an error."),
+    ] = False,
     decoder: Annotated[str, typer.Option(help=f"{', '.join(DECODERS[:-1])} or {DECODERS[-1]}.")] = "auto",
     cache: Annotated[
         str,
@@ -128,7 +132,7 @@ def eval_(
         request = Request(
             checkpoint=checkpoint,
             dataset=dataset,
-            source=source(data_root, train_list, val_list, test_list, class_names, fold, problems),
+            source=source(data_root, train_list, val_list, test_list, class_names, fold, labels_from, problems),
             backbone=backbone,
             strategy=strategy,
             scale=scale,

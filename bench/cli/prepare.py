@@ -16,7 +16,7 @@ from bench.cli.check import named
 from bench.cli.choices import FORMATS, limit, not_among
 from bench.cli.output import tell
 from bench.cli.progress import progress
-from bench.cli.where import ClassNames, DataRoot, Fold, TestList, TrainList, ValList, source
+from bench.cli.where import ClassNames, DataRoot, Fold, LabelsFrom, TestList, TrainList, ValList, source
 from bench.data.base import SPLITS, DataError, Split, VideoDataset
 from bench.errors import UserError
 from bench.files import reason
@@ -67,6 +67,7 @@ def prepare(
     test_list: TestList = None,
     class_names: ClassNames = None,
     fold: Fold = None,
+    labels_from: LabelsFrom = None,
     plugin: Annotated[
         list[str] | None, typer.Option(help="A Python file or module that registers more data sets. Repeatable.")
     ] = None,
@@ -83,7 +84,7 @@ def prepare(
         load_plugins(plugin or ())
     except UserError as error:
         problems += error.problems
-    where = source(data_root, train_list, val_list, test_list, class_names, fold, problems)
+    where = source(data_root, train_list, val_list, test_list, class_names, fold, labels_from, problems)
     splits = SPLITS if split not in SPLITS else (split,)
     found = named(dataset, where, splits, problems)
     if problems or found is None:
@@ -91,6 +92,7 @@ def prepare(
 
     from bench.data.cache.places import Places
     from bench.data.cache.store import FolderStore
+    from bench.data.check import untrained_classes
     from bench.data.clips import decoded_side
     from bench.measure.machine import cores
 
@@ -111,6 +113,8 @@ def prepare(
                 store = _store(folder, size, cast("Format", cache_format), paths, short_side)
             except OSError as error:
                 raise UserError([f"the cache cannot be written ({reason(error)})"]) from error
+            for told in untrained_classes(found, {one: found.videos(one) for one in splits}):
+                tell(told, err=True)
             outcomes = _filled(store, dataset, paths, short_side, workers or cores())
     except KeyboardInterrupt:
         tell("interrupted; the same command goes on where it stopped", err=True)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from bench.cli.request import assignments, build, scalar
-from bench.cli.where import ClassNames, DataRoot, Fold, TestList, TrainList, ValList
+from bench.cli.where import ClassNames, DataRoot, Fold, LabelsFrom, TestList, TrainList, ValList
 
 _MATRIX, _RECIPE, _RUNNING = "The matrix", "The recipe", "Running"
 
@@ -69,6 +69,7 @@ def run(
     test_list: TestList = None,
     class_names: ClassNames = None,
     fold: Fold = None,
+    labels_from: LabelsFrom = None,
     epochs: Annotated[str | None, typer.Option(help="Epochs.", metavar="INTEGER", rich_help_panel=_RECIPE)] = None,
     batch_size: Annotated[
         str | None, typer.Option(help="Clips a step.", metavar="INTEGER", rich_help_panel=_RECIPE)
@@ -147,7 +148,8 @@ def run(
         bool | None,
         typer.Option(
             "--strict/--no-strict",
-            help="A video that cannot be read is an error: its cell fails. [default: no]",
+            help="A video that cannot be read is an error: its cell fails. So is a class without a training video: "
+            "nothing runs. [default: no]",
             show_default=False,
             rich_help_panel=_RUNNING,
         ),
@@ -233,6 +235,7 @@ def run(
             "test_list": test_list,
             "class_names": class_names,
             "fold": None if fold is None else scalar(fold),
+            "labels_from": None if labels_from is None else scalar(labels_from),
             "recipe": recipe_flags,
             "device": device,
             "precision": precision,

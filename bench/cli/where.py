@@ -35,6 +35,12 @@ Fold = Annotated[
         help="Official split of ucf101 and hmdb51: 1, 2 or 3. [default: 1]", metavar="N", rich_help_panel=_DATA
     ),
 ]
+LabelsFrom = Annotated[
+    str | None,
+    typer.Option(
+        help="The first class's number in lists of your own: 0 or 1. [default: 0]", metavar="N", rich_help_panel=_DATA
+    ),
+]
 
 
 def source(
@@ -44,6 +50,7 @@ def source(
     test_list: Path | None,
     class_names: Path | None,
     fold: str | None,
+    labels_from: str | None,
     problems: list[str],
 ) -> DataSource:
     """Where the data lie; `problems` gets what is not there, and then the source is empty."""
@@ -60,7 +67,10 @@ def source(
     wrong = missing_places(**given)
     if fold not in (None, "1", "2", "3"):
         wrong.append(f"fold is {fold!r}: expected 1, 2 or 3")
+    if labels_from not in (None, "0", "1"):
+        wrong.append(f"labels_from is {labels_from!r}: expected 0 or 1")
     problems += wrong
     if wrong:
         return DataSource()
-    return DataSource.of(root=given.pop("data_root"), **given, fold=None if fold is None else int(fold))
+    numbers = {"fold": None if fold is None else int(fold), "labels_from": int(labels_from or 0)}
+    return DataSource.of(root=given.pop("data_root"), **given, **numbers)

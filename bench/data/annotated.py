@@ -14,9 +14,9 @@ from typing import ClassVar, Literal
 
 from bench.data.base import DataError, Progress, Split, Video, VideoDataset
 from bench.data.class_names import read_class_names
-from bench.data.entries import Entry, read_entries
+from bench.data.entries import Entry
 from bench.data.listing import Listing
-from bench.data.lists import to_videos
+from bench.data.lists import read_entries, to_videos
 from bench.text import counted
 
 Names = tuple[str, ...]
@@ -59,6 +59,7 @@ class AnnotatedDataset(VideoDataset):
 
     takes: Literal["nothing", "root", "lists"] = "lists"
     needs_source = True
+    partial_copies = True
     count: ClassVar[int]
     homes: ClassVar[Names] = ()
     lists: ClassVar[Names] = ()
@@ -171,6 +172,10 @@ class AnnotatedDataset(VideoDataset):
                 problems.append(str(error))
         return list(dict.fromkeys(problems))
 
+    def takes_labels_from(self, splits: Sequence[Split]) -> bool:
+        found = [self.file(split) for split in splits if split in self.splits]
+        return not found or not all(map(self.is_official, found))
+
     def notes(self) -> tuple[str, ...]:
         said = [
             f"{self.name} {split} list = {self.file(split)}"
@@ -200,7 +205,17 @@ class AnnotatedDataset(VideoDataset):
     def entries(self, split: Split) -> list[Entry]:
         """What the list of a split says. Raises DataError."""
         file = self.file(split)
-        return self.read_official(file, split) if self.is_official(file) else read_entries(file)
+        return (
+            self.read_official(file, split) if self.is_official(file) else read_entries(file, self._labels_from(file))
+        )
+
+    def _labels_from(self, file: Path) -> int:
+        """The first class's number in a list; official files have their own."""
+        return 0 if self.is_official(file) else self.source.labels_from
+
+    def _counted_by(self) -> str:
+        """What tells the number of classes, for the error about a label beyond it."""
+        return f"{self._names_file} names {len(self.classes)} classes" if self._names_file is not None else ""
 
     @cached_property
     def _videos(self) -> dict[Split, tuple[Video, ...]]:
@@ -218,7 +233,10 @@ class AnnotatedDataset(VideoDataset):
                     f"{file}: it has names of classes, of which the order is not known: expected "
                     f"{looked}{' or ' * bool(looked)}class_names (--class-names FILE)"
                 )
-            self._videos[split] = to_videos(file, entries, self.classes, _Places(self._folders(split, file)).of)
+            place = _Places(self._folders(split, file)).of
+            self._videos[split] = to_videos(
+                file, entries, self.classes, place, self._labels_from(file), self._counted_by()
+            )
         return self._videos[split]
 
     def _folders(self, split: Split, file: Path) -> Iterator[str]:

@@ -59,6 +59,7 @@ class VideoDataset(ABC):
         takes: what it takes of a source: "nothing", a "root" alone, or "lists" too.
         needs_source: whether it cannot be found where the source says nothing.
         folds: numbers of the official splits that there are; empty where there is one alone.
+        partial_copies: whether lists that lack classes are nothing to tell, as of a published data set's subsets.
 
     Args:
         source: where it lies.
@@ -77,6 +78,7 @@ class VideoDataset(ABC):
     takes: Literal["nothing", "root", "lists"] = "root"
     needs_source: bool = False
     folds: tuple[int, ...] = ()
+    partial_copies: bool = False
 
     def __init__(self, source: DataSource | None = None) -> None:
         self.source = source or DataSource()
@@ -114,6 +116,10 @@ class VideoDataset(ABC):
     def lacking(self, splits: Sequence[Split]) -> list[str]:
         """Which files that these splits need were neither named nor found, in sentences."""
         return []
+
+    def takes_labels_from(self, splits: Sequence[Split]) -> bool:
+        """Whether the lists of these splits are a user's own, whose labels may start at 1."""
+        return False
 
     def notes(self) -> tuple[str, ...]:
         """What was found and not said, in sentences for the user."""

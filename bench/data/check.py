@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.data.base import SPLITS, DataError, Progress, Split, Video, VideoDataset
 from bench.data.listing import missing
+from bench.data.lists import STARTS_AT_1
 from bench.data.source import DataSource
 from bench.text import counted
 
@@ -38,10 +39,11 @@ def examine(
 
     Problems are lists that cannot be used (lines, labels, repeats), videos that stand in the training list and in
     another, and missing videos where they are half of a list or more. Fewer are a note, as copies of videos from the
-    web are never whole: training does without them, and the test counts them as not evaluated.
+    web are never whole: training does without them, and the test counts them as not evaluated. So is what
+    `untrained_classes` tells.
 
     Args:
-        strict: whether a single missing video is a problem.
+        strict: whether a single missing video or class is a problem.
         progress: called with (done, total) while files are looked for.
         splits: whose lists are needed.
         files: look for missing files too.
@@ -54,13 +56,16 @@ def examine(
             lists[split] = dataset.videos(split)
         except DataError as error:
             problems.append(str(error))
+    there = dict(lists)
     for split, videos in lists.items():
         if split == "val" and videos == lists.get("test"):
             continue
         gone = missing([video.path for video in videos], progress) if files else []
         if gone:
-            too_many = strict or 2 * len(gone) >= len(videos)
-            (problems if too_many else notes).append(
+            too_many = 2 * len(gone) >= len(videos)
+            if not too_many:
+                there[split] = _without(videos, gone)
+            (problems if too_many or strict else notes).append(
                 _told_missing(dataset, split, [videos[i] for i in gone], len(videos))
             )
         if split != "train" and "train" in lists:
@@ -74,13 +79,61 @@ def examine(
                 notes.append(
                     f"{dataset.name}: {_videos(split, cuts)} cut from recordings of training videos ({_first(cuts)})"
                 )
+    if len(lists) == len(splits):
+        (problems if strict else notes).extend(untrained_classes(dataset, there))
     return Findings(tuple(dict.fromkeys(problems)), tuple(dict.fromkeys(notes)))
+
+
+def untrained_classes(dataset: VideoDataset, lists: Mapping[Split, Sequence[Video]]) -> list[str]:
+    """Sentences on classes without a video to train on, and on videos of them in the other lists.
+
+    Classes that are in no list are told as well, unless the data set is one of which partial copies are common.
+
+    Args:
+        lists: the videos that there are. The training list counts too where it is not among them; without one that can
+            be read nothing is told.
+    """
+    if "train" not in lists:
+        if "train" not in dataset.splits:
+            return []
+        try:
+            lists = {"train": dataset.videos("train"), **lists}
+        except DataError:
+            return []
+    classes = dataset.classes
+    trained = {video.label for video in lists["train"]}
+    told = []
+    empty = [label for label in range(len(classes)) if label not in trained]
+    if empty and not dataset.partial_copies:
+        numbered = classes == tuple(map(str, range(len(classes))))
+        lowest = min((video.label for videos in lists.values() for video in videos), default=0)
+        asked = f"; {STARTS_AT_1}" if numbered and lowest == 1 else ""
+        have = "has" if len(empty) == 1 else "have"
+        names = _first([classes[label] for label in empty])
+        told.append(
+            f"{dataset.name}: {len(empty):,} of {len(classes):,} classes {have} no training video ({names}){asked}"
+        )
+    for split, videos in lists.items():
+        if split == "val" and videos == lists.get("test"):
+            continue
+        strange = [video.label for video in videos if video.label not in trained]
+        if strange:
+            unseen = [classes[label] for label in sorted(set(strange))]
+            told.append(
+                f"{dataset.name}: {len(strange):,} of {len(videos):,} {_CALLED[split]} videos are of {len(unseen):,} "
+                f"class{'es' * (len(unseen) > 1)} without a training video ({_first(unseen)})"
+            )
+    return told
 
 
 def present(videos: Sequence[Video]) -> tuple[Video, ...]:
     """Those of the videos that exist."""
-    gone = set(missing([video.path for video in videos]))
-    return tuple(video for index, video in enumerate(videos) if index not in gone)
+    return _without(videos, missing([video.path for video in videos]))
+
+
+def _without(videos: Sequence[Video], gone: Iterable[int]) -> tuple[Video, ...]:
+    left_out = set(gone)
+    return tuple(video for index, video in enumerate(videos) if index not in left_out)
 
 
 def _told_missing(dataset: VideoDataset, split: Split, gone: Sequence[Video], listed: int) -> str:
@@ -140,5 +193,8 @@ def unfit(datasets: Sequence[VideoDataset], source: DataSource, splits: Sequence
         if source.fold is not None and source.fold not in dataset.folds:
             known = f"one of {', '.join(map(str, dataset.folds))}" if dataset.folds else "none"
             problems.append(f"fold is {source.fold}: expected {known} with {dataset.name}")
+        if source.labels_from and not dataset.takes_labels_from(splits):
+            why = "has its official lists" if dataset.takes == "lists" else "takes no lists"
+            problems.append(f"labels_from is {source.labels_from}: {dataset.name} {why}, expected 0")
         problems += dataset.lacking(splits)
     return problems

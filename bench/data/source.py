@@ -10,6 +10,7 @@ from bench.files import did_you_mean_path
 from bench.frozen import Spec
 
 Fold = Literal[1, 2, 3]
+LabelsFrom = Literal[0, 1]
 LISTS = ("train_list", "val_list", "test_list")
 
 
@@ -21,6 +22,7 @@ class DataSource(Spec):
         train_list, val_list, test_list: lists or official annotation files.
         class_names: file of the classes' names, in the order of their labels.
         fold: which of a data set's official splits, from 1.
+        labels_from: the number that lists have for the first class.
     """
 
     root: Path | None = None
@@ -29,6 +31,7 @@ class DataSource(Spec):
     test_list: Path | None = None
     class_names: Path | None = None
     fold: Fold | None = None
+    labels_from: LabelsFrom = 0
 
     @classmethod
     def of(cls, **given: Any) -> DataSource:
@@ -38,8 +41,8 @@ class DataSource(Spec):
 
     @property
     def empty(self) -> bool:
-        """Whether nothing was said."""
-        return self == DataSource()
+        """Whether nothing was said of where it is."""
+        return self == DataSource(labels_from=self.labels_from)
 
     @property
     def lists(self) -> dict[str, Path]:

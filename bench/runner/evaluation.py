@@ -189,7 +189,7 @@ def _dataset(request: Request, checkpoint: Checkpoint | None) -> VideoDataset | 
         name = checkpoint.dataset
     source = request.source
     if source.empty and checkpoint is not None and checkpoint.dataset == name and checkpoint.data is not None:
-        source = checkpoint.data
+        source = checkpoint.data.model_copy(update={"labels_from": source.labels_from or checkpoint.data.labels_from})
     try:
         dataset = DATASETS.get(name)(source)
     except UnknownName as error:

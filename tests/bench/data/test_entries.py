@@ -8,7 +8,7 @@ import pytest
 
 from bench.data.base import DataError
 from bench.data.class_names import read_class_names
-from bench.data.entries import read_entries
+from bench.data.lists import read_entries
 
 
 def entries(folder: Path, text: str) -> list[tuple[str, int | str, int | None]]:
