@@ -161,7 +161,7 @@ def eval_(
     from bench.measure.bf16 import notes as bf16_notes
 
     for note in bf16_notes(planned.placement):
-        typer.echo(note, err=True)
+        tell(note, err=True)
     found = _evaluated(planned)
     if format_ == "json":
         say(f"{found.model_dump_json(indent=2)}\n")

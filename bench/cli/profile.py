@@ -150,7 +150,7 @@ def profile(
     from bench.measure.bf16 import notes as bf16_notes
 
     for note in bf16_notes(chosen.placement):
-        typer.echo(note, err=True)
+        tell(note, err=True)
     if whole:
         from bench.cli.profile_all import run
 
