@@ -88,6 +88,7 @@ class Backbone(nn.Module):
         mean, std: of the pretraining's pixels, RGB in 0..1.
         pretrained: the tag of the weights; "none" for random ones.
         tubelet: frames that one patch covers in the published video model of this family (AIM's Swin: 2).
+        notes: what was assumed of the weights, for whoever reads the numbers.
     """
 
     blocks: Sequence[Block]
@@ -97,6 +98,7 @@ class Backbone(nn.Module):
     std: tuple[float, ...]
     pretrained: str
     tubelet: int = 1
+    notes: tuple[str, ...] = ()
 
     @abstractmethod
     def tokens(self, frames: Tensor, tubelet: int = 1) -> Tensor:

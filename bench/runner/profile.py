@@ -246,7 +246,7 @@ def _timed(counted: Profile, chosen: Plan, placement: Placement) -> Profile:
         notes.append("random weights (@none), not pretrained")
     counted = replace(counted, date=Stopwatch().started)
     try:
-        measured, unrepeatable = _measured(counted.subject, chosen, placement)
+        measured, unrepeatable, assumed = _measured(counted.subject, chosen, placement)
     except Exception as error:  # a plugin's code can raise anything
         if is_out_of_memory(error):
             notes.append(f"memory ran out: {placement.torch_name} has no room for one clip")
@@ -257,7 +257,7 @@ def _timed(counted: Profile, chosen: Plan, placement: Placement) -> Profile:
         notes.append(f"memory ran out: batches of {chosen.batch_size} computed {measured.micro_batch} clips at a time")
     if unrepeatable:
         notes.append(f"not repeatable to the bit: {unrepeatable}")
-    notes += measured_footnotes(measured)
+    notes += (*assumed, *measured_footnotes(measured))
     return replace(counted, measured=measured, footnotes=tuple(notes))
 
 
@@ -281,8 +281,9 @@ def _build(subject: Subject, weights: str, recipe: Recipe) -> VideoClassifier:
     )
 
 
-def _measured(subject: Subject, chosen: Plan, placement: Placement) -> tuple[Measured, str]:
-    """Speed and memory, with the kernels and threads that a run's cells are measured with; and which kernels are not.
+def _measured(subject: Subject, chosen: Plan, placement: Placement) -> tuple[Measured, str, tuple[str, ...]]:
+    """Speed and memory, with the kernels and threads that a run's cells are measured with; which kernels are not, and
+    what was assumed of the weights.
 
     Raises whatever building and running the model raises.
     """
@@ -310,7 +311,7 @@ def _measured(subject: Subject, chosen: Plan, placement: Placement) -> tuple[Mea
                 compile=chosen.compile,
                 checkpoint_activations=chosen.checkpoint_activations,
             )
-            return measured, unrepeatable
+            return measured, unrepeatable, model.backbone.notes
         except RuntimeError as error:
             if unrepeatable or not (unrepeatable := why_unrepeatable(error)):
                 raise
