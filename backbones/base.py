@@ -97,6 +97,7 @@ class Backbone(nn.Module):
             time, and has no temporal embedding (Swin).
         size_unit: pixels of which every other input size is a multiple: a patch's side, of a Swin the side of what its
             largest window sees; None where the model takes no other size than its own.
+        notes: what was assumed of the weights, for whoever reads the numbers.
     """
 
     blocks: Sequence[Block]
@@ -110,6 +111,7 @@ class Backbone(nn.Module):
     time_drop_axes: tuple[Axis, ...] = ("clip", "frame")
     released_freezing: bool = False
     size_unit: int | None = None
+    notes: tuple[str, ...] = ()
 
     def resize(self, size: int) -> None:
         """Take frames of `size` x `size` pixels from now on: positions are interpolated as the model's library does it.

@@ -6,7 +6,7 @@ import argparse
 import pickle
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,11 @@ import torch
 from safetensors.torch import load_file as load_safetensors
 from torch import Tensor, nn
 
+from backbones.hugging_face import understood
 from backbones.names import WeightsError
+from backbones.settings import Settings
 from backbones.torchscript import RefusedPickle, is_torchscript, read_torchscript
+from backbones.weight_files import find
 
 # where trainings keep a model's weights among other things; averaged ones are what is published and evaluated
 NESTINGS = (
@@ -46,21 +49,35 @@ class Checkpoint:
     """A file's tensors by name.
 
     Attributes:
-        file: where they come from.
-        state: the state dict, nestings and wrappers taken off.
-        openai: whether this is CLIP as OpenAI published it, which was trained with QuickGELU.
+        file: where they come from, or the folder with it.
+        state: the state dict, nestings and wrappers taken off, by names that the libraries know.
+        settings: what the weights were trained with.
     """
 
     file: Path
     state: dict[str, Tensor]
-    openai: bool = False
+    settings: Settings = field(default_factory=Settings)
 
 
-def read(file: Path) -> Checkpoint:
-    """The state dict in a .safetensors, .pt, .pth or .bin file, OpenAI's TorchScript archives among them.
+def read(path: Path) -> Checkpoint:
+    """The state dict in a folder or a .safetensors, .pt, .pth or .bin file, OpenAI's TorchScript archives among them.
 
     Raises WeightsError.
     """
+    files = find(path)
+    state: dict[str, Tensor] = {}
+    openai = False
+    for file in files.weights:
+        held, openai = _state(file)
+        state |= held
+    state = unwrapped(state)
+    if openai:
+        return Checkpoint(path, state, Settings(kind="OpenAI's CLIP", activation="quick_gelu"))
+    return Checkpoint(path, *understood(state, files, path))
+
+
+def _state(file: Path) -> tuple[dict[str, Tensor], bool]:
+    """The state dict in a file, nestings taken off, and whether it is CLIP as OpenAI published it."""
     found = unnested(_content(file))
     if not isinstance(found, Mapping):
         raise WeightsError(f"{file} holds a {type(found).__name__}: expected a state dict, names and tensors")
@@ -69,8 +86,7 @@ def read(file: Path) -> Checkpoint:
         str(name) for name, value in state.items() if not isinstance(name, str) or not isinstance(value, Tensor)
     ]:
         raise WeightsError(f"{file} holds no state dict: expected names and tensors, {_some(others)} are none")
-    openai = len(found) - len(state) == len(OPENAI)
-    return Checkpoint(file, unwrapped(state), openai)
+    return state, len(found) - len(state) == len(OPENAI)
 
 
 def unnested(found: Any) -> Any:
@@ -142,7 +158,7 @@ def part(checkpoint: Checkpoint, marker: str) -> Checkpoint:
             f"{checkpoint.file} holds several models: {_some(prefixes)}; expected one, or one called {PREFERRED[1]}"
         )
     state = {name.removeprefix(prefix): value for name, value in checkpoint.state.items() if name.startswith(prefix)}
-    return Checkpoint(checkpoint.file, state, checkpoint.openai)
+    return replace(checkpoint, state=state)
 
 
 def converted(checkpoint: Checkpoint, convert: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Checkpoint:
@@ -152,7 +168,7 @@ def converted(checkpoint: Checkpoint, convert: Callable[[dict[str, Tensor]], dic
     """
     try:
         single = {name: v.float() if v.is_floating_point() else v for name, v in checkpoint.state.items()}
-        return Checkpoint(checkpoint.file, convert(single), checkpoint.openai)
+        return replace(checkpoint, state=convert(single))
     except Exception as error:  # it takes for granted that the file fits
         raise WeightsError(f"{checkpoint.file} does not fit the model: {_first_line(error)}") from error
 
@@ -183,7 +199,8 @@ def load(model: nn.Module, checkpoint: Checkpoint, ignored: Iterable[str] = ()) 
         if names
     ]
     if problems:
-        raise WeightsError(f"{checkpoint.file} does not fit the model; {'; '.join(problems)}")
+        kind = f", {checkpoint.settings.kind}," if checkpoint.settings.kind else ""
+        raise WeightsError(f"{checkpoint.file}{kind} does not fit the model; {'; '.join(problems)}")
     model.load_state_dict({name: state[name] for name in expected})
 
 

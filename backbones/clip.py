@@ -25,7 +25,8 @@ from backbones.input_size import resize
 from backbones.names import BackboneName, UnsupportedModel, WeightsError
 from backbones.norm import normed
 from backbones.quick_gelu import quick_gelu_mlp
-from backbones.timm_models import load_checkpoint, load_file
+from backbones.settings import Settings
+from backbones.timm_models import load_file
 from backbones.trunks import open_trunk
 from backbones.untouched import untouched
 from backbones.weights import from_hub
@@ -197,23 +198,23 @@ def tags(model: str) -> tuple[str, ...]:
     return tuple(sorted(open_clip.list_pretrained_tags_by_model(model), key=lambda tag: tag != "openai"))
 
 
-def _tower(model: str, *, quick: bool = False, shallow: bool = False) -> Any:
+def _tower(model: str, *, shallow: bool = False) -> Any:
     """The image tower alone of a named open_clip model, with random weights: text towers may ask a hub for more.
 
     Args:
         model: open_clip's name.
-        quick: compute QuickGELU, also where the model's configuration says GELU.
         shallow: of one block.
     """
     config = open_clip.get_model_config(model)
     vision = dict(config["vision_cfg"])
     if shallow and isinstance(vision.get("layers"), int):
         vision["layers"] = 1
-    return _build_vision_tower(config["embed_dim"], vision, quick_gelu=quick or config.get("quick_gelu", False))
+    return _build_vision_tower(config["embed_dim"], vision, quick_gelu=config.get("quick_gelu", False))
 
 
-def _create(name: BackboneName, size: int | None) -> Any:
-    """The image tower of a named open_clip model with its weights, at its own input size or `size`.
+def _create(name: BackboneName, size: int | None) -> tuple[Any, Settings]:
+    """The image tower of a named open_clip model, at its own input size or `size`, and what its weights were trained
+    with.
 
     Raises WeightsError.
     """
@@ -224,26 +225,18 @@ def _create(name: BackboneName, size: int | None) -> Any:
             name,
             lambda: open_clip.create_model(name.model, pretrained=name.weights, force_quick_gelu=quick).visual,
         )
-        return _at_size(visual, size)
-    file = name.stored
-    checkpoint = None if file is None or file.suffix == ".npz" else read(file)
-    quick = checkpoint is not None and checkpoint.openai
-    if name.model == "tiny":
-        visual = VisionTransformer(**TINY, act_layer=QuickGELU if quick else nn.GELU)
-    else:
-        visual = _tower(name.model, quick=quick)
+        return _at_size(visual, size), Settings()
+    visual = VisionTransformer(**TINY) if name.model == "tiny" else _tower(name.model)
     _at_size(visual, size)  # before a file is read, whose positions may have been made for this very size
+    if (file := name.stored) is None:
+        return visual, Settings()
     if isinstance(visual, TimmModel):
-        if checkpoint is not None:
-            load_checkpoint(visual.trunk, checkpoint)
-        elif file is not None:
-            load_file(visual.trunk, file)
-    elif isinstance(visual, VisionTransformer):
-        if checkpoint is not None:
-            _load(visual, checkpoint)
-        elif file is not None:
-            raise WeightsError(f"{file} is a .npz file, as Google releases ViTs: {name.architecture} is none of them")
-    return visual
+        return visual, load_file(visual.trunk, file)
+    if not isinstance(visual, VisionTransformer):
+        return visual, Settings()
+    if file.suffix == ".npz":
+        raise WeightsError(f"{file} is a .npz file, as Google releases ViTs: {name.architecture} is none of them")
+    return visual, _load(visual, read(file))
 
 
 def _at_size(visual: Any, size: int | None) -> Any:
@@ -266,10 +259,12 @@ def _resize(visual: Any, size: int) -> None:
     visual.positional_embedding = nn.Parameter(state["positional_embedding"], requires_grad=positions.requires_grad)
 
 
-def _load(visual: VisionTransformer, checkpoint: Checkpoint) -> None:
+def _load(visual: VisionTransformer, checkpoint: Checkpoint) -> Settings:
     """Load a tower, which the file holds alone or as `visual.` beside the text's; open_clip interpolates positions."""
     visual.proj = None
+    checkpoint.settings.check(CLIP(visual, "the model", ""), checkpoint.file)
     load(visual, converted(part(checkpoint, "conv1.weight"), partial(_resized, visual)), ("proj",))
+    return checkpoint.settings
 
 
 def _resized(visual: VisionTransformer, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -301,10 +296,10 @@ def build(name: BackboneName, size: int | None = None) -> Backbone:
 
     Raises UnsupportedModel and WeightsError.
     """
-    visual = _create(name, size)
+    visual, settings = _create(name, size)
     opened = _open(visual, name)
     opened.mean, opened.std = _mean_std(visual, name)
-    return opened
+    return settings.apply(opened)
 
 
 def examine(name: BackboneName) -> Backbone:

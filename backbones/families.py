@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import cache
 from typing import TYPE_CHECKING
 
-from backbones.names import BackboneName, BadBackboneName, BadInputSize, UnsupportedModel, is_file, split
+from backbones.names import (
+    BackboneName,
+    BadBackboneName,
+    BadInputSize,
+    UnsupportedModel,
+    WeightsError,
+    is_file,
+    split,
+)
 from backbones.registry import Registry, UnknownName, did_you_mean
+from backbones.weight_files import find
 
 if TYPE_CHECKING:
     from backbones.base import Backbone
@@ -172,7 +180,7 @@ def resolve(text: str, size: str) -> BackboneName:
         size: what a bare family name means: "tiny" or "base".
 
     Raises:
-        BadBackboneName: the text does not follow the grammar, or names a model, tag or file that is not there.
+        BadBackboneName: the text does not follow the grammar, or names a model, tag, file or folder that is not there.
         UnknownName: no such family.
     """
     family_name, model, weights = split(text)
@@ -221,8 +229,11 @@ def resolve(text: str, size: str) -> BackboneName:
                 f"{did_you_mean(named, tags)}"
             )
     name = BackboneName(family_name, model if like is None else f"{model}.{like}", weights)
-    if name.file is not None and not os.path.isfile(name.file):
-        raise BadBackboneName(f"backbone {text!r}: there is no weights file {weights}")
+    if name.file is not None:
+        try:
+            find(name.file)
+        except WeightsError as error:
+            raise BadBackboneName(f"backbone {text!r}: {error}") from None
     return name
 
 

@@ -1,7 +1,7 @@
 """The grammar that names a backbone: `family[:model][@weights]`.
 
-`weights` is a tag of the family's library, a file, `bundled` (the tiny models' own, part of this package), `none`
-(random, only when asked for) or nothing (the default tag).
+`weights` is a tag of the family's library, a file, a folder (as mirrors of the Hugging Face hub have it), `bundled` (the
+tiny models' own, part of this package), `none` (random, only when asked for) or nothing (the default tag).
 A timm tag may also follow the model after a dot, as timm itself writes it; before a file it says whose pixel statistics
 the file's weights share (`vit:vit_base_patch16_224.mae@mae.pth`).
 """
@@ -14,6 +14,8 @@ from pathlib import Path
 
 BUNDLED = "bundled"
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".npz")
+# how the names of the files begin in which models lie on the Hugging Face hub
+HUB_NAMES = ("model.safetensors", "pytorch_model.bin")
 
 
 class UnsupportedModel(ValueError):
@@ -39,7 +41,7 @@ class BackboneName:
     Attributes:
         family: "vit", "clip", "swin" or another registered one.
         model: the library's name of the architecture, or "tiny"; for weights in a file it may have a tag after a dot.
-        weights: a tag, a file's path, "bundled" or "none".
+        weights: a tag, the path of a file or folder, "bundled" or "none".
     """
 
     family: str
@@ -52,12 +54,12 @@ class BackboneName:
 
     @property
     def file(self) -> Path | None:
-        """The weights' file where they are one."""
+        """The weights' file, or the folder that holds it, where they are one."""
         return Path(os.path.expanduser(self.weights)) if is_file(self.weights) else None
 
     @property
     def stored(self) -> Path | None:
-        """The file that holds the weights: the user's, or the one of that family in this package."""
+        """The file or folder that holds the weights: the user's, or the one of that family in this package."""
         if self.weights == BUNDLED:
             return Path(__file__).parent / "bundled" / f"{self.family}_tiny.safetensors"
         return self.file
@@ -69,16 +71,21 @@ class BackboneName:
 
     @property
     def weights_label(self) -> str:
-        """The weights as tables show them: a tag, or a file's name without its folders."""
-        return self.weights if self.file is None else self.file.name
+        """The weights as tables show them: a tag, or a file's name without its folders.
+
+        A name that every model on the hub has tells nothing: the folder's name comes before it.
+        """
+        if (file := self.file) is None:
+            return self.weights
+        return f"{file.parent.name}/{file.name}" if file.name.startswith(HUB_NAMES) and file.parent.name else file.name
 
     def __str__(self) -> str:
         return f"{self.architecture}@{self.weights}"
 
 
 def is_file(weights: str) -> bool:
-    """Whether the text after `@` means a file rather than a tag."""
-    return weights.startswith(("/", "./", "../", "~")) or weights.endswith(WEIGHT_SUFFIXES)
+    """Whether the text after `@` means a file or folder rather than a tag."""
+    return "/" in weights or weights.startswith("~") or weights.endswith(WEIGHT_SUFFIXES)
 
 
 def split(text: str) -> tuple[str, str | None, str | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from backbones.base import Backbone
 from backbones.checkpoints import Checkpoint, check_inflation, converted, load, part, read
 from backbones.input_size import resize
 from backbones.names import BackboneName, WeightsError
+from backbones.settings import Settings
 from backbones.swin import TINY as TINY_SWIN
 from backbones.trunks import open_trunk
 from backbones.vit import TINY as TINY_VIT
@@ -53,7 +55,8 @@ def build(name: BackboneName, size: int | None = None) -> Backbone:
 
     Raises UnsupportedModel and WeightsError.
     """
-    return open_trunk(_create(name, size), str(name), name.weights)
+    model, settings = _create(name, size)
+    return settings.apply(open_trunk(model, str(name), name.weights), tagged="." in name.model)
 
 
 def examine(name: BackboneName) -> Backbone:
@@ -69,7 +72,7 @@ def examine(name: BackboneName) -> Backbone:
     return open_trunk(model, name.architecture, name.weights)
 
 
-def _create(name: BackboneName, size: int | None) -> Any:
+def _create(name: BackboneName, size: int | None) -> tuple[Any, Settings]:
     if name.model == "tiny":
         architecture, shape = TINY[name.family]
         model = timm.create_model(architecture, pretrained=False, num_classes=0, **shape)
@@ -81,36 +84,36 @@ def _create(name: BackboneName, size: int | None) -> Any:
     if size is not None:
         # before a file is read, whose positions may have been made for this very size
         resize(model, size)
-    if (file := name.stored) is not None:
-        load_file(model, file)
-    return model
+    return model, Settings() if (file := name.stored) is None else load_file(model, file)
 
 
-def load_file(model: Any, file: Path) -> None:
-    """Load a file's weights into a timm model: timm's own names, or a layout that timm converts (OpenAI's CLIP, DINOv2,
-    Microsoft's Swin, Google's .npz); position embeddings and bias tables of another size are interpolated by timm.
+def load_file(model: Any, file: Path) -> Settings:
+    """Load a file's weights into a timm model: timm's own names, those of transformers, or a layout that timm converts
+    (OpenAI's CLIP, DINOv2, Microsoft's Swin, Google's .npz); position embeddings and bias tables of another size are
+    interpolated by timm.
 
-    Raises WeightsError.
+    Returns:
+        What the weights were trained with, which the model does not have yet.
+
+    Raises:
+        WeightsError: the weights cannot be read or do not fit.
     """
     if file.suffix == ".npz":
         _load_npz(model, file)
-    else:
-        load_checkpoint(model, read(file))
+        return Settings()
+    return load_checkpoint(model, read(file))
 
 
-def load_checkpoint(model: Any, checkpoint: Checkpoint) -> None:
+def load_checkpoint(model: Any, checkpoint: Checkpoint) -> Settings:
     """See `load_file`."""
+    checkpoint.settings.check(open_trunk(model, "the model", ""), checkpoint.file)
     embed = "patch_embed.proj.weight"
     checkpoint = part(checkpoint, embed if embed in model.state_dict() else "pos_embed")
     if "class_embedding" in checkpoint.state:  # CLIP's image tower alone; timm knows it as part of the whole
         named = {f"visual.{name}": value for name, value in checkpoint.state.items()}
-        checkpoint = Checkpoint(checkpoint.file, named, checkpoint.openai)
-    if checkpoint.openai and type(getattr(model.blocks[0].mlp, "act", None)).__name__ != "QuickGELU":
-        raise WeightsError(
-            f"{checkpoint.file} is OpenAI's CLIP, trained with QuickGELU, which this model does not compute: name one "
-            "such as vit_base_patch16_clip_quickgelu_224, or clip:ViT-B-16"
-        )
+        checkpoint = replace(checkpoint, state=named)
     load(model, converted(checkpoint, partial(_converted, model)), SURPLUS)
+    return checkpoint.settings
 
 
 def _converted(model: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -94,7 +95,7 @@ def expand(matrix: Matrix) -> Expansion:
             cells += [
                 Cell(
                     backbone=backbone.architecture,
-                    weights=os.path.realpath(backbone.file) if backbone.file else backbone.weights,
+                    weights=_lasting(backbone.file) if backbone.file else backbone.weights,
                     strategy=strategy.name,
                     options=taken,
                     dataset=dataset.name,
@@ -141,6 +142,16 @@ def _with_room_for_crops(cells: list[Cell], problems: list[str]) -> list[Cell]:
             cell = cell.model_copy(update={"view_side": views.short_side})
         found.append(cell)
     return found
+
+
+def _lasting(file: Path) -> str:
+    """A path that means the same from any folder.
+
+    A link to a file keeps its own name and neighbours: in the hub's cache it leads to a file that has neither.
+    """
+    if os.path.isdir(file):
+        return os.path.realpath(file)
+    return os.path.join(os.path.realpath(file.parent), file.name)
 
 
 def _pays(placement: Placement, backbone: BackboneName, dataset: VideoDataset) -> bool:

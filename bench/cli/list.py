@@ -72,7 +72,7 @@ def _backbones() -> Group:
         _add(names, name, family.summary, f"{name}:tiny@{family.tiny_weights}")
         _add(real, name, f"{name}:{family.base}")
     grammar = (
-        "written family[:model][@weights]; weights are a tag, a file, or none (random)\n"
+        "written family[:model][@weights]; weights are a tag, a file or folder, or none (random)\n"
         "all models that there are: bench list backbones --filter '*', or a part of a name"
     )
     return Group(names, "", real, "", escape(grammar))

@@ -338,6 +338,7 @@ def _evaluated(planned: Plan, command: str, preparing: Progress, evaluating: Pro
         notes += [chosen, *cache.notes()]
     if checkpoint.layout == "aim-bench" and checkpoint.backbone.random:
         notes.append("random weights (@none), not pretrained")
+    notes += model.backbone.notes
     orders = {order: top_k(p, found.labels, 1) for order, p in found.reordered.items()}
     return Evaluation(
         checkpoint=str(checkpoint.file),

@@ -161,6 +161,7 @@ def train_and_evaluate(cell: Cell, measured: Measured, folder: Path, around: Sur
             dict.fromkeys(
                 (
                     *_footnotes(cell, measured, micro_batch, loaders, around),
+                    *model.backbone.notes,
                     *(() if dataset.small else loading.footnotes()),
                     *_uncompiled(cell, measured, trainer.computation.why_not, predictor.computation.why_not),
                 )

@@ -263,7 +263,7 @@ def _timed(profile: Profile, chosen: Plan, placement: Placement) -> Profile:
         notes.append("random weights (@none), not pretrained")
     profile = replace(profile, date=Stopwatch().started)
     try:
-        measured, unrepeatable = _measured(profile.subject, chosen, placement)
+        measured, unrepeatable, assumed = _measured(profile.subject, chosen, placement)
     except Exception as error:  # a plugin's code can raise anything
         if is_out_of_memory(error):
             notes.append(f"memory ran out: {placement.torch_name} has no room for one clip")
@@ -276,7 +276,7 @@ def _timed(profile: Profile, chosen: Plan, placement: Placement) -> Profile:
         )
     if unrepeatable:
         notes.append(f"not repeatable to the bit: {unrepeatable}")
-    notes += [*bf16_notes(placement), *measured_footnotes(measured)]
+    notes += [*assumed, *bf16_notes(placement), *measured_footnotes(measured)]
     return replace(profile, measured=measured, footnotes=tuple(notes))
 
 
@@ -300,8 +300,9 @@ def _build(subject: Subject, weights: str, recipe: Recipe) -> VideoClassifier:
     )
 
 
-def _measured(subject: Subject, chosen: Plan, placement: Placement) -> tuple[Measured, str]:
-    """Speed and memory, with the kernels and threads that a run's cells are measured with; and which kernels are not.
+def _measured(subject: Subject, chosen: Plan, placement: Placement) -> tuple[Measured, str, tuple[str, ...]]:
+    """Speed and memory, with the kernels and threads that a run's cells are measured with; which kernels are not, and
+    what was assumed of the weights.
 
     Raises whatever building and running the model raises.
     """
@@ -329,7 +330,7 @@ def _measured(subject: Subject, chosen: Plan, placement: Placement) -> tuple[Mea
                 compile=chosen.compile,
                 checkpoint_activations=chosen.checkpoint_activations,
             )
-            return measured, unrepeatable
+            return measured, unrepeatable, model.backbone.notes
         except RuntimeError as error:
             if unrepeatable or not (unrepeatable := why_unrepeatable(error)):
                 raise

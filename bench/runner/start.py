@@ -111,7 +111,8 @@ def _unusable_backbones(cells: Iterable[Cell], listener: Listener) -> list[str]:
     for index, (name, size) in enumerate(named):
         listener.preparing(f"weights of {name}", index, len(named))
         try:
-            build(name, size)
+            for note in build(name, size).notes:
+                listener.noted(note)
         except (UnsupportedModel, WeightsError) as error:
             problems.append(str(error))
     listener.preparing("weights", len(named), len(named))

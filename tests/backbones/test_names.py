@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from backbones.families import FAMILIES, build, resolve
 from backbones.names import BackboneName, BadBackboneName, is_file, split
+from backbones.weight_files import find
 
 
 @pytest.mark.parametrize(
@@ -32,7 +34,10 @@ def test_a_name_that_lacks_a_part_it_announces_is_refused(text: str) -> None:
         split(text)
 
 
-@pytest.mark.parametrize("weights", ["/w", "./w", "../w", "~/w", "w.safetensors", "w.pt", "w.pth", "a/w.bin", "w.npz"])
+@pytest.mark.parametrize(
+    "weights",
+    ["/w", "./w", "../w", "~/w", "w.safetensors", "w.pt", "w.pth", "a/w.bin", "w.npz", "mirror/clip", "clip/"],
+)
 def test_files_are_told_from_tags(weights: str) -> None:
     assert is_file(weights)
     assert BackboneName("vit", "m", weights).file == Path(weights).expanduser()
@@ -58,6 +63,83 @@ def test_a_file_of_weights_must_be_there(tmp_path: Path) -> None:
         resolve(f"vit:tiny@{file}", "tiny")
     file.touch()
     assert resolve(f"vit:tiny@{file}", "tiny") == BackboneName("vit", "tiny", str(file))
+
+
+@pytest.mark.parametrize(
+    ("weights", "label"),
+    [
+        ("augreg_in21k", "augreg_in21k"),
+        ("/w/mae.pth", "mae.pth"),
+        ("/mirror/clip-vit-base-patch16/", "clip-vit-base-patch16"),
+        ("/mirror/vit-base/model.safetensors", "vit-base/model.safetensors"),
+        ("/mirror/vit-base/pytorch_model.bin", "vit-base/pytorch_model.bin"),
+        ("model.safetensors", "model.safetensors"),
+    ],
+)
+def test_tables_show_the_part_of_a_path_that_tells_the_weights(weights: str, label: str) -> None:
+    assert BackboneName("vit", "m", weights).weights_label == label
+
+
+# --- folders ---
+
+
+@pytest.mark.parametrize(
+    ("held", "read"),
+    [
+        (("model.safetensors", "pytorch_model.bin"), ("model.safetensors",)),
+        (("model.safetensors.index.json", "a", "b", "pytorch_model.bin"), ("a", "b")),
+        (("pytorch_model.bin", "other.pth"), ("pytorch_model.bin",)),
+        (("pytorch_model.bin.index.json", "b", "a", "c"), ("a", "b")),
+    ],
+)
+def test_a_folder_stands_for_the_files_that_hold_its_weights(
+    tmp_path: Path, held: tuple[str, ...], read: tuple[str, ...]
+) -> None:
+    for name in held:
+        (tmp_path / name).write_text(json.dumps({"weight_map": {"x": "b", "y": "a", "z": "b"}}))
+    assert resolve(f"vit:tiny@{tmp_path}", "tiny").file == tmp_path
+    assert find(tmp_path).all == tuple(tmp_path / name for name in read)
+
+
+def test_settings_beside_weights_are_those_of_the_libraries_alone(tmp_path: Path) -> None:
+    file, config, pixels = (tmp_path / name for name in ("w.pt", "config.json", "preprocessor_config.json"))
+    file.touch()
+    assert find(file).all == (file,)
+    config.write_text('{"program": "another"}')
+    assert find(file).all == (file,)
+    for text in ('{"model_type": "vit"}', '{"pretrained_cfg": {}}', "broken"):
+        config.write_text(text)
+        assert find(file).all == (file, config)
+    pixels.touch()
+    (tmp_path / "processor_config.json").touch()
+    assert find(file).all == (file, config, pixels)
+
+
+@pytest.mark.parametrize(
+    ("index", "says"),
+    [
+        (None, "there is no weights file in the folder .*: expected model.safetensors, pytorch_model.bin, or"),
+        ("{", r"model.safetensors.index.json is not a JSON file \(line 1: "),
+        ("[]", "holds a list: expected a JSON object"),
+        ("{}", "is not an index of weights"),
+        ('{"weight_map": ["a"]}', "is not an index of weights"),
+        ('{"weight_map": {"x": 1}}', "is not an index of weights"),
+        ('{"weight_map": {"x": "../w.safetensors"}}', "is not an index of weights"),
+        ('{"weight_map": {"x": "/w.safetensors"}}', "is not an index of weights"),
+        ('{"weight_map": {"x": "here", "y": "gone", "z": "lost"}}', "names parts that are not there: gone, lost$"),
+        ('{"weight_map": {"x": ".."}}', r"names parts that are not there: \.\.$"),
+    ],
+)
+def test_a_folder_without_weights_is_refused_in_a_sentence(tmp_path: Path, index: str | None, says: str) -> None:
+    (tmp_path / "here").touch()
+    (tmp_path.parent / "w.safetensors").touch()
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+    if index is not None:
+        (tmp_path / "model.safetensors.index.json").write_text(index)
+    for weights in (tmp_path, f"{tmp_path}/"):
+        with pytest.raises(BadBackboneName, match=says) as caught:
+            resolve(f"vit:tiny@{weights}", "tiny")
+        assert "\n" not in str(caught.value)
 
 
 # --- with the libraries' own lists ---
@@ -103,6 +185,7 @@ def test_a_model_without_a_tag_has_the_librarys_default() -> None:
         ("vit:vit_base_patch16_224.dino@mae", "names two weights, 'dino' and 'mae': expected one"),
         ("vit:tiny@openai", "vit:tiny has no weights 'openai', expected bundled, none or a file"),
         ("vit:vit_base_patch16_224@/no/such.pt", "there is no weights file /no/such.pt"),
+        ("clip:ViT-B-16@openai/clip-vit-base-patch16", "there is no weights file openai/clip-vit-base-patch16"),
     ],
 )
 def test_a_name_that_names_nothing_comes_with_what_is_near(text: str, says: str) -> None:

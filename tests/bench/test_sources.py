@@ -70,6 +70,51 @@ def test_the_content_of_a_weights_file_is_part_of_the_cell(tmp_path: Path) -> No
     assert copy.sources == _cell(backbones=(f"vit:tiny@{file}",)).sources
 
 
+def test_what_stands_beside_the_weights_of_a_folder_is_part_of_the_cell(tmp_path: Path) -> None:
+    folder = tmp_path / "vit-base"
+    texts = {
+        "model.safetensors": "one",
+        "config.json": '{"model_type": "vit"}',
+        "preprocessor_config.json": "{}",
+        "README.md": "read me",
+    }
+    for name, text in texts.items():
+        _write(folder / name, text)
+    names = [f"vit:tiny@{folder}", f"vit:tiny@{folder / 'model.safetensors'}"]
+    before = [_cell(backbones=(name,)) for name in names]
+    assert before[0].weights == str(folder) and before[0].weights_label == "vit-base"
+    assert before[1].weights_label == "vit-base/model.safetensors"
+    for name, text in texts.items():
+        _write(folder / name, f"{text} ")
+        after = [_cell(backbones=(one,)) for one in names]
+        assert [one.sources != other.sources for one, other in zip(before, after, strict=True)] == [
+            name != "README.md"
+        ] * 2
+        before = after
+
+
+def test_all_parts_of_split_weights_are_part_of_the_cell(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        _write(tmp_path / name, name)
+    _write(tmp_path / "model.safetensors.index.json", '{"weight_map": {"x": "a", "y": "b"}}')
+    keys = {_cell(backbones=(f"vit:tiny@{tmp_path}",)).key}
+    for name in ("a", "b"):
+        _write(tmp_path / name, "changed")
+        keys.add(_cell(backbones=(f"vit:tiny@{tmp_path}",)).key)
+    assert len(keys) == 3
+
+
+def test_links_are_followed_as_far_as_their_neighbours_stay(tmp_path: Path) -> None:
+    """In the hub's cache a file is a link to one without a name and without config.json beside it."""
+    blob = _write(tmp_path / "blobs" / "1234", "one")
+    _write(tmp_path / "snapshot" / "config.json", '{"model_type": "vit"}')
+    (tmp_path / "snapshot" / "model.safetensors").symlink_to(blob)
+    (tmp_path / "link").symlink_to(tmp_path / "snapshot")
+    assert _cell(backbones=(f"vit:tiny@{tmp_path / 'link'}",)).weights == str(tmp_path / "snapshot")
+    expected = str(tmp_path / "snapshot" / "model.safetensors")
+    assert _cell(backbones=(f"vit:tiny@{tmp_path / 'link' / 'model.safetensors'}",)).weights == expected
+
+
 def test_bundled_weights_are_a_file_and_random_ones_are_none() -> None:
     assert sources(BackboneName("vit", "tiny", "bundled")).keys() == {"weights"}
     assert sources(BackboneName("vit", "tiny", "none")) == {}
