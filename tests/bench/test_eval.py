@@ -16,6 +16,7 @@ from backbones.weights import digest
 from bench.build import classifier
 from bench.checkpoint.own import pack
 from bench.cli.app import app
+from bench.cli.eval import _table
 from bench.data.base import DATASETS
 from bench.data.cache import FrameCache, MemoryStore
 from bench.data.clips import TestClips
@@ -27,7 +28,7 @@ from bench.errors import UserError
 from bench.evaluate import Predictor
 from bench.plugins import load as load_plugins
 from bench.result import Result
-from bench.runner.evaluation import Plan, Request, _differing_classes, plan
+from bench.runner.evaluation import Evaluation, Plan, Request, _differing_classes, plan
 from bench.runner.job import train_and_evaluate
 from bench.runner.surroundings import Surroundings
 from bench.spec import Cell, Matrix
@@ -123,6 +124,9 @@ def test_a_cells_checkpoint_gives_the_numbers_of_its_training(bench: Command, tr
     )
     assert found["macs_view"] == pytest.approx(sum(counted.values()), rel=1e-3)
     assert found["layout"] == "aim-bench"
+    assert f"{found['top5']:.2f}" in _table(Evaluation(**found)).split()
+    few = _table(Evaluation(**{**found, "top5": None, "footnotes": ["a\x1b[2J\nb"]})).splitlines()
+    assert ["top-5", "%", "-"] in [line.split() for line in few] and few[-1] == "note: a\\x1b[2J b"
     where = found["provenance"]
     assert where["dataset_fingerprint"] == result.provenance.dataset_fingerprint
     assert where["command"].startswith("bench eval --checkpoint")

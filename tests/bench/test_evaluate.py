@@ -63,7 +63,8 @@ def test_top_5_of_five_classes_or_fewer_tells_nothing(classes: int) -> None:
         assert found is None and top_k(probabilities, labels, 5) == 100
     else:
         right = sum(
-            label in sorted(range(classes), key=lambda c: -row[c])[:5] for row, label in zip(probabilities, labels)
+            label in sorted(range(classes), key=lambda c: -row[c])[:5]
+            for row, label in zip(probabilities, labels, strict=True)
         )
         assert found == pytest.approx(100 * right / 30) and found < 100
 

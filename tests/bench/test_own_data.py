@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,10 @@ def test_a_users_lists_are_trained_on_and_what_is_missing_stands_in_the_result(b
     assert all(note in said.stdout for note in notes)
     (row,) = pd.read_csv(root / "run/results.csv").to_dict("records")
     assert (row["status"], row["dataset"], row["evaluated"], row["listed"]) == ("done", "list", 2, 3)
+    (result,) = (root / "run").glob("cells/*/result.json")
+    assert json.loads(result.read_text())["metrics"]["top5"] is None and pd.isna(row["top5"])  # of two classes
+    assert re.search(r"about \d+ (s|min) left \(0 of 1 cell ended\)", said.stdout)
+    assert ", 1 epoch of batch 4\n" in said.stdout and "0.000194" in said.stdout  # 2 x (96 + 1) parameters
     assert all(note in row["footnotes"] for note in notes)
     assert "1 of 3 test videos could not be read: accuracy is over the other 2 (lost.mp4)" in row["footnotes"]
     found = np.load(next((root / "run").glob("cells/*/predictions.npz")))

@@ -108,6 +108,7 @@ def test_broken_files_are_skipped_counted_named_and_footnoted(
     again = ("eval", "--checkpoint", cell, "--plugin", PLUGIN, "--no-order-test", "--device", "cpu")
     shown = json.loads(bench(*again, "--format", "json", "--loader-workers", 1).out)
     assert (shown["evaluated"], shown["listed"]) == (4, listed)
+    assert shown["top1"] is not None and shown["top5"] is None  # of two classes
     assert [video["name"] for video in shown["skipped"]] == sorted(lost)
     assert {video["split"] for video in shown["skipped"]} == {"test"}
     assert "random weights (@none), not pretrained" in shown["footnotes"]
