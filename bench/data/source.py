@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
 from bench.files import did_you_mean_path
 from bench.frozen import Spec
 
@@ -32,6 +34,14 @@ class DataSource(Spec):
     class_names: Path | None = None
     fold: Fold | None = None
     labels_from: LabelsFrom = 0
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, values: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The values without a labels_from of 0, so that cells of before it have the keys that they had."""
+        written: dict[str, Any] = values(self)
+        if not self.labels_from:
+            written.pop("labels_from", None)
+        return written
 
     @classmethod
     def of(cls, **given: Any) -> DataSource:

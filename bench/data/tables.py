@@ -24,7 +24,7 @@ _SIGNS = {"\t": "tab", ";": "semicolon", ",": "comma"}
 _PATHS = ("path", "file", "filename", "video", "video_path", "file_path", "name", "video_name", "folder")
 _LABELS = ("label", "class", "label_id", "class_name", "target", "category", "class_id", "label_name")
 _FRAMES = ("frames", "n_frames", "num_frames", "total_frames", "frame_count")
-_EXCEL = re.compile(r"sep=([;,\t])")  # a first line that tells the separator
+_EXCEL = re.compile(r"sep=([;,])")  # a first line that tells the separator
 _NUMERIC = re.compile(r"[-+]?[0-9]+([.,][0-9]*)?")
 
 

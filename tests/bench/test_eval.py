@@ -28,7 +28,7 @@ from bench.errors import UserError
 from bench.evaluate import Predictor
 from bench.plugins import load as load_plugins
 from bench.result import Result
-from bench.runner.evaluation import Evaluation, Plan, Request, _differing_classes, plan
+from bench.runner.evaluation import Evaluation, Plan, Request, _dataset, _differing_classes, plan
 from bench.runner.job import train_and_evaluate
 from bench.runner.surroundings import Surroundings
 from bench.spec import Cell, Matrix
@@ -299,6 +299,15 @@ def test_frames_and_folder_are_the_trainings_where_they_have_to_be(
     assert (planned().frames, planned(frames=5).frames) == (8, 5)
     with pytest.raises(UserError, match=r"^frames is 1025: expected at most 1024$"):
         planned(frames=1025)
+
+
+def test_what_is_said_of_labels_alone_is_said_of_the_lists_of_the_training(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("a.mp4 1\nb.mp4 2\n")
+    lists = DataSource(train_list=tmp_path / "list.txt", val_list=tmp_path / "list.txt")
+    counted = lists.model_copy(update={"labels_from": 1})
+    for asked, data in ((DataSource(labels_from=1), lists), (DataSource(), counted)):
+        found = _dataset(Request("x", source=asked), SimpleNamespace(dataset="list", data=data))  # type: ignore[arg-type]
+        assert found is not None and (found.source, found.classes) == (counted, ("1", "2"))
 
 
 def test_a_file_that_would_run_code_ends_with_a_sentence(bench: Command, tmp_path: Path) -> None:

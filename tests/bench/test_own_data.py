@@ -49,8 +49,10 @@ def cell(**changes: Any) -> Cell:
 
 def test_a_users_lists_are_trained_on_and_what_is_missing_stands_in_the_result(bench: Command, root: Path) -> None:
     config = root / "run.yaml"
+    (root / "names.txt").write_text("bright\ndark\nnoon\n")
     config.write_text(
         f"dataset: list\ndata_root: {root}\ntrain_list: {root}/train.csv\nval-list: {root}/val.csv\n"
+        f"class_names: {root}/names.txt\n"
         "backbones: vit:tiny@none\nstrategies: frozen\nrecipe: {epochs: 1, batch_size: 4, erase: 0}\ndevice: cpu\n"
     )
     program = "from bench.cli.main import main; main()"
@@ -61,6 +63,7 @@ def test_a_users_lists_are_trained_on_and_what_is_missing_stands_in_the_result(b
     notes = (
         "list: 1 of 5 training videos is missing (gone.mp4)",
         "list: 1 of 3 test videos is missing (lost.mp4)",
+        "list: 1 of 3 classes has no training video (noon)",
     )
     assert all(note in said.stdout for note in notes)
     (row,) = pd.read_csv(root / "run/results.csv").to_dict("records")
@@ -78,9 +81,9 @@ def test_a_users_lists_are_trained_on_and_what_is_missing_stands_in_the_result(b
     checkpoint = ("--checkpoint", f"{root}/run/{row['cell']}", "--device", "cpu", "--format", "json")
     evaluated = json.loads(bench("eval", *checkpoint).out)
     assert (evaluated["top1"], evaluated["evaluated"], evaluated["listed"]) == (row["top1"], 2, 3)
-    assert notes[1] in evaluated["footnotes"] and notes[0] not in evaluated["footnotes"]
+    assert set(notes) & set(evaluated["footnotes"]) == set(notes[1:])
+    assert set(notes[1:]) <= set(bench("eval", *checkpoint, "--strict").problems)
     # other videos need no training list, but the names of the classes
-    (root / "names.txt").write_text("bright\ndark\n")
     (root / "other.txt").write_text("4.mp4 1\n")
     other = ("--val-list", root / "other.txt", "--class-names", root / "names.txt")
     evaluated = json.loads(bench("eval", *checkpoint, "--dataset", "list", *other).out)
@@ -99,6 +102,8 @@ def test_another_list_is_another_cell(root: Path) -> None:
     assert second.key != first.key
     assert second.model_copy(update={"sources": first.sources}) == first
     (root / "names.txt").write_text("bright\ndark\n")
+    counted = cell(**given, labels_from=1)
+    assert (counted.data.labels_from, counted.sources) == (1, second.sources) and counted.key != second.key
     assert cell(**given, class_names=root / "names.txt").sources.keys() == {"train list", "val list", "class names"}
 
 
@@ -160,8 +165,13 @@ def test_data_sets_that_cannot_be_found_are_told_with_the_other_mistakes(tmp_pat
 
 
 def test_the_flags_of_the_data_are_checked_with_the_others(bench: Command, tmp_path: Path) -> None:
-    said = bench("run", "--dataset", "ucf101", "--fold", "4", "--test-list", tmp_path / "nosuch", "--epochs", "0")
+    wrong = ("--fold", "4", "--labels-from", "2", "--test-list", tmp_path / "nosuch", "--epochs", "0")
+    said = bench("run", "--dataset", "ucf101", *wrong)
     assert said.code == 2
-    for sentence in ("fold is 4: expected 1, 2 or 3", "recipe.epochs is 0: expected at least 1"):
+    for sentence in (
+        "fold is 4: expected 1, 2 or 3",
+        "labels_from is 2: expected 0 or 1",
+        "recipe.epochs is 0: expected at least 1",
+    ):
         assert sentence in said.problems
     assert f"test_list is '{tmp_path}/nosuch': there is no such file" in said.problems

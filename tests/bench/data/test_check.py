@@ -88,6 +88,121 @@ def test_videos_in_training_and_test_are_a_problem_under_whatever_name(tmp_path:
     assert examine(dataset, splits=("test",)) == Findings((), ())
 
 
+def test_classes_without_a_training_video_are_counted_and_five_named(tmp_path: Path) -> None:
+    train = "".join(f"t{label}.mp4 {label}\n" for label in (0, 1, 2, 10))
+    dataset = mine(tmp_path, train, "v1.mp4 1\nv4.mp4 4\nw4.mp4 4\nv5.mp4 5\n")
+    assert examine(dataset) == Findings(
+        (),
+        (
+            "list: 7 of 11 classes have no training video (3, 4, 5, 6, 7, ...)",
+            "list: 3 of 4 test videos are of 2 classes without a training video (4, 5)",
+        ),
+    )
+    assert examine(dataset, strict=True) == Findings(examine(dataset).notes, ())
+    # an evaluation looks into the training list too, where there is one
+    assert examine(dataset, splits=("test",)).notes == examine(dataset).notes
+    (tmp_path / "train.txt").unlink()
+    names = tmp_path / "names.txt"
+    names.write_text("".join(f"n{i}\n" for i in range(11)))
+    source = DataSource(root=tmp_path, val_list=tmp_path / "val.txt", class_names=names)
+    assert examine(DATASETS.get("list")(source), splits=("test",)) == Findings((), ())
+
+
+def test_validation_and_test_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "test.txt").write_text("v0.mp4 0\nv9.mp4 2\n")
+    (tmp_path / "v9.mp4").touch()
+    dataset = mine(tmp_path, "a.mp4 0\nb.mp4 3\n", "v0.mp4 1\nv1.mp4 3\n", test_list=tmp_path / "test.txt")
+    assert examine(dataset).notes == (
+        "list: 2 of 4 classes have no training video (1, 2)",
+        "list: 1 of 2 validation videos are of 1 class without a training video (1)",
+        "list: 1 of 2 test videos are of 1 class without a training video (2)",
+    )
+
+
+def test_a_class_whose_training_videos_are_all_missing_has_none(tmp_path: Path) -> None:
+    dataset = mine(tmp_path, rows("t", 4) + "gone.mp4 2\n", rows("v", 2) + "w.mp4 2\n")
+    missing, empty, strange = examine(dataset).notes
+    assert "gone.mp4" in missing
+    assert empty == "list: 1 of 3 classes has no training video (2)"
+    assert strange == "list: 1 of 3 test videos are of 1 class without a training video (2)"
+    # where most are missing that is what is told
+    dataset = mine(tmp_path, "t0.mp4 0\ngone.mp4 1\n", rows("v", 2))
+    assert len(examine(dataset).problems) == 1 and not examine(dataset).notes
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "names", "asks"),
+    [
+        ("a.mp4 1\nb.mp4 2\n", "c.mp4 1\n", "", True),
+        ("a.mp4 1\nb.mp4 4\n", "c.mp4 1\n", "", True),  # with gaps
+        ("a.mp4 1\nb.mp4 2\n", "c.mp4 0\n", "", False),
+        ("a.mp4 2\nb.mp4 3\n", "c.mp4 2\n", "", False),
+        ("a.mp4 1\nb.mp4 2\n", "c.mp4 1\n", "walk\nrun\njump\n", False),  # the names say which is 0
+        ("a.mp4,run\nb.mp4,jump\n", "c.mp4,run\n", "walk\nrun\njump\n", False),
+    ],
+)
+def test_whether_labels_start_at_1_is_asked(tmp_path: Path, train: str, val: str, names: str, asks: bool) -> None:
+    (tmp_path / "names.txt").write_text(names)
+    dataset = mine(tmp_path, train, val, **({"class_names": tmp_path / "names.txt"} if names else {}))
+    for name in "abc":
+        (tmp_path / f"{name}.mp4").touch()
+    found = examine(dataset)
+    assert not found.problems
+    assert ("--labels-from 1" in found.notes[0]) is asks
+    assert ("walk" in found.notes[0]) is bool(names)
+
+
+def test_labels_that_are_said_to_start_at_1_do(tmp_path: Path) -> None:
+    train, val = "a.mp4 1\nb.mp4 2\nc.mp4 3\n", "d.mp4 3\n"
+    dataset = mine(tmp_path, train, val, labels_from=1)
+    assert examine(dataset) == Findings((), ())
+    assert dataset.classes == ("1", "2", "3")  # as the lists call them
+    assert [v.label for split in ("train", "val") for v in dataset.videos(split)] == [0, 1, 2, 2]
+    problems = examine(mine(tmp_path, train, "d.mp4 4\ne.mp4 0\n", labels_from=1)).problems
+    assert len(problems) == 1 and "line 2: 'e.mp4 0': the label is 0" in problems[0]
+    (problem,) = examine(mine(tmp_path, train, "d.mp4 4\n", labels_from=1)).problems
+    assert "the label 4 is out of range: expected 1 to 3" in problem
+    (tmp_path / "names.txt").write_text("walk\nrun\njump\n")
+    named = mine(tmp_path, train, val, labels_from=1, class_names=tmp_path / "names.txt")
+    assert (examine(named), [v.label for v in named.videos("val")]) == (Findings((), ()), [2])
+
+
+def test_a_file_of_class_names_and_the_labels_are_held_against_each_other(tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("walk\nrun\n")
+    (problem,) = examine(mine(tmp_path, rows("t", 4), "v.mp4 0\nw.mp4 2\n", class_names=names)).problems
+    assert "line 2: 'w.mp4 2': the label 2 is out of range: expected 0 to 1" in problem
+    assert f"{names} names 2 classes" in problem and "--labels-from" not in problem
+    (train, val) = examine(mine(tmp_path, "a.mp4 1\nb.mp4 2\n", "c.mp4 2\n", class_names=names)).problems
+    assert "--labels-from 1" in train and "--labels-from 1" in val
+    names.write_text("walk\nrun\nhop\nskip\n")
+    assert examine(mine(tmp_path, rows("t", 4), rows("v", 2), class_names=names)).notes == (
+        "list: 2 of 4 classes have no training video (hop, skip)",
+    )
+    # without it, the training list counts them
+    (problem,) = examine(mine(tmp_path, rows("t", 4), "c.mp4 3\n")).problems
+    assert f"{tmp_path}/train.txt has 2 classes" in problem and "--class-names" in problem
+
+
+def test_a_published_data_set_may_lack_classes(tmp_path: Path) -> None:
+    def k400(train: str, val: str) -> Findings:
+        (tmp_path / "train_video_list.txt").write_text(train)
+        (tmp_path / "val_video_list.txt").write_text(val)
+        for name in "abcd":
+            (tmp_path / f"{name}.mp4").touch()
+        return examine(DATASETS.get("k400")(DataSource(root=tmp_path)))
+
+    assert k400("a.mp4 1\nb.mp4 2\n", "c.mp4 1\n") == Findings((), ())
+    assert k400("a.mp4 1\nb.mp4 2\n", "c.mp4 1\nd.mp4 399\n").notes == (
+        "k400: 1 of 2 test videos are of 1 class without a training video (399)",
+    )
+    (problem,) = k400("a.mp4 1\nb.mp4 400\n", "c.mp4 1\n").problems
+    assert "the label 400 is out of range: expected 0 to 399" in problem and "--labels-from 1" in problem
+    for train in ("a.mp4 0\nb.mp4 400\n", "a.mp4 1\nb.mp4 401\n"):
+        (problem,) = k400(train, "c.mp4 1\n").problems
+        assert "--labels-from" not in problem
+
+
 def test_clips_of_one_recording_in_training_and_test_are_noted(tmp_path: Path) -> None:
     (tmp_path / "train_video_list.txt").write_text("abcdefghijk_000001_000011.mp4 1\nx_a.mp4 2\n")
     (tmp_path / "val_video_list.txt").write_text("run/abcdefghijk_000021_000031.mp4 1\nx_b.mp4 2\n")

@@ -54,7 +54,8 @@ def test_each_format_is_read(tmp_path: Path, text: str, expected: list[object]) 
         ("a.mp4\t0\nb.mp4\t1.5\nc.mp4\t1\n", "line 2", "'1.5' is not a whole number"),
         ("a 9 0\n\nb 1\nc 9 1\n", "line 3", "expected 'path frames label'"),
         ("path,frames,label\na,9,0\nb,x,1\n", "line 3", "the number of frames 'x' is not a whole number"),
-        ("path,frames,label\na,9,0\nb,1\n", "line 3", "expected 'relative/path.mp4,label'"),
+        ("path,frames,label\na,9,0\nb,1\n", "line 3", "2 columns, and the header has 3"),
+        ("a.mp4 0\nb c.mp4\nd.mp4 1\n", "line 2", "has no label"),
         ("a.mp4,run\nb.mp4,\nc.mp4,jump\n", "line 2", "the label is empty"),
     ],
 )

@@ -356,6 +356,42 @@ def test_what_does_not_go_with_a_data_set_is_told(tmp_path: Path) -> None:
     ]
 
 
+def test_labels_from_is_of_lists_of_ones_own(tmp_path: Path) -> None:
+    put(tmp_path, "train.csv", kinetics_csv(400))
+    put(tmp_path, "val.csv", HEADER + "class 001,abcdefghijk,1,2,x\n")
+    put(tmp_path, "mine.txt", "a.mp4 1\nb.mp4 400\n")
+    source = DataSource(root=tmp_path, labels_from=1)
+    assert unfit([DATASETS.get(name)(source) for name in ("motion", "folder", "k400")], source) == [
+        "labels_from is 1: motion takes no lists, expected 0",
+        "labels_from is 1: folder takes no lists, expected 0",
+        "labels_from is 1: k400 has its official lists, expected 0",
+    ]
+    given = source.model_copy(update={"train_list": tmp_path / "mine.txt"})
+    dataset = DATASETS.get("k400")(given)
+    assert unfit([dataset], given) == []
+    assert [video.label for video in dataset.videos("train")] == [0, 399]
+    # the official list beside it has its own numbers; here names, whose order the label map tells
+    put(tmp_path, "label_map.txt", "".join(f"class {i:03d}\n" for i in range(400)))
+    assert [video.label for video in DATASETS.get("k400")(given).videos("val")] == [1]
+    # it says nothing of where a data set is
+    alone = DataSource(labels_from=1)
+    (problem,) = unfit([DATASETS.get("list")(alone)], alone)
+    assert problem.startswith("list: expected data_root")
+
+
+def test_official_numbers_start_at_0_whatever_is_said_of_lists(tmp_path: Path) -> None:
+    put(tmp_path, "Diving48_V2_test.json", [{"vid_name": "b", "label": 0}, {"vid_name": "c", "label": 47}])
+    put(tmp_path, "mine.csv", "path,label\na.mp4,1\nb.mp4,48\n")
+    dataset = opened("diving48", tmp_path, train_list=tmp_path / "mine.csv", labels_from=1)
+    assert [[v.label for v in dataset.videos(split)] for split in ("train", "val")] == [[0, 47], [0, 47]]
+
+
+def test_a_label_from_another_column_does_not_make_a_class_each(tmp_path: Path) -> None:
+    put(tmp_path, "train.txt", "a.mp4 0\nb.mp4 20240131120000\n")
+    with pytest.raises(DataError, match="a label is 20240131120000: expected at most"):
+        _ = opened("list", None, train_list=tmp_path / "train.txt", val_list=tmp_path / "train.txt").classes
+
+
 def test_a_users_own_lists(tmp_path: Path) -> None:
     root = tmp_path.resolve()
     put(root, "train.csv", "path,label\na.mp4,run\nb.mp4,walk\nsub/c.mp4,run\n")
@@ -378,6 +414,6 @@ def test_a_users_own_lists(tmp_path: Path) -> None:
     put(root, "names.txt", "".join(f"name {i}\n" for i in range(6)))
     given = {"train_list": root / "train.txt", "val_list": root / "val.txt", "class_names": root / "names.txt"}
     assert opened("list", root, **given).videos("val")[0].label == 5
-    put(root, "one.txt", "a.mp4 0\n")
+    put(root, "one.txt", "a.mp4 3\n")
     with pytest.raises(DataError, match="all videos have the same label"):
         _ = opened("list", root, train_list=root / "one.txt", val_list=root / "val.txt").classes

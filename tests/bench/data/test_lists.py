@@ -61,7 +61,7 @@ def test_a_bad_line_is_named(file: Path, line: str, complaint: str) -> None:
 
 
 def test_all_bad_lines_are_counted_and_five_shown(file: Path) -> None:
-    file.write_text("".join(f"video{i}.mp4\n" for i in range(12)), encoding="utf-8")
+    file.write_text("".join(f"video{i}.mp4 x\n" for i in range(12)), encoding="utf-8")
     with pytest.raises(DataError) as caught:
         read_list(file, ROOT, 5)
     message = str(caught.value)

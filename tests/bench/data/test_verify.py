@@ -56,6 +56,23 @@ def test_everything_wrong_is_listed(bench: Command, root: Path) -> None:
     assert said.out.splitlines()[-1] == "list val: 2 videos, 1 too short"
 
 
+def test_classes_without_a_training_video_are_told(bench: Command, root: Path) -> None:
+    (root / "train.txt").write_text("run/a.mp4 1\nwalk fast/c.mp4 2\nrun/junk.mp4 3\n")
+    (root / "val.txt").write_text("run/b.mp4 1\nwalk fast/short.mp4 2\n")
+    lists = ("--train-list", root / "train.txt", "--val-list", root / "val.txt", "--frames", "4", "--workers", "1")
+    asked = ("data", "check", "list", "--data-root", root, *lists)
+    said = bench(*asked, "--output", root / "out.csv")
+    assert said.code == 1
+    (told,) = [line for line in said.out.splitlines() if "have no training video" in line]
+    assert told.startswith("list: 2 of 4 classes have no training video (0, 3)") and "--labels-from 1" in told
+    assert said.out.splitlines()[-1].endswith("1 broken, classes without a training video")
+    with (root / "out.csv").open(newline="") as file:
+        assert [(row["fault"], row["told"]) for row in csv.DictReader(file)][1:] == [("untrained", told)]
+    # they alone are a failure too, and there is none where labels start at 1
+    (root / "train.txt").write_text("run/a.mp4 1\nwalk fast/c.mp4 2\n")
+    assert (bench(*asked, "--split", "val").code, bench(*asked, "--labels-from", "1").code) == (1, 0)
+
+
 def test_lists_that_cannot_be_used_end_with_code_2(bench: Command, root: Path) -> None:
     (root / "train.txt").write_text("run/a.mp4 0\nrun/b.mp4 7\n")
     lists = ("--train-list", root / "train.txt", "--val-list", root / "val.txt", "--class-names", root / "names.txt")

@@ -75,6 +75,7 @@ def test_prepare_fills_the_cache_goes_on_and_clears_it(
     said = bench("data", "prepare", "listed")
     assert said.code == 0
     assert f"listed: {disk.folder} holds 6 of 9 videos (raw, 1.1 MB), 6 of them new" in said.out
+    assert "listed: 3 of 10 classes have no training video (g, h, i)" in said.err
     assert "3 videos cannot be read:" in said.err and "empty.mp4: the file is empty (0 bytes)" in said.err
     assert "0 of them new" in bench("data", "prepare", "listed").out
     small = bench("data", "prepare", "listed", "--short-side", 24, "--cache-format", "jpeg")
