@@ -50,7 +50,9 @@ def settings_beside(files: WeightFiles, layout: str, path: Path) -> Settings:
         WeightsError: a file that is broken, of another kind of model, or of one that no backbone here computes.
     """
     mean, std = _statistics(files.pixels)
-    unnormalised = f"no preprocessor_config.json beside {path.name}: pixels are normalised as the architecture's are"
+    unnormalised = (
+        f"no image_mean and image_std in a file beside {path.name}: pixels are normalised for the architecture"
+    )
     known = Settings(kind=f"a {layout} model of transformers", mean=mean, std=std, unnormalised=unnormalised)
     default = DEFAULT_ACTIVATION.get(layout, "gelu")
     if files.config is None:
@@ -84,7 +86,7 @@ def settings_beside(files: WeightFiles, layout: str, path: Path) -> Settings:
 
 
 def settings_of_others(files: WeightFiles) -> Settings:
-    """What config.json says of tensors by other names: timm's tells how pixels are normalised, another's what it is of.
+    """The settings beside tensors by other names: statistics of pixels from timm's config.json, a kind from another's.
 
     Raises:
         WeightsError: timm's config.json has no three numbers where they are due.
@@ -94,10 +96,12 @@ def settings_of_others(files: WeightFiles) -> Settings:
     except WeightsError:  # it need not have to do with these weights
         return Settings()
     if isinstance(told := config.get("pretrained_cfg"), dict) and files.config is not None:
-        return Settings(mean=_numbers(told, "mean", files.config), std=_numbers(told, "std", files.config))
-    kind = config.get("model_type")
-    expected = f", where one of {', '.join(TYPES)} is expected"
-    return Settings(kind=f"a {kind!r} by its config.json{'' if kind in TYPES else expected}") if kind else Settings()
+        mean, std = _pair(told, "", files.config)
+        return Settings(mean=mean, std=std)
+    if not isinstance(kind := config.get("model_type"), str):
+        return Settings()
+    expected = "" if kind in TYPES else f", where a model of {', '.join(dict.fromkeys(TYPES.values()))} is expected"
+    return Settings(kind=f"a {kind} by its config.json{expected}")
 
 
 def _stages(config: Mapping[str, Any]) -> tuple[tuple[int, int, int], ...]:
@@ -119,7 +123,13 @@ def _statistics(file: Path | None) -> tuple[tuple[float, ...], tuple[float, ...]
     config = inner if isinstance(inner, dict) else config
     if config.get("do_normalize") is False:
         return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    return _numbers(config, "image_mean", file), _numbers(config, "image_std", file)
+    return _pair(config, "image_", file)
+
+
+def _pair(config: Mapping[str, Any], prefix: str, file: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation, or () and () where one of them is not told."""
+    mean, std = (_numbers(config, f"{prefix}{name}", file) for name in ("mean", "std"))
+    return (mean, std) if mean and std else ((), ())
 
 
 def _numbers(config: Mapping[str, Any], name: str, file: Path) -> tuple[float, ...]:

@@ -1,7 +1,7 @@
 """The grammar that names a backbone: `family[:model][@weights]`.
 
-`weights` is a tag of the family's library, a file, a folder (as mirrors of the Hugging Face hub have it), `bundled` (the
-tiny models' own, part of this package), `none` (random, only when asked for) or nothing (the default tag).
+`weights` is a tag of the family's library, a file, a folder (as a mirror of the Hugging Face hub has it), `bundled`
+(the tiny models' own, part of this package), `none` (random, only when asked for) or nothing (the default tag).
 A timm tag may also follow the model after a dot, as timm itself writes it; before a file it says whose pixel statistics
 the file's weights share (`vit:vit_base_patch16_224.mae@mae.pth`).
 """

@@ -54,11 +54,17 @@ class Settings:
         patch = next((module.kernel_size[0] for module in backbone.modules() if isinstance(module, nn.Conv2d)), None)
         alike = groupby((block.width, block.heads) for block in backbone.blocks)
         named = tuple((len(list(blocks)), *shape) for shape, blocks in alike)
-        told = self.stages or named, self.patch or patch
-        if told != (named, patch):
+        found, expected = [], []
+        if self.stages not in ((), named):
+            found.append(_listed(self.stages))
+            expected.append(_listed(named))
+        if self.patch not in (None, patch):
+            found.append(f"patches of {self.patch} pixels")
+            expected.append(f"patches of {patch}")
+        if found:
             raise WeightsError(
-                f"{file} holds {self.kind or 'a model'} of {_shape(*told)}: expected {_shape(named, patch)}, "
-                "as the backbone that was named has"
+                f"{file} holds {self.kind or 'a model'} with {' and '.join(found)}: expected {' and '.join(expected)}, "
+                "as the named backbone has"
             )
 
     def apply(self, backbone: Backbone, tagged: bool = False) -> Backbone:
@@ -98,6 +104,5 @@ def _kind(module: nn.Module) -> str | None:
     return known.get(type(module).__name__)
 
 
-def _shape(stages: tuple[tuple[int, int, int], ...], patch: int | None) -> str:
-    listed = ", ".join(f"{count} blocks of width {width} with {heads} heads" for count, width, heads in stages)
-    return f"{listed} and patches of {patch}"
+def _listed(stages: tuple[tuple[int, int, int], ...]) -> str:
+    return ", ".join(f"{count} blocks of width {width} and {heads} heads" for count, width, heads in stages)

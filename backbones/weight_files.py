@@ -93,7 +93,7 @@ def _all_text(values: Any) -> bool:
 
 
 def _describes_a_model(config: Path) -> bool:
-    """Whether config.json is a library's, or so broken that nobody can tell: many programs have a file of that name."""
+    """Return whether config.json is a library's, or too broken to tell: many programs have a file of that name."""
     if not os.path.isfile(config):
         return False
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from adapters.model import VideoClassifier
 from adapters.official import Released as Description
 from adapters.official import describe, load, save
 from adapters.strategy import STRATEGIES
+from backbones.base import Backbone
 from backbones.checkpoints import check_inflation, unnested, unwrapped
 from backbones.families import FAMILIES, another_size, build, resolve
 from backbones.names import BackboneName, BadBackboneName, BadInputSize, UnsupportedModel
@@ -313,6 +315,7 @@ def export(checkpoint: Own, file: Path) -> list[str]:
     """
     cell = checkpoint.cell
     model, notes = checkpoint.build(cell.frames)
+    notes += model.backbone.notes
     try:
         tensors = save(model)
     except BadCheckpoint as error:
@@ -348,7 +351,12 @@ def _rebuilt_as(name: BackboneName, model: VideoClassifier, notes: list[str]) ->
         if candidate == name.model or candidate in FAMILIES.get(name.family).models():
             with torch.device("meta"):
                 bare = build(BackboneName(name.family, candidate, "none"))
-            if repr(bare) == repr(model.backbone):
+            if _computes(bare) == _computes(model.backbone):
                 return f"{name.family}:{candidate}"
     notes.append(f"{name.architecture} without its tag is another model: `bench eval` would need --backbone")
     return name.architecture
+
+
+def _computes(backbone: Backbone) -> str:
+    """A text that is equal for models that compute the same: below 1e-5 the epsilon of a norm makes no difference."""
+    return re.sub(r"eps=1e-(0[5-9]|1\d)\b", "eps", repr(backbone))

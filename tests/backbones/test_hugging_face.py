@@ -105,6 +105,7 @@ KINDS = {
     "SigLIP": Kind("SiglipModel", _of_both(), lambda m: _pooled(m.vision_model), built=_SIGLIP),
     "SigLIP, image tower": Kind("SiglipVisionModel", _SHAPE, _pooled, built=_SIGLIP),
     "Swin": Kind("SwinModel", _SWIN, _pooled, "swin:tiny"),
+    "Swin, coarse norms": Kind("SwinModel", {**_SWIN, "layer_norm_eps": 0.1}, _pooled, "swin:tiny"),
     "Swin with a classifier": Kind("SwinForImageClassification", _SWIN, lambda m: _pooled(m.swin), "swin:tiny"),
     "Swin V2": Kind("Swinv2Model", _SWIN, _pooled, "swin:tiny", ("swinv2_tiny_window8_256", _TIMM_SWIN)),
 }
@@ -308,9 +309,15 @@ def test_pixels_are_normalised_as_the_file_beside_the_weights_says(
         assert (found.mean, found.std) == expected and found.notes == ()
 
 
-def test_pixels_of_weights_without_that_file_are_the_architectures_and_told(saved: Any, opened: Any) -> None:
-    assert opened("ViT", saved("ViT")[0]).mean == (0.5, 0.5, 0.5)
-    assert len(opened("ViT", saved("ViT")[0]).notes) == 1
+def test_pixels_are_normalised_for_the_architecture_where_no_file_says_how_and_that_is_told(
+    copied: Any, opened: Any
+) -> None:
+    folder = copied("ViT")
+    for content in (None, {}, {"image_mean": [0.1, 0.2, 0.3]}, {"image_std": [0.1, 0.2, 0.3]}):
+        if content is not None:
+            (folder / "preprocessor_config.json").write_text(json.dumps(content))
+        found = opened("ViT", folder)
+        assert (found.mean, found.std, len(found.notes)) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 1)
 
 
 def test_a_tag_that_the_user_names_goes_before_the_file(copied: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,10 +358,10 @@ def test_timms_own_config_tells_how_pixels_are_normalised(tmp_path: Path, opened
 @pytest.mark.parametrize(
     ("kind", "config", "parts"),
     [
-        ("ViT", {"num_hidden_layers": 12}, ("12 blocks of width 96 with 4 heads", "4 blocks of width 96 with 4 heads")),
-        ("ViT", {"num_attention_heads": 8}, ("4 blocks of width 96 with 8 heads", "4 blocks of width 96 with 4 heads")),
+        ("ViT", {"num_hidden_layers": 12}, ("12 blocks of width 96 and 4 heads", "4 blocks of width 96 and 4 heads")),
+        ("ViT", {"num_attention_heads": 8}, ("4 blocks of width 96 and 8 heads", "4 blocks of width 96 and 4 heads")),
         ("CLIP with GELU", {"hidden_size": 768}, ("4 blocks of width 768", "4 blocks of width 96")),
-        ("Swin", {"depths": [2, 6]}, ("2 blocks of width 64 with 2 heads, 6 blocks of width 128",)),
+        ("Swin", {"depths": [2, 6]}, ("2 blocks of width 64 and 2 heads, 6 blocks of width 128",)),
         ("Swin", {"depths": [2]}, ("config.json does not describe a swin",)),
         ("ViT", {"num_hidden_layers": "many"}, ("config.json does not describe a vit",)),
         ("ViT", {"num_hidden_layers": 10**15}, (f"{10**15} blocks",)),
@@ -382,7 +389,7 @@ def test_patches_of_another_size_are_not_resampled(copied: Any, opened: Any) -> 
     marker = "embeddings.patch_embeddings.projection.weight"
     folder = _changed(copied("ViT"), lambda state: state | {marker: torch.zeros(96, 3, 16, 16)})
     for _ in range(2):
-        with pytest.raises(WeightsError, match=r"patches of 16: expected .* patches of 8"):
+        with pytest.raises(WeightsError, match="with patches of 16 pixels: expected patches of 8,"):
             opened("ViT", folder)
         (folder / "config.json").unlink(missing_ok=True)
 
@@ -391,7 +398,7 @@ def test_weights_of_a_language_model_are_called_so(tmp_path: Path, opened: Any) 
     save_file({"bert.embeddings.word_embeddings.weight": torch.zeros(5, 3)}, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     for kind in ("ViT", "CLIP", "Swin"):
-        with pytest.raises(WeightsError, match=r"a 'bert' by its config.json, where one of clip, .* does not fit"):
+        with pytest.raises(WeightsError, match=r"a bert by its config.json, where a model of clip, .* does not fit"):
             opened(kind, tmp_path)
 
 

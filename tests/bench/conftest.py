@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from adapters.strategy import STRATEGIES
+from backbones.base import Backbone
 from backbones.families import FAMILIES
 from backbones.registry import Registry
+from backbones.settings import Settings
 from bench.data.base import DATASETS
 from tests.bench.command import Command
 
@@ -44,3 +46,17 @@ def registries_as_before() -> Iterator[None]:
     """Nothing that a test registers stays, nor a plugin's module."""
     with nothing_stays_registered():
         yield
+
+
+@pytest.fixture
+def assumption(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A note that every backbone has which is built meanwhile."""
+    apply, note = Settings.apply, "no config.json beside them: assumed"
+
+    def noting(self: Settings, backbone: Backbone, tagged: bool = False) -> Backbone:
+        found = apply(self, backbone, tagged)
+        found.notes += (note,)
+        return found
+
+    monkeypatch.setattr(Settings, "apply", noting)
+    return note

@@ -12,6 +12,7 @@ import torch
 from adapters.layouts import CLIP, SWIN, VIT
 from backbones.families import build
 from backbones.names import BackboneName
+from backbones.settings import Settings
 from backbones.weights import digest
 from bench.build import classifier
 from bench.checkpoint.open import open_checkpoint
@@ -89,6 +90,22 @@ def test_an_export_names_the_model_that_computes_the_same_without_its_tag() -> N
     assert notes == []
     assert _rebuilt_as(BackboneName("clip", "tiny", "none"), SimpleNamespace(backbone=quick), notes) == "clip:tiny"
     assert notes == ["clip:tiny without its tag is another model: `bench eval` would need --backbone"]
+
+
+@pytest.mark.parametrize(("epsilon", "notes"), [(1e-12, 0), (1e-6, 0), (1e-5, 0), (1e-3, 1)])
+def test_an_export_heeds_the_epsilon_of_norms_where_it_makes_a_difference(epsilon: float, notes: int) -> None:
+    """transformers' ViTs have 1e-12, timm's 1e-6."""
+    name = BackboneName("vit", "tiny", "none")
+    with torch.device("meta"):
+        backbone = Settings(epsilon=epsilon).apply(build(name))
+    told: list[str] = []
+    assert _rebuilt_as(name, SimpleNamespace(backbone=backbone), told) == "vit:tiny"
+    assert len(told) == notes
+
+
+def test_what_was_assumed_of_the_weights_is_told_of_an_export(tmp_path: Path, assumption: str) -> None:
+    notes = export(_written(tmp_path / "one.safetensors", "frozen"), tmp_path / "one.pth")
+    assert notes == [assumption]
 
 
 def test_a_plugin_that_was_changed_since_is_told(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import statistics
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from bench.result import Result
 from bench.runner.job import make_repeatable, train_and_evaluate
 from bench.runner.loaders import Loaders
 from bench.runner.messages import Job
+from bench.runner.start import _unusable_backbones
 from bench.runner.surroundings import Surroundings
 from bench.spec import Cell, Matrix
 from tests.bench import make
@@ -115,6 +117,20 @@ def test_a_cell_leaves_what_a_reviewer_needs(family: str, strategy: str, tmp_pat
     assert all("bias_table" in name or "time.bias" in name for name in unmoved), unmoved
     with safe_open(tmp_path / "adapter.safetensors", "pt") as file:
         assert file.metadata()["weights_sha256"] == result.provenance.weights_sha256
+
+
+def test_what_was_assumed_of_the_weights_is_a_footnote(tmp_path: Path, around, assumption: str) -> None:
+    assert assumption in _train(_cell("vit", "frozen", order_test=False), tmp_path, around).footnotes
+
+
+def test_what_was_assumed_of_weights_from_outside_is_told_before_anything_runs(tmp_path: Path, assumption: str) -> None:
+    state = classifier(_cell("vit", "frozen"), 2).backbone.model.state_dict()
+    torch.save(state, tmp_path / "w.pt")
+    cells = [_cell("vit", "frozen").model_copy(update={"weights": str(tmp_path / "w.pt")})]
+    said: list[str] = []
+    listener: Any = SimpleNamespace(noted=said.append, preparing=lambda *_: None)
+    assert _unusable_backbones(cells, listener) == []
+    assert said == [assumption]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -168,6 +168,13 @@ def test_a_cpu_is_timed_on_single_clips_unless_told_otherwise() -> None:
     assert plan(request_of({**asked, "batch_size": 3}, []), []).batch_size == 3
 
 
+def test_what_was_assumed_of_the_weights_is_footnoted(
+    bench: Command, monkeypatch: pytest.MonkeyPatch, assumption: str
+) -> None:
+    _instead_of_measuring(monkeypatch, make.measured(batch_size=8, micro_batch=8, busy_cores=0.0))
+    assert assumption in bench(*TINY, "--batch-size", "8", "--device", "cpu").out
+
+
 def test_a_batch_that_memory_had_no_room_for_is_footnoted(bench: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     _instead_of_measuring(monkeypatch, make.measured(batch_size=8, micro_batch=2, busy_cores=1.4))
     said = bench(*TINY, "--batch-size", "8", "--device", "cpu")
