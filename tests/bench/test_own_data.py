@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,8 @@ from bench.matrix import expand
 from bench.spec import Cell, Matrix
 from tests.bench import make
 from tests.bench.command import Command
+
+HASTY = Path(__file__).parent / "plugins" / "hasty.py"
 
 
 @pytest.fixture
@@ -52,16 +52,14 @@ def test_a_users_lists_are_trained_on_and_what_is_missing_stands_in_the_result(b
         f"dataset: list\ndata_root: {root}\ntrain_list: {root}/train.csv\nval-list: {root}/val.csv\n"
         "backbones: vit:tiny@none\nstrategies: frozen\nrecipe: {epochs: 1, batch_size: 4, erase: 0}\ndevice: cpu\n"
     )
-    program = "from bench.cli.main import main; main()"
-    arguments = ("run", "--config", str(config), "--frames", "4", "--no-order-test", "--out", str(root / "run"))
-    command = [sys.executable, "-W", "ignore", "-c", program, *arguments]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=Path(__file__).parents[2])
-    assert said.returncode == 0, said.stdout + said.stderr
+    arguments = ("--frames", "4", "--no-order-test", "--plugin", HASTY, "--out", root / "run")
+    said = bench("run", "--config", config, *arguments)
+    assert said.code == 0, said.out + said.err
     notes = (
         "list: 1 of 5 training videos is missing (gone.mp4)",
         "list: 1 of 3 test videos is missing (lost.mp4)",
     )
-    assert all(note in said.stdout for note in notes)
+    assert all(note in said.out for note in notes)
     (row,) = pd.read_csv(root / "run/results.csv").to_dict("records")
     assert (row["status"], row["dataset"], row["evaluated"], row["listed"]) == ("done", "list", 2, 3)
     assert all(note in row["footnotes"] for note in notes)
