@@ -68,14 +68,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
     The small data set stays known meanwhile, and the two of MORE.
     """
-    with pytest.MonkeyPatch.context() as patch, nothing_stays_registered():
-        patch.setenv("AIM_BENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+    with nothing_stays_registered():
         plugin = tmp_path_factory.mktemp("plugins") / "more.py"
         plugin.write_text(MORE)
         load_plugins([PLUGIN, str(plugin)])
         DATASETS.get("small")(None).prepare()
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
         run = Run(tmp_path_factory.mktemp("results") / "run")
         from bench.matrix import expand
 
@@ -86,7 +83,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
         measured = make.measured(batch_size=8, micro_batch=8)
         result = train_and_evaluate(cell, measured, run.cell_folder(cell), around, lambda event: None)
         yield run.folder, result
-        torch.set_num_threads(threads)
 
 
 def _said(bench: Command, *arguments: object) -> dict[str, Any]:

@@ -5,55 +5,56 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-
-import pytest
 
 HEAVY = ("torch", "torchvision", "timm", "open_clip", "pandas", "fvcore", "decord", "av", "safetensors")
 CODE = """
-import json, sys
-sys.argv = ["bench", *sys.argv[1:]]
+import json, os, sys
 from bench.cli.main import main
-try:
-    main()
-except SystemExit as ended:
-    code = ended.code or 0
-sys.stderr.write("\\n" + json.dumps([code, [name for name in {heavy} if name in sys.modules]]))
+told = []
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["bench", *arguments]
+    code = None
+    try:
+        main()
+    except SystemExit as ended:
+        code = ended.code or 0
+    told.append([code, [name for name in {heavy} if name in sys.modules], os.listdir()])
+sys.stderr.write("\\n" + json.dumps(told))
 """
+COMMANDS = {
+    "--help": 0,
+    "run --help": 0,
+    "report --help": 0,
+    "eval --help": 0,
+    "export --help": 0,
+    "list backbones": 0,
+    "list strategies": 0,
+    "list datasets": 0,
+    "run --strategies jont --backbones vitt --device cpu --epochs 0": 2,
+}
 
 
-def answer(arguments: list[str], folder: Path) -> tuple[int, list[str]]:
-    """Exit code, and the heavy libraries that a fresh process has imported."""
+def answers(commands: Iterable[str], folder: Path) -> list[tuple[int, list[str], list[str]]]:
+    """Of the commands, given one after the other to one fresh process: exit code, the heavy libraries that were
+    imported until its end, and the files that lay in the folder then."""
     root = Path(__file__).parents[2]
     code = f"import sys; sys.path.insert(0, {str(root)!r})\n{CODE.format(heavy=HEAVY)}"
+    arguments = json.dumps([command.split() for command in commands])
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=folder, capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-c", code, arguments], cwd=folder, capture_output=True, text=True, timeout=120, check=True
     )
     assert done.stdout or done.stderr
-    found, imported = json.loads(done.stderr.splitlines()[-1])
-    return found, imported
+    return [(code, heavy, files) for code, heavy, files in json.loads(done.stderr.splitlines()[-1])]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code"),
-    [
-        (["--help"], 0),
-        (["run", "--help"], 0),
-        (["report", "--help"], 0),
-        (["eval", "--help"], 0),
-        (["export", "--help"], 0),
-        (["list", "backbones"], 0),
-        (["list", "strategies"], 0),
-        (["list", "datasets"], 0),
-        (["run", "--strategies", "jont", "--backbones", "vitt", "--device", "cpu", "--epochs", "0"], 2),
-    ],
-    ids=str,
-)
-def test_nothing_heavy_is_imported(arguments: list[str], code: int, tmp_path: Path) -> None:
-    assert answer(arguments, tmp_path) == (code, [])
-    assert list(tmp_path.iterdir()) == []
+def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
+    found = dict(zip(COMMANDS, answers(COMMANDS, tmp_path), strict=True))
+    assert found == {command: (code, [], []) for command, code in COMMANDS.items()}
 
 
 def test_the_check_notices_an_import(tmp_path: Path) -> None:
     (tmp_path / "heavy.py").write_text("import safetensors\n")
-    assert answer(["list", "datasets", "--plugin", "heavy.py"], tmp_path) == (0, ["safetensors"])
+    found = answers(["list datasets", "list datasets --plugin heavy.py"], tmp_path)
+    assert [heavy for _, heavy, _ in found] == [[], ["safetensors"]]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import statistics
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -36,6 +38,7 @@ from bench.runner.surroundings import Surroundings
 from bench.spec import Cell, Matrix
 from tests.bench import make
 from tests.bench.conftest import nothing_stays_registered
+from tests.bench.plugins.hasty import measure_in_haste
 from tests.models import FAMILIES, NAMES
 
 CPU = torch.device("cpu")
@@ -44,15 +47,12 @@ PLUGIN = str(Path(__file__).parent / "plugins" / "small.py")
 
 
 @pytest.fixture(scope="module")
-def around(tmp_path_factory) -> Surroundings:
+def around() -> Iterator[Surroundings]:
     with pytest.MonkeyPatch.context() as patch, nothing_stays_registered():
         load_plugins([PLUGIN])
-        patch.setenv("AIM_BENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
         DATASETS.get("small")(None).prepare()
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
+        measure_in_haste(patch.setattr)
         yield Surroundings(CPU, Reading(), "bench run", FrameCache(MemoryStore(2**28)))
-        torch.set_num_threads(threads)
 
 
 def _cell(backbone: str, strategy: str, **changes: object) -> Cell:
@@ -76,11 +76,27 @@ def _train(cell: Cell, folder: Path, around: Surroundings) -> Result:
     return train_and_evaluate(cell, measured, folder, around, lambda event: None)
 
 
+Finished: TypeAlias = Callable[[str, str], tuple[Result, Path]]  # its files lie in the folder
+
+
+@pytest.fixture(scope="module")
+def finished(around: Surroundings, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A finished cell by its family and strategy: each is run once for all tests, which only read what it left."""
+
+    @functools.cache
+    def once(family: str, strategy: str) -> tuple[Result, Path]:
+        folder = tmp_path_factory.mktemp("cell")
+        return _run(_cell(family, strategy), folder, around), folder
+
+    return once
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("strategy", NAMES)
-def test_a_cell_leaves_what_a_reviewer_needs(family: str, strategy: str, tmp_path: Path, around) -> None:
-    cell = _cell(family, strategy)
-    result = _run(cell, tmp_path, around)
+def test_a_cell_leaves_what_a_reviewer_needs(family: str, strategy: str, finished: Finished, around) -> None:
+    result, folder = finished(family, strategy)
+    cell = result.cell
+    assert cell == _cell(family, strategy)
 
     assert result.status == "done"
     assert result.provenance.weights_sha256
@@ -95,7 +111,7 @@ def test_a_cell_leaves_what_a_reviewer_needs(family: str, strategy: str, tmp_pat
     assert result.metrics.evaluated == result.metrics.listed == 20
     assert result.metrics.protocol == "8x1x1"
 
-    predictions = np.load(tmp_path / "predictions.npz")
+    predictions = np.load(folder / "predictions.npz")
     assert predictions["probabilities"].shape == (20, 10)
     assert predictions["probabilities"].sum(1) == pytest.approx(1, abs=1e-4)
     names = [video.name for video in around.dataset(cell).videos("test")]
@@ -105,17 +121,17 @@ def test_a_cell_leaves_what_a_reviewer_needs(family: str, strategy: str, tmp_pat
     if strategy in ("frozen", "full", "spatial"):
         assert result.metrics.top1_reversed == result.metrics.top1_shuffled == result.metrics.top1
 
-    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert {"loss", "lr", "clips_per_s", "train_top1", "interval_seconds", "loader_wait"} <= lines[0].keys()
     assert lines[-1]["val_top1"] == pytest.approx(result.metrics.val_top1)
 
     # the frozen parameters are bit for bit what they were, the trained ones are in the file and have moved
     start = dict(classifier(cell, 10).named_parameters())
-    saved = load_file(tmp_path / "adapter.safetensors")
+    saved = load_file(folder / "adapter.safetensors")
     assert saved.keys() == {name for name, p in start.items() if p.requires_grad}
     unmoved = [name for name, value in saved.items() if torch.equal(value, start[name].detach())]
     assert all("bias_table" in name or "time.bias" in name for name in unmoved), unmoved
-    with safe_open(tmp_path / "adapter.safetensors", "pt") as file:
+    with safe_open(folder / "adapter.safetensors", "pt") as file:
         assert file.metadata()["weights_sha256"] == result.provenance.weights_sha256
 
 
@@ -133,8 +149,6 @@ def test_what_was_assumed_of_weights_from_outside_is_told_before_anything_runs(t
     assert said == [assumption]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("strategy", ["full", "joint"])
 def test_a_swin_that_trains_as_released_has_no_footnote_and_keeps_its_frozen_table(tmp_path: Path, around) -> None:
     cell = _cell("swin", "joint", order_test=False, options={"released_freezing": True})
     result = _train(cell, tmp_path, around)
@@ -144,14 +158,15 @@ def test_a_swin_that_trains_as_released_has_no_footnote_and_keeps_its_frozen_tab
     assert unmoved == {name for name in start if name.endswith("time.bias.table")} and len(unmoved) == 2
 
 
-def test_the_same_cell_gives_the_same_predictions(family: str, strategy: str, tmp_path: Path, around) -> None:
-    cell = _cell(family, strategy)
-    found = []
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        _run(cell, tmp_path / name, around)
-        torch.rand(7)  # what ran in between must not matter
-        found.append(np.load(tmp_path / name / "predictions.npz"))
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("strategy", ["full", "joint"])
+def test_the_same_cell_gives_the_same_predictions(
+    family: str, strategy: str, tmp_path: Path, finished: Finished, around
+) -> None:
+    folders = (finished(family, strategy)[1], tmp_path)
+    torch.rand(7)  # what ran in between must not matter
+    _run(_cell(family, strategy), tmp_path, around)
+    found = [np.load(folder / "predictions.npz") for folder in folders]
     for array in found[0].files:
         assert np.array_equal(found[0][array], found[1][array]), array
 
@@ -217,13 +232,9 @@ def test_a_decoder_that_was_asked_for_is_told(tmp_path: Path, around) -> None:
     assert result.provenance.decoders == ("pyav",) and "decoded by pyav" in result.footnotes
 
 
-def test_another_seed_gives_other_predictions(tmp_path: Path, around) -> None:
-    found = []
-    for seed in (0, 1):
-        folder = tmp_path / str(seed)
-        folder.mkdir()
-        _run(_cell("vit", "joint", seeds=(seed,)), folder, around)
-        found.append(np.load(folder / "predictions.npz")["probabilities"])
+def test_another_seed_gives_other_predictions(tmp_path: Path, finished: Finished, around) -> None:
+    _run(_cell("vit", "joint", seeds=(1,)), tmp_path, around)
+    found = [np.load(folder / "predictions.npz")["probabilities"] for folder in (finished("vit", "joint")[1], tmp_path)]
     assert not np.array_equal(found[0], found[1])
 
 

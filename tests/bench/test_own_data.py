@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,8 @@ from bench.matrix import expand
 from bench.spec import Cell, Matrix
 from tests.bench import make
 from tests.bench.command import Command
+
+HASTY = Path(__file__).parent / "plugins" / "hasty.py"
 
 
 @pytest.fixture
@@ -55,23 +55,21 @@ def test_a_users_lists_are_trained_on_and_what_is_missing_stands_in_the_result(b
         f"class_names: {root}/names.txt\n"
         "backbones: vit:tiny@none\nstrategies: frozen\nrecipe: {epochs: 1, batch_size: 4, erase: 0}\ndevice: cpu\n"
     )
-    program = "from bench.cli.main import main; main()"
-    arguments = ("run", "--config", str(config), "--frames", "4", "--no-order-test", "--out", str(root / "run"))
-    command = [sys.executable, "-W", "ignore", "-c", program, *arguments]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=Path(__file__).parents[2])
-    assert said.returncode == 0, said.stdout + said.stderr
+    arguments = ("--frames", "4", "--no-order-test", "--plugin", HASTY, "--out", root / "run")
+    said = bench("run", "--config", config, *arguments)
+    assert said.code == 0, said.out + said.err
     notes = (
         "list: 1 of 5 training videos is missing (gone.mp4)",
         "list: 1 of 3 test videos is missing (lost.mp4)",
         "list: 1 of 3 classes has no training video (noon)",
     )
-    assert all(note in said.stdout for note in notes)
+    assert all(note in said.out for note in notes)
     (row,) = pd.read_csv(root / "run/results.csv").to_dict("records")
     assert (row["status"], row["dataset"], row["evaluated"], row["listed"]) == ("done", "list", 2, 3)
     (result,) = (root / "run").glob("cells/*/result.json")
     assert json.loads(result.read_text())["metrics"]["top5"] is None and pd.isna(row["top5"])  # of two classes
-    assert re.search(r"about \d+ (s|min) left \(0 of 1 cell ended\)", said.stdout)
-    assert ", 1 epoch of batch 4\n" in said.stdout and "0.000194" in said.stdout  # 2 x (96 + 1) parameters
+    assert re.search(r"about \d+ (s|min) left \(0 of 1 cell ended\)", said.out)
+    assert ", 1 epoch of batch 4\n" in said.out and "0.000194" in said.out  # 2 x (96 + 1) parameters
     assert all(note in row["footnotes"] for note in notes)
     assert "1 of 3 test videos could not be read: accuracy is over the other 2 (lost.mp4)" in row["footnotes"]
     found = np.load(next((root / "run").glob("cells/*/predictions.npz")))

@@ -1,45 +1,52 @@
-"""`bench run` as a user types it: broken cells, resuming, interrupts, two at once."""
+"""`bench run` as a user types it: broken cells, resuming, interrupts, two at once.
+
+A command has a process of its own here where its end or another one beside it is the point; elsewhere it is called in
+this one, whose workers need not import everything anew.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
 import pytest
 
-PLUGIN = Path(__file__).parent / "plugins" / "small.py"
+from bench.runner import local
+from tests.bench.command import Command, Said
+
+PLUGINS = Path(__file__).parent / "plugins"
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("surroundings")
-    return {**os.environ, "AIM_BENCH_CACHE": str(folder), "COLUMNS": "200"}
+@pytest.fixture
+def plugin(tmp_path: Path) -> Path:
+    """A copy of the small data set and the broken strategies: those that misbehave leave their marks beside it."""
+    return Path(shutil.copy(PLUGINS / "small.py", tmp_path))
+
+
+def _arguments(plugin: Path, out: Path, *arguments: str) -> list[str]:
+    common = ["run", "--dataset", "small", "--plugin", str(plugin), "--plugin", str(PLUGINS / "hasty.py")]
+    return [*common, "--out", str(out), *arguments]
+
+
+Runner: TypeAlias = Callable[..., Said]
 
 
 @pytest.fixture
-def own(environment, tmp_path: Path) -> dict[str, str]:
-    """The environment, with a folder of this test's for the strategies that misbehave the second time."""
-    return {**environment, "BENCH_TEST_MARKER": str(tmp_path / "marker-")}
-
-
-def _command(out: Path, *arguments: str) -> list[str]:
-    program = "from bench.cli.main import main; main()"
-    common = ["run", "--dataset", "small", "--plugin", str(PLUGIN), "--out", str(out)]
-    return [sys.executable, "-W", "ignore", "-c", program, *common, *arguments]
-
-
-def _run(out: Path, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        _command(out, *arguments), env=environment, capture_output=True, text=True, timeout=240, cwd=ROOT
-    )
+def run(bench: Command, plugin: Path, monkeypatch: pytest.MonkeyPatch, registries_as_before: None) -> Runner:
+    """`bench run` of the small data set into a folder, with further arguments, in this process."""
+    monkeypatch.setenv("COLUMNS", "200")
+    return lambda out, *arguments: bench(*_arguments(plugin, out, *arguments))
 
 
 def _table(out: Path) -> pd.DataFrame:
@@ -51,12 +58,11 @@ def _result(out: Path, strategy: str) -> dict:
     return json.loads(file.read_text())
 
 
-def test_one_broken_cell_never_ends_the_others_and_what_is_done_stays_done(tmp_path: Path, own) -> None:
+def test_one_broken_cell_never_ends_the_others_and_what_is_done_stays_done(tmp_path: Path, run: Runner) -> None:
     out = tmp_path / "run"
     arguments = ("--backbones", "vit", "--strategies", "frozen,raises,dies,joint", "--seeds", "0,1")
-    first = _run(out, own, *arguments)
-    assert first.returncode == 1, first.stdout + first.stderr
-    assert "Traceback" not in first.stdout + first.stderr
+    first = run(out, *arguments)
+    assert first.code == 1, first.out + first.err
     table = _table(out)
     assert len(table) == 8
     status = table.set_index(["strategy", "seed"])["status"]
@@ -71,19 +77,19 @@ def test_one_broken_cell_never_ends_the_others_and_what_is_done_stays_done(tmp_p
 
     times = {file: file.stat().st_mtime_ns for file in out.glob("cells/*/predictions.npz")}
     assert len(times) == 4
-    Path(own["BENCH_TEST_MARKER"] + "dies").unlink()
-    own["BENCH_TEST_MARKER"] += "healed-"  # its model is measured, and now it may end
-    again = _run(out, own, *arguments, "--workers", "1")
-    assert "4 done before" in again.stdout
-    assert again.returncode == 1
+    (tmp_path / "marker-dies").unlink()  # its model is measured, and now it may end
+    again = run(out, *arguments, "--workers", "1")
+    assert "4 done before" in again.out
+    assert again.code == 1
     assert set(_table(out).set_index("strategy")["status"]["dies"]) == {"done", "oom"}
     assert {file: file.stat().st_mtime_ns for file in times} == times
 
 
-def _start(out: Path, environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
+def _start(plugin: Path, out: Path, *arguments: str) -> subprocess.Popen[str]:
+    program = "from bench.cli.main import main; main()"
     return subprocess.Popen(
-        _command(out, *arguments),
-        env=environment,
+        [sys.executable, "-W", "ignore", "-c", program, *_arguments(plugin, out, *arguments)],
+        env={**os.environ, "COLUMNS": "200"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -105,10 +111,12 @@ def _wait_for(process: subprocess.Popen[str], text: str) -> str:
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_is_recorded_and_the_same_command_goes_on(tmp_path: Path, own, kind: signal.Signals) -> None:
+def test_an_interrupt_is_recorded_and_the_same_command_goes_on(
+    tmp_path: Path, plugin: Path, run: Runner, kind: signal.Signals
+) -> None:
     out = tmp_path / "run"
     arguments = ("--backbones", "vit", "--strategies", "frozen,hangs", "--no-order-test")
-    process = _start(out, own, *arguments)
+    process = _start(plugin, out, *arguments)
     _wait_for(process, "done 1 of 2")
     if kind is signal.SIGINT:
         os.killpg(process.pid, kind)  # as a terminal does: the workers get it too
@@ -122,10 +130,10 @@ def test_an_interrupt_is_recorded_and_the_same_command_goes_on(tmp_path: Path, o
     assert "interrupted" in set(_table(out)["status"])
     _nothing_left_of(process.pid)
 
-    own["BENCH_TEST_MARKER"] += "healed-"
-    again = _run(out, own, *arguments)
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert "1 done before" in again.stdout
+    (tmp_path / "marker-hangs").unlink()
+    again = run(out, *arguments)
+    assert again.code == 0, again.out + again.err
+    assert "1 done before" in again.out
     assert _result(out, "hangs")["status"] == "done"
 
 
@@ -148,9 +156,9 @@ def _session(pid: int) -> int | None:
         return None
 
 
-def test_workers_end_when_their_parent_is_killed(tmp_path: Path, own) -> None:
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path, plugin: Path) -> None:
     out = tmp_path / "run"
-    process = _start(out, own, "--backbones", "vit", "--strategies", "frozen,hangs", "--no-order-test")
+    process = _start(plugin, out, "--backbones", "vit", "--strategies", "frozen,hangs", "--no-order-test")
     _wait_for(process, "done 1 of 2")
     os.kill(process.pid, signal.SIGKILL)
     process.wait(10)
@@ -159,12 +167,13 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path, own) -> None:
     assert not (file.parent / "result.json").exists()
 
 
-def test_two_runs_at_once_share_the_cells(tmp_path: Path, own) -> None:
+def test_two_runs_at_once_share_the_cells(tmp_path: Path, plugin: Path) -> None:
     out = tmp_path / "run"
     arguments = ("--backbones", "vit", "--strategies", "frozen,spatial", "--seeds", "0,1,2", "--workers", "1")
-    processes = [_start(out, own, *arguments) for _ in range(2)]
+    processes = [_start(plugin, out, *arguments) for _ in range(2)]
     outputs = [process.communicate(timeout=200)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
+    assert "Traceback" not in "".join(outputs)
     table = _table(out)
     assert len(table) == 6
     assert set(table["status"]) == {"done"}
@@ -172,25 +181,28 @@ def test_two_runs_at_once_share_the_cells(tmp_path: Path, own) -> None:
     assert started == 6, outputs
 
 
-def test_a_run_without_arguments_for_what_is_done_prints_the_table(tmp_path: Path, own) -> None:
+def test_a_run_without_arguments_for_what_is_done_prints_the_table(
+    tmp_path: Path, run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "run"
     arguments = ("--backbones", "swin:tiny@none", "--strategies", "joint")
-    assert _run(out, own, *arguments).returncode == 0
+    assert run(out, *arguments).code == 0
     begun = time.monotonic()
-    again = _run(out, own, *arguments)
-    assert again.returncode == 0
-    assert "all 1 cells were done before" in again.stdout
-    assert "swin:tiny@none" in again.stdout
+    monkeypatch.setattr(local, "Pool", lambda _: pytest.fail("a worker was started"))
+    again = run(out, *arguments)
+    assert again.code == 0
+    assert "all 1 cells were done before" in again.out
+    assert "swin:tiny@none" in again.out
     assert time.monotonic() - begun < 10
 
 
-def test_neither_workers_nor_the_cells_beside_it_change_a_cells_predictions(tmp_path: Path, own) -> None:
+def test_neither_workers_nor_the_cells_beside_it_change_a_cells_predictions(tmp_path: Path, run: Runner) -> None:
     common = ("--backbones", "vit:tiny@none", "--recipe", "drop_path=0.2", "--recipe", "dropout=0.5")
-    alone = _run(tmp_path / "alone", own, *common, "--strategies", "joint", "--workers", "1", "--cache", "off")
-    beside = _run(tmp_path / "beside", own, *common, "--strategies", "frozen,joint,spatial", "--workers", "2")
-    assert (alone.returncode, beside.returncode) == (0, 0), alone.stdout + beside.stdout
-    assert "2 workers" in beside.stdout
-    assert "frame cache: off\n" in alone.stdout and "frame cache: memory" in beside.stdout
+    alone = run(tmp_path / "alone", *common, "--strategies", "joint", "--workers", "1", "--cache", "off")
+    beside = run(tmp_path / "beside", *common, "--strategies", "frozen,joint,spatial", "--workers", "2")
+    assert (alone.code, beside.code) == (0, 0), alone.out + beside.out
+    assert "2 workers" in beside.out
+    assert "frame cache: off\n" in alone.out and "frame cache: memory" in beside.out
     one, two = (next((tmp_path / name).glob("cells/*-joint-*/predictions.npz")) for name in ("alone", "beside"))
     assert one.parent.name == two.parent.name
     first, second = np.load(one), np.load(two)
@@ -214,24 +226,23 @@ if multiprocessing.parent_process() is not None:
 """
 
 
-def test_a_worker_that_never_comes_up_is_done_without(tmp_path: Path, own) -> None:
-    plugin, out = tmp_path / "early.py", tmp_path / "run"
-    plugin.write_text(EARLY.format(marker=str(tmp_path / "was-here")))
+def test_a_worker_that_never_comes_up_is_done_without(tmp_path: Path, run: Runner) -> None:
+    early, out = tmp_path / "early.py", tmp_path / "run"
+    early.write_text(EARLY.format(marker=str(tmp_path / "was-here")))
     arguments = ("--backbones", "vit:tiny@none", "--strategies", "frozen,spatial", "--no-order-test")
-    done = _run(out, own, *arguments, "--workers", "2", "--plugin", str(plugin))
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = run(out, *arguments, "--workers", "2", "--plugin", str(early))
+    assert done.code == 0, done.out + done.err
     assert (tmp_path / "was-here").exists()
     assert list(_table(out)["status"]) == ["done", "done"]
 
 
-def test_where_no_worker_comes_up_the_command_says_so(tmp_path: Path, own) -> None:
-    plugin, out = tmp_path / "early.py", tmp_path / "run"
-    plugin.write_text(EARLY.format(marker=""))
+def test_where_no_worker_comes_up_the_command_says_so(tmp_path: Path, run: Runner) -> None:
+    early, out = tmp_path / "early.py", tmp_path / "run"
+    early.write_text(EARLY.format(marker=""))
     arguments = ("--backbones", "vit:tiny@none", "--strategies", "frozen,spatial")
-    ended = _run(out, own, *arguments, "--workers", "2", "--plugin", str(plugin))
-    assert ended.returncode == 1, ended.stdout + ended.stderr
-    assert "Traceback" not in ended.stdout + ended.stderr
-    sentence, printed = ended.stderr.strip().splitlines()
+    ended = run(out, *arguments, "--workers", "2", "--plugin", str(early))
+    assert ended.code == 1, ended.out + ended.err
+    sentence, printed = ended.err.strip().splitlines()
     assert sentence.startswith("bench: a worker process ended with exit code 3 before it was ready; ")
     assert "the same command goes on from there" in sentence
     assert printed == "no room for me here"

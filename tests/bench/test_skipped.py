@@ -17,6 +17,7 @@ from bench.runner.skipped import SkippedVideo, footnotes, write_skipped
 from tests.bench.command import Command, Said
 
 PLUGIN = Path(__file__).parent / "plugins" / "torn.py"
+HASTY = PLUGIN.parent / "hasty.py"
 BROKEN = ("cut.mp4", "empty.mp4", "text.mp4", "torn.mp4", "bare.mp4", "folder.mp4", "vanished.mp4", "locked.mp4")
 
 
@@ -52,7 +53,7 @@ def _run(bench: Command, videos: Path, out: Path, *arguments: object) -> Said:
     return bench(
         *("run", "--backbones", "vit:tiny@none", "--strategies", "frozen", "--dataset", "torn", "--plugin", PLUGIN),
         *("--data-root", videos, "--epochs", 2, "--batch-size", 4, "--device", "cpu", "--out", out),
-        *("--recipe", "flip=false", "--no-order-test", "--workers", 1, *arguments),
+        *("--recipe", "flip=false", "--no-order-test", "--workers", 1, "--plugin", HASTY, *arguments),
     )
 
 

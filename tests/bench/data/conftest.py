@@ -15,7 +15,6 @@ from bench.data.base import Video
 from bench.data.clips import Clips
 from bench.data.encode import write_h264
 from bench.data.workers import DecodePool
-from bench.processes import context
 
 Pools: TypeAlias = Callable[..., DecodePool]
 
@@ -57,7 +56,6 @@ def mixed(folder: Path, good: tuple[Video, ...]) -> tuple[Video, ...]:
 @pytest.fixture
 def pools() -> Iterator[Pools]:
     """Decoding processes for data sets, closed when the test ends."""
-    context(preload="bench.runner.worker")  # the one server process of all tests should know what most of them need
     with ExitStack() as stack:
 
         def make(*readers: Clips[Any], count: int = 1, limit: float = 60, broken: Any = None) -> DecodePool:

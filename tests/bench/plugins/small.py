@@ -37,12 +37,12 @@ class Raises(Strategy):
 
 
 class _Late(Strategy):
-    """Harmless while it is measured, which is the first time a process builds it."""
+    """Harmless while it is measured, which is the first time that it is built; a mark beside this file tells of it."""
 
     trains = "head"
 
     def adapt(self, block: Any, index: int, *rest: Any) -> Any:
-        marker = Path(os.environ["BENCH_TEST_MARKER"] + self.name)
+        marker = Path(__file__).parent / f"marker-{self.name}"
         if index == 0 and marker.exists():
             self.misbehave()
         marker.touch()
