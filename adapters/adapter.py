@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from backbones.base import Axis
-from backbones.kept import Origin, origin_of
-from backbones.precision import of_products
+from backbones.kernels.precision import of_products
+from backbones.kernels.recompute import Origin, origin_of
 
 
 class Adapter(nn.Module):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from adapters.adapter import Adapter, zero_linear
+from adapters.base import AdapterOptions, JointOptions, Options, Strategy, TemporalOptions
 from adapters.block import AdaptedBlock, TimeBranch
-from adapters.strategy import AdapterOptions, JointOptions, Options, Strategy, TemporalOptions
 from backbones.base import Block
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adapters.strategy import AdapterOptions, JointOptions, Strategy, TemporalOptions, register_strategy
+from adapters.base import AdapterOptions, JointOptions, Strategy, TemporalOptions, register_strategy
 
 
 @register_strategy

@@ -18,17 +18,17 @@ from open_clip.timm_model import TimmModel
 from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor, nn
 
-from backbones.attention import among_frames, multi_head, projected
 from backbones.base import Backbone, check_size, only_single, over_time
 from backbones.checkpoints import Checkpoint, converted, load, part, read
 from backbones.input_size import resize
+from backbones.kernels.attention import among_frames, multi_head, projected
+from backbones.kernels.norm import normed
+from backbones.kernels.plain import untouched
+from backbones.kernels.quick_gelu import quick_gelu_mlp
 from backbones.names import BackboneName, UnsupportedModel, WeightsError
-from backbones.norm import normed
-from backbones.quick_gelu import quick_gelu_mlp
 from backbones.settings import Settings
 from backbones.timm_models import load_file
 from backbones.trunks import open_trunk
-from backbones.untouched import untouched
 from backbones.weights import from_hub
 
 # about 0.47 M parameters on 32x32 frames: 16 patches of 8x8 and CLS

@@ -11,11 +11,11 @@ import torch
 from timm.models.swin_transformer import WindowAttention
 from torch import Tensor, nn
 
-from backbones.attention import among_frames, among_windows, projected
 from backbones.base import Backbone, check_size
 from backbones.input_size import resize
-from backbones.norm import normed
-from backbones.untouched import untouched
+from backbones.kernels.attention import among_frames, among_windows, projected
+from backbones.kernels.norm import normed
+from backbones.kernels.plain import untouched
 
 # about 0.5 M parameters on 32x32 frames: 8x8 tokens of 4x4 pixels, then 4x4 tokens; windows of 4
 TINY = {

@@ -10,11 +10,11 @@ from typing import Any
 from timm.layers import Attention
 from torch import Tensor, nn
 
-from backbones.attention import among_frames, multi_head, projected
 from backbones.base import Backbone, check_size, only_single, over_time
 from backbones.input_size import resize
+from backbones.kernels.attention import among_frames, multi_head, projected
+from backbones.kernels.norm import normed
 from backbones.names import UnsupportedModel
-from backbones.norm import normed
 
 # about 0.46 M parameters on 32x32 frames: 16 patches of 8x8 and CLS
 TINY = {"img_size": 32, "patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 4}

@@ -25,9 +25,10 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.data.decode.names import DECODERS, Decoder, why_unusable
+from bench.data.decode.names import why_unusable
 from bench.data.decode.open import open_video
 from bench.data.sampling import train_indices
+from bench.spec.fields import DECODERS, Decoder
 
 FRAMES, STRIDE, SHORT_SIDE = 8, 16, 256
 

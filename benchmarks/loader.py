@@ -24,13 +24,13 @@ import av
 import numpy as np
 import psutil
 
-from bench.data.base import Video
 from bench.data.clips import TrainClips
-from bench.data.encode import write_h264
+from bench.data.dataset import Video
+from bench.data.decode_pool import DecodePool
 from bench.data.loaders import train_loader
+from bench.data.motion.encode import write_h264
 from bench.data.sampling import train_indices
 from bench.data.transforms import TrainTransform
-from bench.data.workers import DecodePool
 
 FRAMES, STRIDE, SIZE, BATCH = 8, 16, 224, 8  # of AIM on Kinetics-400
 LATE = 0.005  # seconds of waiting that count as a stall

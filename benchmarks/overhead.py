@@ -30,8 +30,8 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench.run.store import Run
 from bench.spec import Matrix
-from bench.store import Run
 from benchmarks.record import provenance, pyplot, save, write_csv
 
 ROOT = Path(__file__).resolve().parent.parent

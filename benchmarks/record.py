@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.measure.machine import cores, device_name, versions
-from bench.provenance import commit
+from bench.run.provenance import commit
 
 
 def provenance(device: str) -> dict[str, Any]:

@@ -27,19 +27,19 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from adapters.model import VideoClassifier
-from adapters.strategy import STRATEGIES
+from adapters.base import STRATEGIES
+from adapters.classifier import VideoClassifier
 from backbones.families import build, resolve
-from bench.compute import mixed
 from bench.data.transforms import normalise
-from bench.device import place
-from bench.evaluate import Predictor
 from bench.measure.machine import cores, device_name
 from bench.measure.memory import peak
 from bench.measure.step import step_macs
 from bench.measure.throughput import synchronise
+from bench.run.placement import place
 from bench.spec import Precision, Recipe
-from bench.train import Trainer
+from bench.train.compute import mixed
+from bench.train.evaluate import Predictor
+from bench.train.trainer import Trainer
 from benchmarks.record import add_to_csv, provenance
 from tests.reference import aim_eager
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from backbones.families import Family, register_backbone
 from backbones.names import BackboneName
-from bench.data.base import register_dataset
-from bench.data.motion import Motion
-from bench.data.source import DataSource
+from bench.data.dataset import register_dataset
+from bench.data.motion.dataset import Motion
+from bench.spec.source import DataSource
 
 if TYPE_CHECKING:
     from backbones.base import Backbone  # imports torch, which the process that is started has no need of

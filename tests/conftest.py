@@ -53,7 +53,7 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setattr(tempfile, "tempdir", own)
         # the server that processes are forked from is one for all tests: it knows from the start what most of them need
         preload = forkserver.set_forkserver_preload
-        patch.setattr(forkserver, "set_forkserver_preload", lambda _: preload(["bench.runner.worker"]))
+        patch.setattr(forkserver, "set_forkserver_preload", lambda _: preload(["bench.run.engines.worker"]))
         yield
 
 

@@ -17,10 +17,10 @@ from bench.cli.choices import not_among
 from bench.cli.output import obstacles, tell, write
 from bench.cli.progress import progress
 from bench.cli.where import ClassNames, DataRoot, Fold, LabelsFrom, TestList, TrainList, ValList, source
-from bench.data.base import DATASETS, SPLITS, DataError, Split, VideoDataset
-from bench.data.source import DataSource
+from bench.data.dataset import DATASETS, SPLITS, DataError, Split, VideoDataset
 from bench.errors import UserError
 from bench.plugins import load as load_plugins
+from bench.spec.source import DataSource
 from bench.text import counted, indented, one_line
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _SPOILED = ("missing", "broken", "mislabelled")
 
 def named(name: str, where: DataSource, splits: Sequence[Split], problems: list[str]) -> VideoDataset | None:
     """The data set of a name; None, and sentences, where there is none or its lists are not found."""
-    from bench.data.check import unfit
+    from bench.data.validate import unfit
 
     try:
         dataset = DATASETS.get(name)(where)
@@ -100,7 +100,7 @@ def _looked_at(
     dataset: VideoDataset, splits: Sequence[Split], frames: int, workers: int | None, timeout: float, full: bool
 ) -> tuple[list[Finding], int]:
     """What is wrong, in the lists' order, and how many videos were looked at."""
-    from bench.data.check import examine
+    from bench.data.validate import examine
     from bench.data.verify import FAULTS, Clip, verify
     from bench.measure.machine import cores
 
@@ -126,7 +126,7 @@ def _looked_at(
 
 def _untrained(dataset: VideoDataset, splits: Sequence[Split], found: Sequence[Finding]) -> list[str]:
     """Sentences on the classes without a training video that can be decoded."""
-    from bench.data.check import untrained_classes
+    from bench.data.validate import untrained_classes
 
     lost = {(one.split, one.video) for one in found if one.fault in ("missing", "broken")}
     lists = {split: [one for one in dataset.videos(split) if (split, one) not in lost] for split in splits}

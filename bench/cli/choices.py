@@ -11,7 +11,7 @@ from bench.sizes import parse
 if TYPE_CHECKING:
     from bench.data.cache.choose import Asked, Place
     from bench.data.cache.codec import Format
-    from bench.views import Views
+    from bench.spec.views import Views
 
 PLACES = ("auto", "ram", "disk", "off")
 FORMATS = ("raw", "jpeg")
@@ -35,7 +35,7 @@ def limit(text: str | None, problems: list[str]) -> int | None:
 
 def asked_views(text: str | None, problems: list[str]) -> Views | None:
     """The views of a `--views`."""
-    from bench.views import parse as parse_views
+    from bench.spec.views import parse as parse_views
 
     try:
         return None if text is None else parse_views(text)

@@ -14,7 +14,7 @@ from bench.cli.output import tell
 from bench.cli.prepare import prepare
 from bench.cli.progress import progress
 from bench.cli.where import ClassNames, DataRoot, Fold, LabelsFrom, TestList, TrainList, ValList, source
-from bench.data.base import SPLITS, DataError, Split
+from bench.data.dataset import SPLITS, DataError, Split
 from bench.errors import UserError
 from bench.files import why_not_writable
 from bench.plugins import load as load_plugins

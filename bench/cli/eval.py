@@ -11,14 +11,14 @@ from bench.cli.choices import asked_cache, asked_views, not_among
 from bench.cli.output import say, tell
 from bench.cli.progress import progress
 from bench.cli.where import ClassNames, DataRoot, Fold, LabelsFrom, TestList, TrainList, ValList, source
-from bench.data.decode.names import DECODERS
 from bench.data.resize import PIXELS
 from bench.errors import UserError
+from bench.spec.fields import DECODERS
 from bench.text import counted, one_line, quantity
 
 if TYPE_CHECKING:
     from bench.data.decode.names import Decoder
-    from bench.runner.evaluation import Evaluation, Plan, Split
+    from bench.run.evaluation import Evaluation, Plan, Split
 
 SPLITS = ("test", "val")
 FORMATS = ("table", "json")
@@ -124,7 +124,7 @@ def eval_(
         *not_among("pixels", pixels, PIXELS),
         *not_among("decoder", decoder, DECODERS),
     ]
-    from bench.runner.evaluation import Request, plan
+    from bench.run.evaluation import Request, plan
     from bench.spec import checked_device
 
     planned = None
@@ -183,9 +183,9 @@ def _checked(name: str, value: Any, problems: list[str]) -> Any:
 
 
 def _evaluated(planned: Plan) -> Evaluation:
-    from bench.provenance import command
-    from bench.runner.evaluation import evaluate
-    from bench.train import Diverged, is_out_of_memory
+    from bench.run.evaluation import evaluate
+    from bench.run.provenance import command
+    from bench.train.trainer import Diverged, is_out_of_memory
 
     with progress() as show:
         show("building the model")

@@ -38,11 +38,11 @@ def export(
     if out.suffix not in SUFFIXES:
         problems.append(f"out is {str(out)!r}: expected a file that ends in {' or '.join(SUFFIXES)}")
 
-    from bench.checkpoint.find import find
-    from bench.checkpoint.open import open_checkpoint
-    from bench.checkpoint.own import Own
-    from bench.checkpoint.released import export as write
     from bench.plugins import load as load_plugins
+    from bench.run.model_files.adapter_file import Own
+    from bench.run.model_files.find import find
+    from bench.run.model_files.open import open_checkpoint
+    from bench.run.model_files.released import export as write
 
     found = None
     try:

@@ -9,10 +9,10 @@ from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from adapters.strategy import STRATEGIES
+from adapters.base import STRATEGIES
 from backbones.families import FAMILIES, matching, why_unsupported
 from bench.cli.choices import not_among
-from bench.data.base import DATASETS
+from bench.data.dataset import DATASETS
 from bench.errors import UserError
 from bench.plugins import load as load_plugins
 

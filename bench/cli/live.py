@@ -15,7 +15,7 @@ from rich.text import Text
 
 from bench.cli.progress import StageTime
 from bench.cli.time_left import RunTimeLeft
-from bench.result import Result
+from bench.run.result import Result
 from bench.spec import Cell
 from bench.text import counted, one_line, visible
 

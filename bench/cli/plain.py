@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 from bench.cli.progress import StageTime
 from bench.cli.time_left import RunTimeLeft
-from bench.result import Result
+from bench.run.result import Result
 from bench.spec import Cell
 from bench.text import counted, indented, one_line, visible
 

@@ -17,7 +17,7 @@ from bench.cli.choices import FORMATS, limit, not_among
 from bench.cli.output import tell
 from bench.cli.progress import progress
 from bench.cli.where import ClassNames, DataRoot, Fold, LabelsFrom, TestList, TrainList, ValList, source
-from bench.data.base import SPLITS, DataError, Split, VideoDataset
+from bench.data.dataset import SPLITS, DataError, Split, VideoDataset
 from bench.errors import UserError
 from bench.files import reason
 from bench.plugins import load as load_plugins
@@ -92,8 +92,8 @@ def prepare(
 
     from bench.data.cache.places import Places
     from bench.data.cache.store import FolderStore
-    from bench.data.check import untrained_classes
     from bench.data.clips import decoded_side
+    from bench.data.validate import untrained_classes
     from bench.measure.machine import cores
 
     if short_side is None:

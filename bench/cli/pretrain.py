@@ -29,8 +29,8 @@ def pretrain(
     """
     from backbones.families import FAMILIES
     from backbones.registry import UnknownName
-    from bench.device import place
     from bench.files import why_not_writable
+    from bench.run.placement import place
 
     problems = []
     try:

@@ -13,8 +13,8 @@ from bench.cli.progress import progress
 from bench.cli.request import assignments, scalar
 
 if TYPE_CHECKING:
-    from bench.profile import Profile
-    from bench.runner.profile import Plan
+    from bench.run.profile import Plan
+    from bench.run.profile_result import Profile
 
 FORMATS = ("table", "json", "csv")
 _SUFFIXES = (".csv", ".json")
@@ -112,7 +112,7 @@ def profile(
     """
     problems: list[str] = not_among("format", format_, FORMATS)
     if whole:
-        from bench.profile_table import obstacles as table_obstacles
+        from bench.run.profile_table import obstacles as table_obstacles
 
         problems += [] if out is None else table_obstacles(out)
         if not timing:
@@ -143,7 +143,7 @@ def profile(
         "whole": whole,
     }
 
-    from bench.runner.profile import plan, request_of
+    from bench.run.profile import plan, request_of
 
     request = request_of({name: value for name, value in given.items() if value is not None}, problems)
     chosen = plan(request, problems)
@@ -164,7 +164,7 @@ def profile(
 
         print_table(*(Text(default, style="dim") for default in chosen.defaults), table(rows, whole))
     elif format_ == "csv":
-        from bench.profile_columns import to_csv
+        from bench.run.profile_columns import to_csv
 
         say(to_csv(rows))
     else:
@@ -177,9 +177,9 @@ def profile(
 
 def _rows(chosen: Plan, out: Path | None) -> list[Profile]:
     """The profiles, and the file of them as far as they are there."""
-    from bench.profile_columns import to_csv
     from bench.report.profile import to_json
-    from bench.runner.profile import profiles
+    from bench.run.profile import profiles
+    from bench.run.profile_columns import to_csv
 
     rows: list[Profile] = []
     total = len(chosen.subjects)

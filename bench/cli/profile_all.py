@@ -15,8 +15,8 @@ from bench.cli.time_left import TimeLeft, about
 from bench.text import counted
 
 if TYPE_CHECKING:
-    from bench.profile import Profile
-    from bench.runner.profile import Plan
+    from bench.run.profile import Plan
+    from bench.run.profile_result import Profile
 
 
 def run(chosen: Plan, out: Path | None) -> list[Profile]:
@@ -29,8 +29,8 @@ def run(chosen: Plan, out: Path | None) -> list[Profile]:
     from rich.console import Console
 
     from bench.errors import UserError
-    from bench.profile_table import ProfileTable, obstacles
-    from bench.runner.profile import counted_profiles, profiles
+    from bench.run.profile import counted_profiles, profiles
+    from bench.run.profile_table import ProfileTable, obstacles
 
     file = out or default_file(chosen)
     if out is None and (problems := obstacles(file)):
@@ -81,7 +81,7 @@ def default_file(chosen: Plan) -> Path:
 
 
 def _where(chosen: Plan) -> str:
-    from bench.provenance import commit
+    from bench.run.provenance import commit
 
     conditions = chosen.conditions
     if conditions is None:

@@ -25,7 +25,7 @@ def report(
     output: Annotated[Path | None, typer.Option(help="Write to this file in place of the terminal.")] = None,
 ) -> None:
     """Render a run's comparison table: best values marked, failed cells shown, footnotes below."""
-    from bench.store import RESULTS, find
+    from bench.run.store import RESULTS, find
 
     problems = not_among("format", format_, FORMATS)
     problems += [] if output is None else obstacles("output", output)

@@ -169,7 +169,7 @@ def _validated(fields: dict[str, Any], problems: list[str]) -> Request:
 
 def _obstacles(request: Request) -> list[str]:
     """What would stand in the way of running the request."""
-    from bench.runner.start import plan
+    from bench.run.start import plan
 
     try:
         plan(request)

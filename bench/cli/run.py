@@ -259,9 +259,9 @@ def run(
 
     from bench.cli.output import tell
     from bench.cli.show import listener, print_plan, print_summary
-    from bench.provenance import command
-    from bench.runner.pool import WorkerFailed
-    from bench.runner.start import execute, plan
+    from bench.run.engines.pool import WorkerFailed
+    from bench.run.provenance import command
+    from bench.run.start import execute, plan
 
     expansion = plan(request)
     if dry_run:

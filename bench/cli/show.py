@@ -12,9 +12,9 @@ from bench.cli.live import LiveListener
 from bench.cli.output import print_table, tell
 from bench.cli.plain import PlainListener
 from bench.errors import UserError
-from bench.matrix import Expansion
-from bench.runner.local import Outcome
-from bench.store import Run
+from bench.run.engines.local import Outcome
+from bench.run.matrix import Expansion
+from bench.run.store import Run
 from bench.text import counted, quantity
 
 
@@ -69,7 +69,7 @@ def print_summary(run: Run, expansion: Expansion, outcome: Outcome) -> None:
 
 def print_plan(expansion: Expansion) -> None:
     """The cells and their counts, without training: parameters and GMACs of each model, with random weights."""
-    from bench.counts import counts
+    from bench.run.counts import counts
 
     for default in expansion.defaults:
         tell(default, style="dim")

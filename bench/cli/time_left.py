@@ -6,7 +6,7 @@ import time
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from bench.result import Result
+from bench.run.result import Result
 from bench.spec import Cell
 from bench.text import counted, duration
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from bench.data.source import DataSource
+    from bench.spec.source import DataSource
 
 _DATA = "The data"
 
@@ -54,7 +54,7 @@ def source(
     problems: list[str],
 ) -> DataSource:
     """Where the data lie; `problems` gets what is not there, and then the source is empty."""
-    from bench.data.source import DataSource, missing_places
+    from bench.spec.source import DataSource, missing_places
 
     given = {
         "data_root": data_root,

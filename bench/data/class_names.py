@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.data.base import DataError
+from bench.data.dataset import DataError
 from bench.data.entries import read_text
 
 _NUMBERED = re.compile(r"(\d+)[\s,]+(\S.*)")

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.data.base import DataError
-from bench.data.listing import is_video
+from bench.data.dataset import DataError
+from bench.data.files import is_video
 from bench.files import reason
 
 _SHOWN = 5  # complaints printed; a list of the wrong format has one a line

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.data.base import DataError
+from bench.data.dataset import DataError
 from bench.data.entries import read_text, unusable
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from backbones.registry import did_you_mean
-from bench.data.base import DataError, Video
+from bench.data.dataset import DataError, Video
 from bench.data.entries import Entry, is_number, is_video_path, more_than_half, read_text, unusable
 from bench.data.tables import SUFFIXES, is_header, read_table, separator
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from bench.data.base import DataError
 from bench.data.batches import Assembly, Batch
 from bench.data.clips import Clips, TestClips, TrainClips
+from bench.data.dataset import DataError
+from bench.data.decode_pool import DecodePool
 from bench.data.prefetch import prefetched
-from bench.data.workers import DecodePool
 
 
 @dataclass(frozen=True)

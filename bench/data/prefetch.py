@@ -16,7 +16,7 @@ import torch
 
 from bench.data.batches import Assembly, Batch
 from bench.data.clips import Clips, Draw, Sample
-from bench.data.workers import DecodePool, Job
+from bench.data.decode_pool import DecodePool, Job
 
 
 def prefetched(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.data.base import Sampling
+from bench.data.dataset import Sampling
 
 Indices = NDArray[np.int64]
 

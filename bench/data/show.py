@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.data.base import Split, Video, VideoDataset
-from bench.data.check import present
+from bench.data.dataset import Split, Video, VideoDataset
 from bench.data.decode.open import open_video
 from bench.data.sampling import test_indices
+from bench.data.validate import present
 from bench.files import write_atomically
 
 Frames = NDArray[np.uint8]  # (T, H, W, 3)

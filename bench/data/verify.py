@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from bench.data.apart import apart, why_lost
-from bench.data.base import Progress, Sampling, Split, Video, VideoDataset
-from bench.data.listing import missing
+from bench.data.dataset import Progress, Sampling, Split, Video, VideoDataset
+from bench.data.files import missing
+from bench.data.isolated import apart, why_lost
 from bench.text import counted
 
 Fault = Literal["missing", "broken", "mislabelled", "short"]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from adapters.model import VideoClassifier
+from adapters.classifier import VideoClassifier
 from bench.measure.parts import IN_BLOCKS, PARTS, Part, Whereabouts, by_part
 from bench.measure.uncounted import NOT_COUNTED, UncountedOperation, multiplies
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from bench.measure.throughput import synchronise
-from bench.result import Gpu
+from bench.run.result import Gpu
 
 _SAMPLES = 5
 _BETWEEN = 0.1  # seconds

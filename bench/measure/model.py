@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import torch
 
-from adapters.model import VideoClassifier
-from bench.evaluate import Predictor
+from adapters.classifier import VideoClassifier
 from bench.measure import gpu
 from bench.measure.flops import macs
 from bench.measure.machine import device_name, others_load, versions
 from bench.measure.memory import peak
 from bench.measure.params import count
 from bench.measure.throughput import timed
-from bench.provenance import commit
-from bench.result import Measured
+from bench.run.provenance import commit
+from bench.run.result import Measured
 from bench.spec import Precision, Recipe
-from bench.train import Trainer
+from bench.train.evaluate import Predictor
+from bench.train.trainer import Trainer
 
 
 def measure(

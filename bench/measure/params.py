@@ -9,7 +9,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from adapters.model import VideoClassifier
+from adapters.classifier import VideoClassifier
 from bench.measure.flops import view_of
 from bench.measure.parts import PARTS, Part, Whereabouts, by_part
 

@@ -16,7 +16,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-from adapters.model import VideoClassifier
+from adapters.classifier import VideoClassifier
 
 Part = Literal[
     "embedding", "merging", "spatial_attention", "temporal_attention", "mlp", "adapters", "head", "elsewhere"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from adapters.model import VideoClassifier
+from adapters.classifier import VideoClassifier
 from bench.measure.flops import counted, view_of
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.data.render import COLOURS, SHAPES, Sprite, draw_background, draw_colour, render
+from bench.data.motion.render import COLOURS, SHAPES, Sprite, draw_background, draw_colour, render
 
 SIZE = 40  # pixels of a still's side, before it is resized as a test's frames are
 NOISE = 0.025

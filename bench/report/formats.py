@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bench.columns import to_csv
 from bench.report import markdown, terminal
 from bench.report.sheet import make_sheet
-from bench.result import Result
+from bench.run.columns import to_csv
+from bench.run.result import Result
 
 # of a run's results and of the number of its cells that have none
 RENDERERS: dict[str, Callable[[Sequence[Result], int], str]] = {

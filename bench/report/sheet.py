@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from bench.columns import row as csv_row
-from bench.result import Result, Status
+from bench.run.columns import row as csv_row
+from bench.run.result import Result, Status
 from bench.spec import Cell
 from bench.text import counted, one_line, quantity
 

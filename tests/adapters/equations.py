@@ -14,9 +14,9 @@ from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from adapters.adapter import Adapter
+from adapters.base import STRATEGIES
 from adapters.block import AdaptedBlock
-from adapters.model import VideoClassifier
-from adapters.strategy import STRATEGIES
+from adapters.classifier import VideoClassifier
 from backbones.base import Backbone
 from tests.models import CLASSES
 from tests.reference import aim_block as plain

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adapters.adapter import Adapter
-from adapters.model import VideoClassifier
-from adapters.strategy import STRATEGIES
-from backbones.attention import projected
-from backbones.kept import origin_of
-from backbones.norm import normed
+from adapters.base import STRATEGIES
+from adapters.classifier import VideoClassifier
+from backbones.kernels.attention import projected
+from backbones.kernels.norm import normed
+from backbones.kernels.recompute import origin_of
 from backbones.swin import Swin
 from tests.models import FAMILIES, backbone
 

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from adapters.model import VideoClassifier
-from adapters.strategy import STRATEGIES
+from adapters.base import STRATEGIES
+from adapters.classifier import VideoClassifier
 from bench.measure.flops import macs, macs_by_part
 from bench.measure.params import count_by_part
 from tests.architectures import BUILDERS, small

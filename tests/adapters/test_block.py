@@ -12,8 +12,8 @@ from open_clip.transformer import QuickGELU
 from torch import Tensor
 
 from adapters.adapter import DropPath
-from adapters.model import VideoClassifier
-from adapters.strategy import STRATEGIES
+from adapters.base import STRATEGIES
+from adapters.classifier import VideoClassifier
 from tests.adapters.equations import CASES, assert_alike, logits_swin, logits_vit_or_clip, video_model
 from tests.models import FAMILIES, NAMES, backbone, clips
 

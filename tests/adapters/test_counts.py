@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from adapters.model import VideoClassifier
-from adapters.strategy import STRATEGIES
+from adapters.base import STRATEGIES
+from adapters.classifier import VideoClassifier
 from backbones.families import build, resolve
 
 ONE_ADAPTER = 295_872  # ViT-B, ratio 0.25: 2 * 768 * 192 + 192 + 768

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from adapters.adapter import DropPath
-from adapters.model import VideoClassifier
-from adapters.strategy import STRATEGIES
+from adapters.base import STRATEGIES
+from adapters.classifier import VideoClassifier
 from tests.models import CLASSES, FAMILIES, awaken, backbone, clips
 from tests.reference.drop_path import draw_of
 

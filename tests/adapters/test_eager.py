@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from adapters.model import VideoClassifier
-from adapters.strategy import STRATEGIES
-from backbones import attention
+from adapters.base import STRATEGIES
+from adapters.classifier import VideoClassifier
 from backbones.families import build, resolve
+from backbones.kernels import attention
 from tests.models import FAMILIES, NAMES, awaken, clips, model
 from tests.reference import aim_eager
 

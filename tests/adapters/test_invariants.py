@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from adapters.strategy import STRATEGIES
+from adapters.base import STRATEGIES
 from tests.models import CLASSES, FAMILIES, NAMES, awaken, backbone, clips, image_features, model
 
 each_model = pytest.mark.parametrize("strategy", NAMES)

@@ -10,7 +10,7 @@ import timm
 import torch
 from torch import nn
 
-from adapters.model import VideoClassifier
+from adapters.classifier import VideoClassifier
 from tests.adapters.equations import CASES, Windows, assert_alike, logits_swin, logits_vit_or_clip, video_model
 from tests.architectures import opened
 

@@ -13,10 +13,10 @@ import torch
 from open_clip.transformer import QuickGELU
 from torch import Tensor
 
-from adapters.layouts import CLIP, SWIN, VIT, BadCheckpoint
-from adapters.model import VideoClassifier
-from adapters.official import Released, describe, load, save
-from adapters.strategy import STRATEGIES
+from adapters.aim_checkpoint import Released, describe, load, save
+from adapters.aim_names import CLIP, SWIN, VIT, BadCheckpoint
+from adapters.base import STRATEGIES
+from adapters.classifier import VideoClassifier
 from backbones.families import build
 from backbones.names import BackboneName
 from tests.adapters import released as official

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from adapters.model import sinusoids
+from adapters.classifier import sinusoids
 from tests.models import FAMILIES, FRAMES, clips, model
 
 

@@ -9,16 +9,16 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from backbones.attention import among_frames, multi_head
 from backbones.base import over_time
+from backbones.kernels.attention import among_frames, multi_head
 from tests.models import backbone
 
 # Triton's interpreter is chosen when the kernels are defined: in a process of its own
 KERNEL = """
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from backbones.attention import among_frames
-from backbones.frame_attention import frame_attention
+from backbones.kernels.attention import among_frames
+from backbones.kernels.frame_attention import frame_attention
 
 for clips, frames, positions, heads, depth in ((2, 8, 5, 3, 16), (1, 3, 4, 2, 8), (1, 17, 3, 2, 24), (1, 1, 2, 1, 16)):
     torch.manual_seed(frames)

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones.kept import origin_of
-from backbones.norm import normed
+from backbones.kernels.norm import normed
+from backbones.kernels.recompute import origin_of
 
 WIDTH = 48
 

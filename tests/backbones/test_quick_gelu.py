@@ -7,7 +7,7 @@ from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import nn
 
 from backbones.clip import TINY, CLIPBlock
-from backbones.quick_gelu import quick_gelu_mlp
+from backbones.kernels.quick_gelu import quick_gelu_mlp
 
 
 def test_it_is_the_equation() -> None:

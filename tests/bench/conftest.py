@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from adapters.strategy import STRATEGIES
+from adapters.base import STRATEGIES
 from backbones.base import Backbone
 from backbones.families import FAMILIES
 from backbones.registry import Registry
 from backbones.settings import Settings
-from bench.data.base import DATASETS
+from bench.data.dataset import DATASETS
 from tests.bench.command import Command
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.measure.machine import versions
-from bench.provenance import commit
-from bench.result import Measured, Metrics, Provenance, Result, Status
+from bench.run.provenance import commit
+from bench.run.result import Measured, Metrics, Provenance, Result, Status
 from bench.spec import Cell, Matrix, Recipe
 
 

@@ -14,18 +14,18 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from adapters.base import STRATEGIES
 from adapters.block import TimeBias
-from adapters.model import VideoClassifier
-from adapters.strategy import STRATEGIES
+from adapters.classifier import VideoClassifier
 from backbones.families import build
 from backbones.names import BackboneName
 from backbones.weights import digest
-from bench.build import classifier
-from bench.checkpoint.open import open_checkpoint
-from bench.checkpoint.own import Own, pack
-from bench.checkpoint.released import export
 from bench.errors import UserError
-from bench.matrix import expand
+from bench.run.build import classifier
+from bench.run.matrix import expand
+from bench.run.model_files.adapter_file import Own, pack
+from bench.run.model_files.open import open_checkpoint
+from bench.run.model_files.released import export
 from bench.spec import Cell, Matrix
 from tests.adapters import released as official
 from tests.models import FAMILIES, NAMES, awaken, clips

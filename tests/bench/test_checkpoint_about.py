@@ -9,18 +9,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from adapters.layouts import CLIP, SWIN, VIT
+from adapters.aim_names import CLIP, SWIN, VIT
 from backbones.families import build
 from backbones.names import BackboneName
 from backbones.settings import Settings
 from backbones.weights import digest
-from bench.build import classifier
-from bench.checkpoint.open import open_checkpoint
-from bench.checkpoint.own import Own, pack
-from bench.checkpoint.released import _ARCHITECTURES, _rebuilt_as, export
-from bench.data.source import DataSource
-from bench.matrix import expand
+from bench.run.build import classifier
+from bench.run.matrix import expand
+from bench.run.model_files.adapter_file import Own, pack
+from bench.run.model_files.open import open_checkpoint
+from bench.run.model_files.released import _ARCHITECTURES, _rebuilt_as, export
 from bench.spec import Matrix
+from bench.spec.source import DataSource
 from tests.models import clips
 
 CLASSES = tuple(f"class {index}" for index in range(10))

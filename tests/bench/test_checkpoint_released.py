@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bench.checkpoint.open import open_checkpoint
+from bench.run.model_files.open import open_checkpoint
 from tests.adapters import released as official
 from tests.bench.test_checkpoint import JOINT, SWIN, TWO, _saved
 from tests.models import clips

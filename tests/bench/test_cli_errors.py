@@ -222,9 +222,9 @@ def test_help_says_what_brackets_hold(bench: Command) -> None:
 
 
 def test_lists_name_everything_and_fit_80_columns(bench: Command) -> None:
-    from adapters.strategy import STRATEGIES
+    from adapters.base import STRATEGIES
     from backbones.families import FAMILIES
-    from bench.data.base import DATASETS
+    from bench.data.dataset import DATASETS
 
     for what, names in (
         ("backbones", FAMILIES.names()),
@@ -264,7 +264,7 @@ def test_a_filter_that_fits_nothing_or_has_no_place_is_a_mistake(bench: Command)
 
 
 def test_every_option_is_listed_once_with_its_default_and_its_takers(bench: Command) -> None:
-    from adapters.strategy import STRATEGIES
+    from adapters.base import STRATEGIES
 
     out = bench("list", "strategies").out
     table = out[out.index("\noption ") :]

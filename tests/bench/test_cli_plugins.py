@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from adapters.strategy import STRATEGIES
+from adapters.base import STRATEGIES
 from tests.bench.command import Command
 
 DRY = ("run", "--backbones", "vit:tiny@none", "--device", "cpu", "--dry-run")
 
 STRATEGY = """
-from adapters.strategy import Strategy, register_strategy
+from adapters.base import Strategy, register_strategy
 
 @register_strategy
 class Mine(Strategy):
@@ -24,7 +24,7 @@ class Mine(Strategy):
         raise ZeroDivisionError("no half of\\nnothing")
 """
 DATASET = """
-from bench.data.base import VideoDataset, register_dataset
+from bench.data.dataset import VideoDataset, register_dataset
 
 @register_dataset("folders")
 class Folders(VideoDataset):

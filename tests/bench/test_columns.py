@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bench.columns import COLUMNS, row, to_csv
-from bench.result import Result
+from bench.run.columns import COLUMNS, row, to_csv
+from bench.run.result import Result
 from tests.bench import make
 
 FIRST = [

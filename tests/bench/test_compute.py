@@ -9,12 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from bench import compute
-from bench.compute import Computation, round_frozen
 from bench.data.transforms import normalise
-from bench.evaluate import Predictor
 from bench.spec import Recipe
-from bench.train import Trainer
+from bench.train.compute import Computation, round_frozen
+from bench.train.evaluate import Predictor
+from bench.train.trainer import Trainer, compute
 from tests.models import CLASSES, FAMILIES, FRAMES, awaken, model
 
 CPU = torch.device("cpu")

@@ -13,26 +13,26 @@ import pytest
 import torch
 
 from backbones.weights import digest
-from bench.build import classifier
-from bench.checkpoint.own import pack
 from bench.cli.app import app
 from bench.cli.eval import _table
-from bench.data.base import DATASETS
 from bench.data.cache import FrameCache, MemoryStore
 from bench.data.clips import TestClips
+from bench.data.dataset import DATASETS
 from bench.data.reading import Reading
 from bench.data.resize import FOOTNOTES
-from bench.data.source import DataSource
 from bench.data.transforms import TestTransform, ValTransform
 from bench.errors import UserError
-from bench.evaluate import Predictor
 from bench.plugins import load as load_plugins
-from bench.result import Result
-from bench.runner.evaluation import Evaluation, Plan, Request, _dataset, _differing_classes, plan
-from bench.runner.job import train_and_evaluate
-from bench.runner.surroundings import Surroundings
+from bench.run.build import classifier
+from bench.run.cell import train_and_evaluate
+from bench.run.context import Surroundings
+from bench.run.evaluation import Evaluation, Plan, Request, _dataset, _differing_classes, plan
+from bench.run.model_files.adapter_file import pack
+from bench.run.result import Result
+from bench.run.store import ADAPTER, Run
 from bench.spec import Cell, Matrix
-from bench.store import ADAPTER, Run
+from bench.spec.source import DataSource
+from bench.train.evaluate import Predictor
 from tests.adapters import released as official
 from tests.bench import make
 from tests.bench.command import Command, Said
@@ -43,7 +43,7 @@ from tests.reference import macs as closed
 OWN = FOOTNOTES["own"]
 PLUGIN = str(Path(__file__).parent / "plugins" / "small.py")
 MORE = """
-from bench.data.base import DATASETS, register_dataset
+from bench.data.dataset import DATASETS, register_dataset
 
 @register_dataset("dense")
 class Dense(DATASETS.get("small")):
@@ -74,7 +74,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
         load_plugins([PLUGIN, str(plugin)])
         DATASETS.get("small")(None).prepare()
         run = Run(tmp_path_factory.mktemp("results") / "run")
-        from bench.matrix import expand
+        from bench.run.matrix import expand
 
         matrix = Matrix(backbones=("vit:tiny",), strategies=("joint",), datasets=("small",), device="cpu")
         cell = expand(matrix).cells[0]
@@ -262,7 +262,7 @@ def test_precision_and_split_reach_what_computes_and_what_crops(
         return make
 
     for kind in (Predictor, TestClips):
-        monkeypatch.setattr(f"bench.runner.evaluation.{kind.__name__}", seen(kind))
+        monkeypatch.setattr(f"bench.run.evaluation.{kind.__name__}", seen(kind))
     asked = ("--checkpoint", f"{folder}/{result.cell.key}", "--no-order-test")
     _said(bench, *asked, "--split", "val", "--precision", "bf16")
     _said(bench, *asked)

@@ -15,7 +15,7 @@ import torch
 from bench.data.decode.open import open_video
 from bench.data.resize import FOOTNOTES
 from bench.data.transforms import ValTransform
-from bench.runner import evaluation
+from bench.run import evaluation
 from tests.adapters import released as official
 from tests.bench.command import Command
 from tests.bench.data.test_resize import EXACT

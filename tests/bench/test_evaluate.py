@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from bench.data.base import DataError
+from bench.data.dataset import DataError
 from bench.data.transforms import normalise
-from bench.evaluate import Predictor, mean_class, predict, shuffled_order, top_5, top_k
-from bench.train import Diverged
+from bench.train.evaluate import Predictor, mean_class, predict, shuffled_order, top_5, top_k
+from bench.train.trainer import Diverged
 from tests.models import CLASSES, FRAMES, awaken, model
 
 CPU = torch.device("cpu")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.checkpoint.find import find
 from bench.errors import UserError
+from bench.run.model_files.find import find
 
 
 def test_a_checkpoint_is_found_by_file_folder_cell_and_key(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from adapters.adapter import Adapter
-from adapters.strategy import Strategy
+from adapters.base import Strategy
 from bench.measure.flops import UncountedOperation, macs, macs_by_part
 from bench.measure.params import count_by_part
 from bench.measure.parts import by_part
@@ -131,7 +131,7 @@ class _Own(Strategy):
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_a_strategy_with_blocks_of_its_own_is_told_apart_too(device: str) -> None:
-    from adapters.model import VideoClassifier
+    from adapters.classifier import VideoClassifier
     from tests.models import backbone
 
     with torch.device(device):

@@ -13,13 +13,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from adapters.strategy import STRATEGIES
+from adapters.base import STRATEGIES
 from backbones import checkpoints
 from backbones.families import build
 from backbones.names import BackboneName, WeightsError
-from bench.checkpoint.open import open_checkpoint
 from bench.errors import UserError
-from bench.matrix import expand
+from bench.run.matrix import expand
+from bench.run.model_files.open import open_checkpoint
 from bench.spec import Matrix
 from tests.adapters import released as official
 from tests.bench.test_checkpoint import JOINT

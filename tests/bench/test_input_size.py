@@ -16,30 +16,30 @@ from safetensors.torch import load_file
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
-from adapters.model import VideoClassifier
-from adapters.official import save
+from adapters.aim_checkpoint import save
+from adapters.classifier import VideoClassifier
 from backbones.families import build
 from backbones.weights import digest
-from bench.build import classifier
-from bench.checkpoint.open import open_checkpoint
-from bench.checkpoint.own import pack
-from bench.checkpoint.released import export
-from bench.columns import row
-from bench.data.base import DATASETS, register_dataset
 from bench.data.cache import FrameCache, MemoryStore
-from bench.data.folder import Folder
+from bench.data.catalog.folder import Folder
+from bench.data.dataset import DATASETS, register_dataset
 from bench.data.reading import Reading
 from bench.errors import UserError
-from bench.matrix import expand
 from bench.plugins import load as load_plugins
-from bench.profile import Profile, Subject
 from bench.report.sheet import make_sheet
-from bench.result import Result
-from bench.runner.job import train_and_evaluate
-from bench.runner.start import _videos
-from bench.runner.surroundings import Surroundings
+from bench.run.build import classifier
+from bench.run.cell import train_and_evaluate
+from bench.run.columns import row
+from bench.run.context import Surroundings
+from bench.run.matrix import expand
+from bench.run.model_files.adapter_file import pack
+from bench.run.model_files.open import open_checkpoint
+from bench.run.model_files.released import export
+from bench.run.profile_result import Profile, Subject
+from bench.run.result import Result
+from bench.run.start import _videos
+from bench.run.store import ADAPTER, Run
 from bench.spec import Cell, Matrix
-from bench.store import ADAPTER, Run
 from tests.adapters import released as official
 from tests.bench import make
 from tests.bench.command import Command
@@ -108,7 +108,7 @@ def test_a_profile_of_another_size_is_another_row(bench: Command) -> None:
 
 
 def test_a_device_s_table_holds_both(tmp_path: Path) -> None:
-    from bench.profile_table import ProfileTable
+    from bench.run.profile_table import ProfileTable
 
     subject = Subject(_cell("vit:tiny@none").backbone_name, "frozen", {}, 8, 400, 3, 1)
     both = [Profile(replace(subject, input_size=size), {}, {}) for size in (None, 64)]
@@ -354,8 +354,8 @@ def test_a_released_file_tells_its_size_by_its_positions(make_state: Any, family
 
 def test_a_released_vit_of_384_pixels_is_the_one_of_224_at_that_size(tmp_path: Path) -> None:
     state = official.vit([("S_Adapter", "T_Adapter", "MLP_Adapter")] * 12, width=768, patch=16, size=384, device="meta")
-    from adapters.official import describe
-    from bench.checkpoint.released import _architecture, _size
+    from adapters.aim_checkpoint import describe
+    from bench.run.model_files.released import _architecture, _size
 
     found = describe(state)
     name = _architecture(found, None, None, problems := [], [])

@@ -18,23 +18,23 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
+from adapters.base import STRATEGIES, Strategy
 from adapters.block import AdaptedBlock
-from adapters.strategy import STRATEGIES, Strategy
-from bench.build import classifier
-from bench.columns import COLUMNS, to_csv
-from bench.data.base import DATASETS
 from bench.data.cache import FrameCache, MemoryStore
+from bench.data.dataset import DATASETS
 from bench.data.reading import Reading
-from bench.matrix import expand
 from bench.measure.model import measure
 from bench.plugins import load as load_plugins
-from bench.provenance import commit
-from bench.result import Result
-from bench.runner.job import make_repeatable, train_and_evaluate
-from bench.runner.loaders import Loaders
-from bench.runner.messages import Job
-from bench.runner.start import _unusable_backbones
-from bench.runner.surroundings import Surroundings
+from bench.run.build import classifier
+from bench.run.cell import make_repeatable, train_and_evaluate
+from bench.run.columns import COLUMNS, to_csv
+from bench.run.context import Surroundings
+from bench.run.engines.messages import Job
+from bench.run.loaders import Loaders
+from bench.run.matrix import expand
+from bench.run.provenance import commit
+from bench.run.result import Result
+from bench.run.start import _unusable_backbones
 from bench.spec import Cell, Matrix
 from tests.bench import make
 from tests.bench.conftest import nothing_stays_registered
@@ -276,7 +276,7 @@ def test_a_smaller_batch_is_compiled_too_and_measuring_without_is_told(tmp_path:
         shapes.append({len(tensor) for tensor in inputs if tensor.ndim == 5})
         return graph.forward
 
-    monkeypatch.setattr("bench.compute._BACKEND", compiler)
+    monkeypatch.setattr("bench.train.compute._BACKEND", compiler)
     cell = _cell("vit", "frozen", order_test=False, compile=True, recipe={"batch_size": 64, "epochs": 1})
     assert "speed measured without compiling, which failed then" in _train(cell, tmp_path, around).footnotes
     assert {40} in shapes
@@ -360,7 +360,7 @@ def _chance(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_chance")
 def test_an_operation_without_a_deterministic_kernel_is_footnoted(tmp_path: Path, around) -> None:
-    from bench.runner.worker import _run as run_job
+    from bench.run.engines.worker import _run as run_job
 
     connection = _Connection()
     cell = _cell("vit", "chance")
@@ -384,7 +384,7 @@ def test_an_operation_without_a_deterministic_kernel_is_footnoted(tmp_path: Path
 
 @pytest.mark.usefixtures("_chance")
 def test_another_error_is_not_taken_for_chance(tmp_path: Path, around, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench.runner.worker import _run as run_job
+    from bench.run.engines.worker import _run as run_job
 
     calls = []
 

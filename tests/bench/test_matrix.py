@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from adapters.strategy import STRATEGIES, AdapterOptions, Strategy
+from adapters.base import STRATEGIES, AdapterOptions, Strategy
 from backbones.families import FAMILIES
 from backbones.names import BackboneName
-from bench.data.base import DATASETS
+from bench.data.dataset import DATASETS
 from bench.data.decode import names
 from bench.data.decode.names import why_unusable
-from bench.data.motion import Motion
+from bench.data.motion.dataset import Motion
 from bench.errors import UserError
-from bench.matrix import expand
+from bench.run.matrix import expand
 from bench.spec import Matrix
 from tests.bench import make
 
@@ -121,7 +121,7 @@ def test_released_freezing_is_a_swins_alone() -> None:
 
 @pytest.mark.parametrize("name", ["k400", "k700", "ssv2", "diving48"])
 def test_finetuning_has_timesformers_drop_path_on_real_data(name: str) -> None:
-    from bench.matrix import _recipe
+    from bench.run.matrix import _recipe
 
     dataset, wrong = DATASETS.get(name)(), list[str]()
     found = {s: _recipe(make.matrix(), dataset, VIT, s, wrong) for s in STRATEGIES.names()}

@@ -168,9 +168,9 @@ def test_a_storage_counts_once() -> None:
 
 
 def test_training_takes_more_memory_than_inference_and_less_with_less_to_train() -> None:
-    from bench.evaluate import Predictor
     from bench.spec import Recipe
-    from bench.train import Trainer
+    from bench.train.evaluate import Predictor
+    from bench.train.trainer import Trainer
 
     clips, labels = torch.zeros(4, 4, 3, 32, 32, dtype=torch.uint8), torch.zeros(4, dtype=torch.long)
     found = {}

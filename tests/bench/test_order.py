@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from adapters.model import VideoClassifier
-from adapters.strategy import STRATEGIES
+from adapters.base import STRATEGIES
+from adapters.classifier import VideoClassifier
 from backbones.families import build, resolve
-from bench.data.scenes import render_clip
+from bench.data.motion.scenes import render_clip
 from bench.data.transforms import TestTransform, normalise
-from bench.evaluate import Predictions, Predictor, predict, top_k
-from bench.optimiser import rate_factor
 from bench.spec import Recipe
-from bench.train import Trainer
+from bench.train.evaluate import Predictions, Predictor, predict, top_k
+from bench.train.optimiser import rate_factor
+from bench.train.trainer import Trainer
 
 CPU = torch.device("cpu")
 FRAMES = list(range(1, 17, 2))  # what uniform sampling takes of 17 frames, symmetric about the middle

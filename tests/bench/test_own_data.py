@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.data.base import DATASETS
-from bench.data.encode import write_h264
-from bench.data.motion import Motion
+from bench.data.dataset import DATASETS
+from bench.data.motion.dataset import Motion
+from bench.data.motion.encode import write_h264
 from bench.errors import UserError
-from bench.matrix import expand
+from bench.run.matrix import expand
 from bench.spec import Cell, Matrix
 from tests.bench import make
 from tests.bench.command import Command

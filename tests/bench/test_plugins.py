@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from adapters.strategy import STRATEGIES
+from adapters.base import STRATEGIES
 from bench.errors import UserError
 from bench.plugins import load
 from tests.bench.command import Command
 
 STRATEGY = """
-from adapters.strategy import Strategy, register_strategy
+from adapters.base import Strategy, register_strategy
 
 @register_strategy
 class Mine(Strategy):

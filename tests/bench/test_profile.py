@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from bench.profile_columns import COLUMNS
-from bench.runner.profile import plan, request_of
+from bench.run.profile import plan, request_of
+from bench.run.profile_columns import COLUMNS
 from tests.bench import make
 from tests.bench.command import Command
 from tests.reference import macs as closed
@@ -207,7 +207,7 @@ def test_a_model_that_cannot_be_timed_ends_no_other(bench: Command, monkeypatch:
 
 
 def test_models_that_cannot_be_counted_are_told_together(bench: Command, registries_as_before: None) -> None:
-    from adapters.strategy import Strategy, register_strategy
+    from adapters.base import Strategy, register_strategy
 
     def adapt(self: Strategy, *_: Any) -> Any:
         raise KeyError(self.name)

@@ -12,16 +12,16 @@ import pytest
 import torch
 
 import bench.measure.model
-import bench.profile_columns
-from adapters.strategy import STRATEGIES, Strategy, register_strategy
+import bench.run.profile_columns
+from adapters.base import STRATEGIES, Strategy, register_strategy
 from backbones.families import FAMILIES
 from bench.measure.machine import device_name, slug
 from bench.measure.parts import PARTS
-from bench.profile import Conditions, Profile, Subject
-from bench.profile_columns import COLUMNS, read_back, texts
-from bench.profile_table import ProfileTable
-from bench.runner.profile import counted_profiles, plan, request_of
-from bench.runner.whole import without_weights
+from bench.run.profile import counted_profiles, plan, request_of
+from bench.run.profile_columns import COLUMNS, read_back, texts
+from bench.run.profile_result import Conditions, Profile, Subject
+from bench.run.profile_table import ProfileTable
+from bench.run.profile_weights import without_weights
 from tests.bench import make
 from tests.bench.command import Command
 
@@ -57,7 +57,7 @@ def measuring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Measuring:
 
 
 def _code(monkeypatch: pytest.MonkeyPatch, commit: str, dirty: bool) -> None:
-    for module in (bench.profile_columns, bench.provenance):
+    for module in (bench.run.profile_columns, bench.run.provenance):
         monkeypatch.setattr(module, "commit", lambda: (commit, dirty))
 
 

@@ -13,12 +13,12 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from bench.columns import COLUMNS, to_csv
 from bench.report.formats import RENDERERS
 from bench.report.sheet import NUMBERS, Column, Sheet, make_sheet
 from bench.report.terminal import render, table
-from bench.result import Result
-from bench.store import Run
+from bench.run.columns import COLUMNS, to_csv
+from bench.run.result import Result
+from bench.run.store import Run
 from tests.bench import make
 from tests.bench.command import Command
 

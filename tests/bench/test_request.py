@@ -9,7 +9,7 @@ import pytest
 
 from bench.cli.request import assignments, build
 from bench.errors import UserError
-from bench.matrix import expand
+from bench.run.matrix import expand
 from bench.spec import Request
 
 TINY = {"backbones": "vit:tiny@none", "device": "cpu"}

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.runner import local
+from bench.run.engines import local
 from tests.bench.command import Command, Said
 
 PLUGINS = Path(__file__).parent / "plugins"

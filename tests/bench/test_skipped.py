@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.data.encode import write_h264
-from bench.runner.skipped import SkippedVideo, footnotes, write_skipped
+from bench.data.motion.encode import write_h264
+from bench.run.skipped import SkippedVideo, footnotes, write_skipped
 from tests.bench.command import Command, Said
 
 PLUGIN = Path(__file__).parent / "plugins" / "torn.py"

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from backbones.names import BackboneName
-from bench.matrix import expand
 from bench.plugins import load
-from bench.sources import sources
+from bench.run.matrix import expand
+from bench.run.sources import sources
 from bench.spec import Cell, Matrix
 
 STRATEGY = """
-from adapters.strategy import Strategy, register_strategy
+from adapters.base import Strategy, register_strategy
 
 @register_strategy
 class Mine(Strategy):
@@ -23,8 +23,8 @@ class Mine(Strategy):
     summary = "from a file"
 """
 DATASET = """
-from bench.data.base import register_dataset
-from bench.data.motion import Motion
+from bench.data.dataset import register_dataset
+from bench.data.motion.dataset import Motion
 
 @register_dataset("{name}")
 class Mine(Motion):
@@ -178,7 +178,7 @@ def test_videos_that_are_rendered_otherwise_make_another_cell(
 ) -> None:
     before = _cell()
     for name, value in change.items():
-        monkeypatch.setattr(f"bench.data.motion.{name}", value)
+        monkeypatch.setattr(f"bench.data.motion.dataset.{name}", value)
     after = _cell()
     assert after.key != before.key
     assert after.model_copy(update={"sources": before.sources}) == before

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from bench.result import Result
+from bench.run.result import Result
 from bench.spec import Cell, Matrix, Recipe, Request, problems_of
-from bench.views import EXPECTED
+from bench.spec.views import EXPECTED
 from tests.bench import make
 
 # another valid value for every field

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from bench.columns import COLUMNS
 from bench.errors import UserError
-from bench.result import Result
+from bench.run.columns import COLUMNS
+from bench.run.result import Result
+from bench.run.store import Run, find, latest
 from bench.spec import Cell
-from bench.store import Run, find, latest
 from tests.bench import make
 
 MACHINE = {"cpu": "Some CPU"}
@@ -43,7 +43,7 @@ def result_file(run: Run, cell: Cell) -> Path:
 
 def python(code: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
     """Another process that has the cells at hand."""
-    begin = "import sys\nfrom pathlib import Path\nfrom bench.store import Run\nfrom tests.bench import make\n"
+    begin = "import sys\nfrom pathlib import Path\nfrom bench.run.store import Run\nfrom tests.bench import make\n"
     return subprocess.Popen([sys.executable, "-c", begin + code, *map(str, arguments)], text=True, **options)
 
 

@@ -13,19 +13,21 @@ from typing import Any
 import pytest
 
 from bench.cli.plain import PlainListener
-from bench.columns import to_csv
 from bench.data.cache import FrameCache
-from bench.device import Placement
 from bench.errors import UserError
 from bench.measure.machine import device_name
-from bench.result import Result
-from bench.runner import local, start, table
-from bench.runner.local import LocalRunner, Outcome
-from bench.runner.messages import Job, Setup
-from bench.runner.pool import Pool, Worker, WorkerFailed
-from bench.runner.table import Table
+from bench.run import csv_writer as table
+from bench.run import start
+from bench.run.columns import to_csv
+from bench.run.csv_writer import Table
+from bench.run.engines import local
+from bench.run.engines.local import LocalRunner, Outcome
+from bench.run.engines.messages import Job, Setup
+from bench.run.engines.pool import Pool, Worker, WorkerFailed
+from bench.run.placement import Placement
+from bench.run.result import Result
+from bench.run.store import Run
 from bench.spec import Cell
-from bench.store import Run
 from tests.bench import make
 from tests.bench.command import Command
 
@@ -268,7 +270,7 @@ def test_a_command_whose_table_cannot_be_written_says_so(
 # --- several processes ---
 
 PUTS = (
-    "import sys\nfrom pathlib import Path\nfrom bench.runner import table\nfrom bench.store import Run\n"
+    "import sys\nfrom pathlib import Path\nfrom bench.run import table\nfrom bench.run.store import Run\n"
     "from tests.bench import make\n"
     "table._SHARE = 1e-9\n"
     "run = Run(Path(sys.argv[1]))\nkept = table.Table(run)\n"

@@ -13,8 +13,8 @@ from bench.cli import plain, progress, time_left
 from bench.cli.plain import PlainListener
 from bench.cli.progress import Lines
 from bench.cli.time_left import RunTimeLeft, TimeLeft, about
-from bench.result import Measured, Result
-from bench.runner.expected import ExpectedTime
+from bench.run.expected import ExpectedTime
+from bench.run.result import Measured, Result
 from bench.spec import Cell
 from tests.bench import make
 
@@ -150,7 +150,7 @@ def test_models_that_were_measured_before_take_no_time(clock: Clock) -> None:
 
 
 def test_a_cell_is_expected_to_take_what_its_clips_do(registries_as_before: None) -> None:
-    from bench.data.base import Video, VideoDataset, register_dataset
+    from bench.data.dataset import Video, VideoDataset, register_dataset
 
     counts = {"train": 1000, "val": 7, "test": 50}
 

@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from adapters.model import VideoClassifier
-from adapters.strategy import STRATEGIES
+from adapters.base import STRATEGIES
+from adapters.classifier import VideoClassifier
 from bench.data.mixing import Mixing
 from bench.data.transforms import normalise
-from bench.optimiser import adamw, parameter_groups, rate_factor
 from bench.spec import Recipe
-from bench.train import Diverged, Trainer, fit
+from bench.train.optimiser import adamw, parameter_groups, rate_factor
+from bench.train.trainer import Diverged, Trainer, fit
 from tests.models import CLASSES, FAMILIES, FRAMES, NAMES, awaken, backbone, model
 
 CPU = torch.device("cpu")

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from bench.data.base import DATASETS
+from bench.data.dataset import DATASETS
 from bench.errors import UserError
-from bench.matrix import expand
 from bench.report.sheet import make_sheet
-from bench.views import Views, parse
+from bench.run.matrix import expand
+from bench.spec.views import Views, parse
 from tests.bench import make
 
 

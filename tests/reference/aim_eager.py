@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adapters.block import AdaptedBlock
-from adapters.model import VideoClassifier
+from adapters.classifier import VideoClassifier
 
 
 def norm(x: Tensor, of: nn.LayerNorm) -> Tensor:

@@ -10,13 +10,13 @@ from typing import Literal
 
 import psutil
 
-from bench.data.base import DataError
 from bench.data.cache.codec import CODECS, Format
 from bench.data.cache.frames import FrameCache
 from bench.data.cache.memory import MemoryStore
 from bench.data.cache.places import Places, disk_folder
 from bench.data.cache.source import Source
 from bench.data.cache.store import FolderStore
+from bench.data.dataset import DataError
 from bench.data.decode.open import open_video
 from bench.errors import UserError
 from bench.files import reason

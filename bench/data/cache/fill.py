@@ -12,11 +12,11 @@ from typing import Literal
 
 from pebble import ProcessExpired
 
-from bench.data.apart import apart, why_lost
-from bench.data.base import DataError
 from bench.data.cache.source import Source
 from bench.data.cache.store import FolderStore
+from bench.data.dataset import DataError
 from bench.data.decode.open import open_video
+from bench.data.isolated import apart, why_lost
 
 _PATIENCE = 300.0  # seconds after which a video is given up
 

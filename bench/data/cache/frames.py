@@ -10,8 +10,8 @@ from bench.data.cache.codec import CODECS, Format, Through
 from bench.data.cache.entry import Entry
 from bench.data.cache.source import Source
 from bench.data.decode.base import VideoError, VideoReader
-from bench.data.decode.names import Decoder
 from bench.data.decode.open import open_video
+from bench.spec.fields import Decoder
 
 _AT_HAND = 2**28  # bytes of small videos that a process keeps for itself
 

@@ -11,7 +11,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from bench.data.decode.names import Decoder
+from bench.spec.fields import Decoder
 
 _PACKAGES = {"decord": "decord", "pyav": "av"}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.data.base import DataError
+from bench.data.dataset import DataError
 from bench.data.resize import resized, size_for
 
 Frames = NDArray[np.uint8]

@@ -6,12 +6,10 @@ from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Literal, get_args
 
 from backbones.registry import did_you_mean
+from bench.spec.fields import DECODERS
 
-Decoder = Literal["auto", "decord", "pyav", "torchcodec"]
-DECODERS: tuple[str, ...] = get_args(Decoder)
 _MODULES = {"decord": "decord", "pyav": "av", "torchcodec": "torchcodec"}
 
 

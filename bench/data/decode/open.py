@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.data.base import DataError
+from bench.data.dataset import DataError
 from bench.data.decode.base import Frames, VideoError, VideoReader
 from bench.data.decode.decord import DecordReader
 from bench.data.decode.images import ImagesReader
-from bench.data.decode.names import Decoder, why_unusable
+from bench.data.decode.names import why_unusable
 from bench.data.decode.pyav import PyavReader
 from bench.data.decode.torchcodec import TorchcodecReader
+from bench.spec.fields import Decoder
 
 
 def open_video(

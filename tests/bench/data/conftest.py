@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bench.data.base import Video
 from bench.data.clips import Clips
-from bench.data.encode import write_h264
-from bench.data.workers import DecodePool
+from bench.data.dataset import Video
+from bench.data.decode_pool import DecodePool
+from bench.data.motion.encode import write_h264
 
 Pools: TypeAlias = Callable[..., DecodePool]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.data.base import Video
 from bench.data.clips import Draw, Sample, TestClips, TrainClips
+from bench.data.dataset import Video
 from bench.data.decode.base import VideoError
 
 SHAPE = (2, 3, 4, 4)

@@ -6,9 +6,9 @@ import os
 import time
 from pathlib import Path
 
-from bench.data.base import Video
 from bench.data.cache.fill import Filled, fill_one
 from bench.data.cache.store import FolderStore
+from bench.data.dataset import Video
 from bench.data.verify import Clip
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from bench.data.base import DATASETS, VideoDataset
-from bench.data.check import Findings, examine, present
-from bench.data.listing import sizes
-from bench.data.source import DataSource, missing_places
+from bench.data.dataset import DATASETS, VideoDataset
+from bench.data.files import sizes
+from bench.data.validate import Findings, examine, present
+from bench.spec.source import DataSource, missing_places
 
 
 def mine(root: Path, train: str, val: str, **given: Any) -> VideoDataset:

@@ -10,14 +10,14 @@ import torch
 from torchvision.transforms import v2
 
 from bench.data.augment import Augment
-from bench.data.base import DataError, Video
 from bench.data.batches import Batch
 from bench.data.cache import FrameCache, MemoryStore
 from bench.data.clips import Sample, TestClips, TrainClips, decoded_side
+from bench.data.dataset import DataError, Video
 from bench.data.decode.base import VideoReader
 from bench.data.decode.open import open_video
 from bench.data.loaders import ClipLoader, test_loader, train_loader
-from bench.data.motion import Motion
+from bench.data.motion.dataset import Motion
 from bench.data.transforms import TrainTransform
 from tests.bench.data.conftest import Pools, number_of
 from tests.reference import sampling as reference

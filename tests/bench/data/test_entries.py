@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.data.base import DataError
 from bench.data.class_names import read_class_names
+from bench.data.dataset import DataError
 from bench.data.lists import read_entries
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.data.base import DataError
-from bench.data.folder import Folder
-from bench.data.source import DataSource
+from bench.data.catalog.folder import Folder
+from bench.data.dataset import DataError
+from bench.spec.source import DataSource
 
 
 def touch(root: Path, *names: str) -> Path:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from bench.data.annotated import AnnotatedDataset
-from bench.data.base import DATASETS, DataError, Split, VideoDataset
-from bench.data.check import unfit
-from bench.data.source import DataSource
+from bench.data.catalog.annotated import AnnotatedDataset
+from bench.data.dataset import DATASETS, DataError, Split, VideoDataset
+from bench.data.validate import unfit
+from bench.spec.source import DataSource
 
 
 def tree(root: Path, *names: str, **texts: str) -> Path:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.data.base import DataError, Video
+from bench.data.dataset import DataError, Video
 from bench.data.lists import read_list, write_list
 
 ROOT = Path("/data/videos")

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bench.data import motion as module
-from bench.data.base import DATASETS, DataError
 from bench.data.cache_root import cache_root
+from bench.data.dataset import DATASETS, DataError
 from bench.data.decode.names import available_decoders
 from bench.data.decode.open import open_video
-from bench.data.encode import write_h264
-from bench.data.motion import FPS, QP, Motion
-from bench.data.render import COLOURS, SHAPES, Sprite, coverage
-from bench.data.render_jobs import Job, run_jobs
+from bench.data.motion.dataset import FPS, QP, Motion
+from bench.data.motion.dataset import dataset as module
+from bench.data.motion.encode import write_h264
+from bench.data.motion.render import COLOURS, SHAPES, Sprite, coverage
+from bench.data.motion.render_jobs import Job, run_jobs
+from bench.data.motion.scenes import CLASSES, PAIRS, Scene, render_clip
 from bench.data.sampling import uniform_test
-from bench.data.scenes import CLASSES, PAIRS, Scene, render_clip
 
 TWINS = list(PAIRS)
 SMALL: dict[str, Any] = {"train": 2, "val": 1, "test": 1}
@@ -303,7 +303,7 @@ def test_what_a_killed_run_left_is_cleared_away(tmp_path: Path) -> None:
 
 def test_two_processes_at_once(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from bench.data.motion import Motion; rendered = []\n"
+        "import sys; from pathlib import Path; from bench.data.motion.dataset import Motion; rendered = []\n"
         "Motion(cache=Path(sys.argv[1]), train=4, val=1, test=1).prepare(lambda *a: rendered.append(a))\n"
         "print(len(rendered))"
     )
@@ -361,7 +361,7 @@ def test_a_failing_worker_is_heard(tmp_path: Path) -> None:
 
 def test_listing_data_sets_loads_no_heavy_library() -> None:
     code = (
-        "import sys; from bench.data.base import DATASETS; import bench.data.decode.open, bench.data.sampling\n"
+        "import sys; from bench.data.dataset import DATASETS; import bench.data.decode.open, bench.data.sampling\n"
         "assert 'motion' in DATASETS.names(); Motion = DATASETS.get('motion'); Motion().classes\n"
         "print([m for m in ('torch', 'torchvision', 'av', 'decord') if m in sys.modules])"
     )

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from backbones.names import BackboneName
-from bench.data.base import DATASETS
-from bench.data.published import is_large
+from bench.data.catalog.published import is_large
+from bench.data.dataset import DATASETS
 from bench.spec import Recipe
 
 B = BackboneName("clip", "ViT-B-16", "openai")

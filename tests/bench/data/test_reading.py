@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.data.base import DATASETS
+from bench.data.dataset import DATASETS
 from bench.data.reading import Reading, reading
 
 

@@ -14,10 +14,10 @@ from matplotlib.cbook import get_sample_data
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.data.base import Video
 from bench.data.cache import FrameCache, MemoryStore
 from bench.data.cache.codec import CODECS, Through
 from bench.data.clips import TestClips
+from bench.data.dataset import Video
 from bench.data.decode.base import shrunk
 from bench.data.decode.open import open_video
 from bench.data.resize import Pixels, resized, size_for

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.data.motion import Motion
+from bench.data.motion.dataset import Motion
 from bench.data.show import animation, contact_sheet, examples, write_pictures
 
 

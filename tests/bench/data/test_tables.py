@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench.data.base import DataError
+from bench.data.dataset import DataError
 from bench.data.lists import read_entries
 
 

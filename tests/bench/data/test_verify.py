@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from bench.data import verify
-from bench.data.base import DATASETS, Video
-from bench.data.encode import write_h264
-from bench.data.source import DataSource
+from bench.data.dataset import DATASETS, Video
+from bench.data.motion.encode import write_h264
 from bench.data.verify import Clip
+from bench.spec.source import DataSource
 from tests.bench.command import Command
 from tests.bench.data import hanging
 from tests.bench.data.conftest import numbered

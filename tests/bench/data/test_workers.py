@@ -15,10 +15,10 @@ import psutil
 import pytest
 import torch
 
-from bench.data.base import DataError
 from bench.data.batches import Batch
+from bench.data.dataset import DataError
+from bench.data.decode_pool import DecodePool
 from bench.data.loaders import ClipLoader, test_loader, train_loader
-from bench.data.workers import DecodePool
 from tests.bench.data.conftest import Pools
 from tests.bench.data.fragile import SHAPE, FragileTest, FragileTrain, Missing, pixels, videos
 
@@ -214,7 +214,7 @@ _OWNER = """
 import sys, time
 from pathlib import Path
 from bench.data.loaders import test_loader
-from bench.data.workers import DecodePool
+from bench.data.decode_pool import DecodePool
 from tests.bench.data.fragile import FragileTest, videos
 
 if __name__ == "__main__":

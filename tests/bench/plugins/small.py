@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from adapters.strategy import Strategy, register_strategy
+from adapters.base import Strategy, register_strategy
 from backbones.names import BackboneName
-from bench.data.base import register_dataset
-from bench.data.motion import Motion
-from bench.data.source import DataSource
+from bench.data.dataset import register_dataset
+from bench.data.motion.dataset import Motion
+from bench.spec.source import DataSource
 
 
 @register_dataset("small")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.data.base import DataError, Progress, Split, Video, VideoDataset, register_dataset
+from bench.data.dataset import DataError, Progress, Split, Video, VideoDataset, register_dataset
 from bench.data.lists import read_list
 
 

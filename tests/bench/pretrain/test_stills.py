@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.data.render import COLOURS, Sprite, coverage
+from bench.data.motion.render import COLOURS, Sprite, coverage
 from bench.pretrain import stills as module
 from bench.pretrain.batches import StillBatches, attributes_of
 from bench.pretrain.captions import CONTEXT, END, START, VOCABULARY, caption, tokenise

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from bench.data.base import Video
 from bench.data.cache import FolderStore, FrameCache, MemoryStore
 from bench.data.cache import choose as module
 from bench.data.cache.choose import Asked, choose, estimate
 from bench.data.cache.places import Places
+from bench.data.dataset import Video
 from bench.errors import UserError
 from tests.bench.data.cache.conftest import make_store
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.data.base import Video
 from bench.data.cache import FolderStore, FrameCache, MemoryStore
+from bench.data.dataset import Video
 from bench.data.decode.open import open_video
 from tests.bench.data.cache.conftest import MB, files, make_store
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from bench.data.base import DataError, Video, VideoDataset, register_dataset
 from bench.data.cache import FrameCache, fill
 from bench.data.cache.fill import Filled, fill_one
 from bench.data.cache.source import Source
 from bench.data.cache.store import FolderStore
+from bench.data.dataset import DataError, Video, VideoDataset, register_dataset
 from tests.bench.command import Command
 from tests.bench.data import hanging
 from tests.bench.data.cache.conftest import files, make_store

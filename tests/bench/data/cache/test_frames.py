@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from bench.data.base import Video
 from bench.data.cache import FolderStore, FrameCache, MemoryStore
 from bench.data.cache.frames import Store
 from bench.data.clips import TestClips
+from bench.data.dataset import Video
 from bench.data.decode.base import VideoError
 from bench.data.decode.open import open_video
-from bench.data.encode import write_h264
+from bench.data.motion.encode import write_h264
 from tests.bench.data.cache.conftest import MB, make_store
 from tests.bench.data.conftest import number_of, numbered
 from tests.bench.data.test_clips import pixels, train

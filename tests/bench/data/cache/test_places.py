@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.data.base import Video
 from bench.data.cache import FrameCache
 from bench.data.cache import places as module
 from bench.data.cache.places import Places, disk_folder, ram_folder
+from bench.data.dataset import Video
 from tests.bench.data.cache.apart import SPAWN, hold
 from tests.bench.data.cache.conftest import files, make_store
 

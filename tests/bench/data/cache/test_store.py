@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from bench.data.base import Video
 from bench.data.cache import FolderStore, FrameCache
 from bench.data.cache.source import Source
+from bench.data.dataset import Video
 from tests.bench.data.cache.apart import SPAWN, read_all, write_half
 from tests.bench.data.cache.conftest import LOG, files, make_store
 from tests.bench.data.conftest import number_of

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.data.base import DataError
+from bench.data.dataset import DataError
 from bench.data.decode import names
 from bench.data.decode.base import VideoError
-from bench.data.decode.names import Decoder, available_decoders, why_unusable
+from bench.data.decode.names import available_decoders, why_unusable
 from bench.data.decode.open import open_video
-from bench.data.encode import write_h264
+from bench.data.motion.encode import write_h264
+from bench.spec.fields import Decoder
 from tests.bench.data.conftest import number_of, numbered
 from tests.bench.data.decode.conftest import Film, psnr
 from tests.bench.data.videos import turned

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.data.base import DataError
+from bench.data.dataset import DataError
 from bench.data.decode.base import VideoError
 from bench.data.decode.names import available_decoders, why_unusable
 from bench.data.decode.open import open_video

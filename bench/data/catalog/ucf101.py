@@ -1,0 +1,47 @@
+"""UCF-101 (Soomro et al., arXiv 1212.0402).
+
+Official: `classInd.txt`, `trainlist0K.txt` and `testlist0K.txt`; files are `<Class>/v_<Class>_gXX_cYY.avi`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.data.catalog.as_kinetics import AsKinetics
+from bench.data.dataset import Split, register_dataset
+from bench.data.entries import Entry, read_text, unusable
+
+
+@register_dataset("ucf101")
+class UCF101(AsKinetics):
+    """AIM was not published on it: trained and tested as Kinetics-400."""
+
+    name = "ucf101"
+    summary = "UCF-101, 101 classes, split 1, 2 or 3 (--fold)"
+    count = 101
+    folds = (1, 2, 3)
+    homes = ("ucf101", "UCF101", "UCF-101", "ucf-101")
+    lists = ("ucf101_{split}_split_{fold}_videos.txt", "ucf101_{split}_split_{fold}_rawframes.txt")
+    official_train = ("ucfTrainTestlist/trainlist0{fold}.txt", "trainlist0{fold}.txt")
+    official_val = ("ucfTrainTestlist/testlist0{fold}.txt", "testlist0{fold}.txt")
+    name_files = ("ucfTrainTestlist/classInd.txt", "classInd.txt", "label_map.txt")
+    video_folders = ("UCF-101", "UCF101")
+
+    def is_official(self, file: Path) -> bool:
+        """The test's lines have no label, and the training's count from 1: told by the file's name."""
+        return file.name.startswith(("trainlist", "testlist"))
+
+    def read_official(self, file: Path, split: Split) -> list[Entry]:
+        entries, wrong = [], []
+        for number, line in enumerate(read_text(file).splitlines(), start=1):
+            if not line.strip():
+                continue
+            name = line.split()[0]
+            label, slash, _ = name.partition("/")
+            if slash:
+                entries.append(Entry(name, label, f"line {number}", line, (f"{name.removesuffix('.avi')}.*",)))
+            else:
+                wrong.append((f"line {number}", line, "expected 'Class/v_Class_gXX_cYY.avi'"))
+        if wrong:
+            raise unusable(file, wrong)
+        return entries

@@ -1,0 +1,183 @@
+"""What a data set tells the harness: its classes, its lists of videos, and how its clips are drawn."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from backbones.names import BackboneName
+from backbones.registry import Registry
+from bench.data.files import sizes
+from bench.spec.source import DataSource
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+Sampling = Literal["uniform", "dense"]
+# (done, total): called as a long preparation proceeds
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """One listed video, a file or a folder of its frames.
+
+    Attributes:
+        path: where it lies; where it was not found, where it was looked for first.
+        label: from 0.
+        name: its path as the list gives it, unique within a split.
+        frames: how many frames a folder has, where the list says.
+    """
+
+    path: Path
+    label: int
+    name: str
+    frames: int | None = None
+
+
+class DataError(Exception):
+    """A data set that cannot be used as it lies on the disk; the message says what is wrong and what was expected."""
+
+
+class VideoDataset(ABC):
+    """A data set: where its videos are and how they are shown to a model.
+
+    Attributes:
+        name: as on the command line.
+        summary: one line for `bench list datasets`.
+        size: which model a bare backbone family means here: "tiny" or "base".
+        frames: frames of a clip where the user says nothing.
+        sampling: "uniform" (over the whole video) or "dense" (every `stride`-th frame).
+        flip: whether a horizontal flip keeps the label.
+        clips, crops: the test views.
+        small: whether decoding its videos costs so little that processes for it would only cost time.
+        content: hash of all that decides what the videos show, where the data set makes them itself; else "".
+
+        takes: what it takes of a source: "nothing", a "root" alone, or "lists" too.
+        needs_source: whether it cannot be found where the source says nothing.
+        folds: numbers of the official splits that there are; empty where there is one alone.
+        partial_copies: whether lists that lack classes are nothing to tell, as of a published data set's subsets.
+
+    Args:
+        source: where it lies.
+    """
+
+    name: str
+    summary: str
+    size: Literal["tiny", "base"] = "base"
+    frames: int = 8
+    sampling: Sampling = "uniform"
+    flip: bool = True
+    clips: int = 1
+    crops: Literal[1, 3] = 1
+    small: bool = False
+    content: str = ""
+    takes: Literal["nothing", "root", "lists"] = "root"
+    needs_source: bool = False
+    folds: tuple[int, ...] = ()
+    partial_copies: bool = False
+
+    def __init__(self, source: DataSource | None = None) -> None:
+        self.source = source or DataSource()
+
+    @property
+    def root(self) -> Path | None:
+        """The folder of the videos, where the user named one."""
+        return self.source.root
+
+    @property
+    @abstractmethod
+    def classes(self) -> tuple[str, ...]:
+        """Class names; a video's label is its index here."""
+
+    @abstractmethod
+    def prepare(self, progress: Progress | None = None) -> None:
+        """Make the videos readable (render, check that they exist). Safe to call twice and from two processes.
+
+        Raises DataError.
+        """
+
+    @abstractmethod
+    def videos(self, split: Split) -> tuple[Video, ...]:
+        """The listed videos, in the list's order. Raises DataError."""
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits whose lists are there."""
+        return SPLITS
+
+    def files(self) -> Mapping[str, tuple[Path, ...]]:
+        """What decides which videos there are, by what it is ("train list"): another content makes another cell."""
+        return {}
+
+    def lacking(self, splits: Sequence[Split]) -> list[str]:
+        """Which files that these splits need were neither named nor found, in sentences."""
+        return []
+
+    def takes_labels_from(self, splits: Sequence[Split]) -> bool:
+        """Whether the lists of these splits are a user's own, whose labels may start at 1."""
+        return False
+
+    def notes(self) -> tuple[str, ...]:
+        """What was found and not said, in sentences for the user."""
+        return ()
+
+    def original(self, video: Video) -> str | None:
+        """The recording that a video was cut from, where its name tells."""
+        return None
+
+    def stride(self, frames: int) -> int:
+        """Frames of the video from one frame of a dense clip to the next."""
+        return max(1, 128 // frames)
+
+    def stride_for(self, backbone: BackboneName, frames: int) -> int:
+        """The stride with a backbone."""
+        return self.stride(frames)
+
+    def frames_for(self, backbone: BackboneName) -> int:
+        """Frames of a clip with a backbone, where the user says nothing."""
+        return self.frames
+
+    def views_for(self, backbone: BackboneName) -> tuple[int, Literal[1, 3]]:
+        """Clips and crops of the test with a backbone. One uniform clip covers the video."""
+        return (1 if self.sampling == "uniform" else self.clips), self.crops
+
+    def options_for(self, backbone: BackboneName) -> Mapping[str, Any]:
+        """Options that this data set brings to the strategies that take them; the user's own win."""
+        return {}
+
+    def recipe(self, backbone: BackboneName, strategy: str) -> Mapping[str, Any]:
+        """What this data set changes in the recipe for a backbone and a strategy."""
+        return {}
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the lists' names and labels and the files' sizes: tells two states of a data set apart.
+
+        A file that is missing has no size, and its run goes on.
+        """
+        digest = hashlib.sha256()
+        for split in self.splits:
+            videos = self.videos(split)
+            for video, size in zip(videos, sizes([video.path for video in videos]), strict=True):
+                digest.update(f"{split}\0{video.name}\0{video.label}\0{size}\n".encode())
+        return digest.hexdigest()
+
+
+DATASETS: Registry[type[VideoDataset]] = Registry(
+    "data set",
+    "aim_bench.datasets",
+    (
+        "bench.data.motion.dataset",
+        "bench.data.catalog.kinetics",
+        "bench.data.catalog.ssv2",
+        "bench.data.catalog.diving48",
+        "bench.data.catalog.ucf101",
+        "bench.data.catalog.hmdb51",
+        "bench.data.catalog.folder",
+        "bench.data.catalog.listed",
+    ),
+)
+register_dataset = DATASETS.register

@@ -1,0 +1,63 @@
+"""What a worker keeps from cell to cell."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from bench.data.cache import FrameCache
+from bench.data.dataset import DATASETS, VideoDataset
+from bench.data.reading import Reading
+from bench.data.validate import examine
+from bench.spec import Cell
+from bench.spec.source import DataSource
+
+
+@dataclass
+class Surroundings:
+    """A worker's device, and what its cells share.
+
+    Attributes:
+        device: where its cells run.
+        reading: how its cells read videos.
+        command: the command line, for the provenance.
+        cache: frames that were decoded before.
+        broken: path -> reason of the videos that made a decoder hang or crash: no later cell waits for them again.
+        at_end: what is closed when the present cell ends, however it does.
+        device_notes: what a reader of all its numbers must know of the device.
+        unrepeatable: why the present cell's numbers depend on chance; empty where they do not.
+    """
+
+    device: torch.device
+    reading: Reading
+    command: str
+    cache: FrameCache
+    broken: dict[Path, str] = field(default_factory=dict)
+    at_end: ExitStack = field(default_factory=ExitStack)
+    device_notes: tuple[str, ...] = ()
+    unrepeatable: str = ""
+    datasets: dict[tuple[str, DataSource], VideoDataset] = field(default_factory=dict)
+    fingerprints: dict[tuple[str, DataSource], str] = field(default_factory=dict)
+    noted: dict[tuple[str, DataSource], tuple[str, ...]] = field(default_factory=dict)
+
+    def dataset(self, cell: Cell) -> VideoDataset:
+        key = (cell.dataset, cell.data)
+        if key not in self.datasets:
+            self.datasets[key] = DATASETS.get(cell.dataset)(cell.data)
+        return self.datasets[key]
+
+    def fingerprint(self, cell: Cell) -> str:
+        key = (cell.dataset, cell.data)
+        if key not in self.fingerprints:
+            self.fingerprints[key] = self.dataset(cell).fingerprint()
+        return self.fingerprints[key]
+
+    def notes(self, cell: Cell) -> tuple[str, ...]:
+        """What a reader of a cell's numbers must know of the device and of its data set."""
+        key = (cell.dataset, cell.data)
+        if key not in self.noted:
+            self.noted[key] = examine(self.dataset(cell)).notes
+        return (*self.device_notes, *self.noted[key])

@@ -1,0 +1,72 @@
+"""Counts of models without their numbers: what `--dry-run` prints, and where a profile begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+import torch
+
+from adapters.classifier import VideoClassifier
+from bench.data.dataset import DATASETS
+from bench.errors import UserError
+from bench.measure.flops import macs
+from bench.measure.params import count
+from bench.measure.uncounted import UncountedOperation
+from bench.run.build import classifier
+from bench.spec import Cell
+
+Found = TypeVar("Found")
+
+
+def input_size(cell: Cell) -> int | None:
+    """Pixels of a side of what a cell's backbone is shown; None where it cannot be built."""
+    try:
+        bare = cell.model_copy(update={"weights": "none"})
+        return without_numbers(partial(classifier, bare, 1), lambda model: model.backbone.input_size)
+    except Exception:  # a plugin's code can raise anything; who needs the model tells it
+        return None
+
+
+def without_numbers(build: Callable[[], VideoClassifier], count: Callable[[VideoClassifier], Found]) -> Found:
+    """What `count` finds in the model that `build` builds, on torch's meta device: no memory, no time.
+
+    A plugin's code may need numbers, to build or to compute: then the model is built with random ones.
+
+    Raises what both raise of a model with numbers, and UncountedOperation at once.
+    """
+    try:
+        with torch.device("meta"):
+            return count(build())
+    except UncountedOperation:
+        raise
+    except Exception:
+        return count(build())
+
+
+def _three_counts(model: VideoClassifier) -> tuple[int, int, int]:
+    return (*count(model), macs(model))
+
+
+def counts(cells: Sequence[Cell]) -> dict[Cell, tuple[int, int, int]]:
+    """Parameters, trained parameters and multiply-accumulates of a view, of each cell's model with random weights.
+
+    Raises:
+        UserError: models that cannot be built.
+    """
+    known: dict[str, tuple[int, int, int]] = {}
+    found, problems = {}, []
+    for cell in cells:
+        shape = cell.model_copy(update={"seed": 0, "weights": "none"})
+        if shape.model_key() not in known:
+            try:
+                classes = len(DATASETS.get(cell.dataset)(cell.data).classes)
+                known[shape.model_key()] = without_numbers(partial(classifier, shape, classes), _three_counts)
+            except Exception as error:  # a plugin's code can raise anything
+                problems.append(f"{cell.label} cannot be built: {' '.join(f'{type(error).__name__}: {error}'.split())}")
+                continue
+        found[cell] = known[shape.model_key()]
+    if problems:
+        raise UserError(problems)
+    return found

@@ -1,0 +1,117 @@
+"""A worker process: gets one job at a time from the parent, sends back how it goes and how it ended.
+
+This module imports what every job needs; the process that workers are forked from imports it once.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import signal
+import sys
+import traceback
+import warnings
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import open_clip  # noqa: F401  # isort: skip  (imported before the fork, not in every worker)
+import timm  # noqa: F401  # isort: skip
+
+from bench.measure.model import measure
+from bench.plugins import load as load_plugins
+from bench.processes import end_with_parent
+from bench.run.build import classifier
+from bench.run.cell import make_repeatable, train_and_evaluate, why_unrepeatable
+from bench.run.context import Surroundings
+from bench.run.engines.messages import Job, Setup
+from bench.run.provenance import commit
+from bench.train.trainer import is_out_of_memory
+
+
+def main(connection: Connection, setup: Setup) -> None:
+    """Answer jobs until the connection closes or the parent dies."""
+    _settle(setup.output)
+    load_plugins(setup.plugins)
+    device = torch.device(setup.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    around: Surroundings | None = None
+    commit()  # as it is now, when the code was loaded
+    connection.send({"kind": "ready"})
+    while True:
+        try:
+            job: Job = connection.recv()
+        except (EOFError, OSError):
+            return
+        if around is None:  # the first job's cache stays: it may hold frames in this process
+            around = Surroundings(device, setup.reading, setup.command, job.cache, device_notes=setup.notes)
+        connection.send(_run(job, around, connection))
+
+
+def _run(job: Job, around: Surroundings, connection: Connection) -> dict[str, Any]:
+    """The job's outcome: "measured" or "trained" with a value, or "failed" with the error's line and traceback."""
+    torch.set_num_threads(job.threads)
+    around.unrepeatable = ""
+    try:
+        try:
+            return _done(job, around, connection)
+        except RuntimeError as error:
+            if not (reason := why_unrepeatable(error)):
+                raise
+            around.unrepeatable = reason  # better a number with a footnote than none
+            around.at_end.close()
+            return _done(job, around, connection)
+    except Exception as error:  # a broken cell must not take the others with it, whatever broke it
+        line = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no details'}"
+        return {
+            "kind": "failed",
+            "status": "oom" if is_out_of_memory(error) else "failed",
+            "error": line,
+            "traceback": traceback.format_exc(),
+        }
+    finally:
+        around.at_end.close()
+        if around.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _done(job: Job, around: Surroundings, connection: Connection) -> dict[str, Any]:
+    if job.kind == "measure":
+        classes = len(around.dataset(job.cell).classes)
+        make_repeatable(job.cell.seed, strict=not around.unrepeatable)
+        model = classifier(job.cell, classes)
+        cell = job.cell
+        measured = measure(
+            model,
+            cell.recipe,
+            around.device,
+            cell.precision,
+            compile=cell.compile,
+            checkpoint_activations=cell.checkpoint_activations,
+        )
+        return {"kind": "measured", "value": measured}
+    if job.measured is None:
+        raise ValueError("a training needs its model's measurements")
+    result = train_and_evaluate(
+        job.cell, job.measured, job.folder, around, lambda event: connection.send({"kind": "progress", **event})
+    )
+    return {"kind": "trained", "value": result}
+
+
+def _settle(output: Path) -> None:
+    """Keep off the terminal, leave interrupts to the parent, and end when it does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exit, so that half-written files are cleared away
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+    faulthandler.enable()  # a crash in native code leaves its stack in `output`
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    logging.getLogger().setLevel(logging.ERROR)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products on CUDA
+    end_with_parent()

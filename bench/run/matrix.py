@@ -1,0 +1,221 @@
+"""From the axes of a matrix to its cells, with every mistake reported at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from adapters.base import STRATEGIES
+from backbones.families import FAMILIES
+from backbones.names import BackboneName
+from backbones.registry import did_you_mean
+from bench.data.catalog.published import FINETUNED
+from bench.data.dataset import DATASETS, VideoDataset
+from bench.data.decode.names import why_unusable
+from bench.data.validate import unfit
+from bench.errors import UserError
+from bench.measure.bf16 import notes as bf16_notes
+from bench.run.placement import Placement
+from bench.run.selection import (
+    brought_options,
+    chosen_backbones,
+    chosen_options,
+    chosen_size,
+    names,
+    placement_of,
+    with_freezing,
+    with_tubelet,
+)
+from bench.run.sources import sources
+from bench.spec import Cell, Matrix, Recipe, problems_of
+from bench.spec.source import missing_places
+from bench.spec.views import Views, checked_views, too_many_clips
+from bench.spec.views import parse as parse_views
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """The cells of a matrix, what stands behind their names, and the defaults that were filled in, in words."""
+
+    cells: tuple[Cell, ...]
+    placement: Placement
+    defaults: tuple[str, ...]
+
+
+def expand(matrix: Matrix) -> Expansion:
+    """The cells of a matrix, backbone by backbone, in the order asked for.
+
+    Raises:
+        UserError: every unknown name, impossible value and impossible combination of the matrix.
+    """
+    problems: list[str] = []
+    defaults: list[str] = []
+    strategies = [STRATEGIES.get(name) for name in names(matrix.strategies, STRATEGIES, problems)]
+    datasets = [DATASETS.get(name)(matrix.source) for name in names(matrix.datasets, DATASETS, problems)]
+    lost = _missing_places(matrix) or unfit(datasets, matrix.source)
+    problems += lost
+    # what is wrong by itself is told even where the names beside it are wrong too and no cell comes of them
+    _check_recipes(matrix, problems)
+    options = chosen_options(matrix.options, strategies, problems)
+    placement = placement_of(matrix.device, matrix.precision, problems)
+    defaults += bf16_notes(placement)
+    if unusable := why_unusable(matrix.decoder):
+        problems.append(unusable)
+    if not datasets:
+        chosen_backbones(matrix.backbones, "base", "", problems, [])
+    cells: list[Cell] = []
+    for dataset in datasets:
+        defaults += () if lost else dataset.notes()
+        backbones = chosen_backbones(matrix.backbones, dataset.size, f"on {dataset.name}", problems, defaults)
+        sizes = {backbone: chosen_size(backbone, matrix.input_size, problems) for backbone in backbones}
+        for backbone, strategy in product(backbones, strategies):
+            if refusal := strategy.refuses(backbone.family):
+                problems.append(f"{backbone.family} cannot take {strategy.name}: {refusal}")
+                continue
+            recipe = _recipe(matrix, dataset, backbone, strategy.name, problems)
+            if recipe is None or strategy.name not in options or placement is None:
+                continue
+            counts = matrix.frames or (dataset.frames_for(backbone),)
+            views = parse_views(matrix.views) if matrix.views else Views(*dataset.views_for(backbone))
+            problems += [] if (told := too_many_clips(views.clips, dataset)) is None or told in problems else [told]
+            brought = brought_options(dataset, backbone, strategy, matrix.options, defaults)
+            taken = {**options[strategy.name], **brought}
+            taken = with_tubelet(taken, backbone.family, strategy.name, counts, problems)
+            taken = with_freezing(taken, backbone.family, problems)
+            if lost:
+                continue
+            code = {"family": FAMILIES.get(backbone.family), "strategy": strategy, "dataset": dataset}
+            found = sources(backbone, dataset.content, dataset.files(), **code)
+            cells += [
+                Cell(
+                    backbone=backbone.architecture,
+                    weights=_lasting(backbone.file) if backbone.file else backbone.weights,
+                    strategy=strategy.name,
+                    options=taken,
+                    dataset=dataset.name,
+                    data=matrix.source,
+                    frames=frames,
+                    input_size=sizes[backbone],
+                    clips=views.clips,
+                    crops=views.crops,
+                    view_side=views.short_side,
+                    seed=seed,
+                    recipe=recipe,
+                    device=placement.type,
+                    precision=placement.precision,
+                    decoder=matrix.decoder,
+                    order_test=matrix.order_test,
+                    cache_format=matrix.cache_format,
+                    compile=_pays(placement, backbone, dataset) if matrix.compile is None else matrix.compile,
+                    checkpoint_activations=matrix.checkpoint_activations,
+                    sources=found,
+                )
+                for frames, seed in product(counts, matrix.seeds)
+            ]
+    cells = _with_room_for_crops(cells, problems)
+    if problems or placement is None:
+        raise UserError(problems)
+    return Expansion(tuple(cells), placement, tuple(dict.fromkeys(defaults)))
+
+
+def _with_room_for_crops(cells: list[Cell], problems: list[str]) -> list[Cell]:
+    """The cells, their views' short side left out where it is the model's input: one test, one cell.
+
+    A picture that is smaller than the input is told, once a backbone.
+    """
+    found = []
+    sizes: dict[str, int | None] = {}
+    for cell in cells:
+        if cell.view_side is not None:
+            from bench.run.counts import input_size
+
+            model = cell.model_key()
+            sizes[model] = sizes[model] if model in sizes else input_size(cell)
+            views, told = checked_views(cell.views, sizes[model], cell.backbone)
+            problems += [] if told is None or told in problems else [told]
+            cell = cell.model_copy(update={"view_side": views.short_side})
+        found.append(cell)
+    return found
+
+
+def _lasting(file: Path) -> str:
+    """A path that means the same from any folder.
+
+    A link to a file keeps its own name and neighbours: in the hub's cache it leads to a file that has neither.
+    """
+    if os.path.isdir(file):
+        return os.path.realpath(file)
+    return os.path.join(os.path.realpath(file.parent), file.name)
+
+
+def _pays(placement: Placement, backbone: BackboneName, dataset: VideoDataset) -> bool:
+    """Whether compiling saves more than it costs, which is a minute or two each for training and testing.
+
+    A large model's training on a GPU takes hours. A tiny one's is over before it is compiled, and a CPU, on which
+    nobody trains a large model, gains little (see benchmarks/README.md).
+    """
+    return placement.type == "cuda" and backbone.model != "tiny" and not dataset.small
+
+
+def _missing_places(matrix: Matrix) -> list[str]:
+    named = ("data_root", "train_list", "val_list", "test_list", "class_names")
+    return missing_places(**{name: getattr(matrix, name) for name in named})
+
+
+def _check_recipes(matrix: Matrix, problems: list[str]) -> None:
+    """The changes to the recipe by themselves: of all cells, and of every strategy that one is written for."""
+    known = tuple(Recipe.model_fields)
+    changes: list[tuple[str, Mapping[str, Any]]] = [("recipe", matrix.recipe)]
+    for strategy, asked in matrix.recipe_by_strategy.items():
+        changes.append((f"recipe_by_strategy.{strategy}", asked))
+        if strategy not in STRATEGIES:
+            names = STRATEGIES.names()
+            problems.append(
+                f"recipe_by_strategy names {strategy!r}: expected one of {', '.join(names)}"
+                f"{did_you_mean(strategy, names)}"
+            )
+    for where, change in changes:
+        try:
+            Recipe(**change)
+        except ValidationError as error:
+            problems += problems_of(error, where, known)
+
+
+def _recipe(
+    matrix: Matrix, dataset: VideoDataset, backbone: BackboneName, strategy: str, problems: list[str]
+) -> Recipe | None:
+    """Defaults, finetuning's changes, the data set's, the command's, and the command's for this strategy.
+
+    Where one rate is asked for, the head's rate keeps its ratio to it; a training that is shorter than the data set's
+    keeps the share of its warm-up. None where the changes are wrong.
+    """
+    finetuned = FINETUNED if STRATEGIES.get(strategy).trains == "all" else {}
+    base = Recipe(**{"flip": dataset.flip, **finetuned, **dataset.recipe(backbone, strategy)})
+    asked = {**matrix.recipe, **matrix.recipe_by_strategy.get(strategy, {})}
+    if not dataset.flip and asked.get("flip") is True:
+        problems.append(f"recipe.flip is True: {dataset.name}'s labels name directions, expected false")
+    try:
+        wanted = Recipe(**{**base.model_dump(), **asked})
+    except ValidationError as error:
+        if not problems:  # each change is right by itself, and only beside the data set's own it is not
+            problems += problems_of(error, "recipe", tuple(Recipe.model_fields))
+        return None
+    derived: dict[str, Any] = {}
+    if "lr" in asked and "head_lr" not in asked:
+        derived["head_lr"] = wanted.lr * (base.head_lr / base.lr)
+    if "epochs" in asked and "warmup_epochs" not in asked and wanted.epochs < base.epochs:
+        derived["warmup_epochs"] = base.warmup_epochs * wanted.epochs / base.epochs
+    try:
+        return Recipe(**{**wanted.model_dump(), **derived})
+    except ValidationError:
+        problems.append(
+            f"recipe.lr is {wanted.lr:g}: {strategy}'s head would learn at {derived['head_lr']:g}, "
+            "expected a lower lr, or a head_lr of your own of at most 10"
+        )
+        return None

@@ -1,0 +1,86 @@
+"""What every checkpoint tells before its model is built."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from adapters.classifier import VideoClassifier
+from backbones.families import own_size
+from backbones.names import BackboneName
+from bench.errors import UserError
+from bench.spec.source import DataSource
+
+
+@dataclass(frozen=True)
+class Checkpoint(ABC):
+    """A model in a file.
+
+    Attributes:
+        layout: whose names its tensors have.
+        file: where it lies.
+        sha256: of the file.
+        backbone: what the model is built on.
+        strategy, options: by name.
+        frames: T of the clips that it was trained on, where the file tells.
+        input_size: side of the frames that it was trained on, in pixels; None where that is the backbone's own.
+        any_frames: whether clips may have another T: a model without attention over time does not mind.
+        classes: number of classes.
+        class_names: theirs, where the file tells.
+        dataset, data: what it was trained on and where that lay, where the file tells.
+        batch: clips computed at once in training, where the file tells.
+    """
+
+    layout: ClassVar[str]
+
+    file: Path
+    sha256: str
+    backbone: BackboneName
+    strategy: str
+    options: Mapping[str, Any]
+    frames: int | None
+    input_size: int | None
+    any_frames: bool
+    classes: int
+    class_names: tuple[str, ...] | None
+    dataset: str | None
+    data: DataSource | None
+    batch: int | None
+
+    @abstractmethod
+    def build(self, frames: int) -> tuple[VideoClassifier, list[str]]:
+        """The model for clips of `frames` frames on the CPU, ready to predict, and what its numbers' reader must know.
+
+        Raises:
+            UserError: the backbone cannot be had, or the tensors do not fit.
+        """
+
+    def resized(self, model: VideoClassifier, size: int | None) -> VideoClassifier:
+        """A model that `build` has built, for frames of another size: positions that it holds are interpolated.
+
+        Args:
+            model: not to be used any more.
+            size: in pixels, one that fits the backbone; None for its own.
+        """
+        model.backbone.resize(self._pixels(size))
+        return model
+
+    def _pixels(self, size: int | None) -> int:
+        """An input size as a number."""
+        return size or own_size(self.backbone) or 0
+
+    @abstractmethod
+    def weights_sha256_of(self, model: VideoClassifier) -> str:
+        """The hash that tells the weights under the adapters: of the model that `build` has built."""
+
+    def wrong(self, problems: Iterable[str]) -> UserError:
+        """The sentences on what is wrong with this file, as an error."""
+        return wrong(self.file, problems)
+
+
+def wrong(file: Path, problems: Iterable[str]) -> UserError:
+    """Sentences on a checkpoint as an error."""
+    return UserError(f"checkpoint {str(file)!r}: {problem}" for problem in problems)

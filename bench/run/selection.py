@@ -1,0 +1,165 @@
+"""From what a user names to what there is: backbones, strategies, options, device; all mistakes are collected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from adapters.base import STRATEGIES, Strategy
+from backbones.families import FAMILIES, another_size, resolve, why_unsupported
+from backbones.names import BackboneName, BadBackboneName, BadInputSize
+from backbones.registry import Registry, UnknownName, did_you_mean
+from bench.data.dataset import VideoDataset
+from bench.errors import UserError
+from bench.run.placement import Placement, place
+from bench.spec import problems_of
+
+
+def names(asked: Iterable[str], registry: Registry[Any], problems: list[str]) -> list[str]:
+    """The registered names that were asked for; `all` is every one."""
+    found: list[str] = []
+    for name in asked:
+        if name == "all":
+            found += registry.names()
+            continue
+        try:
+            registry.get(name)
+            found.append(name)
+        except UnknownName as error:
+            near = did_you_mean(name, registry.names())
+            problems.append(str(error) if near else f"{error}, or all{did_you_mean(name, ['all'])}")
+    return list(dict.fromkeys(found))
+
+
+def chosen_backbones(
+    names: Iterable[str], size: str, where: str, problems: list[str], defaults: list[str]
+) -> list[BackboneName]:
+    """The backbones that were named; `all` is every family's.
+
+    Args:
+        names: as a user wrote them.
+        size: what a bare family name means: "tiny" or "base".
+        where: what makes it so, for the sentences on what was filled in.
+        problems: gets a sentence for each name that names nothing, or a model that does not open.
+        defaults: gets a sentence for each name that was not written in full.
+    """
+    asked: list[str] = []
+    for text in names:
+        asked += FAMILIES.names() if text == "all" else [text]
+    found = []
+    for text in dict.fromkeys(asked):
+        try:
+            name = resolve(text, size)
+        except BadBackboneName as error:
+            problems.append(str(error))
+            continue
+        # the tiny ones are our own; other models are built, which takes a library's import
+        if name.model != "tiny" and (reason := why_unsupported(name.family, name.model)):
+            problems.append(f"backbone {text!r}: {reason}")
+            continue
+        if text != str(name):
+            defaults.append(f"{text} = {name} {where}".rstrip())
+        found.append(name)
+    return list(dict.fromkeys(found))
+
+
+def chosen_size(name: BackboneName, asked: int | None, problems: list[str]) -> int | None:
+    """The input size that was asked for; None where it is the backbone's own, or does not fit, which is told once."""
+    try:
+        return another_size(name, asked)
+    except BadInputSize as error:
+        problems += [] if str(error) in problems else [str(error)]
+        return None
+
+
+def placement_of(device: str, precision: str, problems: list[str]) -> Placement | None:
+    """Device and precision on this machine; None, and sentences, where it does not have them."""
+    try:
+        return place(device, precision)
+    except UserError as error:
+        problems += error.problems
+        return None
+
+
+def chosen_options(
+    asked: Mapping[str, Any], strategies: list[Strategy], problems: list[str]
+) -> dict[str, dict[str, Any]]:
+    """Each strategy's options, all of them, with those that were asked for where the strategy takes them."""
+    everyone = [STRATEGIES.get(name) for name in STRATEGIES.names()]
+    # where no strategy was named rightly, a value is checked by any that takes the option
+    chosen = strategies or everyone
+    taken = dict.fromkeys(name for strategy in chosen for name in strategy.options.model_fields)
+    for name in asked:
+        if name in taken:
+            continue
+        takers = [strategy.name for strategy in everyone if name in strategy.options.model_fields]
+        if takers:
+            problems.append(
+                f"option {name!r}: none of the chosen strategies takes it, expected {', '.join(takers)} among them, "
+                f"or one of their own options: {', '.join(taken) or 'none'}"
+            )
+        else:
+            listed = ", ".join(taken) or "none"
+            problems.append(f"unknown option {name!r}: the chosen strategies take {listed}{did_you_mean(name, taken)}")
+    found = {}
+    for strategy in chosen:
+        own = {name: value for name, value in asked.items() if name in strategy.options.model_fields}
+        try:
+            found[strategy.name] = strategy.options(**own).model_dump(mode="json")
+        except ValidationError as error:
+            problems += problems_of(error, "option", tuple(strategy.options.model_fields))
+    return found
+
+
+def brought_options(
+    dataset: VideoDataset, backbone: BackboneName, strategy: Strategy, asked: Mapping[str, Any], defaults: list[str]
+) -> dict[str, Any]:
+    """The options that a data set brings to a strategy that takes them, but for those that were asked for.
+
+    Args:
+        defaults: gets a sentence for each.
+    """
+    brought = {
+        name: value
+        for name, value in dataset.options_for(backbone).items()
+        if name in strategy.options.model_fields and name not in asked
+    }
+    defaults += [f"{name} = {value:g} for {backbone.family} on {dataset.name}" for name, value in brought.items()]
+    return brought
+
+
+def with_tubelet(
+    options: dict[str, Any], family: str, strategy: str, frames: Iterable[int], problems: list[str]
+) -> dict[str, Any]:
+    """The options with the family's own tubelet where none is named; frames must be a multiple of it."""
+    if "tubelet" not in options:
+        return options
+    own = FAMILIES.get(family).tubelet
+    tubelet = own if options["tubelet"] is None else options["tubelet"]
+    found = []
+    if tubelet not in (1, own):
+        found.append(f"option tubelet is {tubelet}: a patch of {family} covers one frame, expected 1")
+    found += [
+        f"frames is {count}: {strategy} on {family} takes frames in tubelets of {tubelet}, "
+        f"expected a multiple of {tubelet}, or the option tubelet=1"
+        for count in frames
+        if tubelet == own and count % tubelet
+    ]
+    problems += [problem for problem in found if problem not in problems]
+    return {**options, "tubelet": tubelet}
+
+
+def with_freezing(options: dict[str, Any], family: str, problems: list[str]) -> dict[str, Any]:
+    """The options without `released_freezing` where the family has no such training; it must not be asked for then."""
+    if FAMILIES.get(family).released_freezing or "released_freezing" not in options:
+        return options
+    others = [name for name in FAMILIES.names() if FAMILIES.get(name).released_freezing]
+    problem = (
+        f"option released_freezing is True: AIM's released code freezes no more of a {family} than is frozen here, "
+        f"expected false, or backbones of {' or '.join(others)} alone"
+    )
+    if options["released_freezing"] and problem not in problems:
+        problems.append(problem)
+    return {name: value for name, value in options.items() if name != "released_freezing"}

@@ -1,0 +1,157 @@
+"""From a request to a finished run: checks, data, workers, cells."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+from backbones.families import own_size
+from bench.data.cache.choose import Asked, choose
+from bench.data.cache.places import Places
+from bench.data.dataset import DATASETS, SPLITS, DataError
+from bench.data.validate import examine
+from bench.errors import UserError
+from bench.measure.machine import describe
+from bench.plugins import load as load_plugins
+from bench.run.csv_writer import Table
+from bench.run.engines.local import LocalRunner, Outcome, start_workers
+from bench.run.events import Listener
+from bench.run.matrix import Expansion, expand
+from bench.run.store import RESULTS, Run
+from bench.spec import Cell, Request
+
+_USUAL_SIZE = 224  # pixels; of a model whose family does not tell
+
+
+def plan(request: Request) -> Expansion:
+    """The request's cells, its plugins loaded.
+
+    Raises:
+        UserError: everything wrong with the plugins, the matrix and the run's folder.
+    """
+    problems: list[str] = []
+    expansion = None
+    try:
+        load_plugins(request.plugins)
+    except UserError as error:
+        problems += error.problems
+    try:
+        expansion = expand(request.matrix)
+    except UserError as error:
+        problems += error.problems
+    try:
+        if request.out is not None or expansion is not None:
+            _folder(request, expansion).check()
+    except UserError as error:
+        problems += error.problems
+    if expansion is None or problems:
+        raise UserError(problems)
+    return expansion
+
+
+def _folder(request: Request, expansion: Expansion | None) -> Run:
+    return Run(request.out or default_folder(expansion.cells if expansion else ()))
+
+
+def default_folder(cells: Iterable[Cell]) -> Path:
+    """results/<data sets>-<key>: the same command finds its own run again, another command makes another."""
+    import hashlib
+
+    listed = list(cells)
+    names = "-".join(dict.fromkeys(cell.dataset for cell in listed))
+    key = hashlib.sha256("\n".join(sorted(cell.key for cell in listed)).encode()).hexdigest()[:8]
+    return RESULTS / f"{names}-{key}"
+
+
+def execute(request: Request, expansion: Expansion, command: str, listener: Listener) -> tuple[Run, Outcome]:
+    """Run the cells of a plan.
+
+    Raises:
+        UserError: the run's folder cannot be written, the data or a backbone's weights cannot be had. Nothing has run.
+    """
+    begun = time.perf_counter()
+    run = _folder(request, expansion)
+    run.check()
+    todo = [cell for cell in expansion.cells if (found := run.result(cell)) is None or found.status != "done"]
+    if not todo:
+        run.open(request.matrix, expansion.cells, command, describe())
+        return run, Outcome(skipped=len(expansion.cells), unwritten=Table(run).finish())
+    problems = _unusable_backbones(todo, listener)
+    if problems:
+        raise UserError([*problems, *_unusable_data(todo, request.strict, listener)])
+    # the places are left last: a worker that is being ended may still write frames
+    with Places() as places, start_workers(request, expansion.placement, todo, command) as pool:
+        if problems := _unusable_data(todo, request.strict, listener):
+            raise UserError(problems)
+        asked = Asked(request.cache, request.cache_limit, request.cache_format)
+        readers = sum(max(1, worker.setup.reading.workers) for worker in pool.workers)
+        videos, short_side = ([], None) if asked.place == "off" else _videos(todo)
+        cache, chosen = choose(asked, videos, places, readers, short_side)
+        run.open(request.matrix, expansion.cells, command, describe())
+        outcome = LocalRunner(run, pool, expansion.placement, command, cache, listener).execute(expansion.cells)
+        outcome.notes += [chosen, *cache.notes()]
+    total = time.perf_counter() - begun
+    outcome.seconds["starting and preparing"] = total - sum(outcome.seconds.values())
+    return run, outcome
+
+
+def _unusable_backbones(cells: Iterable[Cell], listener: Listener) -> list[str]:
+    """Build each backbone with weights from outside once: hubs are asked, and refusals told, before anything runs."""
+    names = list(dict.fromkeys((cell.backbone_name, cell.input_size) for cell in cells))
+    named = [(name, size) for name, size in names if name.model != "tiny" or name.file is not None]
+    if not named:
+        return []
+    from backbones.families import build
+    from backbones.names import UnsupportedModel, WeightsError
+
+    problems = []
+    for index, (name, size) in enumerate(named):
+        listener.preparing(f"weights of {name}", index, len(named))
+        try:
+            for note in build(name, size).notes:
+                listener.noted(note)
+        except (UnsupportedModel, WeightsError) as error:
+            problems.append(str(error))
+    listener.preparing("weights", len(named), len(named))
+    return problems
+
+
+def _videos(cells: Iterable[Cell]) -> tuple[list[Path], int | None]:
+    """The files of all the data sets, and the largest short side to which a cell decodes them.
+
+    A list that cannot be read is told by the cells that need it.
+    """
+    paths = []
+    rendered = True  # videos that have the size that they are meant to have
+    for name, source in dict.fromkeys((cell.dataset, cell.data) for cell in cells):
+        dataset = DATASETS.get(name)(source)
+        rendered = rendered and bool(dataset.content)
+        for split in SPLITS:
+            with contextlib.suppress(DataError):
+                paths += [video.path for video in dataset.videos(split)]
+    if rendered:
+        return paths, None
+    from bench.data.transforms import before_crop
+
+    models = dict.fromkeys((cell.backbone_name, cell.input_size) for cell in cells)
+    return paths, before_crop(max(size or own_size(name) or _USUAL_SIZE for name, size in models))
+
+
+def _unusable_data(cells: Iterable[Cell], strict: bool, listener: Listener) -> list[str]:
+    """Make each data set ready, and look whether it can be used."""
+    problems = []
+    for name, source in dict.fromkeys((cell.dataset, cell.data) for cell in cells):
+        dataset = DATASETS.get(name)(source)
+        try:
+            dataset.prepare(partial(listener.preparing, name))
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        found = examine(dataset, strict, partial(listener.preparing, f"{name}, looking for its videos"))
+        problems += found.problems
+        for note in found.notes:
+            listener.noted(note)
+    return problems

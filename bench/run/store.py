@@ -1,0 +1,265 @@
+"""The run directory: where a matrix, its cells and their results lie, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock, Timeout
+
+from backbones.registry import did_you_mean
+from bench.errors import UserError
+from bench.files import PROBE, reason, why_not_writable, write_text
+from bench.measure.machine import versions
+from bench.run.columns import HEADER, row
+from bench.run.columns import line as csv_line
+from bench.run.provenance import commit
+from bench.run.result import Measured, Result
+from bench.spec import Cell, Matrix
+
+# what lies in the folder of a run that another process is just about to open
+_BEGUN = (".run.", PROBE)
+
+# nanoseconds for which a file that was written may be written again without its time telling: systems keep it in steps
+_UNSETTLED = 2_000_000_000
+
+# where runs lie, below the folder that the command is given in
+RESULTS = Path("results")
+# a cell's trained parameters, in its folder
+ADAPTER = "adapter.safetensors"
+
+
+class _Stamp(NamedTuple):
+    """What tells one state of a file from another: every write makes a new file."""
+
+    changed: int
+    size: int
+    inode: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> _Stamp:
+        return cls(status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+class Run:
+    """A matrix on disk, under one folder. Several processes may work in it at once.
+
+    Attributes:
+        folder: results/<run>.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        # of a cell's folder by name: the state of its result when it was read last, and its line of results.csv
+        self._lines: dict[str, tuple[_Stamp, str]] = {}
+
+    @property
+    def csv(self) -> Path:
+        return self.folder / "results.csv"
+
+    def cell_folder(self, cell: Cell) -> Path:
+        return self.folder / "cells" / cell.folder
+
+    def check(self) -> None:
+        """See whether the run could be written here, without leaving anything behind.
+
+        Raises:
+            UserError: the folder cannot be written, or holds something else than a run.
+        """
+        named = f"out is {str(self.folder)!r}"
+        try:
+            listed = os.listdir(self.folder)
+        except (FileNotFoundError, NotADirectoryError):
+            listed = []  # what is in its place, if anything, is found below
+        except OSError as error:
+            raise UserError([f"{named}: cannot be read ({reason(error)})"]) from error
+        if "run.json" in listed:
+            self.description()
+        elif not all(name.startswith(_BEGUN) for name in listed):
+            raise UserError([f"{named}: the folder holds something else, expected a run or nothing"])
+        if obstacle := why_not_writable(self.folder):
+            raise UserError([f"{named}: cannot be written ({obstacle})"])
+
+    def open(self, matrix: Matrix, cells: Iterable[Cell], command: str, machine: dict[str, Any]) -> None:
+        """Make the folders and run.json; a run that is there already is added to.
+
+        Raises:
+            UserError: the folder cannot be written, or holds something else than a run.
+        """
+        self.check()
+        cells = tuple(cells)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self._locked("run"):
+                known = self.description() if (self.folder / "run.json").is_file() else {}
+                listed = dict.fromkeys([*known.get("cells", []), *(cell.folder for cell in cells)])
+                described = {
+                    "version": 1,
+                    "matrix": matrix.model_dump(mode="json"),
+                    "command": command,
+                    "commands": [*known.get("commands", []), command],
+                    "machine": machine,
+                    "cells": list(listed),
+                }
+                write_text(self.folder / "run.json", json.dumps(described, indent=2))
+            for cell in cells:
+                folder = self.cell_folder(cell)
+                folder.mkdir(parents=True, exist_ok=True)
+                if not (folder / "cell.json").is_file():
+                    write_text(folder / "cell.json", cell.model_dump_json(indent=2))
+        except OSError as error:
+            raise UserError([f"out is {str(self.folder)!r}: cannot be written ({reason(error)})"]) from error
+
+    def description(self) -> dict[str, Any]:
+        """run.json. Raises UserError where there is none to read."""
+        file = self.folder / "run.json"
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError([f"{str(self.folder)!r} is no run: it has no run.json"]) from None
+        except OSError as error:
+            raise UserError([f"{str(file)!r} cannot be read: {reason(error)}"]) from error
+        except (ValueError, RecursionError) as error:
+            raise UserError([f"{str(file)!r} is damaged: it is no JSON ({error})"]) from error
+        if not isinstance(found, dict) or not all(_texts(found.get(name)) for name in ("cells", "commands")):
+            raise UserError([f"{str(file)!r} is damaged: expected a run's description with its cells and commands"])
+        return found
+
+    @contextlib.contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        with FileLock(self.folder / f".{name}.lock"):
+            yield
+
+    def claim(self, cell: Cell) -> FileLock | None:
+        """The cell's lock, held; None where another process holds it. It is free again when its holder dies."""
+        lock = FileLock(self.cell_folder(cell) / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return None
+        return lock
+
+    def result(self, cell: Cell) -> Result | None:
+        """The cell's result; None where there is none, or none that can be read (it is then made anew)."""
+        return _read_result(self._result_file(cell.folder))
+
+    def put(self, result: Result) -> None:
+        """Put a result in its place, last of a cell's files. results.csv stays behind until it is written anew."""
+        write_text(self.cell_folder(result.cell) / "result.json", result.model_dump_json(indent=2))
+
+    def write(self, result: Result) -> None:
+        """Put a result in its place, and bring results.csv up to date."""
+        self.put(result)
+        self.write_csv()
+
+    def results(self) -> list[Result]:
+        """Every result of the run, in the order of run.json."""
+        return self.read()[0]
+
+    def missing(self) -> tuple[str, ...]:
+        """The listed cells, by the names of their folders, that have no result or none that can be read."""
+        return self.read()[1]
+
+    def read(self) -> tuple[list[Result], tuple[str, ...]]:
+        """`results` and `missing`, every file read once."""
+        listed = {name: _read_result(self._result_file(name)) for name in self.description()["cells"]}
+        found = [result for result in listed.values() if result is not None]
+        return found, tuple(name for name, result in listed.items() if result is None)
+
+    def _result_file(self, name: str) -> Path:
+        return self.folder / "cells" / name / "result.json"
+
+    def write_csv(self, anew: bool = False) -> None:
+        """Rewrite results.csv from the cells; results that are as they were the last time are not read again.
+
+        Args:
+            anew: read them all the same. A network's file system may tell for a minute that a file is as it was, while
+                another machine has put a new one into its place.
+
+        Raises OSError and, where run.json is gone or damaged, UserError.
+        """
+        with self._locked("run"):
+            if anew:
+                self._lines.clear()
+            lines = (self._line(name) for name in self.description()["cells"])
+            write_text(self.csv, HEADER + "".join(line for line in lines if line is not None))
+
+    def _line(self, name: str) -> str | None:
+        """A cell's line of results.csv; None where it has no result, or none that can be read."""
+        file = self._result_file(name)
+        stamp, known = self._lines.get(name, (None, None))
+        try:
+            if known is not None and _Stamp.of(os.stat(file)) == stamp:
+                return known
+            # of the file as it was opened: another one may take its place meanwhile
+            with file.open(encoding="utf-8") as stream:
+                stamp = _Stamp.of(os.fstat(stream.fileno()))
+                text = stream.read()
+            line = csv_line(row(Result.model_validate_json(text)).values())
+        except (OSError, ValueError):
+            self._lines.pop(name, None)
+            return None
+        if time.time_ns() - stamp.changed > _UNSETTLED:
+            self._lines[name] = stamp, line
+        return line
+
+    def measured(self, cell: Cell, device: str) -> Measured | None:
+        """What this code measured of the cell's model on this device before; cells that differ in the seed share it."""
+        try:
+            found = Measured.model_validate_json(self._measured_file(cell).read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # not there, no JSON, not ours
+            return None
+        known = (found.device, found.versions, found.commit)
+        return found if known == (device, versions(), commit()[0]) else None
+
+    def write_measured(self, cell: Cell, measured: Measured) -> None:
+        file = self._measured_file(cell)
+        file.parent.mkdir(exist_ok=True)
+        write_text(file, measured.model_dump_json(indent=2))
+
+    def _measured_file(self, cell: Cell) -> Path:
+        return self.folder / "measured" / f"{cell.model_key()}.json"
+
+
+def _read_result(file: Path) -> Result | None:
+    try:
+        return Result.model_validate_json(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # not there, no UTF-8, no JSON, no result
+        return None
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _runs(root: Path) -> list[Path]:
+    return sorted(file.parent for file in root.glob("*/run.json"))
+
+
+def latest(root: Path) -> Run:
+    """The run under `root` that was written to last. Raises UserError where there is none."""
+    changed: dict[Path, float] = {}
+    for folder in _runs(root):
+        for file in (folder / "run.json", folder / "results.csv"):
+            with contextlib.suppress(OSError):  # no result yet
+                changed[folder] = max(changed.get(folder, 0.0), file.stat().st_mtime)
+    if not changed:
+        raise UserError([f"there is no run in {str(root)!r}: make one with `bench run`, or name its folder"])
+    return Run(max(changed, key=lambda folder: changed[folder]))
+
+
+def find(name: str | None, root: Path) -> Run:
+    """The run of that folder or of that name under `root`; the latest one without a name. Raises UserError."""
+    if name is None:
+        return latest(root)
+    for folder in (Path(os.path.expanduser(name)), root / name):
+        if os.path.isfile(folder / "run.json"):
+            return Run(folder)
+    runs = [folder.name for folder in _runs(root)]
+    listed = f"expected a run's folder or one of {', '.join(runs)}" if runs else f"{str(root)!r} holds no run"
+    raise UserError([f"there is no run {name!r}: {listed}{did_you_mean(name, runs)}"])

@@ -1,0 +1,104 @@
+"""Cell: one fully specified training and its measurements, and the key that it is known by."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any, Literal
+
+from pydantic import Field
+
+from backbones.names import BackboneName
+from bench.spec.fields import MAX_FRAMES, MAX_SIDE, Decoder, Precision
+from bench.spec.frozen import FrozenModel
+from bench.spec.recipe import Recipe
+from bench.spec.source import DataSource
+from bench.spec.views import Views
+
+
+class Cell(FrozenModel):
+    """One fully specified training and its measurements."""
+
+    backbone: str = Field(description="family:model")
+    weights: str = Field(description="a tag, a file, or none (random)")
+    strategy: str
+    options: dict[str, Any] = Field(default_factory=dict, description="of the strategy, all of them")
+    dataset: str
+    data: DataSource = Field(default_factory=DataSource, description="where the data set lies")
+    frames: int = Field(ge=1, le=MAX_FRAMES)
+    input_size: int | None = Field(
+        None, ge=1, le=MAX_SIDE, description="side of the model's frames, in pixels; not set: the backbone's own"
+    )
+    clips: int = Field(ge=1, description="test clips a video")
+    crops: Literal[1, 3]
+    view_side: int | None = Field(
+        None, ge=1, description="pixels of the short side before the test's crop; the model's input if not set"
+    )
+    seed: int = Field(ge=0, lt=2**31)
+    recipe: Recipe
+    device: str = Field(description="type of the device: cpu, cuda or mps")
+    precision: Precision
+    decoder: Decoder = Field("auto", description="which library decodes the videos")
+    order_test: bool = Field(True, description="also evaluate with the frames reversed and shuffled")
+    cache_format: Literal["raw", "jpeg"] = Field("raw", description="jpeg: every frame went through a JPEG picture")
+    compile: bool = Field(False, description="the step goes through torch.compile")
+    checkpoint_activations: bool = Field(False, description="blocks are computed again for their gradients")
+    sources: dict[str, str] = Field(
+        default_factory=dict, description="hashes of weight, list and plugin files and of rendered videos"
+    )
+
+    @property
+    def key(self) -> str:
+        """First 10 hexadecimal digits of the SHA-256 of the canonical JSON."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()[:10]
+
+    @property
+    def backbone_name(self) -> BackboneName:
+        family, _, model = self.backbone.partition(":")
+        return BackboneName(family, model, self.weights)
+
+    @property
+    def weights_label(self) -> str:
+        return self.backbone_name.weights_label
+
+    @property
+    def backbone_label(self) -> str:
+        """The backbone as tables show it: its weights, and its input size where that is not its own."""
+        return sized_label(f"{self.backbone}@{self.weights_label}", self.input_size)
+
+    @property
+    def views(self) -> Views:
+        """Of a tested video."""
+        return Views(self.clips, self.crops, self.view_side)
+
+    @property
+    def protocol(self) -> str:
+        """Frames x clips x crops of a tested video, as papers write it: 8x3x1; 8x1x1@256 where crops are smaller."""
+        return f"{self.frames}x{self.views}"
+
+    @property
+    def label(self) -> str:
+        """What a person calls the cell: backbone, strategy, frames and seed."""
+        return f"{self.backbone_label} {self.strategy} {self.frames}f seed {self.seed}"
+
+    @property
+    def folder(self) -> str:
+        """`<name>-<key>`, the cell's folder in a run."""
+        name = f"{self.backbone_label}-{self.strategy}-{self.dataset}-{self.frames}f-s{self.seed}"
+        return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)[:80]}-{self.key}"
+
+    def _left_out(self) -> set[str]:
+        return {"input_size"} if self.input_size is None else set()
+
+    def model_key(self) -> str:
+        """Equal for cells whose trained model and batch are built alike: what speed, memory and counts depend on."""
+        testing = {"clips", "crops", "view_side", "order_test", "decoder", "cache_format"}
+        shape = self.model_dump(mode="json", exclude={"seed", "recipe", *testing})
+        shape["recipe"] = self.recipe.model_dump(include={"batch_size", "drop_path", "drop_path_mode"})
+        return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def sized_label(label: str, size: int | None) -> str:
+    """A backbone's label with its input size, where that is not its own."""
+    return label if size is None else f"{label} {size}px"

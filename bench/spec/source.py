@@ -1,0 +1,84 @@
+"""Where a data set lies on this machine, as a user says."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
+from bench.files import did_you_mean_path
+from bench.spec.frozen import FrozenModel
+
+Fold = Literal[1, 2, 3]
+LabelsFrom = Literal[0, 1]
+LISTS = ("train_list", "val_list", "test_list")
+
+
+class DataSource(FrozenModel):
+    """What of a data set is where; None is left to the data set to find under `root`, or not needed.
+
+    Attributes:
+        root: folder of the videos.
+        train_list, val_list, test_list: lists or official annotation files.
+        class_names: file of the classes' names, in the order of their labels.
+        fold: which of a data set's official splits, from 1.
+        labels_from: the number that lists have for the first class.
+    """
+
+    root: Path | None = None
+    train_list: Path | None = None
+    val_list: Path | None = None
+    test_list: Path | None = None
+    class_names: Path | None = None
+    fold: Fold | None = None
+    labels_from: LabelsFrom = 0
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, values: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The values without a labels_from of 0, so that cells of before it have the keys that they had."""
+        written: dict[str, Any] = values(self)
+        if not self.labels_from:
+            written.pop("labels_from", None)
+        return written
+
+    @classmethod
+    def of(cls, **given: Any) -> DataSource:
+        """The source with every path whole and without links, so that the same place always makes the same cell."""
+        whole = {name: os.path.realpath(value) for name, value in given.items() if isinstance(value, Path)}
+        return cls(**{**given, **whole})
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was said of where it is."""
+        return self == DataSource(labels_from=self.labels_from)
+
+    @property
+    def lists(self) -> dict[str, Path]:
+        """The lists that were given, by the field's name."""
+        return {name: path for name in LISTS if (path := getattr(self, name)) is not None}
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The files that were given, by the field's name."""
+        return self.lists | ({} if self.class_names is None else {"class_names": self.class_names})
+
+
+def missing_places(**given: Path | None) -> list[str]:
+    """What of the places that a user named is not there, in sentences.
+
+    Args:
+        given: by the field's name, as written; `data_root` is a folder, the others are files (official lists may be a
+            folder of them).
+    """
+    problems = []
+    for name, path in given.items():
+        if path is None:
+            continue
+        noun, there = ("folder", os.path.isdir(path)) if name == "data_root" else ("file", os.path.exists(path))
+        if not there and os.path.exists(path):
+            problems.append(f"{name} is {str(path)!r}: it is no {noun}")
+        elif not there:
+            problems.append(f"{name} is {str(path)!r}: there is no such {noun}{did_you_mean_path(path)}")
+    return problems

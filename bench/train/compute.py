@@ -1,0 +1,100 @@
+"""How a model computes its logits: on which device, in which number format, compiled or operation by operation."""
+
+from __future__ import annotations
+
+import contextlib
+import textwrap
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adapters.classifier import VideoClassifier
+from bench.data.transforms import normalise
+from bench.spec import Precision
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# modules whose parameters take part in products alone, which autocast computes in half precision
+_PRODUCTS = (nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear, nn.Conv2d, nn.MultiheadAttention)
+_BACKEND = "inductor"
+
+
+def mixed(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[Any]:
+    """Autocast to the precision on the device; nothing where it is fp32."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=_DTYPES[precision])
+
+
+def round_frozen(model: nn.Module, precision: Precision) -> None:
+    """Hold the frozen weights of products in half precision, in place, where products are computed in it.
+
+    Autocast would round them to the same numbers at every use, and keep each rounded copy for the gradients.
+    """
+    if precision == "fp32":
+        return
+    for module in model.modules():
+        own = list(module.parameters(recurse=False))
+        if type(module) in _PRODUCTS and not any(parameter.requires_grad for parameter in own):
+            for parameter in own:
+                parameter.data = parameter.data.to(_DTYPES[precision])
+
+
+class Computation:
+    """The logits of clips, as training, evaluation and measuring compute them.
+
+    Args:
+        model: put on the device; its frozen weights are rounded, see `round_frozen`.
+        device, precision: where, and in which number format.
+        compile: whether clips of the whole batch's size go through one compiled graph; other numbers never do, so that
+            a short last batch compiles nothing anew. "graphs": also recorded as a CUDA graph.
+
+    Attributes:
+        compiled: whether a compiled graph is used; False again once that failed.
+        why_not: what the compiler said where it failed.
+    """
+
+    def __init__(
+        self,
+        model: VideoClassifier,
+        device: torch.device,
+        precision: Precision,
+        compile: bool | str = False,
+    ) -> None:
+        self.model = model.to(device)
+        round_frozen(model, precision)
+        self.device = device
+        self.precision = precision
+        self.compiled = bool(compile)
+        self.why_not = ""
+        if compile:
+            torch.compiler.reset()  # graphs of models before this one would count against a limit
+            mode = "reduce-overhead" if compile == "graphs" else None
+            options: dict[str, Any] = {"mode": mode} if _BACKEND == "inductor" else {}
+            self._whole = torch.compile(self._logits, fullgraph=True, dynamic=False, backend=_BACKEND, **options)
+
+    def _logits(self, clips: Tensor) -> Tensor:
+        backbone = self.model.backbone
+        return self.model(normalise(clips, backbone.mean, backbone.std))
+
+    def __call__(self, clips: Tensor, whole: int) -> Tensor:
+        """(B, T, 3, H, W) uint8 -> logits (B, classes).
+
+        Args:
+            clips: on any device.
+            whole: number of clips that is computed most.
+        """
+        clips = clips.to(self.device, non_blocking=True)
+        with mixed(self.device, self.precision):
+            return self._whole(clips) if self.compiled and len(clips) == whole else self._logits(clips)
+
+    def gives_up(self, error: BaseException) -> bool:
+        """Whether the compiler failed, in which case operations run one by one from now on."""
+        if not self.compiled:
+            return False
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            return False
+        self.compiled = False
+        told = str(error).partition("Set TORCHDYNAMO_VERBOSE")[0]  # which is advice, and long
+        self.why_not = textwrap.shorten(f"{type(error).__name__}: {told}", 200)
+        return True
