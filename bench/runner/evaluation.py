@@ -272,9 +272,9 @@ def _evaluated(planned: Plan, command: str, preparing: Progress, evaluating: Pro
     torch.set_num_threads(threads_of(cell))
     model, notes = checkpoint.build(planned.frames)
     if planned.input_size != checkpoint.input_size:
-        trained_on = model.backbone.input_size
+        before = model.backbone.input_size
         model = checkpoint.resized(model, planned.input_size)
-        notes.append(f"trained on frames of {trained_on} pixels, evaluated on frames of {model.backbone.input_size}")
+        notes.append(f"frames of {model.backbone.input_size} pixels: the checkpoint's model is one for {before}")
     weights = checkpoint.weights_sha256_of(model)
     params, trained = count(model)
     try:
