@@ -18,7 +18,7 @@ class Adapter(nn.Module):
     """x -> [x +] up(GELU(down(x))), D -> ratio * D -> D (AIM, section 3.2).
 
     `up` starts at zero, weight and bias: with the skip the adapter starts as the identity, without it as zero. `down`
-    starts as in AIM's released code: a truncated normal of standard deviation 0.02, bias zero.
+    starts as any `nn.Linear` until `start_as_released`.
 
     Args:
         width: D.
@@ -31,9 +31,12 @@ class Adapter(nn.Module):
         hidden = max(1, int(width * ratio))
         self.skip = skip
         self.down = nn.Linear(width, hidden)
+        self.up = zero_linear(hidden, width)
+
+    def start_as_released(self) -> None:
+        """Start `down` as AIM's released code does: a truncated normal of standard deviation 0.02, bias zero."""
         nn.init.trunc_normal_(self.down.weight, std=0.02)
         nn.init.zeros_(self.down.bias)
-        self.up = zero_linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
