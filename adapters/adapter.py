@@ -11,14 +11,14 @@ from torch.autograd.function import once_differentiable
 
 from backbones.base import Axis
 from backbones.kernels.precision import of_products
-from backbones.kernels.recompute import Origin, origin_of
+from backbones.kernels.recompute import Recompute, recompute_of
 
 
 class Adapter(nn.Module):
     """x -> [x +] up(GELU(down(x))), D -> ratio * D -> D (AIM, section 3.2).
 
     `up` starts at zero, weight and bias: with the skip the adapter starts as the identity, without it as zero. `down`
-    starts as in AIM's released code: a truncated normal of standard deviation 0.02, bias zero.
+    starts as any `nn.Linear` until `start_as_released`.
 
     Args:
         width: D.
@@ -31,15 +31,18 @@ class Adapter(nn.Module):
         hidden = max(1, int(width * ratio))
         self.skip = skip
         self.down = nn.Linear(width, hidden)
+        self.up = zero_linear(hidden, width)
+
+    def start_as_released(self) -> None:
+        """Start `down` as AIM's released code does: a truncated normal of standard deviation 0.02, bias zero."""
         nn.init.trunc_normal_(self.down.weight, std=0.02)
         nn.init.zeros_(self.down.bias)
-        self.up = zero_linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # a compiler chooses what it keeps
             out = _Bottleneck.apply(
-                x, self.down.weight, self.down.bias, self.up.weight, self.up.bias, origin_of(x), of_products(x)
+                x, self.down.weight, self.down.bias, self.up.weight, self.up.bias, recompute_of(x), of_products(x)
             )
         else:
             out = self.up(F.gelu(self.down(x)))
@@ -54,7 +57,7 @@ class _Bottleneck(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, down: Tensor, down_bias: Tensor, up: Tensor, up_bias: Tensor, origin: Origin | None,
+        ctx: Any, x: Tensor, down: Tensor, down_bias: Tensor, up: Tensor, up_bias: Tensor, origin: Recompute | None,
         dtype: torch.dtype,
     ) -> Tensor:  # fmt: skip
         x, down, up = x.to(dtype), down.to(dtype), up.to(dtype)

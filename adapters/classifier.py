@@ -34,7 +34,8 @@ class VideoClassifier(nn.Module):
         drop_path: rate of the last block; the first has none, linear in between.
         drop_path_mode: "clip": whole clips lose a branch; "released": what AIM's released code of the family drops at
             once, see `Backbone.drop_axes`.
-        adapter_init: start of the adapters' `down`: "released": see `Adapter`; "torch": as `nn.Linear` starts.
+        adapter_init: start of the adapters' `down`: "released": see `Adapter.start_as_released`; "torch": that of any
+            `nn.Linear`.
         dropout: before the head.
 
     Raises:
@@ -78,8 +79,8 @@ class VideoClassifier(nn.Module):
         for module in self.blocks.modules():
             if isinstance(module, AdaptedBlock) and drop_path_mode == "released":
                 module.drop_as_released(backbone)
-            elif isinstance(module, Adapter) and adapter_init == "torch":
-                module.down.reset_parameters()
+            elif isinstance(module, Adapter) and adapter_init == "released":
+                module.start_as_released()
         over_time = strategy.time is not None and not self.released_freezing
         self.temporal_embedding = nn.Parameter(torch.zeros(1, steps, backbone.blocks[0].width)) if over_time else None
         self.dropout = nn.Dropout(dropout)

@@ -23,7 +23,7 @@ from backbones.checkpoints import Checkpoint, converted, load, part, read
 from backbones.input_size import resize
 from backbones.kernels.attention import among_frames, multi_head, projected
 from backbones.kernels.norm import normed
-from backbones.kernels.plain import untouched
+from backbones.kernels.plain import is_plain_module
 from backbones.kernels.quick_gelu import quick_gelu_mlp
 from backbones.names import BackboneName, UnsupportedModel, WeightsError
 from backbones.settings import Settings
@@ -95,10 +95,10 @@ def _is_quick(mlp: Any) -> bool:
     parts = dict(mlp.named_children())
     return (
         list(parts) == ["c_fc", "gelu", "c_proj"]
-        and untouched(mlp, nn.Sequential)
-        and untouched(parts["gelu"], QuickGELU)
-        and untouched(parts["c_fc"], nn.Linear)
-        and untouched(parts["c_proj"], nn.Linear)
+        and is_plain_module(mlp, nn.Sequential)
+        and is_plain_module(parts["gelu"], QuickGELU)
+        and is_plain_module(parts["c_fc"], nn.Linear)
+        and is_plain_module(parts["c_proj"], nn.Linear)
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from backbones.names import (
@@ -255,7 +255,7 @@ def matching(pattern: str) -> list[tuple[str, str]]:
     ]
 
 
-@cache
+@lru_cache(maxsize=16)
 def _outline(family: str, model: str) -> Backbone:
     """A model without numbers, perhaps with fewer blocks than it has. Takes no memory. Raises UnsupportedModel."""
     import torch
@@ -285,17 +285,15 @@ def another_size(name: BackboneName, size: int | None) -> int | None:
 
     Raises BadInputSize where the model does not take it.
     """
-    if size is None or size == own_size(name):
+    if size is None or size == (own := own_size(name)):
         return None
     unit = _outline(name.family, name.model).size_unit if FAMILIES.get(name.family).resizable else None
     if unit is None:
         raise BadInputSize(f"input_size is {size}: {name.architecture} takes no other size than its own, expected none")
     if size % unit:
         near = [str(one) for one in (size // unit * unit, (size // unit + 1) * unit) if one]
-        raise BadInputSize(
-            f"input_size is {size}: {name.architecture} takes its own {own_size(name)} and multiples of {unit}, "
-            f"expected {' or '.join(near)}"
-        )
+        takes = f"multiples of {unit}" + (f" and its own {own}" if own is not None and own % unit else "")
+        raise BadInputSize(f"input_size is {size}: {name.architecture} takes {takes}, expected {' or '.join(near)}")
     return size
 
 

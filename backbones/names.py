@@ -84,7 +84,7 @@ class BackboneName:
 
 
 def is_file(weights: str) -> bool:
-    """Whether the text after `@` means a file or folder rather than a tag."""
+    """Return whether the text after `@` means a file or folder rather than a tag."""
     return "/" in weights or weights.startswith("~") or weights.endswith(WEIGHT_SUFFIXES)
 
 

@@ -15,7 +15,7 @@ from backbones.base import Backbone, check_size
 from backbones.input_size import resize
 from backbones.kernels.attention import among_frames, among_windows, projected
 from backbones.kernels.norm import normed
-from backbones.kernels.plain import untouched
+from backbones.kernels.plain import is_plain_module
 
 # about 0.5 M parameters on 32x32 frames: 8x8 tokens of 4x4 pixels, then 4x4 tokens; windows of 4
 TINY = {
@@ -51,7 +51,7 @@ class SwinBlock:
         module = self.module
         attention, (tall, wide), shift = module.attn, module.window_size, module.shift_size
         # which fills up the last windows, and calls an attention that a strategy has put there
-        if x.shape[1] % tall or x.shape[2] % wide or not untouched(attention, WindowAttention):
+        if x.shape[1] % tall or x.shape[2] % wide or not is_plain_module(attention, WindowAttention):
             return module._attn(x)
         bias = attention._get_rel_pos_bias()
         mask = module.get_attn_mask(x) if getattr(module, "dynamic_mask", False) else module.attn_mask

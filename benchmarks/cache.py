@@ -19,7 +19,7 @@ import numpy as np
 
 from bench.data.cache import FolderStore, FrameCache
 from bench.data.cache.places import SHARED_MEMORY
-from bench.data.cache.source import Source
+from bench.data.cache.source import CacheKey
 from bench.data.sampling import Sampling, train_indices
 
 HEIGHT, WIDTH, COUNT = 256, 340, 300
@@ -122,7 +122,7 @@ def measure(given: argparse.Namespace, folder: Path, memory: Path) -> None:
                 found[name].append(speed(read, given.seconds))
             for name in ("disk raw", "disk jpeg"):
                 for path in paths:
-                    forget(stores[name].path(Source.of(path, "auto", None)))
+                    forget(stores[name].path(CacheKey.of(path, "auto", None)))
                 begun = time.perf_counter()
                 for call in range(len(paths)):
                     ways[name](call)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones.kernels.plain import untouched
+from backbones.kernels.plain import is_plain_module
 from backbones.kernels.recompute import from_product, remember
 
 # tokens up to which a CPU is faster in half precision with whole products than with a kernel that goes by tiles
@@ -104,7 +104,7 @@ def projected(attended: Tensor, projection: Any) -> Tensor:
     out = projection(attended)
     if not torch.is_grad_enabled() or torch.compiler.is_compiling():
         return out
-    if not untouched(projection, *_LINEAR) or projection.bias is None:
+    if not is_plain_module(projection, *_LINEAR) or projection.bias is None:
         return out
     return remember(out, from_product(attended, projection.weight, projection.bias))
 

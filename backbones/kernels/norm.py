@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from backbones.kernels.plain import untouched
+from backbones.kernels.plain import is_plain_module
 from backbones.kernels.precision import of_products
 from backbones.kernels.recompute import from_norm, remember
 
@@ -30,7 +30,7 @@ def normed(x: Tensor, norm: Any) -> Tensor:
         norm: the image model's, of any kind.
     """
     dtype = of_products(x)
-    if dtype == x.dtype or not untouched(norm, *_PLAIN):
+    if dtype == x.dtype or not is_plain_module(norm, *_PLAIN):
         return norm(x)
     if not torch.is_grad_enabled():
         return nn.functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps).to(dtype)

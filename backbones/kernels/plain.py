@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def untouched(module: Any, *kinds: type) -> bool:
+def is_plain_module(module: Any, *kinds: type) -> bool:
     """Whether a module is of one of the classes and of no subclass, and has no hooks on its results.
 
     A strategy of somebody's own may have put a module of another arithmetic in its place, or a hook on it.

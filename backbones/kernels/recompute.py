@@ -1,7 +1,7 @@
 """What a tensor can be worked out from again, so that a trained product need not keep it for its gradient.
 
 An adapter's first product keeps its input for the weight's gradient. Where that input is a norm's or a frozen product's
-result, the norm's own input or the product's is kept anyway: `origin_of` tells the adapter so.
+result, the norm's own input or the product's is kept anyway: `recompute_of` tells the adapter so.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-class Origin(NamedTuple):
+class Recompute(NamedTuple):
     """How x, rows of numbers, came to be.
 
     Attributes:
@@ -28,9 +28,9 @@ class Origin(NamedTuple):
     outer: Callable[[Tensor, tuple[Tensor, ...]], Tensor]
 
 
-def from_product(a: Tensor, weight: Tensor, bias: Tensor) -> Origin:
+def from_product(a: Tensor, weight: Tensor, bias: Tensor) -> Recompute:
     """x = a W^T + b with W and b frozen: left^T x = (left^T a) W^T + (sum of left's rows) b^T."""
-    return Origin((a.detach(), weight, bias), _outer_of_product)
+    return Recompute((a.detach(), weight, bias), _outer_of_product)
 
 
 def _outer_of_product(left: Tensor, tensors: tuple[Tensor, ...]) -> Tensor:
@@ -39,9 +39,9 @@ def _outer_of_product(left: Tensor, tensors: tuple[Tensor, ...]) -> Tensor:
     return torch.addmm(torch.outer(left.sum(0), bias.to(left.dtype)), rows, weight.to(left.dtype).t())
 
 
-def from_norm(y: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Origin:
+def from_norm(y: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Recompute:
     """x, a layer norm of y over its last axis."""
-    return Origin((y, weight, bias), partial(_outer_of_norm, eps))
+    return Recompute((y, weight, bias), partial(_outer_of_norm, eps))
 
 
 def _outer_of_norm(eps: float, left: Tensor, tensors: tuple[Tensor, ...]) -> Tensor:
@@ -51,13 +51,13 @@ def _outer_of_norm(eps: float, left: Tensor, tensors: tuple[Tensor, ...]) -> Ten
     return left.t() @ again.flatten(0, -2)
 
 
-def remember(x: Tensor, origin: Origin) -> Tensor:
+def remember(x: Tensor, origin: Recompute) -> Tensor:
     """The tensor, its origin noted on it. Whatever is computed from it is another tensor, without one."""
     x.origin = origin, x._version, x.shape  # type: ignore[attr-defined]
     return x
 
 
-def origin_of(x: Tensor) -> Origin | None:
+def recompute_of(x: Tensor) -> Recompute | None:
     """What was noted; None where nothing was, or where x was changed in place since."""
     origin, version, shape = getattr(x, "origin", (None, None, None))
     return origin if origin is not None and (version, shape) == (x._version, x.shape) else None

@@ -17,8 +17,8 @@ from bench.spec.fields import DECODERS
 from bench.text import counted, one_line, quantity
 
 if TYPE_CHECKING:
-    from bench.data.decode.names import Decoder
     from bench.run.evaluation import Evaluation, Plan, Split
+    from bench.spec.fields import Decoder
 
 SPLITS = ("test", "val")
 FORMATS = ("table", "json")

@@ -87,7 +87,7 @@ def progress() -> Iterator[Progress]:
         bars.TextColumn("{task.fields[left]}"),
     )
     with bars.Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=None, more="", left="")
+        task = bar.add_task("", total=None, visible=False, more="", left="")
 
         def show(stage: str, done: int = 0, total: int | None = None, more: str = "") -> None:
             bar.update(
@@ -97,6 +97,7 @@ def progress() -> Iterator[Progress]:
                 total=total,
                 more=one_line(more),
                 left=left(stage, done, total),
+                visible=True,
             )
 
         yield show

@@ -17,7 +17,7 @@ _FAR_ENOUGH = 0.2
 
 def about(seconds: float | None) -> str:
     """`about 12 min left`; an empty text where the time is not known, or over."""
-    return f"about {duration(seconds)} left" if seconds else ""
+    return "" if seconds is None or seconds < 0.5 else f"about {duration(seconds)} left"
 
 
 class TimeLeft:

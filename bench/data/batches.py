@@ -34,7 +34,7 @@ class Batch:
         return len(self.names)
 
 
-class Assembly:
+class BatchBuffer:
     """A batch under way, whose samples come in any order.
 
     The clips' memory is one piece from the start: what reads a clip from another process puts it in its place at once.
@@ -50,7 +50,7 @@ class Assembly:
         self._clips: Tensor | None = None
         self._missing = size
 
-    def room(self, place: int, shape: torch.Size) -> Tensor:
+    def slot(self, place: int, shape: torch.Size) -> Tensor:
         """Where the clip of a sample belongs. Raises ValueError where its shape differs from the others'."""
         if self._clips is None:
             self._clips = torch.empty((len(self._samples), *shape), dtype=torch.uint8, pin_memory=self._pin)
@@ -59,7 +59,7 @@ class Assembly:
         return self._clips[place]
 
     def put(self, place: int, sample: Sample) -> None:
-        """A sample that is done; its clip, where it has one, is in its room already."""
+        """A sample that is done; its clip, where it has one, is in its slot already."""
         self._samples[place] = sample
         self._missing -= 1
 

@@ -12,6 +12,7 @@ from bench.data.dataset import DataError
 from bench.data.entries import read_text
 
 _NUMBERED = re.compile(r"(\d+)[\s,]+(\S.*)")
+_QUOTED = re.compile(r'"([^"]+)"')
 
 
 def read_class_names(file: Path) -> tuple[str, ...]:
@@ -43,7 +44,7 @@ def _of_lines(text: str) -> list[str]:
         names = dict(numbered)
         if sorted(names) == list(range(first, first + len(lines))):
             return [names[number] for number in sorted(names)]
-    return lines
+    return [match[1] if (match := _QUOTED.fullmatch(line)) else line for line in lines]
 
 
 def _of_json(file: Path, text: str) -> list[Any]:

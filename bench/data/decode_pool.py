@@ -40,12 +40,12 @@ class Job:
     Attributes:
         clips: the data set.
         draw: the try.
-        room: where a clip of a given shape goes.
+        slot: where a clip of a given shape goes.
     """
 
     clips: Clips[Any]
     draw: Draw
-    room: Callable[[torch.Size], Tensor]
+    slot: Callable[[torch.Size], Tensor]
 
 
 @dataclass(eq=False)
@@ -80,15 +80,15 @@ class DecodePool:
         self.broken: MutableMapping[Path, str] = {} if broken is None else broken
         self._readers = list(readers)
         self._queue: deque[Job] = deque()
-        self._bell, self._hammer = socket.socketpair()
-        self._hammer.setblocking(False)
+        self._wake_receiver, self._wake_sender = socket.socketpair()
+        self._wake_sender.setblocking(False)
         self._give_way: Callable[[], None] = lambda: None
         self._context = context(preload=__name__)
         self._workers = [self._start() for _ in range(count)]
 
     def _start(self) -> _Worker:
         ours, theirs = socket.socketpair()
-        bare = [_bare(reader) for reader in self._readers]
+        bare = [_without_videos(reader) for reader in self._readers]
         process = self._context.Process(target=_main, args=(theirs, bare), name="bench-decoder", daemon=True)
         with interrupts_ignored():
             process.start()
@@ -115,7 +115,7 @@ class DecodePool:
     def wake(self) -> None:
         """End the waiting of `outcomes`, from any thread."""
         with contextlib.suppress(OSError):  # rung so often that it rings anyway
-            self._hammer.send(b"!")
+            self._wake_sender.send(b"!")
 
     def outcomes(self) -> Iterator[tuple[Job, Sample | str]]:
         """Wait, and give what has come of jobs: the sample, or why the video is broken; nothing where it was woken.
@@ -126,13 +126,13 @@ class DecodePool:
         self._hand_out()
         by_socket = {worker.socket: worker for worker in self._workers}
         patience, begun = self._patience(), time.monotonic()
-        answers = wait([self._bell, *by_socket], patience)
+        answers = wait([self._wake_receiver, *by_socket], patience)
         if patience is not None and (late := time.monotonic() - begun - patience) > 1:
             for worker in self._workers:  # this process was stopped for a while, and they with it
                 worker.since += late
         for ready in answers:
-            if ready is self._bell:
-                self._bell.recv(4096)
+            if ready is self._wake_receiver:
+                self._wake_receiver.recv(4096)
             else:
                 yield from self._hear(by_socket[ready])  # type: ignore[index]
         now = time.monotonic()
@@ -141,7 +141,7 @@ class DecodePool:
                 worker.process.kill()
                 worker.busy = True  # with it, or with getting it
                 if job := self._replace(worker):
-                    yield job, self._blamed(job, f"the decoder took more than {self.limit:g} s")
+                    yield job, self._mark_broken(job, f"the decoder took more than {self.limit:g} s")
 
     def _hand_out(self) -> None:
         """Every process gets one job before any gets a second."""
@@ -166,12 +166,12 @@ class DecodePool:
         try:
             message = _receive(worker.socket)
             if isinstance(message, _Clip):
-                room = worker.jobs[0].room(message.shape)
-                _fill(worker.socket, room.numpy().data.cast("B"))
-                message = replace(message.sample, clip=room)
+                slot = worker.jobs[0].slot(message.shape)
+                _fill(worker.socket, slot.numpy().data.cast("B"))
+                message = replace(message.sample, clip=slot)
         except (EOFError, OSError):
             if job := self._replace(worker):
-                yield job, self._blamed(job, f"the decoder {_how(worker.process.exitcode)}")
+                yield job, self._mark_broken(job, f"the decoder {_how(worker.process.exitcode)}")
             return
         worker.since = time.monotonic()
         if isinstance(message, _Ready):
@@ -197,15 +197,15 @@ class DecodePool:
         self._queue.extendleft(reversed(worker.jobs))
         return job
 
-    def _blamed(self, job: Job, reason: str) -> str:
+    def _mark_broken(self, job: Job, reason: str) -> str:
         self.broken[job.draw.video.path] = reason
         return reason
 
     def close(self) -> None:
         """End every process, whatever it is doing."""
         self._give_way()
-        self._bell.close()
-        self._hammer.close()
+        self._wake_receiver.close()
+        self._wake_sender.close()
         for worker in self._workers:
             worker.socket.close()  # one that has nothing to do ends of itself
         until = time.monotonic() + 0.5
@@ -224,7 +224,7 @@ class DecodePool:
         self.close()
 
 
-def _bare(reader: Clips[Any]) -> Clips[Any]:
+def _without_videos(reader: Clips[Any]) -> Clips[Any]:
     """A data set without its list, which tries have no need of: a long one would be sent to every process."""
     bare = copy(reader)
     bare.videos = ()

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bench.data.batches import Assembly, Batch
+from bench.data.batches import Batch, BatchBuffer
 from bench.data.clips import Clips, TestClips, TrainClips
 from bench.data.dataset import DataError
 from bench.data.decode_pool import DecodePool
@@ -84,15 +84,15 @@ class ClipLoader:
 
     def _read(self, keys: Sequence[Any]) -> Batch:
         """A batch, read in this process."""
-        assembly = Assembly(len(keys), self._pin)
+        buffer = BatchBuffer(len(keys), self._pin)
         for place, key in enumerate(keys):
             sample = self._clips[key]
             if sample.clip is not None:
-                room = assembly.room(place, sample.clip.shape)
-                room.copy_(sample.clip)
-                sample = replace(sample, clip=room)
-            assembly.put(place, sample)
-        return assembly.batch()
+                slot = buffer.slot(place, sample.clip.shape)
+                slot.copy_(sample.clip)
+                sample = replace(sample, clip=slot)
+            buffer.put(place, sample)
+        return buffer.batch()
 
     def _count(self, batch: Batch) -> None:
         for name, reason in batch.skipped:

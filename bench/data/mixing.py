@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 
-class Mixing:
+class MixupCutmix:
     """A batch, mixed. Which way and how much follows from (seed, epoch, step) alone.
 
     It takes the whole batch: a part of it would find other neighbours.

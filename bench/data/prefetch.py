@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from bench.data.batches import Assembly, Batch
+from bench.data.batches import Batch, BatchBuffer
 from bench.data.clips import Clips, Draw, Sample
 from bench.data.decode_pool import DecodePool, Job
 
@@ -29,7 +29,7 @@ def prefetched(
 
     Args:
         chunks: the keys of each batch.
-        pin: as of `Assembly`.
+        pin: as of `BatchBuffer`.
 
     Raises:
         What comes up in reading, in the place of the batch that it hits.
@@ -43,7 +43,7 @@ class _Item:
     """An item under way and where it belongs."""
 
     steps: Generator[Draw, Sample | str, Sample]
-    assembly: Assembly
+    buffer: BatchBuffer
     place: int
 
 
@@ -61,7 +61,7 @@ class _Feeder:
         self._begun = 0
         self._broken = dict(pool.broken)
         self._items: dict[Job, _Item] = {}
-        self._assemblies: deque[Assembly] = deque()
+        self._buffers: deque[BatchBuffer] = deque()
         self._done: SimpleQueue[Batch | BaseException | None] = SimpleQueue()
         self._stopped = False
         # a new thread's own choice would be the first GPU
@@ -89,12 +89,12 @@ class _Feeder:
         try:
             if self._gpu is not None:
                 torch.cuda.set_device(self._gpu)
-            while not self._stopped and (self._chunks or self._assemblies):
+            while not self._stopped and (self._chunks or self._buffers):
                 while self._chunks and self._begun - self._taken < self._ahead:
                     self._begin(self._chunks.popleft())
-                while self._assemblies and self._assemblies[0].complete:
-                    self._done.put(self._assemblies.popleft().batch())
-                if self._chunks or self._assemblies:
+                while self._buffers and self._buffers[0].complete:
+                    self._done.put(self._buffers.popleft().batch())
+                if self._chunks or self._buffers:
                     for job, outcome in self._pool.outcomes():
                         if job in self._items:  # not one of another loader's, which it did not wait for
                             self._go_on(self._items.pop(job), outcome)
@@ -105,18 +105,18 @@ class _Feeder:
 
     def _begin(self, keys: Sequence[Any]) -> None:
         self._begun += 1
-        assembly = Assembly(len(keys), self._pin)
-        self._assemblies.append(assembly)
+        buffer = BatchBuffer(len(keys), self._pin)
+        self._buffers.append(buffer)
         for place, key in enumerate(keys):
-            self._go_on(_Item(self._clips.item(key, self._broken), assembly, place), None)
+            self._go_on(_Item(self._clips.item(key, self._broken), buffer, place), None)
 
     def _go_on(self, item: _Item, outcome: Sample | str | None) -> None:
         """Have the item's next try read, or put it into its batch."""
         try:
             draw = next(item.steps) if outcome is None else item.steps.send(outcome)
         except StopIteration as end:
-            item.assembly.put(item.place, end.value)
+            item.buffer.put(item.place, end.value)
             return
-        job = Job(self._clips, draw, partial(item.assembly.room, item.place))
+        job = Job(self._clips, draw, partial(item.buffer.slot, item.place))
         self._items[job] = item
         self._pool.submit(job)

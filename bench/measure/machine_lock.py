@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 
 @contextlib.contextmanager
-def machine_to_itself(on_wait: Callable[[], None]) -> Iterator[None]:
+def exclusive_machine_lock(on_wait: Callable[[], None]) -> Iterator[None]:
     """One measurement at a time on this machine, also between commands of the same user.
 
     Args:

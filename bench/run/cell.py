@@ -23,7 +23,7 @@ from bench.measure.footnotes import not_compiled
 from bench.measure.loading import Loading
 from bench.measure.machine import device_name
 from bench.run.build import classifier
-from bench.run.context import Surroundings
+from bench.run.context import WorkerContext
 from bench.run.loaders import Loaders
 from bench.run.model_files.adapter_file import pack
 from bench.run.provenance import Stopwatch, provenance
@@ -63,14 +63,14 @@ def why_unrepeatable(error: RuntimeError) -> str:
     return f"{operation.strip()} has no deterministic kernel" if refused else ""
 
 
-def train_and_evaluate(cell: Cell, measured: Measured, folder: Path, around: Surroundings, report: Report) -> Result:
+def train_and_evaluate(cell: Cell, measured: Measured, folder: Path, context: WorkerContext, report: Report) -> Result:
     """Run a cell to its end and write its files, all but result.json.
 
     Args:
         cell: what to train.
         measured: its model's measurements, made before.
         folder: of the cell, there already.
-        around: what the worker keeps.
+        context: what the worker keeps.
         report: gets {"stage": ..., "done": 0..1, "loss": ..., "clips_per_s": ...} from time to time.
 
     Raises:
@@ -79,20 +79,20 @@ def train_and_evaluate(cell: Cell, measured: Measured, folder: Path, around: Sur
     since = Stopwatch()
     seconds: dict[str, float] = {}
     clock = _Clock(seconds)
-    make_repeatable(cell.seed, strict=not around.unrepeatable)
+    make_repeatable(cell.seed, strict=not context.unrepeatable)
     report({"stage": "building", "done": 0.0})
     for left in folder.glob(".*.tmp"):  # by a run that was killed while it wrote
         left.unlink()
-    dataset = around.dataset(cell)
+    dataset = context.dataset(cell)
     model = classifier(cell, len(dataset.classes))
     weights = digest(model.backbone)
-    loading = Loading(around.device)
-    loaders = Loaders(cell, dataset, model.backbone.input_size, model.backbone.mean, around, loading.timed)
-    make_repeatable(cell.seed, strict=not around.unrepeatable)
+    loading = Loading(context.device)
+    loaders = Loaders(cell, dataset, model.backbone.input_size, model.backbone.mean, context, loading.timed)
+    make_repeatable(cell.seed, strict=not context.unrepeatable)
     trainer = Trainer(
         model,
         cell.recipe,
-        around.device,
+        context.device,
         cell.precision,
         compile=cell.compile,
         checkpoint_activations=cell.checkpoint_activations,
@@ -100,11 +100,11 @@ def train_and_evaluate(cell: Cell, measured: Measured, folder: Path, around: Sur
     trainer.micro_batch = loaders.batch_size  # a whole batch here, and so what a compiled step is made for
     if cell.recipe.time_init:
         first, _ = next(loaders.training(0))
-        pixels = normalise(first.to(around.device), model.backbone.mean, model.backbone.std)
-        with mixed(around.device, cell.precision):
+        pixels = normalise(first.to(context.device), model.backbone.mean, model.backbone.std)
+        with mixed(context.device, cell.precision):
             model.start_temporal_embedding(pixels, cell.recipe.time_init)
     batch = max(cell.recipe.batch_size, 1)
-    predictor = Predictor(model, around.device, cell.precision, micro_batch=batch, compile=cell.compile)
+    predictor = Predictor(model, context.device, cell.precision, micro_batch=batch, compile=cell.compile)
     clock.lap("build")
 
     val_top1: float | None = None
@@ -160,7 +160,7 @@ def train_and_evaluate(cell: Cell, measured: Measured, folder: Path, around: Sur
         footnotes=tuple(
             dict.fromkeys(
                 (
-                    *_footnotes(cell, measured, micro_batch, loaders, around),
+                    *_footnotes(cell, measured, micro_batch, loaders, context),
                     *model.backbone.notes,
                     *(() if dataset.small else loading.footnotes()),
                     *_uncompiled(cell, measured, trainer.computation.why_not, predictor.computation.why_not),
@@ -171,13 +171,13 @@ def train_and_evaluate(cell: Cell, measured: Measured, folder: Path, around: Sur
         provenance=provenance(
             cell,
             since,
-            command=around.command,
-            device=device_name(str(around.device)),
+            command=context.command,
+            device=device_name(str(context.device)),
             threads=torch.get_num_threads(),
             batch_size=loaders.batch_size,
             micro_batch=micro_batch,
             weights_sha256=weights,
-            dataset_fingerprint=around.fingerprint(cell),
+            dataset_fingerprint=context.fingerprint(cell),
             decoders=tuple(sorted(loaders.decoders)),
         ),
     )
@@ -209,13 +209,13 @@ def _metrics(cell: Cell, found: Predictions, listed: int, val_top1: float | None
     )
 
 
-def _footnotes(cell: Cell, measured: Measured, micro_batch: int, loaders: Loaders, around: Surroundings) -> list[str]:
+def _footnotes(cell: Cell, measured: Measured, micro_batch: int, loaders: Loaders, context: WorkerContext) -> list[str]:
     """What a reader of the table must know about this cell and would not expect."""
     notes = []
     if cell.backbone_name.random:
         notes.append("random weights (@none), not pretrained")
     notes += _beyond_released(cell)
-    notes += around.notes(cell)
+    notes += context.notes(cell)
     if loaders.batch_size < cell.recipe.batch_size:
         notes.append(
             f"no more than {counted(loaders.batch_size, 'training video')}: batches of {loaders.batch_size}, "
@@ -225,8 +225,8 @@ def _footnotes(cell: Cell, measured: Measured, micro_batch: int, loaders: Loader
         notes.append(
             f"memory ran out: batches of {loaders.batch_size} computed {counted(micro_batch, 'clip')} at a time"
         )
-    if around.unrepeatable:
-        notes.append(f"not repeatable to the bit: {around.unrepeatable}")
+    if context.unrepeatable:
+        notes.append(f"not repeatable to the bit: {context.unrepeatable}")
     notes += decoder_footnotes(loaders.decoders, cell.decoder)
     notes += skipped_footnotes(loaders.skipped, loaders.listed_test)
     if how := FOOTNOTES.get(cell.cache_format):

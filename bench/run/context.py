@@ -17,7 +17,7 @@ from bench.spec.source import DataSource
 
 
 @dataclass
-class Surroundings:
+class WorkerContext:
     """A worker's device, and what its cells share.
 
     Attributes:
@@ -26,7 +26,7 @@ class Surroundings:
         command: the command line, for the provenance.
         cache: frames that were decoded before.
         broken: path -> reason of the videos that made a decoder hang or crash: no later cell waits for them again.
-        at_end: what is closed when the present cell ends, however it does.
+        cleanup: what is closed when the present cell ends, however it does.
         device_notes: what a reader of all its numbers must know of the device.
         unrepeatable: why the present cell's numbers depend on chance; empty where they do not.
     """
@@ -36,7 +36,7 @@ class Surroundings:
     command: str
     cache: FrameCache
     broken: dict[Path, str] = field(default_factory=dict)
-    at_end: ExitStack = field(default_factory=ExitStack)
+    cleanup: ExitStack = field(default_factory=ExitStack)
     device_notes: tuple[str, ...] = ()
     unrepeatable: str = ""
     datasets: dict[tuple[str, DataSource], VideoDataset] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from bench.run.store import Run
 _SHARE = 0.05  # of the wall time, which rewriting may take at most
 
 
-class Table:
+class ThrottledCsvWriter:
     """Rewrites results.csv when cells have ended, but for the time that this takes.
 
     A rewrite looks at every cell of the run: one for each cell that ends would take, over a run, a time that grows with

@@ -30,7 +30,7 @@ from bench.measure.params import count
 from bench.measure.uncounted import UncountedOperation
 from bench.plugins import load as load_plugins
 from bench.run.cell import make_repeatable
-from bench.run.context import Surroundings
+from bench.run.context import WorkerContext
 from bench.run.engines.local import threads_of
 from bench.run.loaders import decoding, skipped_videos, testing, triples
 from bench.run.model_files.base import Checkpoint
@@ -273,9 +273,9 @@ def _evaluated(planned: Plan, command: str, preparing: Progress, evaluating: Pro
     torch.set_num_threads(threads_of(cell))
     model, notes = checkpoint.build(planned.frames)
     if planned.input_size != checkpoint.input_size:
-        trained_on = model.backbone.input_size
+        before = model.backbone.input_size
         model = checkpoint.resized(model, planned.input_size)
-        notes.append(f"trained on frames of {trained_on} pixels, evaluated on frames of {model.backbone.input_size}")
+        notes.append(f"frames of {model.backbone.input_size} pixels: the checkpoint's model is one for {before}")
     weights = checkpoint.weights_sha256_of(model)
     params, trained = count(model)
     try:
@@ -317,9 +317,9 @@ def _evaluated(planned: Plan, command: str, preparing: Progress, evaluating: Pro
     except UncountedOperation as error:
         notes.append(f"multiply-accumulates are not counted: {error}")
     predictor = Predictor(model, device, planned.placement.precision, micro_batch=batch)
-    around = Surroundings(device, how, command, cache)
-    with around.at_end:
-        loader = testing(clips, batch, decoding((clips,), dataset, around), how.strict)
+    context = WorkerContext(device, how, command, cache)
+    with context.cleanup:
+        loader = testing(clips, batch, decoding((clips,), dataset, context), how.strict)
         try:
             found = predict(
                 predictor,

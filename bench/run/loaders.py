@@ -13,21 +13,21 @@ from bench.data.clips import Clips, TestClips, TrainClips, decoded_side
 from bench.data.dataset import Split, VideoDataset
 from bench.data.decode_pool import DecodePool
 from bench.data.loaders import ClipLoader, test_loader, train_loader
-from bench.data.mixing import Mixing
+from bench.data.mixing import MixupCutmix
 from bench.data.transforms import TrainTransform
 from bench.data.validate import present
-from bench.run.context import Surroundings
+from bench.run.context import WorkerContext
 from bench.run.skipped import SkippedVideo
 from bench.spec import Cell
 
 
-def decoding(clips: Sequence[Clips[Any]], dataset: VideoDataset, around: Surroundings) -> DecodePool | None:
-    """Processes that decode the clips of a data set until `around.at_end`; None where this process does."""
-    how = around.reading
+def decoding(clips: Sequence[Clips[Any]], dataset: VideoDataset, context: WorkerContext) -> DecodePool | None:
+    """Processes that decode the clips of a data set until `context.cleanup`; None where this process does."""
+    how = context.reading
     count = how.processes(dataset.small)
     if not count:
         return None
-    return around.at_end.enter_context(DecodePool(clips, count, how.limit, around.broken))
+    return context.cleanup.enter_context(DecodePool(clips, count, how.limit, context.broken))
 
 
 def testing(clips: TestClips, views: int, pool: DecodePool | None, strict: bool) -> ClipLoader:
@@ -57,7 +57,7 @@ class Loaders:
         dataset: its data set.
         size: side of the backbone's input, in pixels.
         mean: of the backbone's input, RGB in 0..1.
-        around: device, cache and decoding processes.
+        context: device, cache and decoding processes.
         watch: sees the training's batches come in, as `bench.measure.loading` does.
 
     Attributes:
@@ -71,26 +71,26 @@ class Loaders:
         dataset: VideoDataset,
         size: int,
         mean: Sequence[float],
-        around: Surroundings,
+        context: WorkerContext,
         watch: Callable[[Iterable[Batch]], Iterable[Batch]] = iter,
     ) -> None:
-        recipe, strict = cell.recipe, around.reading.strict
+        recipe, strict = cell.recipe, context.reading.strict
         batch = recipe.batch_size
         sampling, stride = dataset.sampling, dataset.stride_for(cell.backbone_name, cell.frames)
         how: dict[str, Any] = {
-            "cache": around.cache,
+            "cache": context.cache,
             "decoder": cell.decoder,
             "short_side": decoded_side(dataset, size),
         }
         views: dict[str, Any] = {**how, "short_side": decoded_side(dataset, size, cell.view_side)}
         transform = TrainTransform(size, recipe.crop_area, recipe.flip)
         augment = Augment(mean, recipe.rand_augment, recipe.colour, recipe.erase, recipe.pca_noise)
-        self._device = around.device
+        self._device = context.device
         self._watch = watch
         self._late = augment if recipe.augment_on == "device" else None
         early = augment if self._late is None else None
         mixes = recipe.mixup or recipe.cutmix
-        self._mixing = Mixing(recipe.mixup, recipe.cutmix, len(dataset.classes), cell.seed) if mixes else None
+        self._mixing = MixupCutmix(recipe.mixup, recipe.cutmix, len(dataset.classes), cell.seed) if mixes else None
         videos = present(dataset.videos("train"))
         train = TrainClips(videos, sampling, cell.frames, stride, transform, cell.seed, augment=early, **how)
         val = TestClips(dataset.videos("val"), sampling, cell.frames, stride, 1, 1, size, validation=True, **how)
@@ -105,7 +105,7 @@ class Loaders:
             view_side=cell.view_side,
             **views,
         )
-        pool = decoding((train, val, test), dataset, around)
+        pool = decoding((train, val, test), dataset, context)
         self._train = train_loader(train, batch, pool, strict)
         self._val = testing(val, batch, pool, strict)
         self._test = testing(test, batch, pool, strict)

@@ -15,7 +15,7 @@ from adapters.base import STRATEGIES
 from backbones.names import BackboneName
 from bench.data.dataset import DATASETS
 from bench.errors import UserError
-from bench.measure.machine_lock import machine_to_itself
+from bench.measure.machine_lock import exclusive_machine_lock
 from bench.plugins import load as load_plugins
 from bench.run.placement import Placement
 from bench.run.profile_result import Conditions, Profile, Subject
@@ -217,7 +217,7 @@ def profiles(
         elif (before := known(profile)) is not None:
             yield before
         else:
-            with machine_to_itself(on_wait):
+            with exclusive_machine_lock(on_wait):
                 timed = _timed(profile, chosen, chosen.placement)
             yield timed
 

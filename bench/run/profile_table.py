@@ -37,7 +37,7 @@ class ProfileTable:
         self._order = [_key(row) for row in wanted]
         self._rows: dict[Key, Mapping[str, str]] = {}
         found = _read(file)
-        self.anew = _why_anew(found, wanted) if wanted else ""
+        self.anew = _incompatibility(found, wanted) if wanted else ""
         if not self.anew:
             self._rows = {_key(row): row for row in found}
 
@@ -58,7 +58,7 @@ class ProfileTable:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self.file.parent / f".{self.file.name}.lock"):
                 found = _read(self.file)
-                if not _why_anew(found, [row]):
+                if not _incompatibility(found, [row]):
                     self._rows.update((_key(other), other) for other in found)
                 self._rows[_key(row)] = row
                 order = [key for key in self._order if key in self._rows]
@@ -99,7 +99,7 @@ def _read(file: Path) -> list[dict[str, str]]:
     return [{name: row.get(name) or "" for name in COLUMNS} for row in reader]
 
 
-def _why_anew(found: Sequence[Mapping[str, str]], wanted: Sequence[Mapping[str, str]]) -> str:
+def _incompatibility(found: Sequence[Mapping[str, str]], wanted: Sequence[Mapping[str, str]]) -> str:
     """What tells the rows of a file from those that are wanted; "" where all can stand together."""
     if not found:
         return ""

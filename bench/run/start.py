@@ -16,7 +16,7 @@ from bench.data.validate import examine
 from bench.errors import UserError
 from bench.measure.machine import describe
 from bench.plugins import load as load_plugins
-from bench.run.csv_writer import Table
+from bench.run.csv_writer import ThrottledCsvWriter
 from bench.run.engines.local import LocalRunner, Outcome, start_workers
 from bench.run.events import Listener
 from bench.run.matrix import Expansion, expand
@@ -78,7 +78,7 @@ def execute(request: Request, expansion: Expansion, command: str, listener: List
     todo = [cell for cell in expansion.cells if (found := run.result(cell)) is None or found.status != "done"]
     if not todo:
         run.open(request.matrix, expansion.cells, command, describe())
-        return run, Outcome(skipped=len(expansion.cells), unwritten=Table(run).finish())
+        return run, Outcome(skipped=len(expansion.cells), unwritten=ThrottledCsvWriter(run).finish())
     problems = _unusable_backbones(todo, listener)
     if problems:
         raise UserError([*problems, *_unusable_data(todo, request.strict, listener)])

@@ -26,7 +26,7 @@ def mixed(device: torch.device, precision: Precision) -> contextlib.AbstractCont
     return torch.autocast(device.type, dtype=_DTYPES[precision])
 
 
-def round_frozen(model: nn.Module, precision: Precision) -> None:
+def cast_frozen_weights(model: nn.Module, precision: Precision) -> None:
     """Hold the frozen weights of products in half precision, in place, where products are computed in it.
 
     Autocast would round them to the same numbers at every use, and keep each rounded copy for the gradients.
@@ -44,7 +44,7 @@ class Computation:
     """The logits of clips, as training, evaluation and measuring compute them.
 
     Args:
-        model: put on the device; its frozen weights are rounded, see `round_frozen`.
+        model: put on the device; its frozen weights are rounded, see `cast_frozen_weights`.
         device, precision: where, and in which number format.
         compile: whether clips of the whole batch's size go through one compiled graph; other numbers never do, so that
             a short last batch compiles nothing anew. "graphs": also recorded as a CUDA graph.
@@ -62,7 +62,7 @@ class Computation:
         compile: bool | str = False,
     ) -> None:
         self.model = model.to(device)
-        round_frozen(model, precision)
+        cast_frozen_weights(model, precision)
         self.device = device
         self.precision = precision
         self.compiled = bool(compile)
@@ -88,7 +88,7 @@ class Computation:
         with mixed(self.device, self.precision):
             return self._whole(clips) if self.compiled and len(clips) == whole else self._logits(clips)
 
-    def gives_up(self, error: BaseException) -> bool:
+    def fall_back_to_eager(self, error: BaseException) -> bool:
         """Whether the compiler failed, in which case operations run one by one from now on."""
         if not self.compiled:
             return False

@@ -21,7 +21,7 @@ class Predictor:
     """Class probabilities of videos: softmax of each view, then the mean over views.
 
     Attributes:
-        model: put on the device; its frozen weights are rounded to the precision, see `bench.train.compute.round_frozen`.
+        model: put on the device; its frozen weights are cast to the precision (`cast_frozen_weights`).
         device, precision: where, and in which number format.
         micro_batch: views computed at once, halved where memory runs out.
         compile: see `bench.train.compute.Computation`.
@@ -47,7 +47,7 @@ class Predictor:
                 parts = [self._softmax(part) for part in flat.split(self.micro_batch)]
                 break
             except Exception as error:
-                if self.computation.gives_up(error):
+                if self.computation.fall_back_to_eager(error):
                     continue
                 if not is_out_of_memory(error) or self.micro_batch == 1:
                     raise

@@ -30,7 +30,7 @@ class Trainer:
     batch's; the optimiser's step stays that of the whole batch.
 
     Args:
-        model: put on the device; its frozen weights are rounded to the precision, see `bench.train.compute.round_frozen`.
+        model: put on the device; its frozen weights are cast to the precision (`cast_frozen_weights`).
         recipe: of the optimiser.
         device, precision: where, and in which number format. In fp16 the loss is scaled.
         compile: see `bench.train.compute.Computation`.
@@ -99,7 +99,7 @@ class Trainer:
                 loss, correct = self._gradients(clips, labels)
                 break
             except Exception as error:
-                if self.computation.gives_up(error):
+                if self.computation.fall_back_to_eager(error):
                     continue
                 if not is_out_of_memory(error) or self.micro_batch == 1:
                     raise

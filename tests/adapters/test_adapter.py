@@ -16,7 +16,7 @@ from adapters.base import STRATEGIES
 from adapters.classifier import VideoClassifier
 from backbones.kernels.attention import projected
 from backbones.kernels.norm import normed
-from backbones.kernels.recompute import origin_of
+from backbones.kernels.recompute import recompute_of
 from backbones.swin import Swin
 from tests.models import FAMILIES, backbone
 
@@ -169,7 +169,7 @@ def test_nothing_is_kept_past_the_hooks_that_take_what_is_saved() -> None:
     adapter, projection = _adapter(skip=False), nn.Linear(WIDTH, WIDTH).double().requires_grad_(False)
     with torch.autograd.graph.saved_tensors_hooks(torch.clone, lambda tensor: tensor):
         x = projected(torch.randn(7, WIDTH, dtype=torch.float64), projection)
-        origin = origin_of(x)
+        origin = recompute_of(x)
         assert origin is not None
         attended = weakref.ref(origin.tensors[0])
         out = adapter(x)

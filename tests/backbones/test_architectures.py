@@ -44,7 +44,7 @@ def test_features_are_the_image_models_own(kind: str) -> None:
 
 
 @each_kind
-def test_what_the_contract_promises_is_there(kind: str) -> None:
+def test_what_the_contract_promises_is_there_and_the_final_norm_behind_the_last_block(kind: str) -> None:
     backbone = small(kind)
     assert backbone.input_size == 32
     assert len(backbone.mean) == len(backbone.std) == 3
@@ -55,22 +55,14 @@ def test_what_the_contract_promises_is_there(kind: str) -> None:
     embeddings = list(backbone.embeddings())
     assert embeddings and {id(p) for p in embeddings} < owned
     assert len(embeddings) == len({id(p) for p in embeddings})
+    called: list[bool] = []
+    backbone.final_norm.register_forward_hook(lambda *_: called.append(True))
     tokens = backbone.embed(_frames())
     for block in backbone.blocks:
         tokens = block.enter(tokens)
         assert tokens.shape[-1] == block.width
         assert block.width % block.heads == 0
         assert block.time_bias == ("Swin" in kind)
-
-
-@each_kind
-def test_the_final_norm_is_behind_the_last_block(kind: str) -> None:
-    backbone = small(kind)
-    called: list[bool] = []
-    backbone.final_norm.register_forward_hook(lambda *_: called.append(True))
-    tokens = backbone.embed(_frames())
-    for block in backbone.blocks:
-        tokens = block.enter(tokens)
     assert not called
     backbone.finish(tokens)
     assert called == [True]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backbones.kernels.norm import normed
-from backbones.kernels.recompute import origin_of
+from backbones.kernels.recompute import recompute_of
 
 WIDTH = 48
 
@@ -105,7 +105,7 @@ def test_the_origin_gives_the_products_with_what_was_normed() -> None:
     norm, x = _norm(), _tokens().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
         y = normed(x, norm)
-    origin = origin_of(y)
+    origin = recompute_of(y)
     assert origin is not None
     left = torch.randn(15, 4, generator=torch.Generator().manual_seed(3)).bfloat16()
     expected = left.double().t() @ y.detach().double().flatten(0, -2)
@@ -118,7 +118,7 @@ def test_sums_beyond_the_largest_number_of_fp16_have_gradients_too() -> None:
     with torch.autocast("cpu", torch.float16):
         y = normed(x, norm)
         y.float().square().sum().backward()
-    origin = origin_of(y)
+    origin = recompute_of(y)
     assert x.grad is not None and torch.isfinite(x.grad).all() and x.grad.any()
     assert origin is not None
     assert torch.isfinite(origin.outer(torch.ones(15, 4, dtype=torch.float16), origin.tensors)).all()
@@ -147,4 +147,4 @@ def test_norms_of_another_arithmetic_are_called_as_they_are(norm: nn.Module) -> 
 def test_without_autocast_it_is_the_norm_itself() -> None:
     norm, x = _norm(), _tokens()
     assert normed(x, norm).equal(norm(x))
-    assert origin_of(normed(x, norm)) is None
+    assert recompute_of(normed(x, norm)) is None

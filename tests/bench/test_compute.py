@@ -11,7 +11,7 @@ from torch import nn
 
 from bench.data.transforms import normalise
 from bench.spec import Recipe
-from bench.train.compute import Computation, round_frozen
+from bench.train.compute import Computation, cast_frozen_weights
 from bench.train.evaluate import Predictor
 from bench.train.trainer import Trainer, compute
 from tests.models import CLASSES, FAMILIES, FRAMES, awaken, model
@@ -32,7 +32,7 @@ def _labels(count: int = 2) -> torch.Tensor:
 def test_frozen_weights_of_products_are_rounded_and_nothing_else_is(family: str) -> None:
     before = {name: p.detach().clone() for name, p in model(family, "joint").named_parameters()}
     adapted = model(family, "joint")
-    round_frozen(adapted, "bf16")
+    cast_frozen_weights(adapted, "bf16")
     rounded = set()
     for name, parameter in adapted.named_parameters():
         if parameter.dtype == torch.bfloat16:
@@ -48,7 +48,7 @@ def test_frozen_weights_of_products_are_rounded_and_nothing_else_is(family: str)
 
 def test_in_single_precision_nothing_is_rounded() -> None:
     adapted = model("vit", "frozen")
-    round_frozen(adapted, "fp32")
+    cast_frozen_weights(adapted, "fp32")
     assert {p.dtype for p in adapted.parameters()} == {torch.float32}
 
 

@@ -25,7 +25,7 @@ from bench.errors import UserError
 from bench.plugins import load as load_plugins
 from bench.run.build import classifier
 from bench.run.cell import train_and_evaluate
-from bench.run.context import Surroundings
+from bench.run.context import WorkerContext
 from bench.run.evaluation import Evaluation, Plan, Request, _dataset, _differing_classes, plan
 from bench.run.model_files.adapter_file import pack
 from bench.run.result import Result
@@ -79,9 +79,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
         matrix = Matrix(backbones=("vit:tiny",), strategies=("joint",), datasets=("small",), device="cpu")
         cell = expand(matrix).cells[0]
         run.open(matrix, [cell], "bench run", {})
-        around = Surroundings(torch.device("cpu"), Reading(), "bench run", FrameCache(MemoryStore(2**28)))
+        context = WorkerContext(torch.device("cpu"), Reading(), "bench run", FrameCache(MemoryStore(2**28)))
         measured = make.measured(batch_size=8, micro_batch=8)
-        result = train_and_evaluate(cell, measured, run.cell_folder(cell), around, lambda event: None)
+        result = train_and_evaluate(cell, measured, run.cell_folder(cell), context, lambda event: None)
         yield run.folder, result
 
 

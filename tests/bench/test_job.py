@@ -28,7 +28,7 @@ from bench.plugins import load as load_plugins
 from bench.run.build import classifier
 from bench.run.cell import make_repeatable, train_and_evaluate
 from bench.run.columns import COLUMNS, to_csv
-from bench.run.context import Surroundings
+from bench.run.context import WorkerContext
 from bench.run.engines.messages import Job
 from bench.run.loaders import Loaders
 from bench.run.matrix import expand
@@ -47,12 +47,12 @@ PLUGIN = str(Path(__file__).parent / "plugins" / "small.py")
 
 
 @pytest.fixture(scope="module")
-def around() -> Iterator[Surroundings]:
+def context() -> Iterator[WorkerContext]:
     with pytest.MonkeyPatch.context() as patch, nothing_stays_registered():
         load_plugins([PLUGIN])
         DATASETS.get("small")(None).prepare()
         measure_in_haste(patch.setattr)
-        yield Surroundings(CPU, Reading(), "bench run", FrameCache(MemoryStore(2**28)))
+        yield WorkerContext(CPU, Reading(), "bench run", FrameCache(MemoryStore(2**28)))
 
 
 def _cell(backbone: str, strategy: str, **changes: object) -> Cell:
@@ -61,46 +61,46 @@ def _cell(backbone: str, strategy: str, **changes: object) -> Cell:
     return expand(Matrix(backbones=(name,), strategies=(strategy,), datasets=("small",), **changes)).cells[0]
 
 
-def _run(cell: Cell, folder: Path, around: Surroundings) -> Result:
-    classes = len(around.dataset(cell).classes)
+def _run(cell: Cell, folder: Path, context: WorkerContext) -> Result:
+    classes = len(context.dataset(cell).classes)
     make_repeatable(cell.seed)
     measured = measure(classifier(cell, classes), cell.recipe, CPU, cell.precision)
-    return train_and_evaluate(cell, measured, folder, around, lambda event: None)
+    return train_and_evaluate(cell, measured, folder, context, lambda event: None)
 
 
-def _train(cell: Cell, folder: Path, around: Surroundings) -> Result:
+def _train(cell: Cell, folder: Path, context: WorkerContext) -> Result:
     """As `_run`, with measurements that were made up: they take longer than such a training."""
     folder.mkdir(exist_ok=True)
     batch = cell.recipe.batch_size
     measured = make.measured(batch_size=batch, micro_batch=batch, busy_cores=0.0)
-    return train_and_evaluate(cell, measured, folder, around, lambda event: None)
+    return train_and_evaluate(cell, measured, folder, context, lambda event: None)
 
 
 Finished: TypeAlias = Callable[[str, str], tuple[Result, Path]]  # its files lie in the folder
 
 
 @pytest.fixture(scope="module")
-def finished(around: Surroundings, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def finished(context: WorkerContext, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A finished cell by its family and strategy: each is run once for all tests, which only read what it left."""
 
     @functools.cache
     def once(family: str, strategy: str) -> tuple[Result, Path]:
         folder = tmp_path_factory.mktemp("cell")
-        return _run(_cell(family, strategy), folder, around), folder
+        return _run(_cell(family, strategy), folder, context), folder
 
     return once
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("strategy", NAMES)
-def test_a_cell_leaves_what_a_reviewer_needs(family: str, strategy: str, finished: Finished, around) -> None:
+def test_a_cell_leaves_what_a_reviewer_needs(family: str, strategy: str, finished: Finished, context) -> None:
     result, folder = finished(family, strategy)
     cell = result.cell
     assert cell == _cell(family, strategy)
 
     assert result.status == "done"
     assert result.provenance.weights_sha256
-    assert result.provenance.dataset_fingerprint == around.dataset(cell).fingerprint()
+    assert result.provenance.dataset_fingerprint == context.dataset(cell).fingerprint()
     assert result.provenance.decoders == ("decord",)
     assert result.provenance.batch_size == result.provenance.micro_batch == 8
     assert result.provenance.wall_seconds > 0
@@ -114,7 +114,7 @@ def test_a_cell_leaves_what_a_reviewer_needs(family: str, strategy: str, finishe
     predictions = np.load(folder / "predictions.npz")
     assert predictions["probabilities"].shape == (20, 10)
     assert predictions["probabilities"].sum(1) == pytest.approx(1, abs=1e-4)
-    names = [video.name for video in around.dataset(cell).videos("test")]
+    names = [video.name for video in context.dataset(cell).videos("test")]
     assert predictions["names"].tolist() == names
     right = (predictions["probabilities"].argmax(1) == predictions["labels"]).mean()
     assert result.metrics.top1 == pytest.approx(100 * right)
@@ -135,8 +135,8 @@ def test_a_cell_leaves_what_a_reviewer_needs(family: str, strategy: str, finishe
         assert file.metadata()["weights_sha256"] == result.provenance.weights_sha256
 
 
-def test_what_was_assumed_of_the_weights_is_a_footnote(tmp_path: Path, around, assumption: str) -> None:
-    assert assumption in _train(_cell("vit", "frozen", order_test=False), tmp_path, around).footnotes
+def test_what_was_assumed_of_the_weights_is_a_footnote(tmp_path: Path, context, assumption: str) -> None:
+    assert assumption in _train(_cell("vit", "frozen", order_test=False), tmp_path, context).footnotes
 
 
 def test_what_was_assumed_of_weights_from_outside_is_told_before_anything_runs(tmp_path: Path, assumption: str) -> None:
@@ -149,9 +149,9 @@ def test_what_was_assumed_of_weights_from_outside_is_told_before_anything_runs(t
     assert said == [assumption]
 
 
-def test_a_swin_that_trains_as_released_has_no_footnote_and_keeps_its_frozen_table(tmp_path: Path, around) -> None:
+def test_a_swin_that_trains_as_released_has_no_footnote_and_keeps_its_frozen_table(tmp_path: Path, context) -> None:
     cell = _cell("swin", "joint", order_test=False, options={"released_freezing": True})
-    result = _train(cell, tmp_path, around)
+    result = _train(cell, tmp_path, context)
     assert not [note for note in result.footnotes if "AIM's released code" in note]
     start, saved = dict(classifier(cell, 10).named_parameters()), load_file(tmp_path / "adapter.safetensors")
     unmoved = {name for name, value in saved.items() if torch.equal(value, start[name].detach())}
@@ -161,17 +161,17 @@ def test_a_swin_that_trains_as_released_has_no_footnote_and_keeps_its_frozen_tab
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("strategy", ["full", "joint"])
 def test_the_same_cell_gives_the_same_predictions(
-    family: str, strategy: str, tmp_path: Path, finished: Finished, around
+    family: str, strategy: str, tmp_path: Path, finished: Finished, context
 ) -> None:
     folders = (finished(family, strategy)[1], tmp_path)
     torch.rand(7)  # what ran in between must not matter
-    _run(_cell(family, strategy), tmp_path, around)
+    _run(_cell(family, strategy), tmp_path, context)
     found = [np.load(folder / "predictions.npz") for folder in folders]
     for array in found[0].files:
         assert np.array_equal(found[0][array], found[1][array]), array
 
 
-def test_what_ran_before_in_the_process_changes_no_bit(tmp_path: Path, around) -> None:
+def test_what_ran_before_in_the_process_changes_no_bit(tmp_path: Path, context) -> None:
     """Kernels that were chosen, numbers that were drawn, frames that were kept: none of it may reach the next cell."""
     cells = [_cell("vit", strategy, order_test=False) for strategy in NAMES]
     cells.append(_cell("vit", "joint", order_test=False, recipe={"drop_path": 0.3, "dropout": 0.5}))
@@ -179,7 +179,7 @@ def test_what_ran_before_in_the_process_changes_no_bit(tmp_path: Path, around) -
     for turn, order in (("one", every), ("two", [*every[1::2], *every[::2]])):  # another cell before each of them
         (tmp_path / turn).mkdir()
         for index in order:
-            _train(cells[index], tmp_path / turn / str(index), around)
+            _train(cells[index], tmp_path / turn / str(index), context)
     for index, cell in enumerate(cells):
         one, two = (tmp_path / turn / str(index) for turn in ("one", "two"))
         for first, second in (
@@ -195,27 +195,33 @@ def test_what_ran_before_in_the_process_changes_no_bit(tmp_path: Path, around) -
     assert not np.array_equal(plain["probabilities"], regular["probabilities"])
 
 
-def test_augmentation_beside_decoding_and_on_the_device_train_alike(tmp_path: Path, around) -> None:
-    strong = {"colour": 0.5, "rand_augment": [4, 7], "erase": 0.5, "mixup": 0.8, "cutmix": 1.0}
+def test_augmentation_beside_decoding_and_on_the_device_train_alike(tmp_path: Path, context) -> None:
+    strong = {"colour": 0.5, "pca_noise": 0.1, "rand_augment": [4, 7], "erase": 0.5, "mixup": 0.8, "cutmix": 1.0}
     recipes = ({}, strong, {**strong, "augment_on": "device"})
     plain, early, late = (_cell("vit", "joint", order_test=False, recipe=recipe) for recipe in recipes)
     found = []
     for index, cell in enumerate((plain, early, late)):
-        _train(cell, tmp_path / str(index), around)
+        _train(cell, tmp_path / str(index), context)
         found.append(np.load(tmp_path / str(index) / "predictions.npz")["probabilities"])
     assert np.array_equal(found[1], found[2]) and not np.array_equal(found[0], found[1])
 
 
-def test_what_a_recipe_asks_for_reaches_the_batches(around) -> None:
+def test_what_a_recipe_asks_for_reaches_the_batches(context) -> None:
     def batches(epoch: int, **recipe: object) -> list[tuple[torch.Tensor, torch.Tensor]]:
         cell = _cell("vit", "joint", recipe=recipe)
-        loaders = Loaders(cell, around.dataset(cell), 32, (1.0, 0.0, 1.0), around)
+        loaders = Loaders(cell, context.dataset(cell), 32, (1.0, 0.0, 1.0), context)
         return list(loaders.training(epoch))
 
     for (clips, labels), (erased, same) in zip(batches(1), batches(1, erase=1.0), strict=True):
         changed = (clips != erased).any(dim=2)  # each clip's box, in the backbone's mean
         assert changed.flatten(1).any(1).all() and torch.equal(labels, same)
         assert (erased.movedim(2, -1)[changed] == torch.tensor([255, 0, 255])).all()
+    for (clips, _), (noisy, _) in zip(batches(1), batches(1, pca_noise=0.1), strict=True):
+        inside = (clips > 30) & (clips < 225)  # nothing is cut off at black and white
+        for clip, moved, there in zip(clips.int(), noisy.int(), inside, strict=True):
+            for colour in range(3):
+                assert len((moved - clip)[:, colour][there[:, colour]].unique()) == 1
+        assert not torch.equal(clips, noisy)
     for (clips, labels), (mixed, shares) in zip(batches(1), batches(1, mixup=1.0), strict=True):
         neighbours = torch.nn.functional.one_hot(labels.roll(1), 10)
         own = torch.nn.functional.one_hot(labels, 10)
@@ -227,41 +233,41 @@ def test_what_a_recipe_asks_for_reaches_the_batches(around) -> None:
     assert len(set(draws)) == len(draws) > 2  # each epoch and each step has its own
 
 
-def test_a_decoder_that_was_asked_for_is_told(tmp_path: Path, around) -> None:
-    result = _train(_cell("vit", "frozen", decoder="pyav"), tmp_path, around)
+def test_a_decoder_that_was_asked_for_is_told(tmp_path: Path, context) -> None:
+    result = _train(_cell("vit", "frozen", decoder="pyav"), tmp_path, context)
     assert result.provenance.decoders == ("pyav",) and "decoded by pyav" in result.footnotes
 
 
-def test_another_seed_gives_other_predictions(tmp_path: Path, finished: Finished, around) -> None:
-    _run(_cell("vit", "joint", seeds=(1,)), tmp_path, around)
+def test_another_seed_gives_other_predictions(tmp_path: Path, finished: Finished, context) -> None:
+    _run(_cell("vit", "joint", seeds=(1,)), tmp_path, context)
     found = [np.load(folder / "predictions.npz")["probabilities"] for folder in (finished("vit", "joint")[1], tmp_path)]
     assert not np.array_equal(found[0], found[1])
 
 
-def test_a_video_that_cannot_be_read_is_counted_and_named(tmp_path: Path, around, monkeypatch) -> None:
+def test_a_video_that_cannot_be_read_is_counted_and_named(tmp_path: Path, context, monkeypatch) -> None:
     cell = _cell("vit", "frozen")
-    dataset = around.dataset(cell)
+    dataset = context.dataset(cell)
     listed = {split: dataset.videos(split) for split in ("train", "val", "test")}
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video")
     first = listed["test"][0]
     listed["test"] = (type(first)(broken, first.label, "broken.mp4"), *listed["test"][1:])
     monkeypatch.setattr(dataset, "videos", lambda split: listed[split])
-    result = _run(cell, tmp_path, around)
+    result = _run(cell, tmp_path, context)
     assert (result.metrics.evaluated, result.metrics.listed) == (19, 20)
     assert "1 of 20 test videos could not be read: accuracy is over the other 19 (broken.mp4)" in result.footnotes
 
 
-def test_what_a_killed_run_left_half_written_is_cleared_away(tmp_path: Path, around) -> None:
+def test_what_a_killed_run_left_half_written_is_cleared_away(tmp_path: Path, context) -> None:
     left = tmp_path / ".predictions.npz.abc.tmp"
     left.write_bytes(b"half")
-    _run(_cell("vit", "frozen"), tmp_path, around)
+    _run(_cell("vit", "frozen"), tmp_path, context)
     assert not left.exists()
 
 
-def test_a_training_set_that_is_smaller_than_the_batch_is_told(tmp_path: Path, around) -> None:
-    result = _train(_cell("vit", "frozen", recipe={"batch_size": 64}), tmp_path, around)
-    assert len(around.dataset(result.cell).videos("train")) == 40
+def test_a_training_set_that_is_smaller_than_the_batch_is_told(tmp_path: Path, context) -> None:
+    result = _train(_cell("vit", "frozen", recipe={"batch_size": 64}), tmp_path, context)
+    assert len(context.dataset(result.cell).videos("train")) == 40
     assert result.cell.recipe.batch_size == 64
     assert (result.provenance.batch_size, result.provenance.micro_batch) == (40, 40)
     assert "no more than 40 training videos: batches of 40, not 64" in result.footnotes
@@ -269,7 +275,7 @@ def test_a_training_set_that_is_smaller_than_the_batch_is_told(tmp_path: Path, a
     assert to_csv([result]).splitlines()[1].split(",")[COLUMNS.index("batch_size")] == "40"
 
 
-def test_a_smaller_batch_is_compiled_too_and_measuring_without_is_told(tmp_path: Path, around, monkeypatch) -> None:
+def test_a_smaller_batch_is_compiled_too_and_measuring_without_is_told(tmp_path: Path, context, monkeypatch) -> None:
     shapes = []
 
     def compiler(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Any:
@@ -278,23 +284,23 @@ def test_a_smaller_batch_is_compiled_too_and_measuring_without_is_told(tmp_path:
 
     monkeypatch.setattr("bench.train.compute._BACKEND", compiler)
     cell = _cell("vit", "frozen", order_test=False, compile=True, recipe={"batch_size": 64, "epochs": 1})
-    assert "speed measured without compiling, which failed then" in _train(cell, tmp_path, around).footnotes
+    assert "speed measured without compiling, which failed then" in _train(cell, tmp_path, context).footnotes
     assert {40} in shapes
 
 
-def test_frames_that_were_jpeg_pictures_are_footnoted(tmp_path: Path, around) -> None:
-    jpeg = replace(around, cache=FrameCache(MemoryStore(2**28, "jpeg")))
+def test_frames_that_were_jpeg_pictures_are_footnoted(tmp_path: Path, context) -> None:
+    jpeg = replace(context, cache=FrameCache(MemoryStore(2**28, "jpeg")))
     result = _train(_cell("vit", "frozen", order_test=False, cache_format="jpeg"), tmp_path, jpeg)
     assert "frames from a JPEG cache, quality 95" in result.footnotes
     assert jpeg.cache.store is not None and jpeg.cache.store.used_bytes > 0  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("small", [True, False])
-def test_a_step_that_waits_for_real_videos_is_footnoted(small: bool, tmp_path: Path, around, monkeypatch) -> None:
+def test_a_step_that_waits_for_real_videos_is_footnoted(small: bool, tmp_path: Path, context, monkeypatch) -> None:
     cell = _cell("vit", "frozen", order_test=False, recipe={"epochs": 3})
-    monkeypatch.setattr(around.dataset(cell), "small", small, raising=False)
+    monkeypatch.setattr(context.dataset(cell), "small", small, raising=False)
     monkeypatch.setattr("bench.measure.loading._STARVED", 0.0)
-    result = _train(cell, tmp_path, around)
+    result = _train(cell, tmp_path, context)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     later = [line for line in lines if "clips_per_s" in line][1:]
     assert result.loaded_clips_per_s == pytest.approx(statistics.median(line["clips_per_s"] for line in later), 1e-5)
@@ -305,8 +311,8 @@ def test_a_step_that_waits_for_real_videos_is_footnoted(small: bool, tmp_path: P
     assert len(told) == (not small)
 
 
-def test_a_cell_that_is_done_says_where_its_numbers_come_from(tmp_path: Path, around) -> None:
-    result = _train(_cell("vit", "joint"), tmp_path, around)
+def test_a_cell_that_is_done_says_where_its_numbers_come_from(tmp_path: Path, context) -> None:
+    result = _train(_cell("vit", "joint"), tmp_path, context)
     empty = {name for name, value in result.provenance if value in (None, "", (), {})}
     # a package that was installed without its history does not know its commit
     assert empty <= (set() if (ROOT / ".git").exists() else {"commit", "dirty"})
@@ -359,14 +365,14 @@ def _chance(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_chance")
-def test_an_operation_without_a_deterministic_kernel_is_footnoted(tmp_path: Path, around) -> None:
+def test_an_operation_without_a_deterministic_kernel_is_footnoted(tmp_path: Path, context) -> None:
     from bench.run.engines.worker import _run as run_job
 
     connection = _Connection()
     cell = _cell("vit", "chance")
-    measured = run_job(Job("measure", cell, tmp_path, 1, around.cache), around, connection)
+    measured = run_job(Job("measure", cell, tmp_path, 1, context.cache), context, connection)
     assert measured["kind"] == "measured", measured
-    trained = run_job(Job("train", cell, tmp_path, 1, around.cache, measured["value"]), around, connection)
+    trained = run_job(Job("train", cell, tmp_path, 1, context.cache, measured["value"]), context, connection)
     assert trained["kind"] == "trained", trained
     result = trained["value"]
     assert result.status == "done"
@@ -375,7 +381,7 @@ def test_an_operation_without_a_deterministic_kernel_is_footnoted(tmp_path: Path
 
     # the next cell is held to the bit again
     after = run_job(
-        Job("train", _cell("vit", "frozen"), tmp_path, 1, around.cache, make.measured()), around, connection
+        Job("train", _cell("vit", "frozen"), tmp_path, 1, context.cache, make.measured()), context, connection
     )["value"]
     assert not [note for note in after.footnotes if "repeatable" in note]
     assert torch.are_deterministic_algorithms_enabled()
@@ -383,7 +389,7 @@ def test_an_operation_without_a_deterministic_kernel_is_footnoted(tmp_path: Path
 
 
 @pytest.mark.usefixtures("_chance")
-def test_another_error_is_not_taken_for_chance(tmp_path: Path, around, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_error_is_not_taken_for_chance(tmp_path: Path, context, monkeypatch: pytest.MonkeyPatch) -> None:
     from bench.run.engines.worker import _run as run_job
 
     calls = []
@@ -394,7 +400,7 @@ def test_another_error_is_not_taken_for_chance(tmp_path: Path, around, monkeypat
 
     monkeypatch.setattr(_ByChance, "forward", broken)
     event = run_job(
-        Job("train", _cell("vit", "chance"), tmp_path, 1, around.cache, make.measured()), around, _Connection()
+        Job("train", _cell("vit", "chance"), tmp_path, 1, context.cache, make.measured()), context, _Connection()
     )
     assert (event["kind"], event["status"]) == ("failed", "failed")
     assert event["error"] == "RuntimeError: mat1 and mat2 shapes cannot be multiplied"

@@ -19,7 +19,7 @@ from bench.measure.machine import device_name
 from bench.run import csv_writer as table
 from bench.run import start
 from bench.run.columns import to_csv
-from bench.run.csv_writer import Table
+from bench.run.csv_writer import ThrottledCsvWriter
 from bench.run.engines import local
 from bench.run.engines.local import LocalRunner, Outcome
 from bench.run.engines.messages import Job, Setup
@@ -83,7 +83,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.mark.parametrize("seconds", [0.001, 0.5, 4.0])
 def test_rewriting_takes_a_twentieth_of_the_time_at_most(clock: Clock, seconds: float) -> None:
     run = Slow(clock, seconds)
-    kept = Table(run)
+    kept = ThrottledCsvWriter(run)
     begun = clock.now
     for _ in range(2000):
         clock.now += 0.1  # what a cell takes
@@ -100,7 +100,7 @@ def test_rewriting_takes_a_twentieth_of_the_time_at_most(clock: Clock, seconds: 
 
 def test_what_was_put_off_is_made_up_for_while_nothing_ends(clock: Clock) -> None:
     run = Slow(clock, 1.0)
-    kept = Table(run)
+    kept = ThrottledCsvWriter(run)
     kept.changed()
     kept.changed()
     kept.keep_up()
@@ -122,7 +122,7 @@ def test_what_was_put_off_is_made_up_for_while_nothing_ends(clock: Clock) -> Non
 )
 def test_a_failure_ends_no_run_and_is_told_at_its_end(clock: Clock, error: Exception, told: str) -> None:
     run = Slow(clock, 1.0)
-    kept = Table(run)
+    kept = ThrottledCsvWriter(run)
     run.broken = error
     kept.changed()
     assert kept.finish() == told
@@ -270,10 +270,10 @@ def test_a_command_whose_table_cannot_be_written_says_so(
 # --- several processes ---
 
 PUTS = (
-    "import sys\nfrom pathlib import Path\nfrom bench.run import table\nfrom bench.run.store import Run\n"
+    "import sys\nfrom pathlib import Path\nfrom bench.run import csv_writer as table\nfrom bench.run.store import Run\n"
     "from tests.bench import make\n"
     "table._SHARE = 1e-9\n"
-    "run = Run(Path(sys.argv[1]))\nkept = table.Table(run)\n"
+    "run = Run(Path(sys.argv[1]))\nkept = table.ThrottledCsvWriter(run)\n"
     "for seed in map(int, sys.argv[3:]):\n"
     "    run.put(make.done(make.cell(seed=seed)))\n"
     "    kept.changed()\n"
@@ -298,7 +298,7 @@ def test_what_a_killed_process_left_behind_the_next_command_makes_up_for(tmp_pat
     assert process(run, "is killed", range(12)).wait(60) == 0
     assert len(run.results()) == len(CELLS)
     assert not is_right(run)
-    assert Table(run).finish() == ""
+    assert ThrottledCsvWriter(run).finish() == ""
     assert is_right(run)
 
 
@@ -358,7 +358,7 @@ def test_at_the_end_every_result_is_read_whatever_the_system_tells_of_its_file(t
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))  # as another machine's disk may look for a while
     run.write_csv()
     assert "11.5" in run.csv.read_text()
-    assert Table(run).finish() == ""
+    assert ThrottledCsvWriter(run).finish() == ""
     assert is_right(run) and "22.5" in run.csv.read_text()
 
 

@@ -97,7 +97,7 @@ def test_no_pace_is_told_too_early(clock: Clock) -> None:
 
 
 def test_about_is_silent_where_nothing_is_known() -> None:
-    assert about(None) == about(0.0) == ""
+    assert about(None) == about(0.0) == about(0.4) == ""
     assert about(720) == "about 12 min left"
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from adapters.base import STRATEGIES
 from adapters.classifier import VideoClassifier
-from bench.data.mixing import Mixing
+from bench.data.mixing import MixupCutmix
 from bench.data.transforms import normalise
 from bench.spec import Recipe
 from bench.train.optimiser import adamw, parameter_groups, rate_factor
@@ -190,7 +190,7 @@ def test_mixed_labels_weigh_the_loss_and_the_largest_share_counts(monkeypatch) -
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
 def test_parts_of_a_mixed_batch_add_up_to_its_gradients(kind: str, monkeypatch) -> None:
     alphas = {"mixup": 0.0, "cutmix": 0.0, kind: 1.0}
-    clips, labels = Mixing(**alphas, classes=CLASSES, seed=0)(*_batch(), epoch=0, step=0)
+    clips, labels = MixupCutmix(**alphas, classes=CLASSES, seed=0)(*_batch(), epoch=0, step=0)
     whole, parts = (Trainer(model("vit", "joint"), _recipe(label_smoothing=0.1), CPU, "fp32") for _ in range(2))
     expected = _gradients(whole, clips, labels)
     forward = parts.model.forward

@@ -14,7 +14,7 @@ from bench.data.cache.codec import CODECS, Format
 from bench.data.cache.frames import FrameCache
 from bench.data.cache.memory import MemoryStore
 from bench.data.cache.places import Places, disk_folder
-from bench.data.cache.source import Source
+from bench.data.cache.source import CacheKey
 from bench.data.cache.store import FolderStore
 from bench.data.dataset import DataError
 from bench.data.decode.open import open_video
@@ -69,7 +69,7 @@ def estimate(
     codec, sizes, cached = CODECS[format], [], disk is not None
     for path in looked_at:
         try:
-            source = Source.of(path, "auto", short_side)
+            source = CacheKey.of(path, "auto", short_side)
             found = disk.find(source) if disk else None
             cached = cached and found is not None
             reader = found or open_video(path, "auto", short_side)

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.data.cache.codec import Codec
-from bench.data.cache.source import Source, library_version
+from bench.data.cache.source import CacheKey, library_version
 from bench.data.decode.base import Frames, VideoError, VideoReader
 
 # Goes up with the layout, and with every change of what the frames of a video look like: how they are resized.
@@ -34,7 +34,7 @@ _AT_ONCE = 2**17  # bytes read from a file's end on opening it: all of a small v
 
 
 def write(
-    file: BinaryIO, source: Source, frames: Iterable[Frames], full: tuple[int, int], decoder: str, codec: Codec
+    file: BinaryIO, source: CacheKey, frames: Iterable[Frames], full: tuple[int, int], decoder: str, codec: Codec
 ) -> None:
     """Write a whole entry.
 
@@ -55,18 +55,20 @@ def write(
     file.write(np.array(lengths, "<u4").tobytes() + told + _END.pack(len(told), zlib.crc32(told), _MARK))
 
 
-def size(source: Source, shape: tuple[int, ...], full: tuple[int, int], packed: int, decoder: str, codec: Codec) -> int:
+def size(
+    source: CacheKey, shape: tuple[int, ...], full: tuple[int, int], packed: int, decoder: str, codec: Codec
+) -> int:
     """Bytes of an entry whose frames, (T, H, W, 3), take `packed` bytes."""
     return packed + 4 * shape[0] + len(_described(source, shape, full, packed, decoder, codec)) + _END.size
 
 
 def _described(
-    source: Source, shape: tuple[int, ...], full: tuple[int, int], packed: int, decoder: str, codec: Codec
+    source: CacheKey, shape: tuple[int, ...], full: tuple[int, int], packed: int, decoder: str, codec: Codec
 ) -> bytes:
     return json.dumps({**_identity(source, codec, decoder), "shape": shape, "full": full, "bytes": packed}).encode()
 
 
-def _identity(source: Source, codec: Codec, decoder: str) -> dict[str, Any]:
+def _identity(source: CacheKey, codec: Codec, decoder: str) -> dict[str, Any]:
     return {
         "version": VERSION,
         "path": source.path,
@@ -80,7 +82,7 @@ def _identity(source: Source, codec: Codec, decoder: str) -> dict[str, Any]:
     }
 
 
-def read(path: str, source: Source, codec: Codec) -> Entry | None:
+def read(path: str, source: CacheKey, codec: Codec) -> Entry | None:
     """The cached video; None where the file is missing, damaged, or of another video or version."""
     try:
         file = FileIO(path)
@@ -95,7 +97,7 @@ def read(path: str, source: Source, codec: Codec) -> Entry | None:
     return entry
 
 
-def _opened(file: FileIO, source: Source, codec: Codec) -> Entry | None:
+def _opened(file: FileIO, source: CacheKey, codec: Codec) -> Entry | None:
     length = file.seek(0, os.SEEK_END)
 
     def last(count: int) -> bytes:

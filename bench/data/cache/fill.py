@@ -12,7 +12,7 @@ from typing import Literal
 
 from pebble import ProcessExpired
 
-from bench.data.cache.source import Source
+from bench.data.cache.source import CacheKey
 from bench.data.cache.store import FolderStore
 from bench.data.dataset import DataError
 from bench.data.decode.open import open_video
@@ -41,7 +41,7 @@ class Filled:
 def fill_one(store: FolderStore, short_side: int | None, path: Path) -> Filled:
     """See to it that a video lies in the store. Raises DataError where it cannot be decoded to its end, OSError."""
     try:
-        source = Source.of(path, "auto", short_side)
+        source = CacheKey.of(path, "auto", short_side)
     except OSError:
         open_video(path, "auto", short_side).close()  # which says what is wrong
         raise
@@ -56,7 +56,7 @@ def fill_one(store: FolderStore, short_side: int | None, path: Path) -> Filled:
     return Filled(path, outcome, 0 if outcome == "left out" else os.stat(store.path(source)).st_size)
 
 
-def _lies(store: FolderStore, source: Source) -> bool:
+def _lies(store: FolderStore, source: CacheKey) -> bool:
     entry = store.find(source)
     if entry is not None:
         entry.close()

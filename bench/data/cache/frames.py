@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from bench.data.cache.codec import CODECS, Format, Through
 from bench.data.cache.entry import Entry
-from bench.data.cache.source import Source
+from bench.data.cache.source import CacheKey
 from bench.data.decode.base import VideoError, VideoReader
 from bench.data.decode.open import open_video
 from bench.spec.fields import Decoder
@@ -22,13 +22,13 @@ class Store(Protocol):
     @property
     def format(self) -> Format: ...
 
-    def find(self, source: Source) -> VideoReader | None: ...
+    def find(self, source: CacheKey) -> VideoReader | None: ...
 
-    def has_room(self, source: Source) -> bool: ...
+    def has_room(self, source: CacheKey) -> bool: ...
 
-    def turn(self, source: Source) -> AbstractContextManager[object]: ...
+    def turn(self, source: CacheKey) -> AbstractContextManager[object]: ...
 
-    def keep(self, source: Source, reader: VideoReader) -> bool: ...
+    def keep(self, source: CacheKey, reader: VideoReader) -> bool: ...
 
     def notes(self) -> list[str]: ...
 
@@ -45,8 +45,8 @@ class FrameCache:
 
     def __init__(self, store: Store | None = None) -> None:
         self.store = store
-        self._passed_over: set[Source] = set()  # videos for which there is no room, or that are broken somewhere
-        self._at_hand: dict[Source, VideoReader] = {}  # small videos that this process has read before
+        self._passed_over: set[CacheKey] = set()  # videos for which there is no room, or that are broken somewhere
+        self._at_hand: dict[CacheKey, VideoReader] = {}  # small videos that this process has read before
         self._at_hand_bytes = 0
 
     def __getstate__(self) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class FrameCache:
         if self.store is None:
             return open_video(path, decoder, short_side, frames)
         try:
-            source = Source.of(path, decoder, short_side)
+            source = CacheKey.of(path, decoder, short_side)
         except OSError:  # a folder, or what cannot be opened: that is told
             return open_video(path, decoder, short_side, frames)
         found = self._at_hand.get(source) or self.store.find(source)
@@ -81,7 +81,7 @@ class FrameCache:
         reader = open_video(path, decoder, short_side)
         return reader if self.store.format == "raw" else Through(reader, CODECS[self.store.format])
 
-    def _kept(self, source: Source, path: Path) -> VideoReader | None:
+    def _kept(self, source: CacheKey, path: Path) -> VideoReader | None:
         """The video once it is in the store; None where it cannot be put there. Raises VideoError, as `open_video`."""
         assert self.store is not None
         reader = open_video(path, source.decoder, source.short_side)
@@ -93,7 +93,7 @@ class FrameCache:
             reader.close()
         return self.store.find(source) if kept else None
 
-    def _remembered(self, source: Source, found: VideoReader) -> VideoReader:
+    def _remembered(self, source: CacheKey, found: VideoReader) -> VideoReader:
         """The video found; a small one is kept at hand, as opening its file takes longer than copying its frames."""
         if (
             isinstance(found, Entry)

@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.data.cache.codec import CODECS, Codec, Format
 from bench.data.cache.pieces import pieces
-from bench.data.cache.source import Source
+from bench.data.cache.source import CacheKey
 from bench.data.decode.base import Frames, VideoReader
 
 
@@ -48,7 +48,7 @@ class MemoryStore:
         self.limit_bytes = limit_bytes
         self.format: Format = format
         self.used_bytes = 0
-        self._videos: dict[str, tuple[Source, _InMemory]] = {}
+        self._videos: dict[str, tuple[CacheKey, _InMemory]] = {}
         self._lock = Lock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -57,17 +57,17 @@ class MemoryStore:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
-    def find(self, source: Source) -> VideoReader | None:
+    def find(self, source: CacheKey) -> VideoReader | None:
         known, video = self._videos.get(source.name, (None, None))
         return video if known == source else None
 
-    def has_room(self, source: Source) -> bool:
+    def has_room(self, source: CacheKey) -> bool:
         return self.used_bytes < self.limit_bytes
 
-    def turn(self, source: Source) -> AbstractContextManager[None]:
+    def turn(self, source: CacheKey) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def keep(self, source: Source, reader: VideoReader) -> bool:
+    def keep(self, source: CacheKey, reader: VideoReader) -> bool:
         """Decode the whole video and keep it; False where there is no room. Raises VideoError."""
         codec = CODECS[self.format]
         decoded: Iterator[Frames] = pieces(reader)

@@ -17,7 +17,7 @@ _PACKAGES = {"decord": "decord", "pyav": "av"}
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class CacheKey:
     """A video file as it is now, and how its frames are asked for.
 
     Attributes:
@@ -34,7 +34,7 @@ class Source:
     mtime_ns: int
 
     @classmethod
-    def of(cls, path: Path, decoder: Decoder, short_side: int | None) -> Source:
+    def of(cls, path: Path, decoder: Decoder, short_side: int | None) -> CacheKey:
         """Raises OSError where there is no such file, or a folder of pictures: those are decoded already, nearly."""
         found = os.stat(path)
         if stat.S_ISDIR(found.st_mode):

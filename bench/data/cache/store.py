@@ -19,7 +19,7 @@ from bench.data.cache.account import Account
 from bench.data.cache.codec import CODECS, Format
 from bench.data.cache.lock import locked
 from bench.data.cache.pieces import pieces
-from bench.data.cache.source import Source, name_of
+from bench.data.cache.source import CacheKey, name_of
 from bench.data.decode.base import VideoReader
 from bench.sizes import shown
 
@@ -52,16 +52,16 @@ class FolderStore:
         state = self._account.read()
         return 0 if state is None else state.used
 
-    def path(self, source: Source) -> str:
+    def path(self, source: CacheKey) -> str:
         """Where the entry of a video lies, if there is one."""
         name = source.name  # a text, as a Path would take longer than reading the file
         return os.path.join(self.folder, name[:2], f"{name[2:]}.{self.format}")
 
-    def find(self, source: Source) -> VideoReader | None:
+    def find(self, source: CacheKey) -> VideoReader | None:
         """The cached video; None where there is none of the file as it is now."""
         return entry.read(self.path(source), source, CODECS[self.format])
 
-    def has_room(self, source: Source) -> bool:
+    def has_room(self, source: CacheKey) -> bool:
         """False where the video could not be kept, whatever its frames are."""
         state = self._account.read()
         if state is None:
@@ -72,14 +72,14 @@ class FolderStore:
                 self._account.full()  # for `notes`
         return state.failed_ns < self.since_ns and state.used + least < self.limit_bytes
 
-    def turn(self, source: Source) -> AbstractContextManager[object]:
+    def turn(self, source: CacheKey) -> AbstractContextManager[object]:
         """Held by the one process that decodes a video; those that need it too wait. Entering it may raise OSError.
 
         A process that dies lets go of it. Videos share 256 locks, as the file of a lock outlives its use.
         """
         return locked(self.folder / "locks" / source.name[:2])
 
-    def keep(self, source: Source, reader: VideoReader) -> bool:
+    def keep(self, source: CacheKey, reader: VideoReader) -> bool:
         """Decode the whole video into its file; False where the limit or the disk has no room for it.
 
         Raises VideoError where it cannot be decoded to its end; nothing is kept then.

@@ -16,9 +16,9 @@ from bench.data.cache import FrameCache
 from bench.data.reading import reading
 from bench.measure.bf16 import notes as bf16_notes
 from bench.measure.machine import cores, device_name
-from bench.measure.machine_lock import machine_to_itself
+from bench.measure.machine_lock import exclusive_machine_lock
 from bench.processes import interrupts_ignored
-from bench.run.csv_writer import Table
+from bench.run.csv_writer import ThrottledCsvWriter
 from bench.run.engines.messages import Job, Setup
 from bench.run.engines.pool import Pool, Worker
 from bench.run.events import Listener
@@ -111,7 +111,7 @@ class LocalRunner:
         self._since: dict[Cell, Stopwatch] = {}
         self._locks: dict[Cell, BaseFileLock] = {}
         self._measured: dict[str, Measured] = {}
-        self._table = Table(run)
+        self._table = ThrottledCsvWriter(run)
 
     def execute(self, cells: Sequence[Cell]) -> Outcome:
         """Run every cell that is not done. An interrupt is recorded in the cells that it hit, then returned.
@@ -172,7 +172,7 @@ class LocalRunner:
             cell = alike[0]
             if (known := self.run.measured(cell, self._device)) is None:
                 self.listener.measuring(cell, index, len(models))
-                with machine_to_itself(lambda: self.listener.waiting("another run's measurements")):
+                with exclusive_machine_lock(lambda: self.listener.waiting("another run's measurements")):
                     known = self.run.measured(cell, self._device)  # another run may have measured it while we waited
                     if known is None:
                         event = self._measure_one(cell)

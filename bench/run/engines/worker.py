@@ -26,7 +26,7 @@ from bench.plugins import load as load_plugins
 from bench.processes import end_with_parent
 from bench.run.build import classifier
 from bench.run.cell import make_repeatable, train_and_evaluate, why_unrepeatable
-from bench.run.context import Surroundings
+from bench.run.context import WorkerContext
 from bench.run.engines.messages import Job, Setup
 from bench.run.provenance import commit
 from bench.train.trainer import is_out_of_memory
@@ -39,7 +39,7 @@ def main(connection: Connection, setup: Setup) -> None:
     device = torch.device(setup.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    around: Surroundings | None = None
+    context: WorkerContext | None = None
     commit()  # as it is now, when the code was loaded
     connection.send({"kind": "ready"})
     while True:
@@ -47,24 +47,24 @@ def main(connection: Connection, setup: Setup) -> None:
             job: Job = connection.recv()
         except (EOFError, OSError):
             return
-        if around is None:  # the first job's cache stays: it may hold frames in this process
-            around = Surroundings(device, setup.reading, setup.command, job.cache, device_notes=setup.notes)
-        connection.send(_run(job, around, connection))
+        if context is None:  # the first job's cache stays: it may hold frames in this process
+            context = WorkerContext(device, setup.reading, setup.command, job.cache, device_notes=setup.notes)
+        connection.send(_run(job, context, connection))
 
 
-def _run(job: Job, around: Surroundings, connection: Connection) -> dict[str, Any]:
+def _run(job: Job, context: WorkerContext, connection: Connection) -> dict[str, Any]:
     """The job's outcome: "measured" or "trained" with a value, or "failed" with the error's line and traceback."""
     torch.set_num_threads(job.threads)
-    around.unrepeatable = ""
+    context.unrepeatable = ""
     try:
         try:
-            return _done(job, around, connection)
+            return _done(job, context, connection)
         except RuntimeError as error:
             if not (reason := why_unrepeatable(error)):
                 raise
-            around.unrepeatable = reason  # better a number with a footnote than none
-            around.at_end.close()
-            return _done(job, around, connection)
+            context.unrepeatable = reason  # better a number with a footnote than none
+            context.cleanup.close()
+            return _done(job, context, connection)
     except Exception as error:  # a broken cell must not take the others with it, whatever broke it
         line = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no details'}"
         return {
@@ -74,21 +74,21 @@ def _run(job: Job, around: Surroundings, connection: Connection) -> dict[str, An
             "traceback": traceback.format_exc(),
         }
     finally:
-        around.at_end.close()
-        if around.device.type == "cuda":
+        context.cleanup.close()
+        if context.device.type == "cuda":
             torch.cuda.empty_cache()
 
 
-def _done(job: Job, around: Surroundings, connection: Connection) -> dict[str, Any]:
+def _done(job: Job, context: WorkerContext, connection: Connection) -> dict[str, Any]:
     if job.kind == "measure":
-        classes = len(around.dataset(job.cell).classes)
-        make_repeatable(job.cell.seed, strict=not around.unrepeatable)
+        classes = len(context.dataset(job.cell).classes)
+        make_repeatable(job.cell.seed, strict=not context.unrepeatable)
         model = classifier(job.cell, classes)
         cell = job.cell
         measured = measure(
             model,
             cell.recipe,
-            around.device,
+            context.device,
             cell.precision,
             compile=cell.compile,
             checkpoint_activations=cell.checkpoint_activations,
@@ -97,7 +97,7 @@ def _done(job: Job, around: Surroundings, connection: Connection) -> dict[str, A
     if job.measured is None:
         raise ValueError("a training needs its model's measurements")
     result = train_and_evaluate(
-        job.cell, job.measured, job.folder, around, lambda event: connection.send({"kind": "progress", **event})
+        job.cell, job.measured, job.folder, context, lambda event: connection.send({"kind": "progress", **event})
     )
     return {"kind": "trained", "value": result}
 

@@ -22,13 +22,14 @@ from adapters.base import STRATEGIES
 from adapters.classifier import VideoClassifier
 from backbones.base import Backbone
 from backbones.checkpoints import check_inflation, unnested, unwrapped
-from backbones.families import FAMILIES, another_size, build, resolve
-from backbones.names import BackboneName, BadBackboneName, BadInputSize, UnsupportedModel
+from backbones.families import FAMILIES, build, own_size, resolve
+from backbones.names import BackboneName, BadBackboneName, UnsupportedModel
 from backbones.torchscript import is_torchscript
 from backbones.weights import digest
 from bench.files import write_atomically
 from bench.run.model_files.adapter_file import Own
 from bench.run.model_files.base import Checkpoint, wrong
+from bench.run.selection import chosen_size
 from bench.spec import FrozenModel, problems_of
 from bench.text import counted
 
@@ -154,11 +155,11 @@ def read(file: Path, sha256: str, backbone: str | None, strategy: str | None, sc
             problems.append(f"it says that it is {told[0]} with {classes}, its tensors {now[0]} with {now[1]}")
         else:
             name = about.strategy
+    size = None if built_on is None else _size(built_on, description, about, problems)
     if problems or built_on is None:
         raise wrong(file, problems)
-    size = _size(built_on, description, about)
     if size is not None:
-        notes.append(f"its frames are of {size} pixels, not {built_on.model}'s own")
+        notes.append(f"its frames are of {size} pixels, not the {own_size(built_on)} that are {built_on.model}'s own")
     return Released(
         file=file,
         sha256=sha256,
@@ -245,12 +246,11 @@ def _architecture(
     return BackboneName(family, model, "none")
 
 
-def _size(name: BackboneName, found: Description, about: About | None) -> int | None:
+def _size(name: BackboneName, found: Description, about: About | None, problems: list[str]) -> int | None:
     """The input size where it is not the model's own: a Swin's tensors do not tell it, an exported file does."""
-    try:
-        return another_size(name, found.size if found.size is not None else about.input_size if about else None)
-    except BadInputSize:  # of another patch, which is told when the model is filled
-        return None
+    if found.size is not None:
+        return chosen_size(name, found.size, [])  # of another patch: told when the model is filled
+    return chosen_size(name, about.input_size if about is not None else None, problems)
 
 
 def _content(file: Path) -> tuple[dict[str, Tensor], About | None]:

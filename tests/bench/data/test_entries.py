@@ -73,6 +73,7 @@ def test_a_line_that_does_not_follow_the_files_format_is_named(
     ("name", "text", "expected"),
     [
         ("a.txt", "playing harp\nrun\n\n", ("playing harp", "run")),
+        ("a.csv", '"jump, high"\n"the best" run\n', ("jump, high", '"the best" run')),
         ("a.txt", "1 Apply\n2 Basket Ball\n", ("Apply", "Basket Ball")),
         ("a.txt", "1\trun\n0\twalk\n", ("walk", "run")),
         ("a.csv", "id,name\n0,walk\n1,run\n", ("walk", "run")),

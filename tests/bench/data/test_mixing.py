@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.data.mixing import Mixing
+from bench.data.mixing import MixupCutmix
 from tests.reference import mixing as reference
 
 CLASSES = 5
@@ -24,7 +24,7 @@ def share(labels: Tensor) -> float:
 
 
 def test_mixup_is_what_the_formula_says() -> None:
-    mix, clips = Mixing(0.8, 0.0, CLASSES, seed=0), noise()
+    mix, clips = MixupCutmix(0.8, 0.0, CLASSES, seed=0), noise()
     for step in range(5):
         out, labels = mix(clips, LABELS, 0, step)
         assert out.dtype == torch.uint8
@@ -36,7 +36,7 @@ def test_mixup_is_what_the_formula_says() -> None:
 
 
 def test_cutmix_puts_one_box_into_every_frame_of_every_clip() -> None:
-    mix = Mixing(0.0, 1.0, CLASSES, seed=0)
+    mix = MixupCutmix(0.0, 1.0, CLASSES, seed=0)
     marked = torch.zeros(4, 2, 3, 8, 10, dtype=torch.uint8)
     marked[3] = 1  # the first clip's neighbour
     for step in range(20):
@@ -51,7 +51,7 @@ def test_cutmix_puts_one_box_into_every_frame_of_every_clip() -> None:
 
 @pytest.mark.parametrize("alpha", [0.2, 0.8])
 def test_the_share_is_betas(alpha: float) -> None:
-    mix, clips = Mixing(alpha, 0.0, CLASSES, seed=0), torch.zeros(4, 1, 3, 1, 1, dtype=torch.uint8)
+    mix, clips = MixupCutmix(alpha, 0.0, CLASSES, seed=0), torch.zeros(4, 1, 3, 1, 1, dtype=torch.uint8)
     shares = np.array([share(mix(clips, LABELS, 0, step)[1]) for step in range(600)])
     variance = 1 / (4 * (2 * alpha + 1))
     assert shares.mean() == pytest.approx(0.5, abs=4 * np.sqrt(variance / 600))
@@ -59,7 +59,7 @@ def test_the_share_is_betas(alpha: float) -> None:
 
 
 def test_where_both_are_on_each_batch_gets_one_of_them() -> None:
-    mix = Mixing(1.0, 1.0, CLASSES, seed=0)
+    mix = MixupCutmix(1.0, 1.0, CLASSES, seed=0)
     clips = torch.zeros(4, 1, 3, 8, 8, dtype=torch.uint8)
     clips[3] = 200
     mixups = sum(
@@ -69,25 +69,29 @@ def test_where_both_are_on_each_batch_gets_one_of_them() -> None:
 
 
 def test_the_draw_follows_from_seed_epoch_and_step() -> None:
-    mix, clips = Mixing(0.8, 1.0, CLASSES, seed=0), noise()
+    mix, clips = MixupCutmix(0.8, 1.0, CLASSES, seed=0), noise()
     first, labels = mix(clips, LABELS, 2, 7)
     torch.manual_seed(9)
     expected = torch.rand(2)
     torch.manual_seed(9)
-    again, labels_again = Mixing(0.8, 1.0, CLASSES, seed=0)(clips, LABELS, 2, 7)
+    again, labels_again = MixupCutmix(0.8, 1.0, CLASSES, seed=0)(clips, LABELS, 2, 7)
     assert torch.equal(first, again) and torch.equal(labels, labels_again)
     assert torch.equal(torch.rand(2), expected)  # the global generator is left alone
-    others = [mix(clips, LABELS, 3, 7), mix(clips, LABELS, 2, 8), Mixing(0.8, 1.0, CLASSES, 1)(clips, LABELS, 2, 7)]
+    others = [
+        mix(clips, LABELS, 3, 7),
+        mix(clips, LABELS, 2, 8),
+        MixupCutmix(0.8, 1.0, CLASSES, 1)(clips, LABELS, 2, 7),
+    ]
     assert all(share(other) != share(labels) for _, other in others)
     assert torch.equal(clips, noise())
 
 
 def test_a_clip_by_itself_stays_what_it_is() -> None:
-    out, labels = Mixing(0.8, 0.0, CLASSES, seed=0)(noise()[:1], LABELS[:1], 0, 0)
+    out, labels = MixupCutmix(0.8, 0.0, CLASSES, seed=0)(noise()[:1], LABELS[:1], 0, 0)
     assert torch.equal(out, noise()[:1])
     assert labels.tolist() == [pytest.approx([0, 0, 0, 1, 0])]
 
 
 def test_mixing_with_neither_is_refused() -> None:
     with pytest.raises(ValueError, match="both 0"):
-        Mixing(0.0, 0.0, CLASSES, 0)
+        MixupCutmix(0.0, 0.0, CLASSES, 0)

@@ -7,7 +7,7 @@ import pytest
 
 from bench.data.cache import FrameCache, fill
 from bench.data.cache.fill import Filled, fill_one
-from bench.data.cache.source import Source
+from bench.data.cache.source import CacheKey
 from bench.data.cache.store import FolderStore
 from bench.data.dataset import DataError, Video, VideoDataset, register_dataset
 from tests.bench.command import Command
@@ -84,7 +84,7 @@ def test_prepare_fills_the_cache_goes_on_and_clears_it(
     frames = jpeg.open(good[0].path, "auto", 24).frames([4])
     assert frames.shape == (1, 24, 32, 3) and number_of(frames) == [4]
     assert "6 of them new" in bench("data", "prepare", "listed", "--input-size", 28).out
-    entry = disk.find(Source.of(good[0].path, "auto", 32))  # as 256 is to 224
+    entry = disk.find(CacheKey.of(good[0].path, "auto", 32))  # as 256 is to 224
     assert entry is not None and entry.frames([4]).shape[1] == 32
     assert len(files(disk)) == 18
     assert "removed 18 videos of listed" in bench("data", "prepare", "listed", "--clear").out

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench.data.cache import FolderStore, FrameCache
-from bench.data.cache.source import Source
+from bench.data.cache.source import CacheKey
 from bench.data.dataset import Video
 from tests.bench.data.cache.apart import SPAWN, read_all, write_half
 from tests.bench.data.cache.conftest import LOG, files, make_store
@@ -167,5 +167,5 @@ def test_forgetting_a_data_set_leaves_the_others(store: FolderStore, good: tuple
     before = store.used_bytes
     gone, freed = store.forget([good[0].path, good[1].path, tmp_path / "never-there.mp4"])
     assert gone == 5 and store.used_bytes == before - freed == sum(file.stat().st_size for file in files(store))
-    left = Source.of(good[2].path, "auto", None)
+    left = CacheKey.of(good[2].path, "auto", None)
     assert store.find(left) is not None and len(files(store)) == 2
