@@ -31,6 +31,7 @@ from adapters.base import STRATEGIES
 from adapters.classifier import VideoClassifier
 from backbones.base import Backbone
 from backbones.families import build, resolve
+from bench.measure.bf16 import notes as bf16_notes
 from bench.measure.machine import cores
 from bench.measure.memory import peak
 from bench.measure.step import step_macs
@@ -180,6 +181,8 @@ def main(
         f"{about['device']}, torch {about['torch']}, {about['threads']} threads, {about['precision']}, "
         f"commit {about['commit']}"
     )
+    for note in bf16_notes(placement):
+        console.print(note)
     asked = points(model or own_model, widths or own_widths, frames, batches, (of_frames, of_batch))
     rows = []
     for strategy in strategies.split(","):

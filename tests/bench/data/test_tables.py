@@ -56,12 +56,14 @@ NUMBERS = [("a.mp4", 1), ("b.mp4", 0)]
         ("a,b.mp4;1\nc,d.mp4;0\n", [("a,b.mp4", 1), ("c,d.mp4", 0)]),
         ("a.mp4;jump, high\nb.mp4;run, fast\n", [("a.mp4", "jump, high"), ("b.mp4", "run, fast")]),
         ("sep=;\na.mp4;1\nb.mp4;0\n", NUMBERS),
+        ("sep=,\nv1,run;fast\nv2,jump;high\n", [("v1", "run;fast"), ("v2", "jump;high")]),
+        ("v;a,1\nv;b,0\n", [("v;a", 1), ("v;b", 0)]),
         ("a.mp4,1,,\nb.mp4,0,,\n,,,\n\n", NUMBERS),
         ("path,label,note\na.mp4,1\nb.mp4,0,,,\n", NUMBERS),
         # tabs and spaces in a .csv
         ("a.mp4\t1\nb.mp4\t0\n", NUMBERS),
         ("a.mp4 1\nb.mp4 0\n", NUMBERS),
-        ("x, y/a.mp4 1\nb.mp4 0\n", [("x, y/a.mp4", 1), ("b.mp4", 0)]),
+        ("x, y/a.mp4 1\nx, y/b.mp4 0\n", [("x, y/a.mp4", 1), ("x, y/b.mp4", 0)]),
     ],
 )
 def test_a_table_is_read(tmp_path: Path, text: str, expected: list[tuple[str, int | str]]) -> None:
@@ -86,6 +88,7 @@ def test_what_is_evidently_a_table_is_read_as_one_whatever_its_suffix(tmp_path: 
         assert pairs(entries(tmp_path, text, "list.txt")) == RUN_AND_JUMP
     # paths with a comma want quotes in a .csv alone
     assert pairs(entries(tmp_path, "a,b,1\nc,0\nd,2\n", "list.txt")) == [("a,b", 1), ("c", 0), ("d", 2)]
+    assert pairs(entries(tmp_path, "v1\trun fast\nv2\tjump\n", "list.txt")) == [("v1", "run fast"), ("v2", "jump")]
     # and lines of `path label` stay what they are
     spaced = "a.mp4     0\nb, c.mp4\t1\nrun, 2/d.mp4 2\n"
     assert pairs(entries(tmp_path, spaced, "list.txt")) == [("a.mp4", 0), ("b, c.mp4", 1), ("run, 2/d.mp4", 2)]

@@ -20,12 +20,12 @@ def test_a_decoder_that_hangs_or_crashes_stops_nothing(
     store: FolderStore, mixed: tuple[Video, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fill, "fill_one", hanging.fill)
-    monkeypatch.setattr(fill, "_PATIENCE", 3.0)
+    monkeypatch.setattr(fill, "_PATIENCE", 6.0)
     found = {one.path.name: one for one in fill.fill(store, [video.path for video in mixed], None, workers=2)}
     assert {name for name, one in found.items() if one.outcome == "new"} == {"0.mp4", "3.mp4", "4.mp4", "5.mp4"}
     assert len(files(store)) == 4
     reasons = {name: one.reason for name, one in found.items() if one.outcome == "broken"}
-    assert reasons.pop("1.mp4") == "the decoder took more than 3 s"
+    assert reasons.pop("1.mp4") == "the decoder took more than 6 s"
     assert reasons.pop("2.mp4") == "the decoder ended its process (exit code 3)"
     assert reasons.pop("missing.mp4") == "No such file or directory"
     assert reasons.pop("empty.mp4") == "the file is empty (0 bytes)" and list(reasons) == ["junk.mp4"]
