@@ -14,7 +14,7 @@ from bench.data.cache import FrameCache
 from bench.data.reading import Reading
 from bench.errors import UserError
 from bench.measure import bf16
-from bench.run.context import Surroundings
+from bench.run.context import WorkerContext
 from bench.run.engines.local import start_workers
 from bench.run.placement import Placement
 from bench.spec import Request
@@ -136,14 +136,14 @@ def test_workers_know_it_and_cells_carry_it_as_a_footnote(emulating: None, monke
     monkeypatch.setattr("bench.run.engines.local.Pool", setups.extend)
     start_workers(Request(), CPU, [make.cell(precision="bf16")], "bench run")
     assert [setup.notes for setup in setups] == [(SLOW,)]
-    around = Surroundings(torch.device("cpu"), Reading(), "bench run", FrameCache(), device_notes=setups[0].notes)
-    assert SLOW in around.notes(make.cell(precision="bf16"))
+    context = WorkerContext(torch.device("cpu"), Reading(), "bench run", FrameCache(), device_notes=setups[0].notes)
+    assert SLOW in context.notes(make.cell(precision="bf16"))
 
 
 def test_a_profile_tells_it_before_and_beside_its_numbers(
     bench: Command, emulating: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.run.profile.machine_to_itself", lambda _: nullcontext())
+    monkeypatch.setattr("bench.run.profile.exclusive_machine_lock", lambda _: nullcontext())
     monkeypatch.setattr("bench.run.profile._measured", lambda *_: (make.measured(batch_size=1, micro_batch=1), ""))
     asked = ("profile", "vit:tiny@none", "frozen", "--device", "cpu", "--batch-size", 1, "--format", "json")
     said = bench(*asked, "--precision", "bf16")
