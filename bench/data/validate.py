@@ -107,7 +107,7 @@ def untrained_classes(dataset: VideoDataset, lists: Mapping[Split, Sequence[Vide
     if empty and not dataset.partial_copies:
         numbered = classes == tuple(map(str, range(len(classes))))
         lowest = min((video.label for videos in lists.values() for video in videos), default=0)
-        asked = f"; {STARTS_AT_1}" if numbered and lowest == 1 else ""
+        asked = f"; {STARTS_AT_1}" if numbered and trained and lowest == 1 else ""
         have = "has" if len(empty) == 1 else "have"
         names = _first([classes[label] for label in empty])
         told.append(

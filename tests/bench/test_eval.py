@@ -153,7 +153,7 @@ def test_an_evaluation_tells_where_its_frames_came_from(
 def test_what_was_assumed_of_the_weights_is_told(bench: Command, trained: tuple[Path, Result], assumption: str) -> None:
     folder, result = trained
     asked = ("--checkpoint", f"{folder}/{result.cell.key}", "--split", "val", "--no-order-test")
-    assert _said(bench, *asked)["footnotes"] == [assumption]
+    assert assumption in _said(bench, *asked)["footnotes"]
 
 
 def test_an_exported_cell_gives_them_too(bench: Command, trained: tuple[Path, Result], tmp_path: Path) -> None:

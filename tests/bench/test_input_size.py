@@ -255,7 +255,7 @@ def test_a_cell_trains_and_is_evaluated_at_its_size(bench: Command, trained: tup
         assert found[name] == pytest.approx(getattr(result.metrics, name))
     parts = closed.vit_parts(side=64, patch=8, width=96, depth=4, frames=2, classes=10)
     assert found["macs_view"] == sum(parts.values())
-    assert not [note for note in found["footnotes"] if "pixels" in note]
+    assert not [note for note in found["footnotes"] if "64 pixels" in note]
 
 
 def test_it_can_be_evaluated_at_another_size(bench: Command, trained: tuple[Path, Result]) -> None:

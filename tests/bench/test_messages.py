@@ -53,7 +53,7 @@ def test_a_list_that_cannot_be_used_is_told_line_by_line(bench: Command, lists: 
         headline, bullet, *details = said.err.splitlines()
         assert headline == "bench: 1 problem; nothing was run or changed."
         assert bullet.startswith("  - ") and bullet.endswith(":")
-        assert all(line.startswith("      ") for line in details) and len(details) == 6
+        assert all(line.startswith("      ") for line in details) and len(details) == 7
         assert re.match(r" {6}line 2: .*b\\x1b\[2J1\.mp4", details[0])
         assert "\\n" not in said.err and "\x1b" not in said.err
 
@@ -81,7 +81,7 @@ def test_a_terminal_and_a_pipe_show_the_same_lines(lists: tuple[str, ...]) -> No
     command = [sys.executable, "-W", "ignore", "-m", "bench.cli.main", "data", "check", "list", *lists]
     environment = {**os.environ, "COLUMNS": "60", "TERM": "xterm"}
     piped = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert piped.stderr.count("\n") == 8
+    assert piped.stderr.count("\n") == 9
     shown = read_from_terminal(command, environment)
     assert shown.endswith(piped.stderr)  # a bar came before, and was taken away
 
@@ -107,7 +107,7 @@ def test_what_a_check_finds_is_harmless_and_its_csv_has_a_row_each(bench: Comman
     said = bench("data", "check", "list", *files, "--workers", 1, "--output", tmp_path / "o.csv")
     assert said.code == 1
     assert "gone\\x1b[2J.mp4" in said.out and "\x1b" not in said.out + said.err
-    assert said.out.splitlines()[-1] == "list train, val, test: 4 videos, 1 missing, 3 broken"
-    assert len((tmp_path / "o.csv").read_text().splitlines()) == 1 + 4
+    assert said.out.splitlines()[-1] == "list train, val, test: 4 videos, 1 missing, 3 broken, classes without a training video"
+    assert len((tmp_path / "o.csv").read_text().splitlines()) == 1 + 4 + 2  # two sentences on classes
     finding = Finding("val", Video(tmp_path / "c.mp4", 0, "c.mp4"), "broken", "one\x1b[2J\ntwo")
-    assert len(_csv([finding]).splitlines()) == 2 and "one\\x1b[2J two" in _csv([finding])
+    assert len(_csv([finding], []).splitlines()) == 2 and "one\\x1b[2J two" in _csv([finding], [])

@@ -69,7 +69,7 @@ def test_a_users_lists_are_trained_on_and_what_is_missing_stands_in_the_result(b
     (result,) = (root / "run").glob("cells/*/result.json")
     assert json.loads(result.read_text())["metrics"]["top5"] is None and pd.isna(row["top5"])  # of two classes
     assert re.search(r"about \d+ (s|min) left \(0 of 1 cell ended\)", said.out)
-    assert ", 1 epoch of batch 4\n" in said.out and "0.000194" in said.out  # 2 x (96 + 1) parameters
+    assert ", 1 epoch of batch 4\n" in said.out and "0.000291" in said.out  # 3 x (96 + 1) parameters
     assert all(note in row["footnotes"] for note in notes)
     assert "1 of 3 test videos could not be read: accuracy is over the other 2 (lost.mp4)" in row["footnotes"]
     found = np.load(next((root / "run").glob("cells/*/predictions.npz")))
