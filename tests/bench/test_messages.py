@@ -107,7 +107,10 @@ def test_what_a_check_finds_is_harmless_and_its_csv_has_a_row_each(bench: Comman
     said = bench("data", "check", "list", *files, "--workers", 1, "--output", tmp_path / "o.csv")
     assert said.code == 1
     assert "gone\\x1b[2J.mp4" in said.out and "\x1b" not in said.out + said.err
-    assert said.out.splitlines()[-1] == "list train, val, test: 4 videos, 1 missing, 3 broken, classes without a training video"
+    assert (
+        said.out.splitlines()[-1]
+        == "list train, val, test: 4 videos, 1 missing, 3 broken, classes without a training video"
+    )
     assert len((tmp_path / "o.csv").read_text().splitlines()) == 1 + 4 + 2  # two sentences on classes
     finding = Finding("val", Video(tmp_path / "c.mp4", 0, "c.mp4"), "broken", "one\x1b[2J\ntwo")
     assert len(_csv([finding], []).splitlines()) == 2 and "one\\x1b[2J two" in _csv([finding], [])
