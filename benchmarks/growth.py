@@ -34,9 +34,9 @@ from backbones.families import build, resolve
 from bench.measure.bf16 import notes as bf16_notes
 from bench.measure.machine import cores
 from bench.measure.memory import peak
+from bench.measure.placement import place
 from bench.measure.step import step_macs
 from bench.measure.throughput import timed
-from bench.run.placement import place
 from bench.spec import Precision, Recipe
 from bench.train.evaluate import Predictor
 from bench.train.trainer import Trainer

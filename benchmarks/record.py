@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.measure.machine import cores, device_name, versions
-from bench.run.provenance import commit
+from bench.version import commit
 
 
 def provenance(device: str) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def pretrain(
     from backbones.families import FAMILIES
     from backbones.registry import UnknownName
     from bench.files import why_not_writable
-    from bench.run.placement import place
+    from bench.measure.placement import place
 
     problems = []
     try:

@@ -81,7 +81,7 @@ def default_file(chosen: Plan) -> Path:
 
 
 def _where(chosen: Plan) -> str:
-    from bench.run.provenance import commit
+    from bench.version import commit
 
     conditions = chosen.conditions
     if conditions is None:

@@ -198,3 +198,10 @@ def unfit(datasets: Sequence[VideoDataset], source: DataSource, splits: Sequence
             problems.append(f"labels_from is {source.labels_from}: {dataset.name} {why}, expected 0")
         problems += dataset.lacking(splits)
     return problems
+
+
+def too_many_clips(clips: int, dataset: VideoDataset) -> str | None:
+    """The sentence on several clips where one covers the video; None where that is not so."""
+    if clips == 1 or dataset.sampling != "uniform":
+        return None
+    return f"clips is {clips}: {dataset.name} is sampled over the whole video, one clip covers it, expected 1"

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from functools import cache
 
-from bench.run.placement import Placement
+from bench.measure.placement import Placement
 
 # above this, bf16 is called slower: less is what two runs of one product differ by on a busy machine
 _SLOWER = 1.25
@@ -68,7 +68,7 @@ def slowdown() -> float:
 def notes(placement: Placement | None) -> tuple[str, ...]:
     """The sentence on a device that computes bf16 more slowly than fp32; nothing where it does not, or is not asked to.
 
-    Only a CPU is measured: `bench.run.placement.place` refuses a GPU that would emulate it.
+    Only a CPU is measured: `bench.measure.placement.place` refuses a GPU that would emulate it.
     """
     if placement is None or placement.type != "cpu" or placement.precision != "bf16":
         return ()

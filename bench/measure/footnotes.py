@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.run.result import Gpu, Measured
+from bench.measure.result import Gpu, Measured
 
 _CORES = 0.5
 _PERCENT = 5.0

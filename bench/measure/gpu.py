@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
+from bench.measure.result import Gpu
 from bench.measure.throughput import synchronise
-from bench.run.result import Gpu
 
 _SAMPLES = 5
 _BETWEEN = 0.1  # seconds

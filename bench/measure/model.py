@@ -10,12 +10,12 @@ from bench.measure.flops import macs
 from bench.measure.machine import device_name, others_load, versions
 from bench.measure.memory import peak
 from bench.measure.params import count
+from bench.measure.result import Measured
 from bench.measure.throughput import timed
-from bench.run.provenance import commit
-from bench.run.result import Measured
 from bench.spec import Precision, Recipe
 from bench.train.evaluate import Predictor
 from bench.train.trainer import Trainer
+from bench.version import commit
 
 
 def measure(

@@ -10,11 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.measure.parts import PARTS, Part
+from bench.measure.result import Measured
 from bench.run.profile_columns import options_of
 from bench.run.profile_result import Profile
-from bench.run.provenance import commit
-from bench.run.result import Measured
 from bench.text import counted, one_line, quantity
+from bench.version import commit
 
 
 def to_json(profiles: Sequence[Profile]) -> str:

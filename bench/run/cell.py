@@ -22,12 +22,13 @@ from bench.measure.footnotes import footnotes as measured_footnotes
 from bench.measure.footnotes import not_compiled
 from bench.measure.loading import Loading
 from bench.measure.machine import device_name
+from bench.measure.result import Measured
 from bench.run.build import classifier
 from bench.run.context import WorkerContext
 from bench.run.loaders import Loaders
 from bench.run.model_files.adapter_file import pack
 from bench.run.provenance import Stopwatch, provenance
-from bench.run.result import Measured, Metrics, Result
+from bench.run.result import Metrics, Result
 from bench.run.skipped import footnotes as skipped_footnotes
 from bench.run.skipped import write_skipped
 from bench.run.store import ADAPTER

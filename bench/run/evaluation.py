@@ -21,12 +21,13 @@ from bench.data.decode.names import why_unusable
 from bench.data.reading import reading
 from bench.data.resize import FOOTNOTES as PIXEL_FOOTNOTES
 from bench.data.resize import Pixels
-from bench.data.validate import examine, unfit
+from bench.data.validate import examine, too_many_clips, unfit
 from bench.errors import UserError
 from bench.measure.bf16 import notes as bf16_notes
 from bench.measure.flops import macs
 from bench.measure.machine import cores, device_name
 from bench.measure.params import count
+from bench.measure.placement import Placement, place
 from bench.measure.uncounted import UncountedOperation
 from bench.plugins import load as load_plugins
 from bench.run.cell import make_repeatable
@@ -36,7 +37,6 @@ from bench.run.loaders import decoding, skipped_videos, testing, triples
 from bench.run.model_files.base import Checkpoint
 from bench.run.model_files.find import find
 from bench.run.model_files.open import open_checkpoint
-from bench.run.placement import Placement, place
 from bench.run.provenance import Stopwatch, provenance
 from bench.run.result import Provenance
 from bench.run.selection import chosen_size
@@ -44,7 +44,7 @@ from bench.run.skipped import SkippedVideo, footnotes
 from bench.spec import MAX_FRAMES, Cell, FrozenModel, Recipe
 from bench.spec.fields import Decoder
 from bench.spec.source import DataSource
-from bench.spec.views import Views, checked_views, too_many_clips
+from bench.spec.views import Views, checked_views
 from bench.text import counted
 from bench.train.evaluate import Predictor, mean_class, predict, top_5, top_k
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bench.data.dataset import DATASETS, Split
-from bench.run.result import Measured
+from bench.measure.result import Measured
 from bench.spec import Cell
 
 _ORDERS = 3  # in which the order test predicts: as they are, reversed, shuffled

@@ -18,10 +18,10 @@ from backbones.registry import did_you_mean
 from bench.data.catalog.published import FINETUNED
 from bench.data.dataset import DATASETS, VideoDataset
 from bench.data.decode.names import why_unusable
-from bench.data.validate import unfit
+from bench.data.validate import too_many_clips, unfit
 from bench.errors import UserError
 from bench.measure.bf16 import notes as bf16_notes
-from bench.run.placement import Placement
+from bench.measure.placement import Placement
 from bench.run.selection import (
     brought_options,
     chosen_backbones,
@@ -35,7 +35,7 @@ from bench.run.selection import (
 from bench.run.sources import sources
 from bench.spec import Cell, Matrix, Recipe, problems_of
 from bench.spec.source import missing_places
-from bench.spec.views import Views, checked_views, too_many_clips
+from bench.spec.views import Views, checked_views
 from bench.spec.views import parse as parse_views
 
 

@@ -16,12 +16,12 @@ from backbones.names import BackboneName
 from bench.data.dataset import DATASETS
 from bench.errors import UserError
 from bench.measure.machine_lock import exclusive_machine_lock
+from bench.measure.placement import Placement
+from bench.measure.result import Measured
 from bench.plugins import load as load_plugins
-from bench.run.placement import Placement
 from bench.run.profile_result import Conditions, Profile, Subject
 from bench.run.profile_weights import stand_in, without_weights
 from bench.run.provenance import Stopwatch
-from bench.run.result import Measured
 from bench.run.selection import (
     brought_options,
     chosen_backbones,

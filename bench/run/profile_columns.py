@@ -12,10 +12,10 @@ from adapters.base import STRATEGIES
 from backbones.families import FAMILIES
 from bench.measure.machine import versions
 from bench.measure.parts import PARTS
+from bench.measure.result import Measured
 from bench.run.profile_result import Profile
-from bench.run.provenance import commit
-from bench.run.result import Measured
 from bench.run.sources import sources
+from bench.version import commit
 
 COLUMNS = (
     "backbone",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backbones.names import BackboneName
-from bench.run.result import Measured
+from bench.measure.result import Measured
 from bench.spec import Precision, sized_label
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from backbones.names import BackboneName, BadBackboneName, BadInputSize
 from backbones.registry import Registry, UnknownName, did_you_mean
 from bench.data.dataset import VideoDataset
 from bench.errors import UserError
-from bench.run.placement import Placement, place
+from bench.measure.placement import Placement, place
 from bench.spec import problems_of
 
 

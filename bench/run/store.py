@@ -16,11 +16,12 @@ from backbones.registry import did_you_mean
 from bench.errors import UserError
 from bench.files import PROBE, reason, why_not_writable, write_text
 from bench.measure.machine import versions
+from bench.measure.result import Measured
 from bench.run.columns import HEADER, row
 from bench.run.columns import line as csv_line
-from bench.run.provenance import commit
-from bench.run.result import Measured, Result
+from bench.run.result import Result
 from bench.spec import Cell, Matrix
+from bench.version import commit
 
 # what lies in the folder of a run that another process is just about to open
 _BEGUN = (".run.", PROBE)

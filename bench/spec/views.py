@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
-
-if TYPE_CHECKING:
-    from bench.data.dataset import VideoDataset
+from typing import Any, Literal, NamedTuple, cast
 
 EXPECTED = "expected clips x crops, such as 3x1, or with the short side before the crop, such as 1x1@256"
 # of the picture before the crop, in pixels: decoded frames have this size too
@@ -51,10 +48,3 @@ def checked_views(views: Views, size: int | None, model: str) -> tuple[Views, st
         return views, None
     told = f"views is {str(views)!r}: {model} is shown {size} pixels, expected a short side of at least {size}"
     return views._replace(short_side=None), told if views.short_side < size else None
-
-
-def too_many_clips(clips: int, dataset: VideoDataset) -> str | None:
-    """The sentence on several clips where one covers the video; None where that is not so."""
-    if clips == 1 or dataset.sampling != "uniform":
-        return None
-    return f"clips is {clips}: {dataset.name} is sampled over the whole video, one clip covers it, expected 1"

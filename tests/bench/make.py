@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.measure.machine import versions
-from bench.run.provenance import commit
-from bench.run.result import Measured, Metrics, Provenance, Result, Status
+from bench.measure.result import Measured
+from bench.run.result import Metrics, Provenance, Result, Status
 from bench.spec import Cell, Matrix, Recipe
+from bench.version import commit
 
 
 def recipe(**changes: Any) -> Recipe:

@@ -14,9 +14,9 @@ from bench.data.cache import FrameCache
 from bench.data.reading import Reading
 from bench.errors import UserError
 from bench.measure import bf16
+from bench.measure.placement import Placement
 from bench.run.context import WorkerContext
 from bench.run.engines.local import start_workers
-from bench.run.placement import Placement
 from bench.spec import Request
 from tests.adapters import released as official
 from tests.bench import make

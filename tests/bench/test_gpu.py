@@ -12,7 +12,7 @@ import torch
 
 from bench.measure import gpu
 from bench.measure.footnotes import footnotes
-from bench.run.result import Gpu, Measured
+from bench.measure.result import Gpu, Measured
 from tests.bench import make
 
 UUID = "GPU-01234567-89ab-cdef-0123-456789abcdef"

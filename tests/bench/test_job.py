@@ -32,10 +32,10 @@ from bench.run.context import WorkerContext
 from bench.run.engines.messages import Job
 from bench.run.loaders import Loaders
 from bench.run.matrix import expand
-from bench.run.provenance import commit
 from bench.run.result import Result
 from bench.run.start import _unusable_backbones
 from bench.spec import Cell, Matrix
+from bench.version import commit
 from tests.bench import make
 from tests.bench.conftest import nothing_stays_registered
 from tests.bench.plugins.hasty import measure_in_haste

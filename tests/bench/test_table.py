@@ -16,6 +16,7 @@ from bench.cli.plain import PlainListener
 from bench.data.cache import FrameCache
 from bench.errors import UserError
 from bench.measure.machine import device_name
+from bench.measure.placement import Placement
 from bench.run import csv_writer as table
 from bench.run import start
 from bench.run.columns import to_csv
@@ -24,7 +25,6 @@ from bench.run.engines import local
 from bench.run.engines.local import LocalRunner, Outcome
 from bench.run.engines.messages import Job, Setup
 from bench.run.engines.pool import Pool, Worker, WorkerFailed
-from bench.run.placement import Placement
 from bench.run.result import Result
 from bench.run.store import Run
 from bench.spec import Cell

@@ -13,8 +13,9 @@ from bench.cli import plain, progress, time_left
 from bench.cli.plain import PlainListener
 from bench.cli.progress import Lines
 from bench.cli.time_left import RunTimeLeft, TimeLeft, about
+from bench.measure.result import Measured
 from bench.run.expected import ExpectedTime
-from bench.run.result import Measured, Result
+from bench.run.result import Result
 from bench.spec import Cell
 from tests.bench import make
 

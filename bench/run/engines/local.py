@@ -17,15 +17,16 @@ from bench.data.reading import reading
 from bench.measure.bf16 import notes as bf16_notes
 from bench.measure.machine import cores, device_name
 from bench.measure.machine_lock import exclusive_machine_lock
+from bench.measure.placement import Placement
+from bench.measure.result import Measured
 from bench.processes import interrupts_ignored
 from bench.run.csv_writer import ThrottledCsvWriter
 from bench.run.engines.messages import Job, Setup
 from bench.run.engines.pool import Pool, Worker
 from bench.run.events import Listener
 from bench.run.expected import ExpectedTime
-from bench.run.placement import Placement
 from bench.run.provenance import Stopwatch, provenance
-from bench.run.result import Measured, Result, Status
+from bench.run.result import Result, Status
 from bench.run.store import Run
 from bench.spec import Cell, Request
 from bench.text import counted

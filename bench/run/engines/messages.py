@@ -8,7 +8,7 @@ from typing import Literal
 
 from bench.data.cache import FrameCache
 from bench.data.reading import Reading
-from bench.run.result import Measured
+from bench.measure.result import Measured
 from bench.spec import Cell
 
 

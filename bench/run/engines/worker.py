@@ -28,8 +28,8 @@ from bench.run.build import classifier
 from bench.run.cell import make_repeatable, train_and_evaluate, why_unrepeatable
 from bench.run.context import WorkerContext
 from bench.run.engines.messages import Job, Setup
-from bench.run.provenance import commit
 from bench.train.trainer import is_out_of_memory
+from bench.version import commit
 
 
 def main(connection: Connection, setup: Setup) -> None:
