@@ -8,7 +8,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from adapters.adapter import Adapter
 from adapters.block import AdaptedBlock, TimeBias
 from adapters.build import chosen
 from adapters.checkpointing import recomputed
@@ -34,7 +33,6 @@ class VideoClassifier(nn.Module):
         drop_path: rate of the last block; the first has none, linear in between.
         drop_path_mode: "clip": whole clips lose a branch; "released": what AIM's released code of the family drops at
             once, see `Backbone.drop_axes`.
-        adapter_init: start of the adapters' `down`: "released": see `Adapter`; "torch": as `nn.Linear` starts.
         dropout: before the head.
 
     Raises:
@@ -58,7 +56,6 @@ class VideoClassifier(nn.Module):
         frames: int,
         drop_path: float = 0.0,
         drop_path_mode: Literal["clip", "released"] = "clip",
-        adapter_init: Literal["released", "torch"] = "released",
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
@@ -75,11 +72,10 @@ class VideoClassifier(nn.Module):
             strategy.adapt(block, index, depth, steps, options, rates[index]) if picked[index] else AdaptedBlock(block)
             for index, block in enumerate(backbone.blocks)
         )
-        for module in self.blocks.modules():
-            if isinstance(module, AdaptedBlock) and drop_path_mode == "released":
-                module.drop_as_released(backbone)
-            elif isinstance(module, Adapter) and adapter_init == "torch":
-                module.down.reset_parameters()
+        if drop_path_mode == "released":
+            for module in self.blocks.modules():
+                if isinstance(module, AdaptedBlock):
+                    module.drop_as_released(backbone)
         over_time = strategy.time is not None and not self.released_freezing
         self.temporal_embedding = nn.Parameter(torch.zeros(1, steps, backbone.blocks[0].width)) if over_time else None
         self.dropout = nn.Dropout(dropout)

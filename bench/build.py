@@ -27,6 +27,5 @@ def classifier(cell: Cell, classes: int) -> VideoClassifier:
         frames=cell.frames,
         drop_path=cell.recipe.drop_path,
         drop_path_mode=cell.recipe.drop_path_mode,
-        adapter_init=cell.recipe.adapter_init,
         dropout=cell.recipe.dropout,
     )

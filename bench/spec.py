@@ -60,10 +60,6 @@ class Recipe(Spec):
         "whole batch, of ViT a frame, of Swin a frame, over time a token position of a clip",
     )
     dropout: float = Field(0.5, ge=0, lt=1, description="before the head")
-    adapter_init: Literal["released", "torch"] = Field(
-        "released",
-        description="start of an adapter's first layer: normal, 0.02, no bias, as in AIM's code; torch: torch's own",
-    )
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     crop_area: tuple[float, float] = Field((0.08, 1.0), description="range of the random crop's area / frame's area")
     flip: bool = Field(True, description="horizontal flips in training")

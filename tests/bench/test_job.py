@@ -117,8 +117,6 @@ def test_a_cell_leaves_what_a_reviewer_needs(family: str, strategy: str, tmp_pat
         assert file.metadata()["weights_sha256"] == result.provenance.weights_sha256
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("strategy", ["full", "joint"])
 def test_a_swin_that_trains_as_released_has_no_footnote_and_keeps_its_frozen_table(tmp_path: Path, around) -> None:
     cell = _cell("swin", "joint", order_test=False, options={"released_freezing": True})
     result = _train(cell, tmp_path, around)
@@ -128,6 +126,8 @@ def test_a_swin_that_trains_as_released_has_no_footnote_and_keeps_its_frozen_tab
     assert unmoved == {name for name in start if name.endswith("time.bias.table")} and len(unmoved) == 2
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("strategy", ["full", "joint"])
 def test_the_same_cell_gives_the_same_predictions(family: str, strategy: str, tmp_path: Path, around) -> None:
     cell = _cell(family, strategy)
     found = []
@@ -165,7 +165,7 @@ def test_what_ran_before_in_the_process_changes_no_bit(tmp_path: Path, around) -
 
 
 def test_augmentation_beside_decoding_and_on_the_device_train_alike(tmp_path: Path, around) -> None:
-    strong = {"colour": 0.5, "rand_augment": [4, 7], "erase": 0.5, "mixup": 0.8, "cutmix": 1.0}
+    strong = {"colour": 0.5, "pca_noise": 0.1, "rand_augment": [4, 7], "erase": 0.5, "mixup": 0.8, "cutmix": 1.0}
     recipes = ({}, strong, {**strong, "augment_on": "device"})
     plain, early, late = (_cell("vit", "joint", order_test=False, recipe=recipe) for recipe in recipes)
     found = []
@@ -185,6 +185,12 @@ def test_what_a_recipe_asks_for_reaches_the_batches(around) -> None:
         changed = (clips != erased).any(dim=2)  # each clip's box, in the backbone's mean
         assert changed.flatten(1).any(1).all() and torch.equal(labels, same)
         assert (erased.movedim(2, -1)[changed] == torch.tensor([255, 0, 255])).all()
+    for (clips, _), (noisy, _) in zip(batches(1), batches(1, pca_noise=0.1), strict=True):
+        inside = (clips > 30) & (clips < 225)  # nothing is cut off at black and white
+        for clip, moved, there in zip(clips.int(), noisy.int(), inside, strict=True):
+            for colour in range(3):
+                assert len((moved - clip)[:, colour][there[:, colour]].unique()) == 1
+        assert not torch.equal(clips, noisy)
     for (clips, labels), (mixed, shares) in zip(batches(1), batches(1, mixup=1.0), strict=True):
         neighbours = torch.nn.functional.one_hot(labels.roll(1), 10)
         own = torch.nn.functional.one_hot(labels, 10)

@@ -111,7 +111,7 @@ def test_a_table_of_several_models_shows_the_options_that_tell_them_apart(bench:
     ]
     assert table.split()[:4] == ["backbone", "strategy", "tubelet", "frames"]
     assert "merging" in table
-    assert "blocks=all ratio=0.25 scale=1.0 temporal_adapters=1" in table
+    assert "blocks=all ratio=0.25 released_freezing=False scale=1.0 temporal_adapters=1" in table
 
 
 def test_a_bare_name_is_the_base_model_and_its_counts_need_no_weights(bench: Command) -> None:
