@@ -31,7 +31,7 @@ class VideoDecoder:
             raise RuntimeError("SingleStreamDecoder, /somewhere/Decoder.cpp:123, Could not open it\\nand more")
         with av.open(source) as file:
             self.all = numpy.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)])
-        self.metadata = SimpleNamespace(num_frames=len(self.all) - ("open" in source))
+        self.metadata = SimpleNamespace(num_frames=len(self.all) - ("open" in source.rpartition("/")[2]))
 
     def get_frames_at(self, indices):
         return SimpleNamespace(data=torch.from_numpy(self.all[indices]))
