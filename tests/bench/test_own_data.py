@@ -15,6 +15,7 @@ import pytest
 from bench.data.dataset import DATASETS
 from bench.data.motion.dataset import Motion
 from bench.data.motion.encode import write_h264
+from bench.data.resize import FOOTNOTES
 from bench.errors import UserError
 from bench.run.matrix import expand
 from bench.spec import Cell, Matrix
@@ -85,7 +86,8 @@ def test_a_users_lists_are_trained_on_and_what_is_missing_stands_in_the_result(b
     (root / "other.txt").write_text("4.mp4 1\n")
     other = ("--val-list", root / "other.txt", "--class-names", root / "names.txt")
     evaluated = json.loads(bench("eval", *checkpoint, "--dataset", "list", *other).out)
-    assert (evaluated["evaluated"], evaluated["listed"], evaluated["footnotes"]) == (1, 1, notes_of_weights(row))
+    told = [FOOTNOTES["own"], *notes_of_weights(row)]
+    assert (evaluated["evaluated"], evaluated["listed"], evaluated["footnotes"]) == (1, 1, told)
 
 
 def test_another_list_is_another_cell(root: Path) -> None:
