@@ -26,7 +26,7 @@ State = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Released:
-    """What a released state dict is a model of.
+    """Model that a released state dict belongs to.
 
     Attributes:
         layout: whose names it has.

@@ -43,7 +43,7 @@ class Block(Protocol):
     time_bias: bool
 
     def enter(self, x: Tensor) -> Tensor:
-        """What the image model computes between the previous block and this one (Swin's patch merging)."""
+        """Compute the image model's operations between the previous block and this one (Swin's patch merging)."""
         ...
 
     def norm1(self, x: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ class Backbone(nn.Module):
         """
 
     def settle(self, tokens: Tensor) -> Tensor:
-        """What the image model does to its tokens before the first block (CLIP: its first norm)."""
+        """Apply the image model's operations on its tokens before the first block (CLIP: its first norm)."""
         return tokens
 
     def embed(self, frames: Tensor, offset: Tensor | None = None, tubelet: int = 1) -> Tensor:

@@ -40,7 +40,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def reason(error: OSError) -> str:
-    """What the system says about an error, without the number and the path."""
+    """Return the system's words for an error, without the number and the path."""
     return error.strerror or str(error)
 
 
@@ -57,7 +57,7 @@ def did_you_mean_path(path: Path) -> str:
 
 
 def why_not_writable(folder: Path) -> str | None:
-    """Why a folder that may not exist yet cannot be made or written to; None where it can. Leaves nothing behind."""
+    """Return why a folder, made yet or not, cannot be made or written to; None where it can. Leaves nothing behind."""
     nearest = Path(os.path.abspath(folder))
     while True:
         try:

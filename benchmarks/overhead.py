@@ -1,4 +1,4 @@
-"""What the harness itself costs over the number of cells: `bench run` on cells that cost next to nothing.
+"""Cost of the harness itself over the number of cells: `bench run` on cells that cost next to nothing.
 
     python -m benchmarks.overhead --cells 10,100,1000 --out results/overhead-cpu.csv --plot
 

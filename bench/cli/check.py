@@ -99,7 +99,7 @@ def check(
 def _looked_at(
     dataset: VideoDataset, splits: Sequence[Split], frames: int, workers: int | None, timeout: float, full: bool
 ) -> tuple[list[Finding], int]:
-    """What is wrong, in the lists' order, and how many videos were looked at."""
+    """Return the faults, in the lists' order, and how many videos were looked at."""
     from bench.data.validate import examine
     from bench.data.verify import FAULTS, Clip, verify
     from bench.measure.machine import cores

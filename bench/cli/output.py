@@ -1,4 +1,4 @@
-"""Where a command's text goes: the standard output or error, or a file."""
+"""Destination of a command's text: the standard output or error, or a file."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def say(text: str) -> None:
 
 
 def obstacles(name: str, file: Path) -> list[str]:
-    """Why `file`, given as the option `name`, cannot be written; empty where nothing speaks against it."""
+    """Return why `file`, given as the option `name`, cannot be written; empty where nothing speaks against it."""
     from bench.files import did_you_mean_path
 
     if os.path.isdir(file):

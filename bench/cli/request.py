@@ -168,7 +168,7 @@ def _validated(fields: dict[str, Any], problems: list[str]) -> Request:
 
 
 def _obstacles(request: Request) -> list[str]:
-    """What would stand in the way of running the request."""
+    """Return the problems that would stand in the way of running the request."""
     from bench.run.start import plan
 
     try:

@@ -1,4 +1,4 @@
-"""How `bench run` shows itself: live in a terminal, as plain lines elsewhere."""
+"""Progress of `bench run` as it is shown: live in a terminal, as plain lines elsewhere."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class Clips(ABC, Generic[Key]):
 
     @abstractmethod
     def keys(self, epoch: int) -> list[Key]:
-        """What an epoch's items are asked for by, in its order."""
+        """Return the keys by which an epoch's items are asked for, in its order."""
 
     @abstractmethod
     def draws(self, key: Key) -> Iterator[Draw]:

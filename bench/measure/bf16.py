@@ -54,7 +54,7 @@ def _products(precision: str, size: int) -> float:
 
 @cache
 def slowdown() -> float:
-    """How many times as long as in fp32 matrix products take in bf16 on this CPU; measured once, in about 0.1 s."""
+    """Time of matrix products in bf16 / that in fp32, on this CPU; measured once, in about 0.1 s."""
     import torch
 
     threads = torch.get_num_threads()

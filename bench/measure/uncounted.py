@@ -37,7 +37,7 @@ class UncountedOperation(RuntimeError):
 
 
 def multiplies(operation: str) -> bool:
-    """Whether an operation, named as in `aten::mv`, multiplies matrices or vectors."""
+    """Return whether an operation, named as in `aten::mv`, multiplies matrices or vectors."""
     name = operation.partition("::")[2]
     if name in NOT_COUNTED or name.lstrip("_").startswith("upsample"):
         return False

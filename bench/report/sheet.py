@@ -133,7 +133,7 @@ class Sheet:
         return shown
 
     def best(self, row: Row, column: Column) -> bool:
-        """Whether the row holds the column's best value, as it is shown; ties are marked unless all rows tie."""
+        """Return whether the row holds the column's best value, as it is shown; ties are marked unless all rows tie."""
         value = row.values.get(column.key)
         return value is not None and float(column.text(value)) == self._best.get(column.key)
 
@@ -164,7 +164,7 @@ def _label(cell: Cell) -> tuple[str, str]:
 
 
 def _further(cell: Cell) -> dict[str, str]:
-    """What else a cell is made of, by name: a column only where it tells cells of one backbone and strategy apart."""
+    """Return a cell's further parts by name: a column only where it tells cells of one backbone and strategy apart."""
     recipe = cell.recipe.model_dump(exclude=set(_IN_AXES))
     recipe = {"rate": recipe.pop("lr"), **recipe}
     values = {"weights file": cell.weights, **cell.options, **recipe}

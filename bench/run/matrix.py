@@ -155,7 +155,7 @@ def _lasting(file: Path) -> str:
 
 
 def _pays(placement: Placement, backbone: BackboneName, dataset: VideoDataset) -> bool:
-    """Whether compiling saves more than it costs, which is a minute or two each for training and testing.
+    """Return whether compiling saves more than it costs, which is a minute or two each for training and testing.
 
     A large model's training on a GPU takes hours. A tiny one's is over before it is compiled, and a CPU, on which
     nobody trains a large model, gains little (see benchmarks/README.md).

@@ -69,7 +69,7 @@ class ProfileTable:
 
 
 def obstacles(file: Path) -> list[str]:
-    """Why no such table can be kept in a file, in sentences; its folder is made where it is not there."""
+    """Return why no such table can be kept in a file, in sentences; its folder is made where it is not there."""
     if file.is_dir():
         return [f"out is {str(file)!r}: it is a folder, expected a file"]
     if file.exists() and not file.is_file():
@@ -100,7 +100,7 @@ def _read(file: Path) -> list[dict[str, str]]:
 
 
 def _incompatibility(found: Sequence[Mapping[str, str]], wanted: Sequence[Mapping[str, str]]) -> str:
-    """What tells the rows of a file from those that are wanted; "" where all can stand together."""
+    """Return the difference that keeps a file's rows from standing with the wanted ones; "" where all can."""
     if not found:
         return ""
     for name in CONDITIONS:

@@ -35,7 +35,7 @@ ADAPTER = "adapter.safetensors"
 
 
 class _Stamp(NamedTuple):
-    """What tells one state of a file from another: every write makes a new file."""
+    """Marks that tell one state of a file from another: every write makes a new file."""
 
     changed: int
     size: int
@@ -209,7 +209,7 @@ class Run:
         return line
 
     def measured(self, cell: Cell, device: str) -> Measured | None:
-        """What this code measured of the cell's model on this device before; cells that differ in the seed share it."""
+        """Return this code's earlier measurements of the cell's model on this device; cells of all seeds share them."""
         try:
             found = Measured.model_validate_json(self._measured_file(cell).read_text(encoding="utf-8"))
         except (OSError, ValueError):  # not there, no JSON, not ours

@@ -16,7 +16,7 @@ from bench.train.optimiser import adamw, rate_factor
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device (or the CPU's allocator) had no memory left."""
+    """Return whether a device (or the CPU's allocator) had no memory left."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     signs = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "MPS backend out of memory")

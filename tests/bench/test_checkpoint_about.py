@@ -1,4 +1,4 @@
-"""What a checkpoint tells of its model: the cell's facts, the architecture of a released shape, an export's name."""
+"""A checkpoint's account of its model: the cell's facts, the architecture of a released shape, an export's name."""
 
 from __future__ import annotations
 

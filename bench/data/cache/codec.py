@@ -1,4 +1,4 @@
-"""How a cached frame is kept: as it is, or as a JPEG picture."""
+"""Formats of a cached frame: as it is, or as a JPEG picture."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _ID = re.compile(r"(.{11})(_\d{6}_\d{6})?\.\w+")
 
 
 class Kinetics(AsKinetics):
-    """What the three have in common."""
+    """Common part of the three."""
 
     official_names = True
 

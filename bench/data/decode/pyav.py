@@ -61,7 +61,7 @@ class PyavReader(VideoReader):
         self._wanted: set[int] = set()
 
     def _count(self) -> int:
-        """How many frames come when all of them are decoded."""
+        """Count the frames that come when all of them are decoded."""
         self._open()
         return sum(1 for _ in self._container.decode(video=0))
 

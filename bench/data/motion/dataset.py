@@ -97,7 +97,7 @@ class Motion(VideoDataset):
 
     @property
     def folder(self) -> Path:
-        """Where the rendered videos lie."""
+        """Folder of the rendered videos."""
         return (self._cache or cache_root()) / f"motion-{VERSION}-{self.content[:12]}"
 
     def prepare(self, progress: Progress | None = None) -> None:
@@ -141,7 +141,7 @@ class Motion(VideoDataset):
         return folder / f"motion_{split}_list_videos.txt"
 
     def _complete(self) -> bool:
-        """Whether the folder holds its lists and as many videos as it should: someone may have tidied up in it."""
+        """Return whether the folder holds its lists and all of its videos: someone may have tidied up in it."""
         folder, each = self.folder, sum(self.counts.values())
         if not all(self._list(folder, split).is_file() for split in SPLITS):
             return False

@@ -1,4 +1,4 @@
-"""What is looked at before anything is trained, and the fingerprint of what lies there."""
+"""Checks before anything is trained, and the fingerprint of what lies there."""
 
 from __future__ import annotations
 
