@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 
 class BadCheckpoint(ValueError):
-    """A state dict that is no AIM model, or not this one.
+    """A state dict that is not an AIM model, or not this one.
 
     Attributes:
         problems: one sentence each.

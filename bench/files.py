@@ -68,7 +68,7 @@ def why_not_writable(folder: Path) -> str | None:
         except OSError as error:  # a name that is too long, a folder that must not be looked into
             return reason(error)
     if not os.path.isdir(nearest):
-        return f"{nearest} is no folder"
+        return f"{nearest} is not a folder"
     # a try tells more than the mode's bits: they say nothing of read-only disks, and root may do all that they forbid
     probe = nearest / f"{PROBE}{os.getpid()}-{secrets.token_hex(4)}"
     try:

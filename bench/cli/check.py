@@ -73,7 +73,7 @@ def check(
     """Open and decode every video, and list what is missing, broken, mislabelled or too short, and the classes without
     a training video.
 
-    Videos that are shorter than a clip are shown in a loop; they alone are no failure. Exit code 1 where others are.
+    Videos that are shorter than a clip are shown in a loop; they alone are not a failure. Exit code 1 where others are.
     """
     problems = not_among("split", split, ("all", *SPLITS))
     if output is not None:

@@ -62,7 +62,7 @@ def obstacles(name: str, file: Path) -> list[str]:
     if os.path.isdir(file):
         return [f"{name} is {str(file)!r}: it is a folder, expected a file"]
     if not os.path.isdir(file.parent):
-        return [f"{name} is {str(file)!r}: there is no folder {str(file.parent)!r}{did_you_mean_path(file.parent)}"]
+        return [f"{name} is {str(file)!r}: there is not a folder {str(file.parent)!r}{did_you_mean_path(file.parent)}"]
     return []
 
 

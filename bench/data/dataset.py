@@ -110,7 +110,7 @@ class VideoDataset(ABC):
         return SPLITS
 
     def files(self) -> Mapping[str, tuple[Path, ...]]:
-        """Return the files that decide which videos there are, by kind ("train list"): other content makes another cell."""
+        """Return the files that decide which videos there are, by kind ("train list"); other content, another cell."""
         return {}
 
     def lacking(self, splits: Sequence[Split]) -> list[str]:

@@ -11,7 +11,7 @@ from bench.data.files import is_video
 from bench.files import reason
 
 _SHOWN = 5  # complaints printed; a list of the wrong format has one a line
-# how files begin that are no text
+# how files begin that are not text
 _NOT_TEXT = {
     b"PK\x03\x04": "a spreadsheet or an archive: export the list as CSV in UTF-8",
     b"\xff\xfe": "text in UTF-16, as Excel's 'Unicode text': save it as CSV in UTF-8",

@@ -166,7 +166,7 @@ def _label(cell: Cell) -> tuple[str, str]:
 def _further(cell: Cell) -> dict[str, str]:
     """Return a cell's further parts by name: a column only where it tells cells of one backbone and strategy apart."""
     recipe = cell.recipe.model_dump(exclude=set(_IN_AXES))
-    recipe = {"rate": recipe.pop("lr"), **recipe}
+    recipe = {"lr": recipe.pop("lr"), **recipe}
     values = {"weights file": cell.weights, **cell.options, **recipe}
     where = {f"data {name}" if name == "root" else name: value for name, value in cell.data}
     values |= {
@@ -198,7 +198,7 @@ def _axes(cells: Sequence[Cell]) -> dict[str, list[str]]:
     further = [_further(cell) for cell in cells]
     for name in dict.fromkeys(name for values in further for name in values):
         texts = [values.get(name, "-") for values in further]
-        # a rate that follows another one tells nothing new
+        # a learning rate that follows another one tells nothing new
         known = list(zip(labels, *axes.values(), strict=True))
         if len(set(zip(known, texts, strict=True))) > len(set(known)):
             axes[name] = texts

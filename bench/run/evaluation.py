@@ -261,7 +261,7 @@ def evaluate(planned: Plan, command: str, preparing: Progress, evaluating: Progr
 
     Raises:
         UserError: the model or the data cannot be had.
-        Diverged: a prediction that is no number.
+        Diverged: a prediction that is not a number.
     """
     with Places() as places:
         return _evaluated(planned, command, preparing, evaluating, places)

@@ -192,8 +192,8 @@ def _recipe(
 ) -> Recipe | None:
     """Defaults, finetuning's changes, the data set's, the command's, and the command's for this strategy.
 
-    Where one rate is asked for, the head's rate keeps its ratio to it; a training that is shorter than the data set's
-    keeps the share of its warm-up. None where the changes are wrong.
+    Where one learning rate is asked for, the head's keeps its ratio to it; a training that is shorter than the data
+    set's keeps the share of its warm-up. None where the changes are wrong.
     """
     finetuned = FINETUNED if STRATEGIES.get(strategy).trains == "all" else {}
     base = Recipe(**{"flip": dataset.flip, **finetuned, **dataset.recipe(backbone, strategy)})

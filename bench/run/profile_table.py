@@ -28,7 +28,7 @@ class ProfileTable:
         anew: why the rows that the file holds are not taken up and the next write replaces them; "" where they are.
 
     Raises:
-        UserError: the file cannot be read, or is no such table.
+        UserError: the file cannot be read, or is not such a table.
     """
 
     def __init__(self, file: Path, planned: Sequence[Profile]) -> None:
@@ -73,7 +73,7 @@ def obstacles(file: Path) -> list[str]:
     if file.is_dir():
         return [f"out is {str(file)!r}: it is a folder, expected a file"]
     if file.exists() and not file.is_file():
-        return [f"out is {str(file)!r}: it is no file, expected one that can be written row by row"]
+        return [f"out is {str(file)!r}: it is not a file, expected one that can be written row by row"]
     if file.suffix != ".csv":
         return [f"out is {str(file)!r}: expected a file that ends in .csv, which --all writes row by row"]
     why = why_not_writable(file.parent)

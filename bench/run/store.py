@@ -121,11 +121,11 @@ class Run:
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise UserError([f"{str(self.folder)!r} is no run: it has no run.json"]) from None
+            raise UserError([f"{str(self.folder)!r} is not a run: it has no run.json"]) from None
         except OSError as error:
             raise UserError([f"{str(file)!r} cannot be read: {reason(error)}"]) from error
         except (ValueError, RecursionError) as error:
-            raise UserError([f"{str(file)!r} is damaged: it is no JSON ({error})"]) from error
+            raise UserError([f"{str(file)!r} is damaged: it is not JSON ({error})"]) from error
         if not isinstance(found, dict) or not all(_texts(found.get(name)) for name in ("cells", "commands")):
             raise UserError([f"{str(file)!r} is damaged: expected a run's description with its cells and commands"])
         return found

@@ -78,7 +78,7 @@ def missing_places(**given: Path | None) -> list[str]:
             continue
         noun, there = ("folder", os.path.isdir(path)) if name == "data_root" else ("file", os.path.exists(path))
         if not there and os.path.exists(path):
-            problems.append(f"{name} is {str(path)!r}: it is no {noun}")
+            problems.append(f"{name} is {str(path)!r}: it is not a {noun}")
         elif not there:
             problems.append(f"{name} is {str(path)!r}: there is no such {noun}{did_you_mean_path(path)}")
     return problems

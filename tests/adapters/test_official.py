@@ -316,7 +316,7 @@ REFUSED: list[tuple[str, Callable[[], State], str]] = [
         "missing: backbone.temporal_embedding",
     ),
     (
-        "positions that are no square",
+        "positions that are not a square",
         lambda: {**official.vit([()] * 4, frames=None), "backbone.pos_embed": torch.zeros(1, 12, 96)},
         "11 patches",
     ),

@@ -65,7 +65,7 @@ def glance(path: Path) -> tuple[int, str]:
 
     What was found is remembered for as long as the file is the same.
 
-    Raises OSError where it is not there, VideoError where it is no video, or cut short.
+    Raises OSError where it is not there, VideoError where it is not a video, or cut short.
     """
     stat = path.stat()
     return _glance(path, stat.st_size, stat.st_mtime_ns)

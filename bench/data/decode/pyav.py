@@ -20,7 +20,7 @@ class PyavReader(VideoReader):
 
     Where a file has no times, its frames are counted from the start on instead.
 
-    Raises VideoError where the file is no video, or cut short.
+    Raises VideoError where the file is not a video, or cut short.
     """
 
     decoder = "pyav"

@@ -29,7 +29,8 @@ VERSION = 2
 FPS = 8
 QP = 22  # about 34 dB against frames that are noise in their finest detail
 
-# strategy -> peak rates, settled on the validation videos alone; what is new may move faster than what is pretrained
+# strategy -> peak learning rates, settled on the validation videos alone; what is new may move faster than what is
+# pretrained
 _RATES = {
     "frozen": {"lr": 6e-2, "head_lr": 6e-2},
     "full": {"lr": 1e-3, "head_lr": 2e-2},
@@ -184,7 +185,7 @@ class Motion(VideoDataset):
         return read_list(self._list(folder, split), folder / "videos", len(CLASSES))
 
     def recipe(self, backbone: BackboneName, strategy: str) -> Mapping[str, Any]:
-        """A short training from a high rate, on whole pictures.
+        """A short training from a high learning rate, on whole pictures.
 
         In so few steps a temporal embedding that starts at zero stays too small to tell frames apart, AdamW's usual
         second moment is an average over more steps than there are, and adapters learn a little better from torch's

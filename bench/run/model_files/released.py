@@ -293,9 +293,11 @@ def _unpickled(file: Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes the reader raise anything
         if isinstance(error, UnpicklingError):
-            raise wrong(file, ["it is no plain file of tensors and could run code on loading: refused"]) from error
+            raise wrong(file, ["it is not a plain file of tensors and could run code on loading: refused"]) from error
         first = str(error).strip().splitlines()[0] if str(error).strip() else "no details"
-        what = first if isinstance(error, ValueError) else f"no file of torch.save's ({type(error).__name__}: {first})"
+        what = (
+            first if isinstance(error, ValueError) else f"not a file of torch.save's ({type(error).__name__}: {first})"
+        )
         raise wrong(file, [f"it cannot be read: {what}"]) from error
 
 
