@@ -26,7 +26,7 @@ State = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Released:
-    """What a released state dict is a model of.
+    """Model that a released state dict belongs to.
 
     Attributes:
         layout: whose names it has.
@@ -165,7 +165,7 @@ def _ratio(state: State) -> float:
         ratio = max(1, ceil(least * 10**digits - 1e-6)) / 10**digits
         if all(max(1, int(width * ratio)) == hidden for hidden, width in shapes):
             return ratio
-    raise BadCheckpoint(["the adapters' bottlenecks are no common part of their blocks' widths"])
+    raise BadCheckpoint(["the adapters' bottlenecks are not a common part of their blocks' widths"])
 
 
 def _steps(state: State, layout: Layout, depths: tuple[int, ...]) -> int:
@@ -237,7 +237,7 @@ def load(model: VideoClassifier, state: State, released: Released) -> list[str]:
     if problems:
         raise BadCheckpoint(problems)
     model.load_state_dict(found)
-    return [f"values that are no finite numbers in {_some(odd)}"] if odd else []
+    return [f"values that are not finite numbers in {_some(odd)}"] if odd else []
 
 
 def _some(names: list[str]) -> str:

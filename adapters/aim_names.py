@@ -1,4 +1,4 @@
-"""How AIM's released code names the tensors of its models, as tables: one Layout a family.
+"""Names of the tensors in AIM's released code, as tables: one Layout a family.
 
 The released code keeps the image model and the adapters together under `backbone.` and the head under
 `cls_head.fc_cls.`; its adapters' Linears are D_fc1 and D_fc2. Names are facts of the released code; in its Swin,
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 
 class BadCheckpoint(ValueError):
-    """A state dict that is no AIM model, or not this one.
+    """A state dict that is not an AIM model, or not this one.
 
     Attributes:
         problems: one sentence each.

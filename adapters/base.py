@@ -1,4 +1,4 @@
-"""What a strategy is: which adapters a block gets, whether attention over time runs, and which parameters train.
+"""Contract of a strategy: the adapters that a block gets, attention over time or none, and the parameters that train.
 
 Nothing here imports torch until a block is adapted, so that names and options can be listed and checked at once.
 """
@@ -83,7 +83,7 @@ class Strategy:
     options: ClassVar[type[Options]] = Options
 
     def refuses(self, family: str) -> str | None:
-        """Why a backbone family cannot take this strategy; None where it can."""
+        """Return the reason why a backbone family cannot take this strategy; None where it can."""
         return None
 
     def adapt(self, block: Block, index: int, depth: int, frames: int, options: Options, drop_path: float) -> nn.Module:

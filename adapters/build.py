@@ -11,7 +11,7 @@ from backbones.base import Block
 
 
 def chosen(blocks: Sequence[Block], options: Options) -> list[bool]:
-    """Whether each block is adapted. "top" is the half next to the head (AIM, Table 7).
+    """Return for each block whether it is adapted. "top" is the half next to the head (AIM, Table 7).
 
     "second" is every second block: of a Swin the unshifted ones, as the others do not attend over time.
     """

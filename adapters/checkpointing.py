@@ -27,5 +27,5 @@ def _policy(_: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPoli
 
 @cache
 def _is_attention(operation: Any) -> bool:
-    """Whether it is a kernel of a whole attention: torch's, whichever it chose, or ours among frames."""
+    """Test for a kernel of a whole attention: torch's, whichever it chose, or ours among frames."""
     return "attention" in getattr(operation, "name", lambda: "")()

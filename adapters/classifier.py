@@ -162,7 +162,7 @@ def _tubelet(backbone: Backbone, options: Options, frames: int) -> int:
 
 
 def _released_freezing(backbone: Backbone, options: Options) -> bool:
-    """Whether training freezes what AIM's released code does. Raises ValueError where it has no such model."""
+    """Return whether training freezes what AIM's code does. Raises ValueError where it released no such model."""
     asked = isinstance(options, AdapterOptions) and options.released_freezing
     if asked and not backbone.released_freezing:
         raise ValueError("released_freezing is true: AIM's released code freezes more in a Swin alone, expected false")

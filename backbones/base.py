@@ -24,7 +24,7 @@ class FrameSizeError(ValueError):
 class Block(Protocol):
     """One transformer block with its parts reachable.
 
-    A block is a view of the original module: it copies no weights and is no `nn.Module` itself, so that a parameter
+    A block is a view of the original module: it copies no weights and is not an `nn.Module` itself, so that a parameter
     has one owner, the image model.
 
     Attributes:
@@ -43,7 +43,7 @@ class Block(Protocol):
     time_bias: bool
 
     def enter(self, x: Tensor) -> Tensor:
-        """What the image model computes between the previous block and this one (Swin's patch merging)."""
+        """Compute the image model's operations between the previous block and this one (Swin's patch merging)."""
         ...
 
     def norm1(self, x: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ class Backbone(nn.Module):
         """
 
     def settle(self, tokens: Tensor) -> Tensor:
-        """What the image model does to its tokens before the first block (CLIP: its first norm)."""
+        """Apply the image model's operations on its tokens before the first block (CLIP: its first norm)."""
         return tokens
 
     def embed(self, frames: Tensor, offset: Tensor | None = None, tubelet: int = 1) -> Tensor:
@@ -180,7 +180,7 @@ def over_time(attend: Callable[[Tensor], Tensor], x: Tensor, frames: int) -> Ten
     between = x.shape[1:-1].numel()
     width = x.shape[-1]
     grouped = x.reshape(-1, frames, between, width).transpose(1, 2).reshape(-1, frames, width)
-    # of one clip that is no copy yet, and a Linear on it would be a product for every position by itself
+    # of one clip that is not a copy yet, and a Linear on it would be a product for every position by itself
     grouped = grouped.contiguous()
     attended = attend(grouped)
     return attended.reshape(-1, between, frames, width).transpose(1, 2).reshape(x.shape)

@@ -90,7 +90,7 @@ def _state(file: Path) -> tuple[dict[str, Tensor], bool]:
 
 
 def unnested(found: Any) -> Any:
-    """What a training kept as its model, among other things and in one another; anything else as it is."""
+    """Return the model of a training's checkpoint, from however deep among other things; anything else as it is."""
     for _ in range(_DEPTH):
         if not isinstance(found, Mapping):
             break

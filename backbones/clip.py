@@ -91,7 +91,7 @@ class CLIPBlock:
 
 
 def _is_quick(mlp: Any) -> bool:
-    """Whether an MLP is that of OpenAI's CLIP, none of its parts replaced by a strategy."""
+    """Test for an MLP of OpenAI's CLIP, none of its parts replaced by a strategy."""
     parts = dict(mlp.named_children())
     return (
         list(parts) == ["c_fc", "gelu", "c_proj"]

@@ -267,7 +267,7 @@ def _outline(family: str, model: str) -> Backbone:
 
 @cache
 def why_unsupported(family: str, model: str) -> str | None:
-    """Why a model of a family does not fit the Backbone contract; None where it does. Takes no memory."""
+    """Return the reason why a model does not fit the Backbone contract; None where it does. Takes no memory."""
     try:
         _outline(family, model)
     except UnsupportedModel as error:

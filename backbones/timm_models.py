@@ -117,7 +117,7 @@ def load_checkpoint(model: Any, checkpoint: Checkpoint) -> Settings:
 
 
 def _converted(model: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What timm's own loader makes of a state dict for this kind of model."""
+    """Return a state dict as timm's own loader converts it for this kind of model."""
     module = sys.modules[type(model).__module__]
     # Swin's conversion looks for the module of every table; those of blocks that are not there are left for `load`
     strangers = {

@@ -40,7 +40,7 @@ class RefusedPickle(pickle.UnpicklingError):
 
 
 def is_torchscript(file: Path) -> bool:
-    """Whether the file is an archive of `torch.jit.save`."""
+    """Test for an archive of `torch.jit.save`."""
     if not zipfile.is_zipfile(file):
         return False
     with zipfile.ZipFile(file) as archive:

@@ -68,7 +68,7 @@ class ViTBlock:
         return self._behind(self.module.attn(x, attn_mask=bias))
 
     def _behind(self, attended: Tensor) -> Tensor:
-        """What follows the attention before it is added to x."""
+        """Apply the operations between the attention and its addition to x."""
         return self.module.ls1(attended)
 
     def norm2(self, x: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ class PostNormViTBlock(ViTBlock):
 
 
 def is_plain(attention: Any) -> bool:
-    """Whether timm's attention is projections and products alone, without norms, gates or dropout of its own."""
+    """Return whether timm's attention is projections and products alone, without norms, gates or dropout of its own."""
     if type(attention) is not Attention or getattr(attention, "gate", None) is not None:
         return False
     norms = (attention.q_norm, attention.k_norm, getattr(attention, "norm", None))

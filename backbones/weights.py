@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def _hub_answers() -> bool:
-    """Whether the hub (or the mirror that HF_ENDPOINT names) takes a connection; a proxy is left to the libraries."""
+    """Test whether the hub (or HF_ENDPOINT's mirror) takes a connection; a proxy is left to the libraries."""
     if any(getproxies().get(kind) for kind in ("https", "http", "all")):
         return True
     address = urlsplit(constants.ENDPOINT)

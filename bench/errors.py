@@ -12,7 +12,7 @@ _LINES = 20
 
 
 class UserError(Exception):
-    """What a user asked for cannot be done as asked; the command ends with exit code 2 and has changed nothing.
+    """Refusal of what a user asked for; the command ends with exit code 2 and has changed nothing.
 
     Attributes:
         problems: a message each, with the bad value, what was expected, and the nearest valid name. One with details

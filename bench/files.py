@@ -40,7 +40,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def reason(error: OSError) -> str:
-    """What the system says about an error, without the number and the path."""
+    """Return the system's words for an error, without the number and the path."""
     return error.strerror or str(error)
 
 
@@ -57,7 +57,7 @@ def did_you_mean_path(path: Path) -> str:
 
 
 def why_not_writable(folder: Path) -> str | None:
-    """Why a folder that may not exist yet cannot be made or written to; None where it can. Leaves nothing behind."""
+    """Return why a folder, made yet or not, cannot be made or written to; None where it can. Leaves nothing behind."""
     nearest = Path(os.path.abspath(folder))
     while True:
         try:
@@ -68,7 +68,7 @@ def why_not_writable(folder: Path) -> str | None:
         except OSError as error:  # a name that is too long, a folder that must not be looked into
             return reason(error)
     if not os.path.isdir(nearest):
-        return f"{nearest} is no folder"
+        return f"{nearest} is not a folder"
     # a try tells more than the mode's bits: they say nothing of read-only disks, and root may do all that they forbid
     probe = nearest / f"{PROBE}{os.getpid()}-{secrets.token_hex(4)}"
     try:

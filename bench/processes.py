@@ -1,4 +1,4 @@
-"""How this package starts processes, and how they end: without a fork of threads or of a GPU's context, and with us."""
+"""Start and end of this package's processes: without a fork of threads or of a GPU's context, and not outliving us."""
 
 from __future__ import annotations
 

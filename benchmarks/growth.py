@@ -1,4 +1,4 @@
-"""How a training step and a prediction grow with frames, with the batch and with the model's width.
+"""Growth of a training step and a prediction with frames, with the batch and with the model's width.
 
     python -m benchmarks.growth --out results/growth-cpu.csv --plot
 
@@ -56,7 +56,7 @@ _MODELS = {
 
 @dataclass(frozen=True)
 class Point:
-    """What is measured: an axis and where on it."""
+    """A point of measurement: an axis and where on it."""
 
     axis: str
     model: str

@@ -1,4 +1,4 @@
-"""How close the loader comes to bare decord, whether its processes keep their memory, and whether a step waits for it.
+"""Nearness of the loader to bare decord, memory of its processes over time, and steps that wait for it.
 
 Run by hand, as `python -m benchmarks.loader --processes 2`, on a machine with nothing else to do. It makes its own
 videos of Kinetics' kind (340x256, H.264, 300 frames in 10 s) and prints ratios of timings that were taken in turns:
@@ -58,7 +58,7 @@ def train_clips(videos: list[Video], size: int, frames: int, stride: int) -> Tra
 
 
 def bare(job: tuple[str, list[int]]) -> int:
-    """What decord alone does for a clip."""
+    """Do what decord alone does for a clip."""
     import decord
 
     path, indices = job

@@ -1,4 +1,4 @@
-"""What the harness itself costs over the number of cells: `bench run` on cells that cost next to nothing.
+"""Cost of the harness itself over the number of cells: `bench run` on cells that cost next to nothing.
 
     python -m benchmarks.overhead --cells 10,100,1000 --out results/overhead-cpu.csv --plot
 
@@ -126,11 +126,13 @@ def seconds_of(*arguments: object, times: int = 3) -> float:
 
 
 def in_rows(folder: Path, found: Path) -> Path:
-    """The run's results once more, each with a rate of its own, so that each is a row of the table."""
+    """The run's results once more, each with a learning rate of its own, so that each is a row of the table."""
     copied = Run(folder)
     results = Run(found).results()
-    rates = [result.cell.recipe.model_copy(update={"lr": 1e-3 * (1 + i / 1024)}) for i, result in enumerate(results)]
-    cells = [r.cell.model_copy(update={"recipe": rate, "seed": 0}) for r, rate in zip(results, rates, strict=True)]
+    recipes = [result.cell.recipe.model_copy(update={"lr": 1e-3 * (1 + i / 1024)}) for i, result in enumerate(results)]
+    cells = [
+        r.cell.model_copy(update={"recipe": recipe, "seed": 0}) for r, recipe in zip(results, recipes, strict=True)
+    ]
     copied.open(Matrix(), cells, "a copy", {})
     for cell, result in zip(cells, results, strict=True):
         copied.put(result.model_copy(update={"cell": cell}))

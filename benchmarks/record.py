@@ -1,4 +1,4 @@
-"""Where a benchmark's numbers come from, and the files that it leaves."""
+"""Provenance of a benchmark's numbers, and the files that it leaves."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def widened(model: VideoClassifier) -> None:
 
 @dataclass
 class Contender:
-    """What is timed: one training step, or the prediction of one batch; `engine` takes it, but for the image model."""
+    """Timed subject: one training step, or the prediction of one batch; `engine` takes it, but for the image model."""
 
     name: str
     call: Callable[[], object]
@@ -127,7 +127,7 @@ def contenders(
     ways: list[str],
     beside: list[str],
 ) -> list[Contender]:
-    """What is timed: the reference first."""
+    """Return the contenders to time: the reference first."""
     found = []
     generator = torch.Generator().manual_seed(0)
     size = built(name, "frozen", frames).backbone.input_size

@@ -78,7 +78,7 @@ def small(kind: str, seed: int = 0) -> Backbone:
 
 
 def opened(model: nn.Module, label: str = "the model") -> Backbone:
-    """What the families make of a built model."""
+    """Open a built model as its family does."""
     if isinstance(model, open_clip.transformer.VisionTransformer):
         return CLIP(model, label, "none").eval()
     return open_trunk(model, label, "none").eval()

@@ -58,6 +58,6 @@ def without_numbers(name: str, strategy: str, frames: int, classes: int, **optio
 
 
 def image_features(adapted: VideoClassifier, x: torch.Tensor) -> torch.Tensor:
-    """What the image model makes of single frames, their mean; of a patch over two frames, of the frames' mean."""
+    """Features of single frames by the image model, their mean; of a patch over two frames, of the frames' mean."""
     single = x.unflatten(1, (-1, adapted.tubelet)).mean(dim=2)
     return adapted.backbone(single.flatten(0, 1)).view(*single.shape[:2], -1).mean(1)

@@ -133,7 +133,7 @@ def _weights(logits: Tensor) -> Tensor:
 
 @torch.compiler.assume_constant_result
 def _has_kernel(device: torch.device, frames: int, depth: int) -> bool:
-    """Whether the kernel for attention among frames can be had here and, on a few numbers, gives what products do."""
+    """Return whether the kernel for attention among frames is available and agrees with products on a few numbers."""
     return _tried(device, frames, depth)
 
 

@@ -1,4 +1,4 @@
-"""Whether a module of an image model is still what its class says, so that its arithmetic can be done another way."""
+"""Test for modules of an image model that are still what their class says, so that other arithmetic may stand in."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def is_plain_module(module: Any, *kinds: type) -> bool:
-    """Whether a module is of one of the classes and of no subclass, and has no hooks on its results.
+    """Return whether a module is of one of the classes and of no subclass, and has no hooks on its results.
 
     A strategy of somebody's own may have put a module of another arithmetic in its place, or a hook on it.
     """

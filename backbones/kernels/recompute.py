@@ -1,4 +1,4 @@
-"""What a tensor can be worked out from again, so that a trained product need not keep it for its gradient.
+"""Origins from which a tensor is recomputed, so that a trained product need not keep it for its gradient.
 
 An adapter's first product keeps its input for the weight's gradient. Where that input is a norm's or a frozen product's
 result, the norm's own input or the product's is kept anyway: `recompute_of` tells the adapter so.
@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 class Recompute(NamedTuple):
-    """How x, rows of numbers, came to be.
+    """Recomputation of x, rows of numbers.
 
     Attributes:
         tensors: from which it is worked out; an operation before has kept them.
@@ -58,6 +58,6 @@ def remember(x: Tensor, origin: Recompute) -> Tensor:
 
 
 def recompute_of(x: Tensor) -> Recompute | None:
-    """What was noted; None where nothing was, or where x was changed in place since."""
+    """Return the noted recomputation; None where nothing was noted, or where x was changed in place since."""
     origin, version, shape = getattr(x, "origin", (None, None, None))
     return origin if origin is not None and (version, shape) == (x._version, x.shape) else None

@@ -73,7 +73,7 @@ def check(
     """Open and decode every video, and list what is missing, broken, mislabelled or too short, and the classes without
     a training video.
 
-    Videos that are shorter than a clip are shown in a loop; they alone are no failure. Exit code 1 where others are.
+    Videos that are shorter than a clip are shown in a loop; they alone are not a failure. Exit code 1 where others are.
     """
     problems = not_among("split", split, ("all", *SPLITS))
     if output is not None:
@@ -99,7 +99,7 @@ def check(
 def _looked_at(
     dataset: VideoDataset, splits: Sequence[Split], frames: int, workers: int | None, timeout: float, full: bool
 ) -> tuple[list[Finding], int]:
-    """What is wrong, in the lists' order, and how many videos were looked at."""
+    """Return the faults, in the lists' order, and how many videos were looked at."""
     from bench.data.validate import examine
     from bench.data.verify import FAULTS, Clip, verify
     from bench.measure.machine import cores

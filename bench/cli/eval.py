@@ -200,10 +200,10 @@ def _evaluated(planned: Plan) -> Evaluation:
             reason, code = "interrupted", 130
         except Diverged:
             precision = planned.placement.precision
-            held = "the checkpoint holds values that are none" + (
+            held = "the checkpoint holds values that are not numbers" + (
                 f", or {precision} is too narrow" * (precision != "fp32")
             )
-            reason, code = f"a prediction is no number: {held}", 1
+            reason, code = f"a prediction is not a number: {held}", 1
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

@@ -1,4 +1,4 @@
-"""Where a command's text goes: the standard output or error, or a file."""
+"""Destination of a command's text: the standard output or error, or a file."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def say(text: str) -> None:
 
 
 def obstacles(name: str, file: Path) -> list[str]:
-    """Why `file`, given as the option `name`, cannot be written; empty where nothing speaks against it."""
+    """Return why `file`, given as the option `name`, cannot be written; empty where nothing speaks against it."""
     from bench.files import did_you_mean_path
 
     if os.path.isdir(file):
         return [f"{name} is {str(file)!r}: it is a folder, expected a file"]
     if not os.path.isdir(file.parent):
-        return [f"{name} is {str(file)!r}: there is no folder {str(file.parent)!r}{did_you_mean_path(file.parent)}"]
+        return [f"{name} is {str(file)!r}: there is not a folder {str(file.parent)!r}{did_you_mean_path(file.parent)}"]
     return []
 
 

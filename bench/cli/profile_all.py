@@ -23,7 +23,7 @@ def run(chosen: Plan, out: Path | None) -> list[Profile]:
     """The profiles of a whole table, written to `out` or `results/<device>.csv` as they come.
 
     Raises:
-        UserError: the file cannot be read or written, or is no such table.
+        UserError: the file cannot be read or written, or is not such a table.
         typer.Exit: 130, interrupted.
     """
     from rich.console import Console

@@ -51,7 +51,7 @@ def parse(text: str) -> Any:
 
 
 def scalar(text: str) -> Any:
-    """A flag's text as YAML would read it; the text itself where that is no value."""
+    """A flag's text as YAML would read it; the text itself where that is not a value."""
     try:
         return parse(text)
     except ValueError:
@@ -80,7 +80,7 @@ def assignments(texts: Iterable[str], flag: str, problems: list[str]) -> dict[st
         try:
             found[name.strip()] = parse(value)
         except ValueError as error:
-            problems.append(f"{flag} {text!r}: {value!r} is no value ({error})")
+            problems.append(f"{flag} {text!r}: {value!r} is not a value ({error})")
     return found
 
 
@@ -95,7 +95,7 @@ def read_yaml(file: Path, problems: list[str]) -> dict[str, Any]:
         problems.append(f"config {str(file)!r} cannot be read: expected text in UTF-8")
         return {}
     except ValueError as error:
-        problems.append(f"config {str(file)!r} is no YAML: {error}")
+        problems.append(f"config {str(file)!r} is not YAML: {error}")
         return {}
     if found is None:
         return {}
@@ -168,7 +168,7 @@ def _validated(fields: dict[str, Any], problems: list[str]) -> Request:
 
 
 def _obstacles(request: Request) -> list[str]:
-    """What would stand in the way of running the request."""
+    """Return the problems that would stand in the way of running the request."""
     from bench.run.start import plan
 
     try:

@@ -77,7 +77,7 @@ def run(
     lr: Annotated[
         str | None,
         typer.Option(
-            help="Peak rate, the same for every strategy; the head keeps its ratio.",
+            help="Peak learning rate, the same for every strategy; the head keeps its ratio.",
             metavar="NUMBER",
             rich_help_panel=_RECIPE,
         ),

@@ -1,4 +1,4 @@
-"""How `bench run` shows itself: live in a terminal, as plain lines elsewhere."""
+"""Progress of `bench run` as it is shown: live in a terminal, as plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def print_plan(expansion: Expansion) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for header in ("cell", "backbone", "strategy", "data set", "frames", "seed"):
         table.add_column(header, no_wrap=True)
-    for header in ("epochs", "batch", "rate", "params M", "trained M", "GMACs a view"):
+    for header in ("epochs", "batch", "lr", "params M", "trained M", "GMACs a view"):
         table.add_column(header, justify="right")
     found = counts(expansion.cells)
     for cell in expansion.cells:

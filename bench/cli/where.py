@@ -53,7 +53,7 @@ def source(
     labels_from: str | None,
     problems: list[str],
 ) -> DataSource:
-    """Where the data lie; `problems` gets what is not there, and then the source is empty."""
+    """Return the place of the data; `problems` gets what is not there, and then the source is empty."""
     from bench.spec.source import DataSource, missing_places
 
     given = {

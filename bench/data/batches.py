@@ -51,7 +51,7 @@ class BatchBuffer:
         self._missing = size
 
     def slot(self, place: int, shape: torch.Size) -> Tensor:
-        """Where the clip of a sample belongs. Raises ValueError where its shape differs from the others'."""
+        """Return the slot of a sample's clip. Raises ValueError where its shape differs from the others'."""
         if self._clips is None:
             self._clips = torch.empty((len(self._samples), *shape), dtype=torch.uint8, pin_memory=self._pin)
         if self._clips.shape[1:] != shape:
@@ -68,7 +68,7 @@ class BatchBuffer:
         return not self._missing
 
     def batch(self) -> Batch:
-        """What could be decoded, and the names of what could not."""
+        """Return the clips that could be decoded, and the names of those that could not."""
         samples = [sample for sample in self._samples if sample is not None]
         shown = [place for place, sample in enumerate(samples) if sample.clip is not None]
         clips = torch.empty(0, dtype=torch.uint8) if self._clips is None else self._clips

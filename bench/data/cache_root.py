@@ -1,4 +1,4 @@
-"""Where rendered data sets and decoded frames lie."""
+"""Folder of rendered data sets and decoded frames."""
 
 from __future__ import annotations
 

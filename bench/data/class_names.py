@@ -51,7 +51,7 @@ def _of_json(file: Path, text: str) -> list[Any]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{file} is no JSON: {error}") from error
+        raise DataError(f"{file} is not JSON: {error}") from error
     if isinstance(found, Mapping):
         try:
             if all(key.isdecimal() for key in found):

@@ -4,8 +4,8 @@ What a clip shows is drawn from (seed, epoch, index) and from which videos are b
 whatever the number of decoding processes and whatever ran before in this one.
 
 A video that cannot be decoded does not stop a run, nor does it go unseen: every sample says which videos it had to
-skip, and why. Who reads the videos, in this process or in others, is no matter of the data set: `Clips.item` asks for
-one try after the other and is told what came of it.
+skip, and why. Who reads the videos, in this process or in others, is not a matter of the data set: `Clips.item` asks
+for one try after the other and is told what came of it.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Clips(ABC, Generic[Key]):
 
     @abstractmethod
     def keys(self, epoch: int) -> list[Key]:
-        """What an epoch's items are asked for by, in its order."""
+        """Return the keys by which an epoch's items are asked for, in its order."""
 
     @abstractmethod
     def draws(self, key: Key) -> Iterator[Draw]:

@@ -1,4 +1,4 @@
-"""What a data set tells the harness: its classes, its lists of videos, and how its clips are drawn."""
+"""Contract of a data set: its classes, its lists of videos, and how its clips are drawn."""
 
 from __future__ import annotations
 
@@ -110,19 +110,19 @@ class VideoDataset(ABC):
         return SPLITS
 
     def files(self) -> Mapping[str, tuple[Path, ...]]:
-        """What decides which videos there are, by what it is ("train list"): another content makes another cell."""
+        """Return the files that decide which videos there are, by kind ("train list"); other content, another cell."""
         return {}
 
     def lacking(self, splits: Sequence[Split]) -> list[str]:
-        """Which files that these splits need were neither named nor found, in sentences."""
+        """Return the files that these splits need and that were neither named nor found, in sentences."""
         return []
 
     def takes_labels_from(self, splits: Sequence[Split]) -> bool:
-        """Whether the lists of these splits are a user's own, whose labels may start at 1."""
+        """Return whether the lists of these splits are a user's own, whose labels may start at 1."""
         return False
 
     def notes(self) -> tuple[str, ...]:
-        """What was found and not said, in sentences for the user."""
+        """Notes for the user on what was found without being named, in sentences."""
         return ()
 
     def original(self, video: Video) -> str | None:
@@ -150,7 +150,7 @@ class VideoDataset(ABC):
         return {}
 
     def recipe(self, backbone: BackboneName, strategy: str) -> Mapping[str, Any]:
-        """What this data set changes in the recipe for a backbone and a strategy."""
+        """Return this data set's changes to the recipe for a backbone and a strategy."""
         return {}
 
     def fingerprint(self) -> str:

@@ -11,7 +11,7 @@ from bench.data.files import is_video
 from bench.files import reason
 
 _SHOWN = 5  # complaints printed; a list of the wrong format has one a line
-# how files begin that are no text
+# how files begin that are not text
 _NOT_TEXT = {
     b"PK\x03\x04": "a spreadsheet or an archive: export the list as CSV in UTF-8",
     b"\xff\xfe": "text in UTF-16, as Excel's 'Unicode text': save it as CSV in UTF-8",
@@ -42,18 +42,18 @@ class Entry:
 
 
 def is_number(text: str) -> bool:
-    """Whether a text is a whole number from 0 on, in at most 18 plain digits."""
+    """Test for a whole number from 0 on, in at most 18 plain digits."""
     # isdecimal alone would let other scripts' digits through, int() alone '1_0' and '+1'; long ones fail
     return text.isascii() and text.isdecimal() and len(text) <= 18
 
 
 def is_video_path(text: str) -> bool:
-    """Whether a path's last part is the name of a video."""
+    """Return whether a path's last part is the name of a video."""
     return is_video(text.replace("\\", "/").rpartition("/")[2])
 
 
 def more_than_half(answers: Iterable[bool]) -> bool:
-    """Whether most of the answers are yes: lists are read as most of their lines want it, and the others told."""
+    """Test for a majority of yes: lists are read as most of their lines want it, and the others told."""
     listed = list(answers)
     return 2 * sum(listed) > len(listed)
 

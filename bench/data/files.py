@@ -1,4 +1,4 @@
-"""Which files there are, asked of the file system as seldom as can be: lists have hundreds of thousands of videos."""
+"""Existing files, asked of the file system as seldom as can be: lists have hundreds of thousands of videos."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _AT_ONCE = 32  # a network's answers are waited for side by side
 
 
 def is_video(name: str) -> bool:
-    """Whether a file's name is a video's: by its suffix, in any case, and not hidden."""
+    """Return whether a file's name is a video's: by its suffix, in any case, and not hidden."""
     return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES and not name.startswith(".")
 
 

@@ -41,7 +41,7 @@ def apart(
 
 
 def why_lost(error: BaseException, limit: float) -> str:
-    """Why a call ended that took too long or took its process with it; an empty text for other errors."""
+    """Return why a call ended that took too long or took its process with it; an empty text for other errors."""
     from pebble import ProcessExpired
 
     if isinstance(error, TimeoutError):

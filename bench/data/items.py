@@ -17,12 +17,12 @@ def read_items(file: Path, needed: Sequence[str]) -> list[tuple[str, str, dict[s
     Args:
         needed: names that every item has.
 
-    Raises DataError where the file is no such list, or items lack a name, which are all told.
+    Raises DataError where the file is not such a list, or items lack a name, which are all told.
     """
     try:
         found = json.loads(read_text(file))
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{file} is no JSON: {error}") from error
+        raise DataError(f"{file} is not JSON: {error}") from error
     if not isinstance(found, list) or not found:
         raise DataError(f"{file}: expected a list of items with {', '.join(needed)}")
     items = [(f"item {number}", json.dumps(item)[:100], item) for number, item in enumerate(found, start=1)]

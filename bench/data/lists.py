@@ -119,7 +119,7 @@ def to_videos(
         labels_from: the number of the first class; no label is below it.
         counted: what tells the number of classes, for the error about a label beyond it.
 
-    Raises DataError for labels that are no class's and for paths that repeat.
+    Raises DataError for labels that are not a class's and for paths that repeat.
     """
     names = () if classes is None or isinstance(classes, int) else classes
     numbers = {name: label for label, name in enumerate(names)}

@@ -17,7 +17,7 @@ from bench.data.prefetch import prefetched
 
 @dataclass(frozen=True)
 class Skipped:
-    """Why a video could not be decoded, and how many times that was met."""
+    """Reason why a video could not be decoded, and how many times that was met."""
 
     reason: str
     times: int
@@ -67,7 +67,7 @@ class ClipLoader:
         return len(self._clips) // self._batch_size + short
 
     def set_epoch(self, epoch: int) -> None:
-        """Which epoch the next iteration shows. Test views are the same in all."""
+        """Set the epoch that the next iteration shows. Test views are the same in all."""
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[Batch]:

@@ -1,4 +1,4 @@
-"""How a run reads its videos. Imports no torch: the parent has no need of it."""
+"""A run's way of reading its videos. Imports no torch: the parent has no need of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MOST = 16  # decoding processes of a cell where nobody says how many
 
 @dataclass(frozen=True)
 class Reading:
-    """How videos are read.
+    """Settings for reading videos.
 
     Attributes:
         workers: decoding processes of a cell; 0 decodes in the cell's own process, without a limit in seconds.
@@ -29,7 +29,7 @@ class Reading:
 
 
 def reading(workers: int | str, cores: int, limit: float, strict: bool) -> Reading:
-    """How a cell reads.
+    """Return a cell's settings for reading.
 
     Args:
         workers: decoding processes, or "auto".

@@ -1,4 +1,4 @@
-"""Which frames of a video make a clip.
+"""Choice of the frames of a video that make a clip.
 
 The formulas are those of AIM's released configurations (Yang et al., ICLR 2023, arXiv 2302.03024), evaluated in double
 precision as they are there: for clip lengths such as 14 a quotient may fall beside a half where exact arithmetic hits

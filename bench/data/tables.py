@@ -194,7 +194,7 @@ def _whole(text: str, sign: str) -> int | None:
 
 
 def is_header(fields: Sequence[str]) -> bool:
-    """Whether the fields of a line name a column of paths and one of labels."""
+    """Return whether the fields of a line name a column of paths and one of labels."""
     return bool(_places(fields, _PATHS) and _places(fields, _LABELS))
 
 
@@ -203,13 +203,13 @@ def _plain(name: str) -> str:
 
 
 def _places(header: Sequence[str], known: Sequence[str]) -> list[int]:
-    """Where a header has columns of these names, in the names' order."""
+    """Return the indices of a header's columns of these names, in the names' order."""
     names = [_plain(name) for name in header]
     return [names.index(name) for name in map(_plain, known) if name in names]
 
 
 def _is_header_of(file: Path, rows: Sequence[_Row]) -> bool:
-    """Whether the first row is a header. Raises DataError where it seems to be one and lacks a column."""
+    """Return whether the first row is a header. Raises DataError where it seems to be one and lacks a column."""
     fields = rows[0].fields
     if is_header(fields):
         return True
@@ -229,7 +229,7 @@ def _is_header_of(file: Path, rows: Sequence[_Row]) -> bool:
 
 
 def _by_name(file: Path, rows: Sequence[_Row], sign: str) -> list[_Video | str]:
-    """What the rows below a header hold, or what is wrong with them. Raises DataError for the header's own faults."""
+    """Return the videos of the rows below a header, or their faults. Raises DataError for the header's own faults."""
     header, rows = rows[0].fields, rows[1:]
     if not rows:
         raise DataError(f"{file}: the list has a header ({', '.join(header)}) and no videos below it")
@@ -265,7 +265,7 @@ def _counted(row: _Row) -> str:
 
 
 def _by_place(rows: Sequence[_Row], sign: str, strict: bool) -> list[_Video | str]:
-    """What the rows hold where there is no header, or what is wrong with them.
+    """Return the rows' videos where there is no header, or what is wrong with them.
 
     Args:
         strict: a path that holds the sign, and is not evidently a video's, is a fault.

@@ -21,7 +21,7 @@ def before_crop(size: int) -> int:
 
 
 def check_clip(clip: Tensor) -> None:
-    """Raises ValueError where it is no clip."""
+    """Raises ValueError where it is not a clip."""
     if clip.dtype != torch.uint8 or clip.ndim != 4 or clip.shape[1] != 3:
         raise ValueError(f"expected a clip of uint8 (T, 3, H, W), not {clip.dtype} {tuple(clip.shape)}")
 

@@ -1,4 +1,4 @@
-"""Whether a data set can be trained and tested on as it lies on the disk. Nothing is decoded: it takes seconds."""
+"""Check that a data set can be trained and tested on as it lies on the disk. Nothing is decoded: it takes seconds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CALLED: dict[Split, str] = {"train": "training", "val": "validation", "test": "
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found, in sentences.
+    """Findings about a data set, in sentences.
 
     Attributes:
         problems: with which nothing should be trained.
@@ -166,7 +166,7 @@ def _of_one_recording(dataset: VideoDataset, train: Iterable[Video], others: Ite
 
 
 def unfit(datasets: Sequence[VideoDataset], source: DataSource, splits: Sequence[Split] = SPLITS) -> list[str]:
-    """What of a source does not go with the data sets, or is missing to find them, in sentences.
+    """Return what of a source does not go with the data sets, or is missing to find them, in sentences.
 
     Args:
         splits: whose lists are needed.

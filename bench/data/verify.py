@@ -19,7 +19,7 @@ FAULTS: tuple[Fault, ...] = ("missing", "broken", "mislabelled", "short")
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with a video; one may have several faults."""
+    """A fault of a video; one may have several."""
 
     split: Split
     video: Video
@@ -29,7 +29,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Clip:
-    """How a test takes its frames: see `bench.data.sampling.test_indices`."""
+    """A test's way of taking frames: see `bench.data.sampling.test_indices`."""
 
     sampling: Sampling
     frames: int
@@ -43,7 +43,7 @@ class Clip:
 
 
 def look(video: Video, clip: Clip, full: bool) -> tuple[int, str]:
-    """How many frames a video has, and why it cannot be decoded; an empty text where it can.
+    """Return how many frames a video has, and why it cannot be decoded; an empty text where it can.
 
     Args:
         full: decode all that a test would, not the first, middle and last frame alone.
@@ -75,7 +75,7 @@ def verify(
     full: bool = False,
     progress: Progress | None = None,
 ) -> Iterator[Finding]:
-    """What is wrong with the videos of some splits, as it is found. Splits that are one list are looked at once.
+    """Yield the faults of the videos of some splits, as they are found. Splits that are one list are looked at once.
 
     Args:
         clip: what videos must be long enough for.

@@ -14,7 +14,7 @@ _SLOWER = 1.25
 
 _SIZES = (32, 64, 128, 256, 512)  # sides of the matrices, each product eight times as much as the one before
 _ROUNDS = 4
-# of this thread alone, as whatever else keeps the machine busy is no matter; Windows counts it in steps of 16 ms
+# of this thread alone, as whatever else keeps the machine busy does not matter; Windows counts it in steps of 16 ms
 _clock = time.perf_counter if sys.platform == "win32" else time.thread_time
 _BUDGET = 0.1  # seconds for all products
 
@@ -54,7 +54,7 @@ def _products(precision: str, size: int) -> float:
 
 @cache
 def slowdown() -> float:
-    """How many times as long as in fp32 matrix products take in bf16 on this CPU; measured once, in about 0.1 s."""
+    """Time of matrix products in bf16 / that in fp32, on this CPU; measured once, in about 0.1 s."""
     import torch
 
     threads = torch.get_num_threads()

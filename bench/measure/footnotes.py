@@ -1,4 +1,4 @@
-"""What a reader of a measurement must know of the machine's state while it was made."""
+"""Notes for the reader of a measurement on the machine's state while it was made."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MEMORY = 1e9  # bytes; a desktop holds some
 
 
 def not_compiled(why: str) -> str:
-    """That a compiled step was asked for and is none."""
+    """Note that a compiled step was asked for and is none."""
     return f"not compiled, operations ran one by one: {why}"
 
 

@@ -39,7 +39,7 @@ def uuid_of(device: torch.device) -> str | None:
 
 
 def before(device: torch.device) -> Gpu:
-    """How much others use a GPU; call it while this process leaves it idle. Takes half a second to two."""
+    """Measure others' use of a GPU; call it while this process leaves it idle. Takes half a second to two."""
     synchronise(device)
     uuid = uuid_of(device)
     busy = utilisation(lambda: _by_torch(device), uuid)
@@ -53,7 +53,7 @@ def before(device: torch.device) -> Gpu:
 
 
 def during(found: Gpu, step: Callable[[], object], device: torch.device) -> Gpu:
-    """What `before` found, and clocks and temperature while `step` runs again and again."""
+    """Return `found`, with clocks and temperature while `step` runs again and again."""
     uuid = uuid_of(device)
     return found if uuid is None else found.model_copy(update=clocks(uuid, step, lambda: synchronise(device)))
 

@@ -1,4 +1,4 @@
-"""How fast a training goes with the loading of its clips, and for how much of its time the step waits for them.
+"""Speed of a training with the loading of its clips, and the part of its time for which the step waits for them.
 
 On a CPU a wait is the time that the next batch takes to come. A GPU works off what it was given while the host waits:
 there only the time counts in which it had nothing to do, between two events, one recorded when the host began to wait
@@ -130,7 +130,7 @@ class Loading:
         return _percent(sum(self._waited[1:]), sum(self._seconds[1:])) if len(self._rates) > 1 else None
 
     def footnotes(self) -> tuple[str, ...]:
-        """What to do, where the step waited for more than a tenth of the time."""
+        """Return advice where the step waited for more than a tenth of the time."""
         if (wait := self.wait) is None or wait <= _STARVED:
             return ()
         return (

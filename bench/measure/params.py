@@ -56,7 +56,7 @@ class _Users(TorchFunctionMode):
         self._here = here
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__name__", "") != "__get__":  # a look at its type or device is no computation
+        if getattr(func, "__name__", "") != "__get__":  # a look at its type or device is not a computation
             for value in tree_leaves((args, kwargs)):
                 if isinstance(value, nn.Parameter):
                     self._users.setdefault(id(value), set()).add(self._here.part)

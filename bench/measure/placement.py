@@ -1,4 +1,4 @@
-"""Where a cell runs and in which number format."""
+"""Device of a cell and number format that it runs in."""
 
 from __future__ import annotations
 

@@ -48,6 +48,6 @@ class Measured(FrozenModel):
     threads: int
     device: str
     busy_cores: float = Field(description="cores that were busy just before, on a CPU")
-    gpu: Gpu | None = Field(None, description="None where the device is no CUDA GPU")
+    gpu: Gpu | None = Field(None, description="None where the device is not a CUDA GPU")
     versions: dict[str, str]
     commit: str | None

@@ -76,7 +76,7 @@ def timed(
         synchronise(device)
         return time.perf_counter() - start
 
-    synchronise(device)  # what it was given before is no part of the first call
+    synchronise(device)  # what it was given before is not a part of the first call
     warm: list[float] = []
     while len(warm) < least_warmup or (len(warm) < warmup and sum(warm) < patience):
         warm.append(once())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# Their few operations an element are no multiply-accumulates of the model's products; the published counts leave
+# Their few operations an element are not multiply-accumulates of the model's products; the published counts leave
 # them out (AIM, Table 2: 606 GMACs are 3 x 202.1, which norms would raise to 202.3).
 NOT_COUNTED = (
     "layer_norm",
@@ -37,7 +37,7 @@ class UncountedOperation(RuntimeError):
 
 
 def multiplies(operation: str) -> bool:
-    """Whether an operation, named as in `aten::mv`, multiplies matrices or vectors."""
+    """Return whether an operation, named as in `aten::mv`, multiplies matrices or vectors."""
     name = operation.partition("::")[2]
     if name in NOT_COUNTED or name.lstrip("_").startswith("upsample"):
         return False

@@ -1,1 +1,1 @@
-"""How the tiny backbones of the embedded default are pretrained: on rendered stills, without video or motion."""
+"""Pretraining of the tiny backbones of the embedded default: on rendered stills, without video or motion."""

@@ -1,4 +1,4 @@
-"""What a backbone is pretrained on: the attributes of stills as labels, or their captions."""
+"""Objectives that a backbone is pretrained on: the attributes of stills as labels, or their captions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a frozen backbone's features tell of stills: the accuracy of linear classifiers on them."""
+"""Probe of a frozen backbone's features on stills: the accuracy of linear classifiers on them."""
 
 from __future__ import annotations
 

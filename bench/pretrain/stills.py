@@ -55,7 +55,7 @@ def _part(value: float, low: float, high: float, parts: int) -> int:
 
 
 def _values(sprite: Sprite) -> dict[str, int]:
-    """What a caption would say of a sprite of one frame."""
+    """Return the attributes that a caption would name of a sprite of one frame."""
     x, y, radius, opacity = (float(v[0]) for v in (sprite.x, sprite.y, sprite.radius, sprite.opacity))
     parts = {name: len(words) for name, words in ATTRIBUTES.items()}
     low, high = np.log(_RADIUS)

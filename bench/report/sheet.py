@@ -133,7 +133,7 @@ class Sheet:
         return shown
 
     def best(self, row: Row, column: Column) -> bool:
-        """Whether the row holds the column's best value, as it is shown; ties are marked unless all rows tie."""
+        """Return whether the row holds the column's best value, as it is shown; ties are marked unless all rows tie."""
         value = row.values.get(column.key)
         return value is not None and float(column.text(value)) == self._best.get(column.key)
 
@@ -164,9 +164,9 @@ def _label(cell: Cell) -> tuple[str, str]:
 
 
 def _further(cell: Cell) -> dict[str, str]:
-    """What else a cell is made of, by name: a column only where it tells cells of one backbone and strategy apart."""
+    """Return a cell's further parts by name: a column only where it tells cells of one backbone and strategy apart."""
     recipe = cell.recipe.model_dump(exclude=set(_IN_AXES))
-    recipe = {"rate": recipe.pop("lr"), **recipe}
+    recipe = {"lr": recipe.pop("lr"), **recipe}
     values = {"weights file": cell.weights, **cell.options, **recipe}
     where = {f"data {name}" if name == "root" else name: value for name, value in cell.data}
     values |= {
@@ -198,7 +198,7 @@ def _axes(cells: Sequence[Cell]) -> dict[str, list[str]]:
     further = [_further(cell) for cell in cells]
     for name in dict.fromkeys(name for values in further for name in values):
         texts = [values.get(name, "-") for values in further]
-        # a rate that follows another one tells nothing new
+        # a learning rate that follows another one tells nothing new
         known = list(zip(labels, *axes.values(), strict=True))
         if len(set(zip(known, texts, strict=True))) > len(set(known)):
             axes[name] = texts

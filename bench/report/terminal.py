@@ -118,7 +118,7 @@ def _parts(sheet: Sheet, room: int) -> Iterator[tuple[list[Column], bool]]:
 
 
 def _begins(sheet: Sheet, index: int) -> bool:
-    """Whether another backbone begins with a row, so that a blank line stands before it."""
+    """Return whether another backbone begins with a row, so that a blank line stands before it."""
     return index > 0 and sheet.rows[index].labels["backbone"] != sheet.rows[index - 1].labels["backbone"]
 
 

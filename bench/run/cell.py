@@ -59,7 +59,7 @@ def make_repeatable(seed: int, strict: bool = True) -> None:
 
 
 def why_unrepeatable(error: RuntimeError) -> str:
-    """What the deterministic mode refused, where that is what the error says; else an empty text."""
+    """Return what the deterministic mode refused, where that is what the error says; else an empty text."""
     operation, refused, _ = str(error).partition("does not have a deterministic implementation")
     return f"{operation.strip()} has no deterministic kernel" if refused else ""
 
@@ -211,7 +211,7 @@ def _metrics(cell: Cell, found: Predictions, listed: int, val_top1: float | None
 
 
 def _footnotes(cell: Cell, measured: Measured, micro_batch: int, loaders: Loaders, context: WorkerContext) -> list[str]:
-    """What a reader of the table must know about this cell and would not expect."""
+    """Return what a reader of the table must know about this cell and would not expect."""
     notes = []
     if cell.backbone_name.random:
         notes.append("random weights (@none), not pretrained")
@@ -236,7 +236,7 @@ def _footnotes(cell: Cell, measured: Measured, micro_batch: int, loaders: Loader
 
 
 def _beyond_released(cell: Cell) -> list[str]:
-    """Where a cell trains what AIM's released training of its backbone's family freezes or does not have."""
+    """Note that a cell trains what AIM's released training of its backbone's family freezes or does not have."""
     strategy = STRATEGIES.get(cell.strategy)
     if strategy.trains != "added" or not FAMILIES.get(cell.backbone_name.family).released_freezing:
         return []
@@ -247,7 +247,7 @@ def _beyond_released(cell: Cell) -> list[str]:
 
 
 def _uncompiled(cell: Cell, measured: Measured, *whys: str) -> list[str]:
-    """Where a cell that asks for it was not compiled; `whys`: what the compiler said, empty where it did not fail."""
+    """Note that a cell that asks for it was not compiled; `whys`: the compiler's words, empty where it did not fail."""
     notes = [not_compiled(why) for why in whys if why]
     if cell.compile and not measured.compiled and not notes:
         notes.append("speed measured without compiling, which failed then")

@@ -1,4 +1,4 @@
-"""What a worker keeps from cell to cell."""
+"""State that a worker keeps from cell to cell."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class WorkerContext:
         return self.fingerprints[key]
 
     def notes(self, cell: Cell) -> tuple[str, ...]:
-        """What a reader of a cell's numbers must know of the device and of its data set."""
+        """Return what a reader of a cell's numbers must know of the device and of its data set."""
         key = (cell.dataset, cell.data)
         if key not in self.noted:
             self.noted[key] = examine(self.dataset(cell)).notes

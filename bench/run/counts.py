@@ -30,7 +30,7 @@ def input_size(cell: Cell) -> int | None:
 
 
 def without_numbers(build: Callable[[], VideoClassifier], count: Callable[[VideoClassifier], Found]) -> Found:
-    """What `count` finds in the model that `build` builds, on torch's meta device: no memory, no time.
+    """Return what `count` finds in the model that `build` builds, on torch's meta device: no memory, no time.
 
     A plugin's code may need numbers, to build or to compute: then the model is built with random ones.
 

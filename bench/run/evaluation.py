@@ -54,7 +54,7 @@ _BATCH = 16  # views computed at once where the checkpoint does not say; halved 
 
 @dataclass(frozen=True)
 class Request:
-    """What `bench eval` asks for; None is the checkpoint's or the data set's own."""
+    """Options of `bench eval`; None is the checkpoint's or the data set's own."""
 
     checkpoint: str
     dataset: str | None = None
@@ -81,8 +81,10 @@ class Request:
 
 
 class Evaluation(FrozenModel):
-    """What an evaluation found. Accuracies in percent, top-5 None of five classes or fewer; orders are top-1 with each
-    clip's frames in another order.
+    """Result of an evaluation.
+
+    Accuracies are in percent, top-5 None of five classes or fewer; orders are top-1 with each clip's frames in another
+    order.
     """
 
     version: Literal[1] = 1
@@ -259,7 +261,7 @@ def evaluate(planned: Plan, command: str, preparing: Progress, evaluating: Progr
 
     Raises:
         UserError: the model or the data cannot be had.
-        Diverged: a prediction that is no number.
+        Diverged: a prediction that is not a number.
     """
     with Places() as places:
         return _evaluated(planned, command, preparing, evaluating, places)

@@ -1,4 +1,4 @@
-"""What a run tells whoever shows it."""
+"""Events of a run, for whoever shows it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Listener(Protocol):
         ...
 
     def noted(self, note: str) -> None:
-        """What the numbers' reader must know of the data, in a sentence."""
+        """Take a note that the numbers' reader must know of the data, in a sentence."""
         ...
 
     def begun(self, cells: Sequence[Cell], skipped: int, workers: int) -> None:

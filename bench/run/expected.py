@@ -1,4 +1,4 @@
-"""How long a cell will train, by the measured speed of its model."""
+"""Expected duration of a cell's training, by the measured speed of its model."""
 
 from __future__ import annotations
 

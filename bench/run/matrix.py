@@ -155,7 +155,7 @@ def _lasting(file: Path) -> str:
 
 
 def _pays(placement: Placement, backbone: BackboneName, dataset: VideoDataset) -> bool:
-    """Whether compiling saves more than it costs, which is a minute or two each for training and testing.
+    """Return whether compiling saves more than it costs, which is a minute or two each for training and testing.
 
     A large model's training on a GPU takes hours. A tiny one's is over before it is compiled, and a CPU, on which
     nobody trains a large model, gains little (see benchmarks/README.md).
@@ -192,8 +192,8 @@ def _recipe(
 ) -> Recipe | None:
     """Defaults, finetuning's changes, the data set's, the command's, and the command's for this strategy.
 
-    Where one rate is asked for, the head's rate keeps its ratio to it; a training that is shorter than the data set's
-    keeps the share of its warm-up. None where the changes are wrong.
+    Where one learning rate is asked for, the head's keeps its ratio to it; a training that is shorter than the data
+    set's keeps the share of its warm-up. None where the changes are wrong.
     """
     finetuned = FINETUNED if STRATEGIES.get(strategy).trains == "all" else {}
     base = Recipe(**{"flip": dataset.flip, **finetuned, **dataset.recipe(backbone, strategy)})

@@ -87,7 +87,7 @@ class Plan:
 
     @property
     def conditions(self) -> Conditions | None:
-        """What all speeds have in common; None where none is measured."""
+        """Conditions that all speeds have in common; None where none is measured."""
         if self.placement is None:
             return None
         from bench.measure.machine import cores

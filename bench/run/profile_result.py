@@ -1,4 +1,4 @@
-"""What a model costs, without training it: counts part by part, speed and memory."""
+"""Costs of a model, without training it: counts part by part, speed and memory."""
 
 from __future__ import annotations
 
@@ -44,15 +44,13 @@ class Subject:
 
     @property
     def label(self) -> str:
-        """What a person calls it."""
+        """Name for people."""
         return f"{self.backbone_label} {self.strategy} {self.frames}f"
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What speeds must have in common to stand in one table, beside the code: the device as tables name it, and how
-    it is used.
-    """
+    """Conditions that the speeds of one table share, beside the code: the device, as tables name it, and its use."""
 
     device: str
     threads: int
@@ -64,7 +62,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Profile:
-    """What a model costs.
+    """Costs of a model.
 
     Attributes:
         subject: the model.

@@ -28,7 +28,7 @@ class ProfileTable:
         anew: why the rows that the file holds are not taken up and the next write replaces them; "" where they are.
 
     Raises:
-        UserError: the file cannot be read, or is no such table.
+        UserError: the file cannot be read, or is not such a table.
     """
 
     def __init__(self, file: Path, planned: Sequence[Profile]) -> None:
@@ -69,11 +69,11 @@ class ProfileTable:
 
 
 def obstacles(file: Path) -> list[str]:
-    """Why no such table can be kept in a file, in sentences; its folder is made where it is not there."""
+    """Return why no such table can be kept in a file, in sentences; its folder is made where it is not there."""
     if file.is_dir():
         return [f"out is {str(file)!r}: it is a folder, expected a file"]
     if file.exists() and not file.is_file():
-        return [f"out is {str(file)!r}: it is no file, expected one that can be written row by row"]
+        return [f"out is {str(file)!r}: it is not a file, expected one that can be written row by row"]
     if file.suffix != ".csv":
         return [f"out is {str(file)!r}: expected a file that ends in .csv, which --all writes row by row"]
     why = why_not_writable(file.parent)
@@ -100,7 +100,7 @@ def _read(file: Path) -> list[dict[str, str]]:
 
 
 def _incompatibility(found: Sequence[Mapping[str, str]], wanted: Sequence[Mapping[str, str]]) -> str:
-    """What tells the rows of a file from those that are wanted; "" where all can stand together."""
+    """Return the difference that keeps a file's rows from standing with the wanted ones; "" where all can."""
     if not found:
         return ""
     for name in CONDITIONS:

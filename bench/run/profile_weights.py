@@ -1,4 +1,4 @@
-"""What `bench profile --all` does about weights: speed does not depend on them, so random ones do."""
+"""Weights of `bench profile --all`: speed does not depend on them, so random ones do."""
 
 from __future__ import annotations
 

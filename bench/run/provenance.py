@@ -1,4 +1,4 @@
-"""Where a number comes from: the code, its commit and whether it was changed since, the machine, the weights."""
+"""Provenance of a number: the code, its commit and whether it was changed since, the machine, the weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.version import commit
 
 
 class Stopwatch:
-    """When something began, and for how long it has been going on."""
+    """Begin of something, and the time for which it has been going on."""
 
     def __init__(self) -> None:
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -37,7 +37,7 @@ def provenance(
     batch_size: int | None = None,
     **known: Any,
 ) -> Provenance:
-    """Where a cell's result comes from.
+    """Return the provenance of a cell's result.
 
     Args:
         since: runs from the cell's begin.

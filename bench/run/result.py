@@ -1,4 +1,4 @@
-"""What a cell's result.json holds. Every number says of which quantity and unit it is."""
+"""Content of a cell's result.json. Every number says of which quantity and unit it is."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Metrics(FrozenModel):
 
 
 class Provenance(FrozenModel):
-    """What a reviewer needs to check a number, or to find out why there is none."""
+    """Facts that a reviewer needs to check a number, or to find out why there is none."""
 
     versions: dict[str, str]
     commit: str | None = Field(description="of the package; None where it was installed without its history")

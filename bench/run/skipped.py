@@ -27,7 +27,7 @@ class SkippedVideo(FrozenModel):
 
 
 def footnotes(skipped: Sequence[SkippedVideo], listed: int, evaluated: Split = "test") -> list[str]:
-    """What the reader of a table must know of them.
+    """Return what the reader of a table must know of skipped videos.
 
     Args:
         listed: videos of the split whose accuracy is told.

@@ -1,4 +1,4 @@
-"""What makes a cell's numbers and has no version: weights, lists and plugins that are files, and rendered videos."""
+"""Sources of a cell's numbers that have no version: weights, lists and plugins that are files, and rendered videos."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.plugins import FILES
 def sources(
     backbone: BackboneName, videos: str = "", lists: Mapping[str, Sequence[Path]] | None = None, **code: object
 ) -> dict[str, str]:
-    """What it is -> the first digits of the SHA-256 of its content, so that another content makes another cell.
+    """Map each source to the first digits of the SHA-256 of its content, so that another content makes another cell.
 
     Args:
         backbone: its weights count where they are files, a user's or the package's, with the settings beside them.

@@ -36,7 +36,7 @@ ADAPTER = "adapter.safetensors"
 
 
 class _Stamp(NamedTuple):
-    """What tells one state of a file from another: every write makes a new file."""
+    """Marks that tell one state of a file from another: every write makes a new file."""
 
     changed: int
     size: int
@@ -122,11 +122,11 @@ class Run:
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise UserError([f"{str(self.folder)!r} is no run: it has no run.json"]) from None
+            raise UserError([f"{str(self.folder)!r} is not a run: it has no run.json"]) from None
         except OSError as error:
             raise UserError([f"{str(file)!r} cannot be read: {reason(error)}"]) from error
         except (ValueError, RecursionError) as error:
-            raise UserError([f"{str(file)!r} is damaged: it is no JSON ({error})"]) from error
+            raise UserError([f"{str(file)!r} is damaged: it is not JSON ({error})"]) from error
         if not isinstance(found, dict) or not all(_texts(found.get(name)) for name in ("cells", "commands")):
             raise UserError([f"{str(file)!r} is damaged: expected a run's description with its cells and commands"])
         return found
@@ -210,7 +210,7 @@ class Run:
         return line
 
     def measured(self, cell: Cell, device: str) -> Measured | None:
-        """What this code measured of the cell's model on this device before; cells that differ in the seed share it."""
+        """Return this code's earlier measurements of the cell's model on this device; cells of all seeds share them."""
         try:
             found = Measured.model_validate_json(self._measured_file(cell).read_text(encoding="utf-8"))
         except (OSError, ValueError):  # not there, no JSON, not ours

@@ -79,7 +79,7 @@ class Cell(FrozenModel):
 
     @property
     def label(self) -> str:
-        """What a person calls the cell: backbone, strategy, frames and seed."""
+        """Name of the cell for people: backbone, strategy, frames and seed."""
         return f"{self.backbone_label} {self.strategy} {self.frames}f seed {self.seed}"
 
     @property

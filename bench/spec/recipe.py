@@ -13,11 +13,11 @@ class Recipe(FrozenModel):
     """Optimiser, schedule, augmentation and sampling of a cell. Defaults are AIM's on Kinetics-400 (released code)."""
 
     epochs: int = Field(30, ge=1)
-    batch_size: int = Field(64, ge=1, description="clips a step; the rate is not scaled with it")
-    lr: float = Field(3e-4, gt=0, le=10, description="peak rate of everything but the head")
-    head_lr: float = Field(3e-4, gt=0, le=10, description="peak rate of the head")
+    batch_size: int = Field(64, ge=1, description="clips a step; the learning rate is not scaled with it")
+    lr: float = Field(3e-4, gt=0, le=10, description="peak learning rate of everything but the head")
+    head_lr: float = Field(3e-4, gt=0, le=10, description="peak learning rate of the head")
     time_lr: float | None = Field(
-        None, gt=0, le=10, description="peak rate of the temporal embedding; as lr if not set"
+        None, gt=0, le=10, description="peak learning rate of the temporal embedding; as lr if not set"
     )
     time_init: float = Field(
         0.0,
@@ -28,7 +28,9 @@ class Recipe(FrozenModel):
     weight_decay: float = Field(0.05, ge=0, le=10, description="none on norms, CLS tokens, position embeddings")
     betas: tuple[float, float] = Field((0.9, 0.999), description="of AdamW, each in 0..1")
     warmup_epochs: float = Field(2.5, ge=0)
-    warmup_start: float = Field(0.1, gt=0, le=1, description="first rate of the linear warm-up / peak rate")
+    warmup_start: float = Field(
+        0.1, gt=0, le=1, description="first learning rate of the linear warm-up / peak learning rate"
+    )
     schedule: Literal["epoch", "step"] = Field("epoch", description="how often the cosine to 0 is stepped")
     drop_path: float = Field(0.2, ge=0, lt=1, description="of the last block, linear from 0 at the first")
     drop_path_mode: Literal["clip", "released"] = Field(

@@ -26,7 +26,7 @@ from bench.spec.source import DataSource, Fold, LabelsFrom
 
 
 class Matrix(FrozenModel):
-    """What one command asks for: the axes, and what holds for all cells. `bench.run.matrix.expand` makes the cells."""
+    """Request of one command: the axes, and what holds for all cells. `bench.run.matrix.expand` makes the cells."""
 
     backbones: Names = Field(("clip", "vit"), description="family[:model][@weights], or all")
     strategies: Names = Field(("all",), description="names of strategies, or all")
@@ -61,7 +61,7 @@ class Matrix(FrozenModel):
 
     @property
     def source(self) -> DataSource:
-        """Where the data sets lie."""
+        """Place of the data sets."""
         return DataSource.of(
             root=self.data_root,
             train_list=self.train_list,

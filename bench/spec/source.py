@@ -1,4 +1,4 @@
-"""Where a data set lies on this machine, as a user says."""
+"""Place of a data set on this machine, as a user says."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LISTS = ("train_list", "val_list", "test_list")
 
 
 class DataSource(FrozenModel):
-    """What of a data set is where; None is left to the data set to find under `root`, or not needed.
+    """Places of a data set's parts; None is left to the data set to find under `root`, or not needed.
 
     Attributes:
         root: folder of the videos.
@@ -51,7 +51,7 @@ class DataSource(FrozenModel):
 
     @property
     def empty(self) -> bool:
-        """Whether nothing was said of where it is."""
+        """True where nothing was said of where it is."""
         return self == DataSource(labels_from=self.labels_from)
 
     @property
@@ -66,7 +66,7 @@ class DataSource(FrozenModel):
 
 
 def missing_places(**given: Path | None) -> list[str]:
-    """What of the places that a user named is not there, in sentences.
+    """Return the places that a user named and that are not there, in sentences.
 
     Args:
         given: by the field's name, as written; `data_root` is a folder, the others are files (official lists may be a
@@ -78,7 +78,7 @@ def missing_places(**given: Path | None) -> list[str]:
             continue
         noun, there = ("folder", os.path.isdir(path)) if name == "data_root" else ("file", os.path.exists(path))
         if not there and os.path.exists(path):
-            problems.append(f"{name} is {str(path)!r}: it is no {noun}")
+            problems.append(f"{name} is {str(path)!r}: it is not a {noun}")
         elif not there:
             problems.append(f"{name} is {str(path)!r}: there is no such {noun}{did_you_mean_path(path)}")
     return problems

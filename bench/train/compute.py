@@ -1,4 +1,4 @@
-"""How a model computes its logits: on which device, in which number format, compiled or operation by operation."""
+"""Computation of a model's logits: on which device, in which number format, compiled or operation by operation."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Computation:
             return self._whole(clips) if self.compiled and len(clips) == whole else self._logits(clips)
 
     def fall_back_to_eager(self, error: BaseException) -> bool:
-        """Whether the compiler failed, in which case operations run one by one from now on."""
+        """Return whether the compiler failed, in which case operations run one by one from now on."""
         if not self.compiled:
             return False
         if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):

@@ -95,7 +95,7 @@ def predict(
         on_batch: called with the number of videos done.
 
     Raises:
-        Diverged: a probability that is no number.
+        Diverged: a probability that is not a number.
         DataError: not one video of the test could be read.
     """
     generator = torch.Generator().manual_seed(0)
@@ -116,7 +116,7 @@ def predict(
     if not names:
         raise DataError("not one video of the test could be read")
     if not all(torch.isfinite(part).all() for part in (*straight, *(p for parts in reordered.values() for p in parts))):
-        raise Diverged("a prediction is no number: try a lower rate, or fp32")
+        raise Diverged("a prediction is not a number: try a lower lr, or fp32")
     return Predictions(
         names,
         torch.cat(labels).numpy(),

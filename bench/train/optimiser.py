@@ -24,24 +24,24 @@ def _undecayed(model: VideoClassifier) -> Iterator[nn.Parameter]:
 
 
 def parameter_groups(model: VideoClassifier, recipe: Recipe) -> list[dict[str, Any]]:
-    """The trained parameters by rate and decay: head, temporal embedding, the rest; norms and embeddings undecayed.
+    """The trained parameters by lr and decay: head, temporal embedding, the rest; norms and embeddings undecayed.
 
-    Each group has `peak`, the rate that the schedule scales.
+    Each group has `base_lr`, the learning rate that the schedule scales.
     """
     undecayed = {id(p) for p in _undecayed(model)}
     head = {id(p) for p in model.head.parameters()}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for _, parameter in model.trained():
-        rate = recipe.lr
+        lr = recipe.lr
         if id(parameter) in head:
-            rate = recipe.head_lr
+            lr = recipe.head_lr
         elif parameter is model.temporal_embedding and recipe.time_lr is not None:
-            rate = recipe.time_lr
+            lr = recipe.time_lr
         decay = 0.0 if id(parameter) in undecayed else recipe.weight_decay
-        groups.setdefault((rate, decay), []).append(parameter)
+        groups.setdefault((lr, decay), []).append(parameter)
     return [
-        {"params": parameters, "peak": rate, "lr": rate, "weight_decay": decay}
-        for (rate, decay), parameters in groups.items()
+        {"params": parameters, "base_lr": lr, "lr": lr, "weight_decay": decay}
+        for (lr, decay), parameters in groups.items()
     ]
 
 
@@ -51,7 +51,7 @@ def adamw(model: VideoClassifier, recipe: Recipe) -> torch.optim.AdamW:
 
 
 def rate_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """Rate of step `step` (from 0) / peak rate.
+    """Learning rate of step `step` (from 0) / peak learning rate.
 
     Cosine from 1 to 0 over the epochs, stepped once an epoch or every step; during the warm-up that value is scaled by
     a line from `warmup_start` to 1, stepped every step (AIM's released configuration: mmcv's CosineAnnealing, linear
@@ -59,8 +59,8 @@ def rate_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """
     total = recipe.epochs * steps_per_epoch
     done = step if recipe.schedule == "step" else step // steps_per_epoch * steps_per_epoch
-    factor = 0.5 * (1 + math.cos(math.pi * done / total))
+    lr_scale = 0.5 * (1 + math.cos(math.pi * done / total))
     warmup = recipe.warmup_epochs * steps_per_epoch
     if step < warmup:
-        factor *= 1 - (1 - step / warmup) * (1 - recipe.warmup_start)
-    return factor
+        lr_scale *= 1 - (1 - step / warmup) * (1 - recipe.warmup_start)
+    return lr_scale

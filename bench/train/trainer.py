@@ -16,7 +16,7 @@ from bench.train.optimiser import adamw, rate_factor
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device (or the CPU's allocator) had no memory left."""
+    """Return whether a device (or the CPU's allocator) had no memory left."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     signs = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "MPS backend out of memory")
@@ -61,10 +61,10 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.model.train()
 
-    def set_rate(self, factor: float) -> float:
-        """Scale every group's peak rate; returns the largest rate."""
+    def set_rate(self, lr_scale: float) -> float:
+        """Scale every group's base learning rate; returns the largest learning rate."""
         for group in self.optimiser.param_groups:
-            group["lr"] = group["peak"] * factor
+            group["lr"] = group["base_lr"] * lr_scale
         return max(group["lr"] for group in self.optimiser.param_groups)
 
     def _gradients(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,7 +112,7 @@ class Trainer:
 
 
 class Diverged(RuntimeError):
-    """The loss is no number any more."""
+    """The loss is not a number any more."""
 
 
 def fit(
@@ -148,7 +148,7 @@ def fit(
         losses, rights, clips = [], [], 0
         for index, (batch, labels) in enumerate(_counted(epochs(epoch), steps_per_epoch)):
             step = epoch * steps_per_epoch + index
-            rate = trainer.set_rate(rate_factor(recipe, step, steps_per_epoch))
+            lr = trainer.set_rate(rate_factor(recipe, step, steps_per_epoch))
             loss, right = trainer.step(batch, labels)
             losses.append(loss)
             rights.append(right)
@@ -159,14 +159,14 @@ def fit(
             mean_loss = torch.stack(losses).mean().item()  # waits for the device
             now = time.perf_counter()
             if not torch.isfinite(torch.tensor(mean_loss)):
-                raise Diverged(f"the loss is {mean_loss} at step {step} (rate {rate:.2g}): try a lower rate")
+                raise Diverged(f"the loss is {mean_loss} at step {step} (lr {lr:.2g}): try a lower lr")
             on_interval(
                 {
                     "epoch": epoch + (index + 1) / steps_per_epoch,
                     "step": step + 1,
                     "steps": recipe.epochs * steps_per_epoch,
                     "loss": mean_loss,
-                    "lr": rate,
+                    "lr": lr,
                     "clips_per_s": clips / (now - since),
                     "interval_seconds": now - since,
                     "train_top1": 100 * torch.stack(rights).sum().item() / clips,

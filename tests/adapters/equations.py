@@ -97,7 +97,7 @@ def _every_time() -> Tensor:
 
 
 def _kept(added: plain.Added, strategy: str, draw: Draw, clips: int) -> list[plain.Keep]:
-    """What is kept of the branches of each clip, drawn in the order in which they are computed.
+    """Return what is kept of the branches of each clip, drawn in the order in which they are computed.
 
     A block that is frozen keeps its own branches, a finetuned one drops them. The first block keeps all.
     """

@@ -1,4 +1,4 @@
-"""What always holds of an adapted model, for every kind of image model and every strategy."""
+"""Invariants of an adapted model, for every kind of image model and every strategy."""
 
 from __future__ import annotations
 

@@ -240,7 +240,7 @@ def test_what_is_written_is_a_copy() -> None:
 
 
 def _problems(state: State, into: str | None = None) -> str:
-    """What is said of a state dict; `into` is a family whose model it is loaded into all the same."""
+    """Return the complaint about a state dict; `into` is a family whose model it is loaded into all the same."""
     with pytest.raises(BadCheckpoint) as refused:
         _model(state) if into is None else load(model(into, "joint", frames=3), state, describe(state))
     return str(refused.value)
@@ -316,7 +316,7 @@ REFUSED: list[tuple[str, Callable[[], State], str]] = [
         "missing: backbone.temporal_embedding",
     ),
     (
-        "positions that are no square",
+        "positions that are not a square",
         lambda: {**official.vit([()] * 4, frames=None), "backbone.pos_embed": torch.zeros(1, 12, 96)},
         "11 patches",
     ),

@@ -55,7 +55,7 @@ def _same(found: Any, expected: Any, side: int) -> None:
 
 
 def _timm_builds(architecture: str, shape: dict[str, Any], size: int, state: dict[str, Tensor]) -> nn.Module:
-    """What timm makes of a state dict in a model that it builds for another size."""
+    """Load a state dict by timm's own conversion into a model that timm builds for another size."""
     built = timm.create_model(architecture, pretrained=False, num_classes=0, **{**shape, "img_size": size}).eval()
     convert = sys.modules[type(built).__module__].checkpoint_filter_fn
     built.load_state_dict(convert({name: value.clone() for name, value in state.items()}, built))

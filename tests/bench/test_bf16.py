@@ -51,7 +51,7 @@ def test_the_ratio_is_the_machines_and_takes_a_tenth_of_a_second(fp32: float, ha
 
 
 def test_larger_products_are_timed_where_there_is_time() -> None:
-    """What a call costs beside its product counts for less in them."""
+    """The cost of a call beside its product counts for less in them."""
     fast: list[tuple[str, int]] = []
     bf16.ratio(machine({"fp32": 55e9, "bf16": 130e9}, fast))
     slow: list[tuple[str, int]] = []

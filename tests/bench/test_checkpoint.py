@@ -360,7 +360,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: py
         for zipped in (True, False):
             torch.save(content, tmp_path / "bad.pth", _use_new_zipfile_serialization=zipped)
             assert _problems(tmp_path / "bad.pth") == [
-                "it is no plain file of tensors and could run code on loading: refused"
+                "it is not a plain file of tensors and could run code on loading: refused"
             ]
     assert os.listdir(tmp_path) == ["bad.pth"]
 
@@ -443,4 +443,4 @@ def test_files_that_are_cut_off_or_made_up_are_refused(name: str, tmp_path: Path
         file.write_bytes(content)
         told = _problems(file)
         assert len(told) == 1
-        assert told[0].startswith(("it cannot be read: ", "it is no plain file of tensors"))
+        assert told[0].startswith(("it cannot be read: ", "it is not a plain file of tensors"))

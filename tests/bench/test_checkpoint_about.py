@@ -1,4 +1,4 @@
-"""What a checkpoint tells of its model: the cell's facts, the architecture of a released shape, an export's name."""
+"""A checkpoint's account of its model: the cell's facts, the architecture of a released shape, an export's name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CLASSES = tuple(f"class {index}" for index in range(10))
 
 
 def _written(file: Path, strategy: str, *, spoilt: bool = False) -> Own:
-    """A cell's checkpoint; `spoilt`: with a value in the head that is no number."""
+    """A cell's checkpoint; `spoilt`: with a value in the head that is not a number."""
     cell = expand(Matrix(backbones=("vit:tiny@none",), strategies=(strategy,), frames=(4,), device="cpu")).cells[0]
     recipe = cell.recipe.model_copy(update={"batch_size": 7})
     cell = cell.model_copy(update={"data": DataSource(root=file.parent), "recipe": recipe})
@@ -61,7 +61,7 @@ def test_without_attention_over_time_a_model_takes_clips_of_another_length(tmp_p
 
 def test_values_that_are_no_finite_numbers_are_told_of_an_export(tmp_path: Path) -> None:
     notes = export(_written(tmp_path / "one.safetensors", "joint", spoilt=True), tmp_path / "one.pth")
-    assert notes == ["the checkpoint holds values that are no finite numbers, in head.bias"]
+    assert notes == ["the checkpoint holds values that are not finite numbers, in head.bias"]
 
 
 @pytest.mark.parametrize(("shape", "model"), _ARCHITECTURES.items(), ids=str)

@@ -86,7 +86,7 @@ def test_every_mistake_of_a_command_at_once_and_nothing_on_the_disk(bench: Comma
         (("--epochs", "abc"), "recipe.epochs is 'abc': expected a whole number"),
         (("--recipe", "epochs=true"), "recipe.epochs is True: expected no true or false"),
         (("--option", "ratio=1"), "option 'ratio': none of the chosen strategies takes it, expected spatial, "),
-        (("--out", "/dev/null"), "out is '/dev/null': cannot be written (/dev/null is no folder)"),
+        (("--out", "/dev/null"), "out is '/dev/null': cannot be written (/dev/null is not a folder)"),
         (("--out", "full"), "out is 'full': the folder holds something else, expected a run or nothing"),
         (("--config", "."), "config '.' cannot be read: Is a directory"),
     ],
@@ -117,7 +117,7 @@ JOINT = ("run", "--backbones", "vit:tiny@none", "--strategies", "joint", "--devi
         (("-o", "ratio=nan"), "option.ratio is 'nan': expected a finite number"),
         (("-o", "ratio=.nan"), "option.ratio is nan: expected a finite number"),
         (("-o", "scale=inf"), "option.scale is 'inf': expected a finite number"),
-        (("--data-root", "a-file"), "data_root is 'a-file': it is no folder"),
+        (("--data-root", "a-file"), "data_root is 'a-file': it is not a folder"),
     ],
     ids=str,
 )

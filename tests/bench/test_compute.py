@@ -1,4 +1,4 @@
-"""How logits are computed: frozen weights rounded where autocast would, one graph for whole batches."""
+"""Computation of logits: frozen weights rounded where autocast would, one graph for whole batches."""
 
 from __future__ import annotations
 

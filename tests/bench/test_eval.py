@@ -333,7 +333,9 @@ def test_predictions_that_are_no_numbers_end_with_exit_code_1(
         "eval", "--checkpoint", tmp_path / "one.pth", "--dataset", "small", "--device", "cpu", "--plugin", PLUGIN
     )
     assert (said.code, said.out) == (1, "")
-    assert said.err.strip().endswith("bench: a prediction is no number: the checkpoint holds values that are none")
+    assert said.err.strip().endswith(
+        "bench: a prediction is not a number: the checkpoint holds values that are not numbers"
+    )
 
 
 def test_an_export_that_cannot_be_is_refused_and_leaves_nothing(
@@ -348,7 +350,7 @@ def test_an_export_that_cannot_be_is_refused_and_leaves_nothing(
         return said.problems
 
     assert refused("nosuch/cell", "--out", tmp_path / "nosuch" / "one.txt") == [
-        f"out is '{tmp_path}/nosuch/one.txt': there is no folder '{tmp_path}/nosuch'",
+        f"out is '{tmp_path}/nosuch/one.txt': there is not a folder '{tmp_path}/nosuch'",
         f"out is '{tmp_path}/nosuch/one.txt': expected a file that ends in .pth or .pt",
         "checkpoint 'nosuch/cell': there is no such file, cell's folder or RUN/CELL",
     ]

@@ -109,7 +109,7 @@ def test_own_views_are_the_default_and_say_so(
     found = json.loads(bench(*asked).out)
     assert (found["pixels"], FOOTNOTES["own"] in found["footnotes"]) == ("own", True)
     own = seen()[0]
-    # a short side that is the input's is no other view, and neither are clips and crops that are named one by one
+    # a short side that is the input's is not another view, and neither are clips and crops that are named one by one
     same = [("--views", f"{found['clips']}x{found['crops']}@{SIZE}")]
     same += [("--clips", str(found["clips"]), "--crops", str(found["crops"]))]
     for how in same:

@@ -137,7 +137,7 @@ def test_a_prediction_that_is_no_number_ends_the_cell(frames: str) -> None:
         found[1, 1] = next(calls)
         return found
 
-    with pytest.raises(Diverged, match="no number"):
+    with pytest.raises(Diverged, match="not a number"):
         predict(predictor, batches, order_test=True)
 
 

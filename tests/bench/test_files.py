@@ -104,9 +104,9 @@ def test_writable_folders_and_those_that_could_be_made(tmp_path: Path) -> None:
 def test_folders_that_cannot_be_written_say_why(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "nowhere").symlink_to("nosuch")
-    assert why_not_writable(tmp_path / "file") == f"{tmp_path}/file is no folder"
-    assert why_not_writable(tmp_path / "file" / "a" / "b") == f"{tmp_path}/file is no folder"
-    assert why_not_writable(tmp_path / "nowhere") == f"{tmp_path}/nowhere is no folder"
+    assert why_not_writable(tmp_path / "file") == f"{tmp_path}/file is not a folder"
+    assert why_not_writable(tmp_path / "file" / "a" / "b") == f"{tmp_path}/file is not a folder"
+    assert why_not_writable(tmp_path / "nowhere") == f"{tmp_path}/nowhere is not a folder"
     assert why_not_writable(tmp_path / ("x" * 300)) == "File name too long"
 
 

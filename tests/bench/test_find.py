@@ -71,5 +71,5 @@ def test_what_is_no_file_is_told_and_not_opened(kind: str, tmp_path: Path) -> No
         "loop": lambda: place.symlink_to(place),
         "device": lambda: place.symlink_to("/dev/zero"),
     }[kind]()
-    with pytest.raises(UserError, match=r"one.pth': it is no regular file, or a link that leads to none"):
+    with pytest.raises(UserError, match=r"one.pth': it is not a regular file, or a link that leads to none"):
         find(str(place))

@@ -1,4 +1,4 @@
-"""What a GPU's driver is asked and what its answers become: a made-up nvidia-smi stands on the PATH."""
+"""Questions to a GPU's driver and uses of its answers: a made-up nvidia-smi stands on the PATH."""
 
 from __future__ import annotations
 

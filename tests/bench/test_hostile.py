@@ -155,7 +155,7 @@ def test_a_torchscript_archive_is_told_without_torchs_advice_to_load_it_all_the_
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x02."], ids=["empty", "text", "pickle"])
 def test_what_torch_has_not_saved_is_told(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "one.pth").write_bytes(content)
-    assert "it cannot be read: no file of torch.save's (" in _told(tmp_path / "one.pth")
+    assert "it cannot be read: not a file of torch.save's (" in _told(tmp_path / "one.pth")
 
 
 def test_the_file_of_these_tests_is_taken_where_it_tells_the_truth(

@@ -1,4 +1,4 @@
-"""How fast a training goes with its loading, and for how long its step waits: by clocks and events that are made up."""
+"""Speed of a training with its loading, and waits of its step: by clocks and events that are made up."""
 
 from __future__ import annotations
 

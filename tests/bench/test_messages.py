@@ -59,7 +59,7 @@ def test_a_list_that_cannot_be_used_is_told_line_by_line(bench: Command, lists: 
 
 
 def read_from_terminal(command: list[str], environment: dict[str, str]) -> str:
-    """What a command writes where its output is a terminal, without colours."""
+    """Return the text that a command writes where its output is a terminal, without colours."""
     import pty
 
     ours, theirs = pty.openpty()

@@ -1,4 +1,4 @@
-"""What a trained model makes of frames in another order, on movements to the right and to the left."""
+"""Predictions of a trained model on frames in another order, on movements to the right and to the left."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def notes_of_weights(row: dict[str, Any]) -> list[str]:
-    """What the table says of the backbone alone."""
+    """Return the table's notes on the backbone alone."""
     return [note for note in row["footnotes"].split("; ") if "random weights" in note]
 
 

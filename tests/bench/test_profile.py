@@ -252,7 +252,7 @@ def test_every_mistake_at_once_and_nothing_on_the_disk(bench: Command, tmp_path:
     assert (said.code, said.out) == (2, "")
     starts = [
         "format is 'jsno': expected one of table, json, csv (did you mean 'json'?)",
-        "out is 'nosuch/a.txt': there is no folder 'nosuch'",
+        "out is 'nosuch/a.txt': there is not a folder 'nosuch'",
         "out is 'nosuch/a.txt': expected a file that ends in .csv or .json",
         "--option 'foo': expected name=value",
         "frames holds '0': expected at least 1",

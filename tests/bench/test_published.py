@@ -117,7 +117,7 @@ def _half_up(number: float) -> int:
 
 
 def _three_views(row: Row, frames: int) -> int:
-    """What Tables 2 and 3 print for a model: all views of a clip of so many frames, in GMACs.
+    """Return what Tables 2 and 3 print for a model: all views of a clip of so many frames, in GMACs.
 
     8 frames: one view, to one decimal, then to a whole number, then times three (933.48, 933.5, 934, 2802). Twice the
     frames: twice that number, though attention over time takes more; but CLIP ViT-B/16 on Kinetics-400 in 16 frames is

@@ -221,8 +221,8 @@ def test_what_varies_is_a_column_and_what_does_not_is_not() -> None:
             for lr in (1e-3, 2e-3)
         ]
     )
-    assert sheet.labels == ["backbone", "strategy", "frames", "rate"]  # the head's rate follows and tells nothing new
-    assert [(row.labels["frames"], row.labels["rate"]) for row in sheet.rows] == [
+    assert sheet.labels == ["backbone", "strategy", "frames", "lr"]  # the head's follows and tells nothing new
+    assert [(row.labels["frames"], row.labels["lr"]) for row in sheet.rows] == [
         ("8", "0.001"),
         ("8", "0.002"),
         ("16", "0.001"),
@@ -258,7 +258,7 @@ def test_no_two_rows_look_alike(changes: dict[str, object], header: str, text: s
 
 def test_backbones_that_were_shown_other_frames_are_not_compared_in_silence() -> None:
     sheet = make_sheet([make.done(), make.done(make.cell(backbone="clip:tiny", frames=16, recipe={"lr": 1e-3}))])
-    assert sheet.labels == ["backbone", "strategy", "frames"]  # each backbone and strategy has its own best rate
+    assert sheet.labels == ["backbone", "strategy", "frames"]  # each backbone and strategy has its own best lr
 
 
 def test_two_files_of_weights_with_one_name_are_told_apart() -> None:
@@ -425,7 +425,7 @@ def test_everything_wrong_with_a_report_at_once(folder: Path, bench: Command) ->
     said = bench("report", "oen", "--output", "tabels/x.md")
     assert said.code == 2
     assert said.problems == [
-        "output is 'tabels/x.md': there is no folder 'tabels' (did you mean 'tables'?)",
+        "output is 'tabels/x.md': there is not a folder 'tabels' (did you mean 'tables'?)",
         "there is no run 'oen': expected a run's folder or one of one (did you mean 'one'?)",
     ]
     assert bench("report", "--output", "tables").problems == [
@@ -446,7 +446,7 @@ def test_a_damaged_run_is_told(folder: Path, bench: Command) -> None:
     ]
     (folder / "results" / "one" / "run.json").write_text("{")
     (sentence,) = bench("report").problems
-    assert sentence.startswith("'results/one/run.json' is damaged: it is no JSON (")
+    assert sentence.startswith("'results/one/run.json' is damaged: it is not JSON (")
 
 
 def test_without_runs_the_way_to_make_one_is_told(

@@ -94,7 +94,7 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
 
 
 def test_flags_win_over_what_a_file_says_of_single_strategies(tmp_path: Path) -> None:
-    """A rate that is asked for on the command line is every strategy's, however the file tells them apart."""
+    """A learning rate that is asked for on the command line is every strategy's, however the file tells them apart."""
     text = "recipe: {dropout: 0.1}\nrecipe_by_strategy: {joint: {lr: 1e-3, epochs: 5}, full: {lr: 1e-4}}\n"
     found = request(tmp_path, text, strategies="joint,full,frozen", recipe={"lr": 2e-3})
     assert {(c.strategy, c.recipe.lr) for c in expand(found.matrix).cells} == {
@@ -116,13 +116,13 @@ def test_a_name_without_a_value_is_not_given(tmp_path: Path, text: str) -> None:
 FILES: list[tuple[str | bytes, str]] = [
     ("- a\n- b\n", "config 'FILE' holds a list: expected names and values, such as seeds: 0,1"),
     ("seeds\n", "config 'FILE' holds the value 'seeds': expected names and values, such as seeds: 0,1"),
-    ("seeds: 1\nx: [1,\n", "config 'FILE' is no YAML: line 3: expected the node content, but found '<stream end>'"),
-    ("a: 1\n\tb: 2\n", "config 'FILE' is no YAML: line 2: found character '\\t' that cannot start any token"),
-    ("seeds: 1\nseeds: 2\n", "config 'FILE' is no YAML: line 2: the name 'seeds' is given twice"),
-    ("seeds: 2024-99-99\n", "config 'FILE' is no YAML: month must be in 1..12"),
-    ("a: &a {b: *a}\n", "config 'FILE' is no YAML: it is nested too deeply"),
-    ("a: !!python/name:os.system x\n", "config 'FILE' is no YAML: line 1: could not determine a constructor"),
-    ("a: \x01\n", "config 'FILE' is no YAML: special characters are not allowed"),
+    ("seeds: 1\nx: [1,\n", "config 'FILE' is not YAML: line 3: expected the node content, but found '<stream end>'"),
+    ("a: 1\n\tb: 2\n", "config 'FILE' is not YAML: line 2: found character '\\t' that cannot start any token"),
+    ("seeds: 1\nseeds: 2\n", "config 'FILE' is not YAML: line 2: the name 'seeds' is given twice"),
+    ("seeds: 2024-99-99\n", "config 'FILE' is not YAML: month must be in 1..12"),
+    ("a: &a {b: *a}\n", "config 'FILE' is not YAML: it is nested too deeply"),
+    ("a: !!python/name:os.system x\n", "config 'FILE' is not YAML: line 1: could not determine a constructor"),
+    ("a: \x01\n", "config 'FILE' is not YAML: special characters are not allowed"),
     (b"\xff\xfes\x00", "config 'FILE' cannot be read: expected text in UTF-8"),
 ]
 
@@ -181,7 +181,7 @@ def test_everything_wrong_with_a_file_and_the_flags_at_once(tmp_path: Path) -> N
         "unknown option '3': ",
         "option.ratio is 99: expected at most 4",
         "unknown backbone 'vitt': ",
-        f"out is '{'FILE'}/run': cannot be written (FILE is no folder)",
+        f"out is '{'FILE'}/run': cannot be written (FILE is not a folder)",
     ]
     assert len(found) == len(starts)
     for sentence, start in zip(found, starts, strict=True):
@@ -212,5 +212,5 @@ def test_assignments_are_read_as_yaml() -> None:
     assert wrong == []
     assert assignments(["a", "=1", "b=", "c=[1", "d=2024-99-99"], "--option", wrong) == {}
     assert wrong[:3] == [f"--option {text!r}: expected name=value" for text in ("a", "=1", "b=")]
-    assert wrong[3].startswith("--option 'c=[1': '[1' is no value (")
-    assert wrong[4] == "--option 'd=2024-99-99': '2024-99-99' is no value (month must be in 1..12)"
+    assert wrong[3].startswith("--option 'c=[1': '[1' is not a value (")
+    assert wrong[4] == "--option 'd=2024-99-99': '2024-99-99' is not a value (month must be in 1..12)"

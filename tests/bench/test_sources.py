@@ -1,4 +1,4 @@
-"""What has no version goes into the cell by its hash: another content is another cell, and nothing else is."""
+"""Hashes of what has no version go into the cell: another content is another cell, and nothing else is."""
 
 from __future__ import annotations
 

@@ -115,13 +115,13 @@ def test_checking_a_folder_leaves_nothing(tmp_path: Path, run: Run) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"{", "is damaged: it is no JSON"),
-        (b"\xff\xfe", "is damaged: it is no JSON"),
+        (b"{", "is damaged: it is not JSON"),
+        (b"\xff\xfe", "is damaged: it is not JSON"),
         (b"[]", "is damaged: expected a run's description"),
         (b"{}", "is damaged: expected a run's description"),
         (b'{"cells": [3], "commands": []}', "is damaged: expected a run's description"),
         (b'{"cells": [], "commands": 3}', "is damaged: expected a run's description"),
-        (b"[" * 100_000, "is damaged: it is no JSON"),
+        (b"[" * 100_000, "is damaged: it is not JSON"),
     ],
 )
 def test_a_damaged_description_is_told_and_kept(run: Run, text: bytes, message: str) -> None:

@@ -117,7 +117,7 @@ def test_what_was_put_off_is_made_up_for_while_nothing_ends(clock: Clock) -> Non
     ("error", "told"),
     [
         (OSError(28, "No space left on device"), "nowhere/results.csv cannot be written: No space left on device"),
-        (UserError(["'nowhere' is no run: it has no run.json"]), "'nowhere' is no run: it has no run.json"),
+        (UserError(["'nowhere' is not a run: it has no run.json"]), "'nowhere' is not a run: it has no run.json"),
     ],
 )
 def test_a_failure_ends_no_run_and_is_told_at_its_end(clock: Clock, error: Exception, told: str) -> None:

@@ -48,11 +48,11 @@ def test_each_trained_parameter_is_in_one_group_and_norms_and_embeddings_do_not_
         for parameter in group["params"]:
             assert group["weight_decay"] == (0.0 if id(parameter) in undecayed else 0.05)
             if parameter is adapted.head.weight:
-                assert group["peak"] == 3e-3
+                assert group["base_lr"] == 3e-3
             elif parameter is adapted.temporal_embedding:
-                assert group["peak"] == 5e-3
+                assert group["base_lr"] == 5e-3
             elif parameter is not adapted.head.bias:
-                assert group["peak"] == 1e-3
+                assert group["base_lr"] == 1e-3
 
 
 @pytest.mark.parametrize("strategy", ["full", "timesformer", "joint"])
@@ -252,15 +252,15 @@ def test_fit_tells_every_interval() -> None:
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     assert lines[-1]["epoch"] == 2.0
     assert all(line["steps"] == 6 and line["clips_per_s"] > 0 for line in lines)
-    rates = [line["lr"] / 1e-2 for line in lines]
-    assert rates == pytest.approx([rate_factor(_recipe(), step, 3) for step in range(6)])
+    lrs = [line["lr"] / 1e-2 for line in lines]
+    assert lrs == pytest.approx([rate_factor(_recipe(), step, 3) for step in range(6)])
 
 
 def test_a_loss_that_is_no_number_ends_the_training() -> None:
     trainer = Trainer(model("vit", "frozen"), _recipe(), CPU, "fp32")
     with torch.no_grad():
         trainer.model.head.weight.fill_(float("nan"))
-    with pytest.raises(Diverged, match="lower rate"):
+    with pytest.raises(Diverged, match="lower lr"):
         _fit(trainer, 3)
 
 

@@ -38,7 +38,7 @@ def test_a_matrix_has_the_views_that_are_asked_for() -> None:
     (plain,), (three,), (larger,) = cells(), cells(views="1x3"), cells(views="1x1@37")
     assert (plain.views, three.views, larger.views) == (Views(1, 1), Views(1, 3), Views(1, 1, 37))
     assert len({plain.key, three.key, larger.key}) == 3
-    # the input's own side is no other view and so no other cell
+    # the input's own side is not another view and so no other cell
     assert cells(views="1x1@32")[0].key == plain.key
 
 

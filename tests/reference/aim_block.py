@@ -141,7 +141,7 @@ def mlp(x: Tensor, of: Weights) -> Tensor:
 
 @dataclass(frozen=True)
 class Added:
-    """What a strategy adds to a block; an adapter is its two Linears.
+    """Parts that a strategy adds to a block; an adapter is its two Linears.
 
     Attributes:
         before, after: the temporal adapters.
@@ -191,7 +191,7 @@ def joint_branch(normed: Tensor, added: Added) -> Tensor:
 
 @dataclass(frozen=True)
 class Keep:
-    """What drop path makes of the branches of a clip."""
+    """Factors of drop path on the branches of a clip."""
 
     time: float = 1.0
     space: float = 1.0

@@ -1,4 +1,4 @@
-"""Which entries of a branch share a draw of drop path, told entry by entry.
+"""Entries of a branch that share a draw of drop path, told entry by entry.
 
 `released`: of AIM's code, whose ViTs call timm's DropPath, which draws along the first axis, on tokens that lie as
 (N, B*T, D) in its CLIP and as (B*T, N, D) in its ViT; its Swin's branch over time lies as (B*N, T, D), the joint one as

@@ -1,4 +1,4 @@
-"""How much a folder of cached frames holds: one count for all the processes that write into it."""
+"""Size of a folder of cached frames: one count for all the processes that write into it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which cache a run gets, from what the user asked for and from how much its videos take when they are decoded."""
+"""Choice of a run's cache, from what the user asked for and from how much its videos take when they are decoded."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SAMPLES = 8
 
 @dataclass(frozen=True)
 class Asked:
-    """What the user wants of the cache.
+    """The user's wishes for the cache.
 
     Attributes:
         place: "auto" for the disk where the videos were prepared there, else memory where they fit, else none.
@@ -47,7 +47,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a data set takes in the cache, after a few of its videos.
+    """Estimated size of a data set in the cache, after a few of its videos.
 
     Attributes:
         videos: how many there are.

@@ -1,4 +1,4 @@
-"""How a cached frame is kept: as it is, or as a JPEG picture."""
+"""Formats of a cached frame: as it is, or as a JPEG picture."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Codec(Protocol):
     def pack(self, frame: Frames) -> bytes: ...
 
     def unpack(self, packed: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """The frame of that shape. Raises OSError or ValueError where the bytes are no such frame."""
+        """The frame of that shape. Raises OSError or ValueError where the bytes are not such a frame."""
         ...
 
 

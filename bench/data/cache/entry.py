@@ -166,7 +166,7 @@ class Entry(VideoReader):
 
     @property
     def at_hand(self) -> bool:
-        """Whether all of the file has been read: it is closed, and the reader may be used again and by others."""
+        """True once all of the file has been read: it is closed, and the reader may be used again and by others."""
         return self._end_at == 0
 
     @property

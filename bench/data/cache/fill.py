@@ -23,7 +23,7 @@ _PATIENCE = 300.0  # seconds after which a video is given up
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """What became of a video.
+    """Outcome of a video.
 
     Attributes:
         path: of the video.
@@ -64,7 +64,7 @@ def _lies(store: FolderStore, source: CacheKey) -> bool:
 
 
 def fill(store: FolderStore, paths: Sequence[Path], short_side: int | None, workers: int) -> Iterator[Filled]:
-    """What became of each video, as it is decoded. Leaving off early ends the processes."""
+    """Yield the outcome of each video, as it is decoded. Leaving off early ends the processes."""
     for path, future in apart(partial(fill_one, store, short_side), paths, workers, _PATIENCE):
         yield _outcome(path, future)
 

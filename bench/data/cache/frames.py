@@ -17,7 +17,7 @@ _AT_HAND = 2**28  # bytes of small videos that a process keeps for itself
 
 
 class Store(Protocol):
-    """Where decoded videos are kept."""
+    """Storage of decoded videos."""
 
     @property
     def format(self) -> Format: ...
@@ -106,5 +106,5 @@ class FrameCache:
         return found
 
     def notes(self) -> list[str]:
-        """What a user should know of how the cache has fared."""
+        """Return what a user should know of how the cache has fared."""
         return [] if self.store is None else self.store.notes()

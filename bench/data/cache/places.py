@@ -23,7 +23,7 @@ _CLAIM = ".in-use"
 
 
 def disk_folder() -> Path:
-    """Where decoded frames lie on the disk."""
+    """Return the folder of decoded frames on the disk."""
     return cache_root() / "frames"
 
 

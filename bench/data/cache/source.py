@@ -1,4 +1,4 @@
-"""What a cached video is known by."""
+"""Key of a cached video."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class CacheKey:
 
 
 def name_of(path: str | Path) -> str:
-    """What the names of a video's entries begin with: 32 hexadecimal digits."""
+    """Return the prefix of the names of a video's entries: 32 hexadecimal digits."""
     return hashlib.sha256(os.path.abspath(path).encode(errors="surrogateescape")).hexdigest()[:32]
 
 

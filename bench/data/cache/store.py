@@ -53,7 +53,7 @@ class FolderStore:
         return 0 if state is None else state.used
 
     def path(self, source: CacheKey) -> str:
-        """Where the entry of a video lies, if there is one."""
+        """Return the path of a video's entry, if there is one."""
         name = source.name  # a text, as a Path would take longer than reading the file
         return os.path.join(self.folder, name[:2], f"{name[2:]}.{self.format}")
 
@@ -167,7 +167,7 @@ class FolderStore:
         self._account.set(sum(map(_size, self._entries())))
 
     def notes(self) -> list[str]:
-        """What kept videos out of the cache since it was made."""
+        """Return the reasons that kept videos out of the cache since it was made."""
         state = self._account.read()
         if state is None:
             return []

@@ -70,7 +70,7 @@ class AnnotatedDataset(VideoDataset):
     video_folders: ClassVar[Names] = ()
 
     def is_official(self, file: Path) -> bool:
-        """Whether a file (or folder) is an official one, and no list."""
+        """Test for an official file (or folder), as opposed to a list."""
         return False
 
     def read_official(self, file: Path, split: Split) -> list[Entry]:
@@ -153,7 +153,7 @@ class AnnotatedDataset(VideoDataset):
 
     @property
     def _nameless(self) -> bool:
-        """Whether nothing tells the classes' names."""
+        """True where nothing tells the classes' names."""
         return self._names_file is None and self._naming_list is None
 
     def files(self) -> Mapping[str, tuple[Path, ...]]:
@@ -203,7 +203,7 @@ class AnnotatedDataset(VideoDataset):
         return names
 
     def entries(self, split: Split) -> list[Entry]:
-        """What the list of a split says. Raises DataError."""
+        """Read the list of a split. Raises DataError."""
         file = self.file(split)
         return (
             self.read_official(file, split) if self.is_official(file) else read_entries(file, self._labels_from(file))
@@ -214,7 +214,7 @@ class AnnotatedDataset(VideoDataset):
         return 0 if self.is_official(file) else self.source.labels_from
 
     def _counted_by(self) -> str:
-        """What tells the number of classes, for the error about a label beyond it."""
+        """Return the source of the number of classes, for the error about a label beyond it."""
         return f"{self._names_file} names {len(self.classes)} classes" if self._names_file is not None else ""
 
     @cached_property

@@ -1,4 +1,4 @@
-"""How AIM was trained and tested on Kinetics-400, for the data sets of which that holds or is the nearest there is."""
+"""AIM's training and testing on Kinetics-400, for the data sets of which that holds or is the nearest there is."""
 
 from __future__ import annotations
 

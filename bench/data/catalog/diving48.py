@@ -42,7 +42,7 @@ class Diving48(AnnotatedDataset):
         ]
 
     def recipe(self, backbone: BackboneName, strategy: str) -> Mapping[str, Any]:
-        """CLIP's, B and L alike. Other families were not published: a Swin has its rates of Kinetics-400."""
+        """CLIP's, B and L alike. Other families were not published: a Swin has its learning rates of Kinetics-400."""
         return {"epochs": 50, **({"lr": 1e-4, "head_lr": 1e-3} if backbone.family == "swin" else {})}
 
 

@@ -150,7 +150,7 @@ def _folders(root: Path) -> tuple[str, ...]:
 
 
 def _shows(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a video, or a folder of a video's frames."""
+    """Test for a video, or a folder of a video's frames."""
     if not entry.is_dir():
         return is_video(entry.name)
     if entry.name.startswith("."):

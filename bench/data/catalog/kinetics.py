@@ -21,7 +21,7 @@ _ID = re.compile(r"(.{11})(_\d{6}_\d{6})?\.\w+")
 
 
 class Kinetics(AsKinetics):
-    """What the three have in common."""
+    """Common part of the three."""
 
     official_names = True
 
@@ -56,7 +56,7 @@ class Kinetics(AsKinetics):
             try:
                 begin, end = (f"{int(float(row[name])):06d}" for name in ("time_start", "time_end"))
             except (TypeError, ValueError):
-                wrong.append((where, text, "time_start and time_end are no numbers of seconds"))
+                wrong.append((where, text, "time_start and time_end are not numbers of seconds"))
                 continue
             clip, label = f"{row['youtube_id']}_{begin}_{end}", row["label"]
             folders = dict.fromkeys((f"{label}/", f"{label.replace(' ', '_')}/", ""))
@@ -108,5 +108,5 @@ class Kinetics700(Kinetics):
     crops: Literal[1, 3] = 3
 
     def recipe(self, backbone: BackboneName, strategy: str) -> Mapping[str, Any]:
-        """As published, ViT-L learns at ViT-B's rates here. A Swin was not published: as on Kinetics-400."""
+        """As published, ViT-L has ViT-B's learning rates here. A Swin was not published: as on Kinetics-400."""
         return super().recipe(backbone, strategy) if backbone.family == "swin" else {}

@@ -1,4 +1,4 @@
-"""What AIM's released configurations of several data sets have in common (Yang et al., ICLR 2023, arXiv 2302.03024)."""
+"""Common part of AIM's released configurations of several data sets (Yang et al., ICLR 2023, arXiv 2302.03024)."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ _LARGE = re.compile(r"(?i)(^|[-_])(l|large|h|huge|g|giant|bigg|gigantic|so\d+m|e
 
 
 def is_large(backbone: BackboneName) -> bool:
-    """Whether a model is of the size of ViT-L or above, as its name says."""
+    """Return whether a model is of the size of ViT-L or above, as its name says."""
     return _LARGE.search(backbone.model) is not None

@@ -1,4 +1,4 @@
-"""What a decoder gives: an opened video, its frames by their numbers, and one kind of error."""
+"""Contract of a decoder: an opened video, its frames by their numbers, and one kind of error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the outermost boxes of an MP4 or AVI file say that it ends."""
+"""End of an MP4 or AVI file according to its outermost boxes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _HEADER, _LONG = 8, 16  # bytes of a box's header, and of an MP4 box's whose siz
 
 
 def ends_early(path: Path) -> bool:
-    """Whether the last box of an MP4 file (ISO/IEC 14496-12, 4.2) or of an AVI file (RIFF) reaches beyond its end.
+    """Return whether the last box of an MP4 (ISO/IEC 14496-12, 4.2) or AVI file (RIFF) reaches beyond its end.
 
     It does where the file is cut anywhere but between two boxes, and where a recorder wrote a wrong size. A cut between
     two fragments of an MP4 file leaves a whole file, which only shows less.

@@ -13,7 +13,7 @@ from bench.text import counted
 class DecordReader(VideoReader):
     """A video read with one thread: the processes that decode run side by side.
 
-    Raises VideoError where the file is no video, is cut short, or where decord would misread it.
+    Raises VideoError where the file is not a video, is cut short, or where decord would misread it.
     """
 
     decoder = "decord"

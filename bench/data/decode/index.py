@@ -1,4 +1,4 @@
-"""What a file tells of its frames before one of them is decoded: how many, when, and where decoding can start."""
+"""A file's account of its frames before one of them is decoded: how many, when, and where decoding can start."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def _glance(path: Path, size: int, changed: int) -> tuple[int, str]:
 
 
 def glance(path: Path) -> tuple[int, str]:
-    """How many frames a file shows (0: it does not tell), and why decord would misread it (else an empty text).
+    """Return how many frames a file shows (0: unknown), and why decord would misread it (else an empty text).
 
     What was found is remembered for as long as the file is the same.
 
-    Raises OSError where it is not there, VideoError where it is no video, or cut short.
+    Raises OSError where it is not there, VideoError where it is not a video, or cut short.
     """
     stat = path.stat()
     return _glance(path, stat.st_size, stat.st_mtime_ns)
@@ -119,7 +119,7 @@ def _times(packets: list[_Packet]) -> list[int] | None:
 
 
 def _miscounted(container: Any, stream: Any, packets: list[_Packet]) -> bool:
-    """Whether the times are wrong: AVI stores none, and they are made up by counting the packets.
+    """Return whether the times are wrong: AVI stores none, and they are made up by counting the packets.
 
     That fails where frames are stored out of order, or a packet holds no frame.
     """
@@ -142,7 +142,7 @@ def _check_end(path: Path, container: Any, stream: Any, last: int) -> None:
 
 
 def _format_misread(container: Any, stream: Any) -> str:
-    """What decord is not trusted with, whatever the packets say."""
+    """Return why decord is not trusted with the format, whatever the packets say; else an empty text."""
     codec, name = stream.codec_context, container.format.name
     if not name.startswith(_CONTAINERS):
         return f"files of the kind {name!r} are read wrongly after a jump"
@@ -158,7 +158,7 @@ def _format_misread(container: Any, stream: Any) -> str:
 
 
 def _order_misread(stored: list[int], keys: list[int], shown: int) -> str:
-    """What decord makes of the packets' order: it takes a key frame's place in the file for its place on the screen."""
+    """Return how decord would misread the order: to it a key frame's place in the file is its place on the screen."""
     if shown < len(stored):
         return "it stores frames that are not shown (an edit list or a cut hides them)"
     key = set(keys)

@@ -1,4 +1,4 @@
-"""Which decoders there are, and which of them can be used here. No library is imported before one is asked for."""
+"""Decoders by name, and which of them can be used here. No library is imported before one is asked for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def available_decoders() -> tuple[str, ...]:
 
 @cache
 def why_unusable(decoder: str) -> str:
-    """Why a decoder cannot be used here, in a sentence; an empty text where it can. One that is named is loaded."""
+    """Return why a decoder cannot be used here; an empty text where it can. One that is named is loaded."""
     if decoder not in DECODERS:
         return f"decoder is {decoder!r}: expected one of {', '.join(DECODERS)}{did_you_mean(decoder, DECODERS)}"
     if decoder == "auto":
@@ -41,6 +41,6 @@ def why_unusable(decoder: str) -> str:
 
 
 def footnotes(used: Iterable[str], asked: str) -> list[str]:
-    """What a table must say of who decoded: nothing where it is decord and nothing else was asked for."""
+    """Return a table's notes on who decoded: none where it is decord and nothing else was asked for."""
     told = sorted(set(used) - ({"decord"} if asked == "auto" else set()))
     return [f"decoded by {', '.join(told)}"] if told else []

@@ -27,7 +27,7 @@ def open_video(
             decoder.
         frames: how many pictures a folder has, where a list says.
 
-    Raises VideoError where the file is missing, empty, cut short or no video, DataError for a decoder that cannot be
+    Raises VideoError where the file is missing, empty, cut short or not a video, DataError for a decoder that cannot be
     used here.
     """
     if reason := why_unusable(decoder):
@@ -59,7 +59,7 @@ def open_video(
 class _Either(VideoReader):
     """A video that decord opens, read by PyAV from where decord fails on.
 
-    decord cannot decode, among others, turned videos whose upright width is no multiple of 32.
+    decord cannot decode, among others, turned videos whose upright width is not a multiple of 32.
     """
 
     def __init__(self, path: Path, short_side: int | None) -> None:

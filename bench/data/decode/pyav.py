@@ -20,7 +20,7 @@ class PyavReader(VideoReader):
 
     Where a file has no times, its frames are counted from the start on instead.
 
-    Raises VideoError where the file is no video, or cut short.
+    Raises VideoError where the file is not a video, or cut short.
     """
 
     decoder = "pyav"
@@ -61,7 +61,7 @@ class PyavReader(VideoReader):
         self._wanted: set[int] = set()
 
     def _count(self) -> int:
-        """How many frames come when all of them are decoded."""
+        """Count the frames that come when all of them are decoded."""
         self._open()
         return sum(1 for _ in self._container.decode(video=0))
 

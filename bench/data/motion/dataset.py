@@ -29,7 +29,8 @@ VERSION = 2
 FPS = 8
 QP = 22  # about 34 dB against frames that are noise in their finest detail
 
-# strategy -> peak rates, settled on the validation videos alone; what is new may move faster than what is pretrained
+# strategy -> peak learning rates, settled on the validation videos alone; what is new may move faster than what is
+# pretrained
 _RATES = {
     "frozen": {"lr": 6e-2, "head_lr": 6e-2},
     "full": {"lr": 1e-3, "head_lr": 2e-2},
@@ -97,7 +98,7 @@ class Motion(VideoDataset):
 
     @property
     def folder(self) -> Path:
-        """Where the rendered videos lie."""
+        """Folder of the rendered videos."""
         return (self._cache or cache_root()) / f"motion-{VERSION}-{self.content[:12]}"
 
     def prepare(self, progress: Progress | None = None) -> None:
@@ -141,7 +142,7 @@ class Motion(VideoDataset):
         return folder / f"motion_{split}_list_videos.txt"
 
     def _complete(self) -> bool:
-        """Whether the folder holds its lists and as many videos as it should: someone may have tidied up in it."""
+        """Return whether the folder holds its lists and all of its videos: someone may have tidied up in it."""
         folder, each = self.folder, sum(self.counts.values())
         if not all(self._list(folder, split).is_file() for split in SPLITS):
             return False
@@ -184,7 +185,7 @@ class Motion(VideoDataset):
         return read_list(self._list(folder, split), folder / "videos", len(CLASSES))
 
     def recipe(self, backbone: BackboneName, strategy: str) -> Mapping[str, Any]:
-        """A short training from a high rate, on whole pictures.
+        """A short training from a high learning rate, on whole pictures.
 
         In so few steps a temporal embedding that starts at zero stays too small to tell frames apart, AdamW's usual
         second moment is an average over more steps than there are, and adapters learn a little better from torch's

@@ -130,7 +130,7 @@ def draw_background(
 
 
 def coverage(sprite: Sprite, size: int) -> Floats:
-    """How much of each pixel the sprite covers, 0..1 with soft edges, its opacity included: (T, size, size)."""
+    """Return the part of each pixel that the sprite covers, 0..1, soft-edged, times its opacity: (T, size, size)."""
     centres = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / size
     dx = centres[None, None, :] - sprite.x[:, None, None]
     dy = centres[None, :, None] - sprite.y[:, None, None]

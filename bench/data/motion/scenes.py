@@ -20,7 +20,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Scene:
-    """What the scenes are drawn from; lengths are fractions of the picture's side, every range is drawn uniformly.
+    """Ranges that scenes are drawn from, uniformly; lengths are fractions of the picture's side.
 
     Attributes:
         frames, size: frames of a video and pixels of its side.

@@ -37,7 +37,7 @@ _PATIENCE = 1.0
 
 @dataclass
 class Outcome:
-    """How a run ended.
+    """Outcome of a run.
 
     Attributes:
         failures: results of the cells that ran now and are not done. Of those that are, nothing is kept here: a run

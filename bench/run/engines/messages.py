@@ -1,4 +1,4 @@
-"""What the parent and its workers tell each other. Imports no torch: the parent has no need of it."""
+"""Messages between the parent and its workers. Imports no torch: the parent has no need of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.spec import Cell
 
 @dataclass(frozen=True)
 class Setup:
-    """What a worker is started with.
+    """Setup that a worker is started with.
 
     Attributes:
         device: "cpu", "cuda:1", "mps".

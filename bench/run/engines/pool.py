@@ -66,7 +66,7 @@ class Pool:
             worker.connection.send(job)
 
     def events(self, timeout: float) -> Iterator[tuple[Worker, dict[str, Any]]]:
-        """What the workers sent within `timeout` seconds, in order; the death of one is {"kind": "died", ...}.
+        """Yield the workers' messages within `timeout` seconds, in order; the death of one is {"kind": "died", ...}.
 
         A dead worker has been replaced when its event is given; its job is still at the worker given. One that dies
         before it is ready is {"kind": "lost", ...} and not replaced. Raises WorkerFailed where none is left.

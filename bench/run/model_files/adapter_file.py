@@ -37,7 +37,7 @@ _NEEDED = ("format_version", "cell", "classes", "weights_sha256")
 def pack(model: VideoClassifier, cell: Cell, classes: Sequence[str], weights_sha256: str) -> bytes:
     """A trained model as a file's content.
 
-    The metadata are texts, JSON where they are no plain word. `cell` says it all; the others say the most of it to
+    The metadata are texts, JSON where they are not a plain word. `cell` says it all; the others say the most of it to
     whoever looks into the file without this package.
 
     Args:
@@ -151,7 +151,7 @@ def _fill(checkpoint: Own, model: VideoClassifier) -> list[str]:
         for name, parameter in expected.items():
             parameter.copy_(tensors[name])
     odd = [name for name in expected if not torch.isfinite(tensors[name]).all()]
-    return [f"the checkpoint holds values that are no finite numbers, in {', '.join(odd[:3])}"] if odd else []
+    return [f"the checkpoint holds values that are not finite numbers, in {', '.join(odd[:3])}"] if odd else []
 
 
 def read(file: Path, sha256: str, backbone: str | None) -> Own | None:
@@ -170,7 +170,7 @@ def read(file: Path, sha256: str, backbone: str | None) -> Own | None:
             about: dict[str, str] = opened.metadata() or {}
             if "cell" not in about and "strategy" not in about:
                 return None
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (it is no mapping)
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (it is not a mapping)
     except Exception as error:  # whatever a file that is cut off or made up makes the library say
         raise wrong(file, [f"it cannot be read: {' '.join(str(error).split())}"]) from error
     if lacking := [name for name in _NEEDED if name not in about]:

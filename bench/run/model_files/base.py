@@ -1,4 +1,4 @@
-"""What every checkpoint tells before its model is built."""
+"""Common facts of every checkpoint, known before its model is built."""
 
 from __future__ import annotations
 

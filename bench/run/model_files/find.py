@@ -30,7 +30,7 @@ def find(text: str, root: Path = RESULTS) -> Path:
             raise UserError([f"checkpoint {text!r}: expected a file that ends in {', '.join(WEIGHT_SUFFIXES)}"])
         return given
     if given.suffix in WEIGHT_SUFFIXES and os.path.lexists(given):
-        raise UserError([f"checkpoint {text!r}: it is no regular file, or a link that leads to none"])
+        raise UserError([f"checkpoint {text!r}: it is not a regular file, or a link that leads to none"])
     if os.path.isfile(given / ADAPTER):
         return given / ADAPTER
     for run in (given, root / given):

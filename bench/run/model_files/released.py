@@ -56,7 +56,7 @@ _SSV2 = 174  # classes of Something-Something V2
 
 
 class About(FrozenModel):
-    """What an exported file says beside its tensors, under meta / aim_bench: what no tensor tells."""
+    """Facts of an exported file that no tensor tells, under meta / aim_bench."""
 
     version: Literal[1] = 1
     backbone: str
@@ -280,7 +280,7 @@ def _content(file: Path) -> tuple[dict[str, Tensor], About | None]:
 
 
 def _unpickled(file: Path) -> Any:
-    """What a pickle holds, read by torch's restricted reader: tensors and plain values, no code. Raises UserError."""
+    """Load a pickle by torch's restricted reader: tensors and plain values, no code. Raises UserError."""
     number = np.float64(0)
     # a training's best accuracy, kept beside the weights, is often one of numpy's numbers
     plain: list[Any] = [np.dtype, *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64"))]
@@ -293,9 +293,11 @@ def _unpickled(file: Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes the reader raise anything
         if isinstance(error, UnpicklingError):
-            raise wrong(file, ["it is no plain file of tensors and could run code on loading: refused"]) from error
+            raise wrong(file, ["it is not a plain file of tensors and could run code on loading: refused"]) from error
         first = str(error).strip().splitlines()[0] if str(error).strip() else "no details"
-        what = first if isinstance(error, ValueError) else f"no file of torch.save's ({type(error).__name__}: {first})"
+        what = (
+            first if isinstance(error, ValueError) else f"not a file of torch.save's ({type(error).__name__}: {first})"
+        )
         raise wrong(file, [f"it cannot be read: {what}"]) from error
 
 

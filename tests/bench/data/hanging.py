@@ -1,4 +1,4 @@
-"""What processes call in place of a decoder that hangs or crashes. Imports little: each process imports it anew."""
+"""Functions that hang or crash in place of a decoder. Imports little: each process imports it anew."""
 
 from __future__ import annotations
 

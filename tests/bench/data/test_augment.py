@@ -75,7 +75,7 @@ def test_the_seed_alone_decides() -> None:
 
 
 def test_a_batch_is_its_clips_one_by_one() -> None:
-    """What the device computes of a batch is what the CPU computes beside decoding, whatever the order in memory."""
+    """The device computes of a batch what the CPU computes beside decoding, whatever the order in memory."""
     augment = Augment(MEAN, (4, 7), 0.5, 0.5, 0.1)
     seeds = tuple(range(16))
     clips = torch.randint(0, 256, (16, 2, 24, 24, 3), dtype=torch.uint8).permute(0, 1, 4, 2, 3)
@@ -131,7 +131,7 @@ def test_brightness_and_hue_keep_to_their_ranges() -> None:
 
 
 def erased(clip: Tensor, seed: int, share: float) -> Tensor:
-    """Where (H, W) a black clip is no longer black; it must be the same for every frame and colour."""
+    """Return where (H, W) a black clip has turned; it must be the same for every frame and colour."""
     out = Augment(MEAN, erase=share)(clip, seed)
     where = out != 0
     assert (where == where[:1, :1]).all()

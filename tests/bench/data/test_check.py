@@ -1,4 +1,4 @@
-"""What is looked at before anything is trained, and the fingerprint of what lies there."""
+"""Checks before anything is trained, and the fingerprint of what lies there."""
 
 from __future__ import annotations
 
@@ -270,4 +270,6 @@ def test_places_that_are_not_there_are_told(tmp_path: Path) -> None:
         f"data_root is '{tmp_path}/vidoes': there is no such folder (did you mean '{tmp_path}/videos'?)",
         f"train_list is '{tmp_path}/tran.txt': there is no such file (did you mean '{tmp_path}/train.txt'?)",
     ]
-    assert missing_places(data_root=tmp_path / "train.txt") == [f"data_root is '{tmp_path}/train.txt': it is no folder"]
+    assert missing_places(data_root=tmp_path / "train.txt") == [
+        f"data_root is '{tmp_path}/train.txt': it is not a folder"
+    ]

@@ -30,7 +30,7 @@ def entries(folder: Path, text: str) -> list[tuple[str, int | str, int | None]]:
         ("a b/c,120,3\nd,7,1\n", [("a b/c", 3, 120), ("d", 1, 7)]),
         ("a b/c\t120\t3\nd\t7\t1\n", [("a b/c", 3, 120), ("d", 1, 7)]),
         ("a b.mp4 120 3\nc.mp4 7 1\n", [("a b.mp4", 3, 120), ("c.mp4", 1, 7)]),
-        # a path whose last word is a number is no folder of frames
+        # a path whose last word is a number is not a folder of frames
         ("video 12 3\nb.mp4 4\nc.mp4 4\n", [("video 12", 3, None), ("b.mp4", 4, None), ("c.mp4", 4, None)]),
         ("a 12.mp4 3\nb 7.mp4 4\n", [("a 12.mp4", 3, None), ("b 7.mp4", 4, None)]),
         # names as labels
@@ -96,7 +96,7 @@ def test_class_names_are_read(tmp_path: Path, name: str, text: str, expected: tu
         ("a.txt", "run\nwalk\nrun\n", "classes are named twice: run"),
         ("a.json", '{"run": 0, "walk": 2}', "expected the names of the classes"),
         ("a.json", "[1, 2]", "expected the names of the classes"),
-        ("a.json", "{", "is no JSON"),
+        ("a.json", "{", "is not JSON"),
     ],
 )
 def test_what_is_no_file_of_class_names_is_told(tmp_path: Path, name: str, text: str, complaint: str) -> None:

@@ -131,7 +131,7 @@ def test_damaged_official_files_are_told_by_line(tmp_path: Path) -> None:
     put(tmp_path, "train.csv", kinetics_csv(400, "class 001,abcdefghijk,ten,20,train"))
     put(tmp_path, "val.csv", HEADER + "class 001,abcdefghijk,1,2,x\nno such class,abcdefghijl,1,2,x\n")
     dataset = opened("k400", tmp_path)
-    with pytest.raises(DataError, match=r"line 2: 'class 001,abc.*time_start and time_end are no numbers of seconds"):
+    with pytest.raises(DataError, match=r"line 2: 'class 001,abc.*time_start and time_end are not numbers of seconds"):
         dataset.videos("train")
     with pytest.raises(DataError, match=r"line 3: .*there is no class 'no such class' among the 400 known by name"):
         dataset.videos("val")

@@ -55,7 +55,7 @@ def test_noise_differs_from_frame_to_frame() -> None:
 
 
 def shown(name: str, seed: int) -> NDArray[np.floating]:
-    """How far each pixel is from the picture's usual colour: (T, 40, 40)."""
+    """Distance of each pixel from the picture's usual colour: (T, 40, 40)."""
     frames = render_clip(name, rng(seed)).astype(np.float64)
     return np.abs(frames - np.median(frames, axis=(1, 2), keepdims=True)).sum(-1).clip(min=150) - 150
 
@@ -77,7 +77,7 @@ def test_moving_classes_move_that_way(name: str, axis: int, sign: int) -> None:
 
 
 def test_frames_in_any_order_tell_the_line_of_a_movement() -> None:
-    """What a head on the mean over frames can use: how far the shape is from either middle line, frame by frame."""
+    """A head on the mean over frames can use how far the shape is from either middle line, frame by frame."""
     right = []
     for name, along in (("move-right", 0), ("move-up", 1)):
         for seed in range(60):

@@ -16,7 +16,7 @@ def ramp(height: int, width: int, frames: int = 2) -> Tensor:
 
 
 def seen(view: Tensor) -> tuple[float, float, float, float]:
-    """Which part of a `ramp` a view shows, as left, right, top, bottom in parts of the picture."""
+    """Return the part of a `ramp` that a view shows, as left, right, top, bottom in parts of the picture."""
     red, green = view[0, 0].float() / 255, view[0, 1].float() / 255
     return float(red[:, 0].mean()), float(red[:, -1].mean()), float(green[0].mean()), float(green[-1].mean())
 

@@ -49,7 +49,7 @@ def test_everything_wrong_is_listed(bench: Command, root: Path) -> None:
         ("train", "run/b.mp4", "1", "mislabelled"),
         ("val", "walk fast/short.mp4", "1", "short"),
     ]
-    # one split, decoded whole; a short video alone is no failure
+    # one split, decoded whole; a short video alone is not a failure
     (root / "val.txt").write_text("walk fast/c.mp4 1\nwalk fast/short.mp4 1\n")
     said = bench("data", "check", "list", "--data-root", root, *lists, "--split", "val", "--full", "--workers", "1")
     assert said.code == 0

@@ -243,7 +243,7 @@ def test_no_process_outlives_one_that_is_killed(tmp_path: Path, log: Path) -> No
 
 @pytest.fixture
 def interrupts_heard() -> Iterator[None]:
-    """What a shell starts in the background ignores them."""
+    """Hear interrupts, which processes that a shell starts in the background ignore."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

@@ -1,4 +1,4 @@
-"""What a user's plugin may register; here a small data set and strategies that break in every way a strategy can."""
+"""Plugin as a user's may be; here a small data set and strategies that break in every way a strategy can."""
 
 from __future__ import annotations
 

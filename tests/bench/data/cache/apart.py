@@ -1,4 +1,4 @@
-"""What tests do in processes of their own: started anew, as a fork of one with threads may wait for a lock for ever."""
+"""Work of tests in processes of their own: started anew, as a fork of one with threads may wait for a lock for ever."""
 
 from __future__ import annotations
 

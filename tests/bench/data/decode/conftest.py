@@ -31,7 +31,7 @@ def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
 
 
 def orders(count: int) -> list[list[int]]:
-    """What a video may be asked for: all, single frames here and there, clips, back and forth, again and again."""
+    """Orders of frames to ask a video for: all, single ones here and there, clips, back and forth, again and again."""
     rng = np.random.default_rng(count)
     drawn = [rng.integers(0, count, 6).tolist() for _ in range(6)]
     dense = [[(start + 4 * j) % count for j in range(8)] for start in (0, count // 3)]

@@ -242,7 +242,7 @@ def test_a_file_cut_between_two_frames_is_told(films: dict[str, Film], tmp_path:
 
 
 def test_a_wrong_size_in_a_file_with_all_its_frames_is_no_cut(films: dict[str, Film], tmp_path: Path) -> None:
-    """A recorder that wrote one is no reason to refuse what can be read whole."""
+    """A recorder that wrote one is not a reason to refuse what can be read whole."""
     data = films["mp4 h264"].path.read_bytes()
     path = tmp_path / "tail.mp4"
     path.write_bytes(data + (1 << 20).to_bytes(4, "big") + b"free")

@@ -1,4 +1,4 @@
-"""What we ask of torchcodec, which this suite does not install: a stand-in with the calls that its manual describes.
+"""Calls to torchcodec, which this suite does not install: a stand-in with the calls that its manual describes.
 
 `test_films.py` compares the frames of the real one wherever it can be used.
 """
