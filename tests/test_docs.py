@@ -157,6 +157,13 @@ def test_a_command_parses(command: Shown) -> None:
         found.make_context("bench", rest)  # raises where an argument lacks or a value is none
 
 
+def test_a_flag_that_was_renamed_is_found() -> None:
+    assert unknown_flags(["run", "--learning-rate", "1", "--lr=2", "-o", "a=-1"]) == ["--learning-rate"]
+    assert unknown_flags(["data", "check", "k400", "--backbones", "x"]) == ["--backbones"]
+    with pytest.raises(AssertionError, match="no verb 'chek'"):
+        unknown_flags(["data", "chek"])
+
+
 @pytest.mark.parametrize("page", [page.name for page in PAGES])
 def test_a_command_within_a_sentence_has_a_verb_and_flags_that_there_are(page: str) -> None:
     (file,) = [file for file in PAGES if file.name == page]
