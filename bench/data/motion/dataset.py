@@ -189,7 +189,7 @@ class Motion(VideoDataset):
 
         In so few steps a temporal embedding that starts at zero stays too small to tell frames apart, AdamW's usual
         second moment is an average over more steps than there are, and adapters learn a little better from torch's
-        start than from the released one (see the README).
+        start than from the released one (see docs/methods.md).
         """
         return {
             "epochs": 2,
