@@ -76,14 +76,14 @@ def test_all_that_is_wrong_with_all_lists_is_told_at_once(tmp_path: Path) -> Non
 def test_videos_in_training_and_test_are_a_problem_under_whatever_name(tmp_path: Path) -> None:
     dataset = mine(tmp_path, rows("t", 4), "t1.mp4 1\nv1.mp4 0\n")
     assert examine(dataset).problems == (
-        "list: 1 test videos are in the training list too (t1.mp4): expected other ones",
+        "list: 1 test video is in the training list too (t1.mp4): expected other ones",
     )
     dataset = mine(tmp_path, rows("t", 4), f"{tmp_path}/t2.mp4 0\n")
     assert len(examine(dataset).problems) == 1
     (tmp_path / "test.txt").write_text("t3.mp4 1\n")
     dataset = mine(tmp_path, rows("t", 4), rows("v", 2), test_list=tmp_path / "test.txt")
     assert examine(dataset).problems == (
-        "list: 1 test videos are in the training list too (t3.mp4): expected other ones",
+        "list: 1 test video is in the training list too (t3.mp4): expected other ones",
     )
     assert examine(dataset, splits=("test",)) == Findings((), ())
 
@@ -97,7 +97,7 @@ def test_clips_of_one_recording_in_training_and_test_are_noted(tmp_path: Path) -
     found = examine(DATASETS.get("k400")(DataSource(root=tmp_path)))
     assert found == Findings(
         (),
-        ("k400: 1 test videos are cut from recordings of training videos (run/abcdefghijk_000021_000031.mp4)",),
+        ("k400: 1 test video is cut from recordings of training videos (run/abcdefghijk_000021_000031.mp4)",),
     )
 
 

@@ -96,7 +96,7 @@ def test_our_own_split_takes_a_fifth_of_each_class_whatever_the_order(
         (("train/a/1.mp4", "train/b/1.mp4", "val/c/1.mp4"), "has classes that .*train has not: c"),
         (("train/a/1.mp4", "train/b/x.txt", "val/a/1.mp4"), "classes without a video to train: b"),
         (("train/a/1.mp4", "train/b/1.mp4", "val/a/x.txt"), "val holds no video"),
-        (("a/1.mp4", "a/2.mp4"), "holds 1 folders: expected one a class, two classes or more"),
+        (("a/1.mp4", "a/2.mp4"), "holds 1 folder: expected one a class, two classes or more"),
         (("a/1.mp4", "a/2.mp4", "b/1.mp4"), r"fewer than two videos, of which none can be split: b \(1\)"),
     ],
 )
