@@ -191,7 +191,7 @@ def test_a_run_without_arguments_for_what_is_done_prints_the_table(
     monkeypatch.setattr(local, "Pool", lambda _: pytest.fail("a worker was started"))
     again = run(out, *arguments)
     assert again.code == 0
-    assert "done before or by another process" in again.out
+    assert "1 cell was done before" in again.out
     assert "swin:tiny@none" in again.out
     assert time.monotonic() - begun < 10
 
