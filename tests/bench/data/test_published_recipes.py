@@ -23,7 +23,7 @@ KINETICS: dict[str, Any] = {
 SSV2: dict[str, Any] = {**PLAIN, "flip": False, "rand_augment": (4, 7), "erase": 0.25, "label_smoothing": 0.1}
 TWO = {"temporal_adapters": 2, "scale": 1}
 
-# data set, backbone, frames a user gets, rates, the recipe's rest, options, {frames: stride} or uniform, clips x crops
+# data set, backbone, frames a user gets, lrs, the recipe's rest, options, {frames: stride} or uniform, clips x crops
 ROWS: list[tuple[str, BackboneName, int, tuple[float, float], dict[str, Any], dict[str, Any], Any, tuple[int, int]]] = [
     ("k400", B, 8, (3e-4, 3e-4), KINETICS, {}, {8: 16, 16: 8, 32: 4}, (3, 1)),
     ("k400", L, 8, (3e-5, 3e-4), {**KINETICS, "pca_noise": 0.1}, {}, {8: 16, 16: 8, 32: 4}, (3, 1)),
@@ -41,7 +41,7 @@ ROWS: list[tuple[str, BackboneName, int, tuple[float, float], dict[str, Any], di
 
 
 @pytest.mark.parametrize(
-    ("name", "backbone", "frames", "rates", "recipe", "options", "sampling", "views"),
+    ("name", "backbone", "frames", "lrs", "recipe", "options", "sampling", "views"),
     ROWS,
     ids=[f"{row[0]} {row[1].architecture}" for row in ROWS],
 )
@@ -49,7 +49,7 @@ def test_what_was_published(
     name: str,
     backbone: BackboneName,
     frames: int,
-    rates: tuple[float, float],
+    lrs: tuple[float, float],
     recipe: dict[str, Any],
     options: dict[str, Any],
     sampling: Any,
@@ -57,7 +57,7 @@ def test_what_was_published(
 ) -> None:
     dataset = DATASETS.get(name)()
     found = Recipe(**dataset.recipe(backbone, "joint"))
-    assert (found.lr, found.head_lr) == rates
+    assert (found.lr, found.head_lr) == lrs
     assert {field: getattr(found, field) for field in recipe} == recipe
     assert dataset.flip is recipe["flip"]
     assert (found.batch_size, found.weight_decay, found.warmup_epochs, found.schedule) == (64, 0.05, 2.5, "epoch")
