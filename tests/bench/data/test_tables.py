@@ -57,6 +57,7 @@ NUMBERS = [("a.mp4", 1), ("b.mp4", 0)]
         ("a.mp4;jump, high\nb.mp4;run, fast\n", [("a.mp4", "jump, high"), ("b.mp4", "run, fast")]),
         ("sep=;\na.mp4;1\nb.mp4;0\n", NUMBERS),
         ("sep=,\nv1,run;fast\nv2,jump;high\n", [("v1", "run;fast"), ("v2", "jump;high")]),
+        ("sep=;\npath;label\na.mp4;1,0\nb.mp4;0,0\n", NUMBERS),
         ("v;a,1\nv;b,0\n", [("v;a", 1), ("v;b", 0)]),
         ("a.mp4,1,,\nb.mp4,0,,\n,,,\n\n", NUMBERS),
         ("path,label,note\na.mp4,1\nb.mp4,0,,,\n", NUMBERS),
@@ -121,6 +122,7 @@ def test_what_pandas_writes_is_read_back(tmp_path: Path, sign: str) -> None:
         ('path,label\n"a" b.mp4,0\nb.mp4,1\n', [2], "follows a closing quote: expected a comma"),
         ('a.mp4,"run\nfast"\nb.mp4,jump\n', [1], "is a quote not closed"),
         (f'path,label\n"{"x" * 140_000}",0\n', [2], "more than 131,072 characters"),
+        ('path,label,note\na.mp4,0,"on two\nlines"\nb.mp4,,x\n', [4], "the label is empty"),
         # ragged rows
         ("path,label,note\na.mp4,0,x\nb.mp4\nc,d.mp4,1,y\n", [3, 4], "and the header has 3"),
         ("a.mp4,run\nb.mp4,jump, high\n", [2], "it has 3 columns: expected 'relative/path.mp4,label'"),
