@@ -24,7 +24,7 @@ _SIGNS = {"\t": "tab", ";": "semicolon", ",": "comma"}
 _PATHS = ("path", "file", "filename", "video", "video_path", "file_path", "name", "video_name", "folder")
 _LABELS = ("label", "class", "label_id", "class_name", "target", "category", "class_id", "label_name")
 _FRAMES = ("frames", "n_frames", "num_frames", "total_frames", "frame_count")
-_EXCEL = re.compile(r"sep=([;,])")  # a first line that tells the separator
+_EXCEL = re.compile(r"sep=[;,]")  # a first line that tells the separator
 _ENOUGH = 10_000  # lines to tell the separator from
 _NUMERIC = re.compile(r"[-+]?[0-9]+([.,][0-9]*)?")
 
@@ -53,8 +53,6 @@ def separator(lines: Sequence[str], table: bool) -> str | None:
         lines: of the file, without the blank ones.
         table: whether the file's suffix says that it is a table.
     """
-    if told := _EXCEL.fullmatch(lines[0]):
-        return told[1]
     lines = lines[:_ENOUGH]
     for sign in _SIGNS:
         if is_header(_fields(lines[0], sign)):
