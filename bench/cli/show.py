@@ -67,8 +67,15 @@ def print_summary(run: Run, expansion: Expansion, outcome: Outcome) -> None:
         tell(f"results in {run.csv}")
 
 
-def print_plan(expansion: Expansion) -> None:
-    """The cells and their counts, without training: parameters and GMACs of each model, with random weights."""
+def print_plan(expansion: Expansion, asked: Mapping[str, str]) -> None:
+    """The cells and their counts, without training: parameters and GMACs of each model, with random weights.
+
+    Then the values of the cells that are not the defaults of all recipes and options, and where each comes from.
+
+    Args:
+        expansion: the plan.
+        asked: what the command's fields were written as, by name: "recipe.lr" -> "--lr", "recipe" -> "--config FILE".
+    """
     from bench.run.counts import counts
 
     for default in expansion.defaults:
@@ -96,5 +103,34 @@ def print_plan(expansion: Expansion) -> None:
             quantity(macs / 1e9, 3),
         )
     print_table(table)
+    tell("")
+    print_table(_origins(expansion, asked))
+    tell("")
     device = expansion.placement
     tell(f"{counted(len(expansion.cells), 'cell')} on {device.type}, {device.precision}")
+
+
+def _origins(expansion: Expansion, asked: Mapping[str, str]) -> Table:
+    """The values that are not the defaults, each with its source and the cells that have it from there."""
+    plain = Recipe().model_dump()
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for cell, origins in zip(expansion.cells, expansion.origins, strict=True):
+        own = STRATEGIES.get(cell.strategy).options().model_dump(mode="json")
+        values: dict[str, Any] = {"frames": cell.frames, "views": cell.views}
+        # what is not from an entry or the command, such as a family's tubelet, is told as a default of its own
+        options = {f"options.{name}": value for name, value in cell.options.items() if value != own[name]}
+        values |= {name: value for name, value in options.items() if name in origins}
+        recipe = cell.recipe.model_dump()
+        values |= {f"recipe.{name}": value for name, value in recipe.items() if value != plain[name]}
+        for name, value in values.items():
+            origin = origins.get(name, f"data set {cell.dataset}")
+            if origin in _FIELDS:  # of the command: the flag of this very value, or of what it follows
+                origin = asked.get(name, asked.get(origin, origin))
+            shown = f"{value:g}" if isinstance(value, float) else str(value)
+            rows.setdefault((name, shown, origin), []).append(cell.key)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for header in ("value", "", "from", "cells"):
+        table.add_column(header, overflow="fold")
+    for (name, shown, origin), keys in rows.items():
+        table.add_row(name, shown, origin, "all" if len(keys) == len(expansion.cells) else ", ".join(keys))
+    return table
