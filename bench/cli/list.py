@@ -31,8 +31,8 @@ def list_(
         typer.Option(
             "--filter",
             metavar="PATTERN",
-            help="A part of a name or a shell pattern. Backbones: every model of the libraries whose name fits, such as "
-            "'vit:*dinov2*', its default weights, and whether it is supported. Recipes: the entries that have it in "
+            help="A part of a name or a shell pattern. Backbones: every model of the libraries whose name fits, such "
+            "as 'vit:*dinov2*', its default weights, and whether it is supported. Recipes: the entries that have it in "
             "their file or name or in what they hold for, such as ssv2 or swin.",
         ),
     ] = None,
@@ -121,7 +121,7 @@ def _datasets() -> Group:
     table = _table("data set", "is", "frames", "sampling", "clips x crops", "flip", whole=("data set",))
     for name in DATASETS.names():
         dataset = DATASETS.get(name)
-        own = dataset().defaults()
+        own = dataset(None).defaults()
         _add(
             table,
             name,
@@ -146,7 +146,7 @@ def _recipes(pattern: str) -> Group:
         words = [entry.where, *entry.keys.get("dataset", ()), *(keys.get(key, "") for key in ("family", "strategy"))]
         if not any(fnmatchcase(word.lower(), wanted.lower()) for word in words):
             continue
-        table = _table("", "", whole=("",))
+        table = _table("key", "value", whole=("key",))
         table.show_header = False
         _add(table, "  for", "; ".join(f"{key} {value}" for key, value in keys.items()) or "every cell")
         for key in ("frames", "span", "views", "options", "recipe"):

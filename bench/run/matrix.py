@@ -45,8 +45,8 @@ class Expansion:
     """The cells of a matrix, what stands behind their names, and the defaults that were filled in, in words.
 
     Attributes:
-        origins: of each cell, the source of its values: "frames", "views", "options.scale", "recipe.lr" -> an entry of
-            the recipes, or the field of the matrix; of a value that is not there, the data set.
+        origins: of each cell, the source of its values ("frames", "views", "options.scale", "recipe.lr"): an entry of
+            the recipes, `file:entry`, or a field of the matrix. A value that is not there has it from its data set.
     """
 
     cells: tuple[Cell, ...]
@@ -132,8 +132,8 @@ def expand(matrix: Matrix) -> Expansion:
                 for frames, seed in product(counts, matrix.seeds)
             ]
             asked = {name: name for name in ("frames", "views") if getattr(matrix, name)}
-            options_from = {f"options.{name}": "options" for name in matrix.options if name in taken}
-            found_from = {**own.origins, **asked, **options_from, **recipe_from}
+            asked |= {f"options.{name}": f"options.{name}" for name in matrix.options}
+            found_from = {**own.origins, **asked, **recipe_from}
             origins += [found_from] * (len(counts) * len(matrix.seeds))
     cells = _with_room_for_crops(cells, problems)
     if problems or placement is None:
@@ -220,7 +220,8 @@ def _recipe(
     """
     by_strategy = matrix.recipe_by_strategy.get(strategy, {})
     asked = {**matrix.recipe, **by_strategy}
-    origins = dict.fromkeys(matrix.recipe, "recipe") | dict.fromkeys(by_strategy, f"recipe_by_strategy.{strategy}")
+    origins = {name: f"recipe.{name}" for name in matrix.recipe}
+    origins |= {name: f"recipe_by_strategy.{strategy}.{name}" for name in by_strategy}
     if not dataset.flip and asked.get("flip") is True:
         problems.append(f"recipe.flip is True: {dataset.name}'s labels name directions, expected false")
     try:
