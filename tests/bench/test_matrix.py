@@ -132,7 +132,7 @@ def test_finetuning_has_timesformers_drop_path_on_real_data(name: str) -> None:
     changed, origins = _recipe(make.matrix(recipe={"drop_path": 0.3}), dataset, own["full"], "full", wrong)
     assert changed is not None and changed.drop_path == 0.3 and not wrong
     assert own["full"].origins["recipe.drop_path"] == "recipes/strategies.yaml:finetuned"
-    assert origins == {"recipe.drop_path": "recipe"}
+    assert origins == {"recipe.drop_path": "recipe.drop_path"}
 
 
 def test_frames_that_are_no_whole_tubelets_and_tubelets_that_are_not_published_are_told_at_once() -> None:

@@ -1,4 +1,4 @@
-"""Entries of recipes: which hold, which win, what is told of a wrong one, and that a user sees where a value is from."""
+"""Entries of recipes: which hold, which win, what is told of a wrong one, and how a user sees them."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_what_is_wrong_is_told_with_file_and_entry_at_once(tmp_path: Path) -> No
     told = ["a.famly", "b.recipe.epocs", "c.recipe.lr", "d", "e.strategy", "e.dataset", "e.not_family", "e.span"]
     told += ["e.options.scale", "e.options.ratoi", "f.where"]
     for place in told:
-        (sentence,) = [problem for problem in error.value.problems if f"{at}{place}" in problem]
+        assert len([problem for problem in error.value.problems if f"{at}{place}" in problem]) == 1, place
     assert len(error.value.problems) == len(told)
     nearest = ("family", "epochs", "joint", "motion", "swin", "ratio")
     assert all(sum(f"did you mean {name!r}" in p for p in error.value.problems) == 1 for name in nearest)
