@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from backbones.families import Family, register_backbone
 from backbones.names import BackboneName
@@ -45,9 +44,7 @@ class Trivial(Motion):
     summary = "motion with 10 videos a split"
     size: Literal["tiny", "base"] = "tiny"
     frames = 1
+    recipes: ClassVar = {"trivial": {"recipe": {"epochs": 1, "batch_size": 16, "warmup_epochs": 0.0}}}
 
     def __init__(self, source: DataSource | None = None) -> None:
         super().__init__(source, train=1, val=1, test=1)
-
-    def recipe(self, backbone: BackboneName, strategy: str) -> Mapping[str, Any]:
-        return {**super().recipe(backbone, strategy), "epochs": 1, "batch_size": 16, "warmup_epochs": 0.0}

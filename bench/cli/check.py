@@ -87,7 +87,7 @@ def check(
     chosen = named(dataset, where, splits, problems)
     if problems or chosen is None:
         raise UserError(problems)
-    found, listed = _looked_at(chosen, splits, frames or chosen.frames, workers, timeout, full)
+    found, listed = _looked_at(chosen, splits, frames or chosen.defaults().frames, workers, timeout, full)
     untrained = _untrained(chosen, splits, found)
     if output is not None:
         write("output", output, _csv(found, untrained))
@@ -104,7 +104,8 @@ def _looked_at(
     from bench.data.verify import FAULTS, Clip, verify
     from bench.measure.machine import cores
 
-    clip = Clip(dataset.sampling, frames, dataset.stride(frames), dataset.clips)
+    own = dataset.defaults()
+    clip = Clip(dataset.sampling, frames, own.stride(frames), own.views.clips)
     with progress() as show:
         try:
             dataset.prepare(partial(show, f"preparing {dataset.name}"))

@@ -61,7 +61,7 @@ def show(
     try:
         with progress() as advance:
             chosen.prepare(partial(advance, f"preparing {dataset}"))
-        written = write_pictures(chosen, cast(Split, split), out, frames=frames or chosen.frames)
+        written = write_pictures(chosen, cast(Split, split), out, frames=frames or chosen.defaults().frames)
     except DataError as error:
         raise UserError([str(error)]) from error
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import Annotated
 
 import typer
@@ -15,8 +16,9 @@ from bench.cli.choices import not_among
 from bench.data.dataset import DATASETS
 from bench.errors import UserError
 from bench.plugins import load as load_plugins
+from bench.spec.recipe_entries import package_entries
 
-WHAT = ("backbones", "strategies", "datasets")
+WHAT = ("backbones", "strategies", "datasets", "recipes")
 
 
 def list_(
@@ -29,26 +31,28 @@ def list_(
         typer.Option(
             "--filter",
             metavar="PATTERN",
-            help="Backbones: every model of the libraries whose name fits, a part of it or a shell pattern such as "
-            "'vit:*dinov2*', its default weights, and whether it is supported.",
+            help="A part of a name or a shell pattern. Backbones: every model of the libraries whose name fits, such "
+            "as 'vit:*dinov2*', its default weights, and whether it is supported. Recipes: the entries that have it in "
+            "their file or name or in what they hold for, such as ssv2 or swin.",
         ),
     ] = None,
 ) -> None:
-    """List the backbones, strategies or data sets by name."""
+    """List the backbones, strategies or data sets by name, or the entries that recipes are made of."""
     problems = not_among("what to list", what, WHAT)
-    if filter_ is not None and what in WHAT and what != "backbones":
-        problems.append(f"filter is {filter_!r}: expected with backbones alone, {what} are few")
+    if filter_ is not None and what in ("strategies", "datasets"):
+        problems.append(f"filter is {filter_!r}: expected with backbones or recipes alone, {what} are few")
     try:
         load_plugins(plugin or ())
     except UserError as error:
         problems += error.problems
     if problems:
         raise UserError(problems)
-    listing = (
-        _models(filter_)
-        if filter_ is not None
-        else {"backbones": _backbones, "strategies": _strategies, "datasets": _datasets}[what]()
-    )
+    if what == "recipes":
+        listing = _recipes(filter_ or "*")
+    elif filter_ is not None:
+        listing = _models(filter_)
+    else:
+        listing = {"backbones": _backbones, "strategies": _strategies, "datasets": _datasets}[what]()
     Console(highlight=False).print(listing)
 
 
@@ -117,14 +121,41 @@ def _datasets() -> Group:
     table = _table("data set", "is", "frames", "sampling", "clips x crops", "flip", whole=("data set",))
     for name in DATASETS.names():
         dataset = DATASETS.get(name)
+        own = dataset(None).defaults()
         _add(
             table,
             name,
             dataset.summary,
-            str(dataset.frames),
+            str(own.frames),
             dataset.sampling,
-            f"{dataset.clips}x{dataset.crops}",
+            str(own.views),
             "yes" if dataset.flip else "no",
         )
-    swins = "a Swin may have other frames and views, as published: bench run --dry-run shows them"
-    return Group(table, "", swins)
+    return Group(table, "", "a backbone may have other frames and views, as published: bench list recipes")
+
+
+def _recipes(pattern: str) -> Group:
+    """Raises UserError where no entry fits."""
+    wanted = pattern if any(mark in pattern for mark in "*?[") else f"*{pattern}*"
+    entries = list(package_entries())
+    for name in DATASETS.names():
+        entries += [entry for entry in DATASETS.get(name).own_entries if entry not in entries]
+    parts: list[RenderableType] = []
+    for entry in entries:
+        keys = {key: value if isinstance(value, str) else ", ".join(value) for key, value in entry.keys.items()}
+        words = [entry.where, *entry.keys.get("dataset", ()), *(keys.get(key, "") for key in ("family", "strategy"))]
+        if not any(fnmatchcase(word.lower(), wanted.lower()) for word in words):
+            continue
+        table = _table("key", "value", whole=("key",))
+        table.show_header = False
+        _add(table, "  for", "; ".join(f"{key} {value}" for key, value in keys.items()) or "every cell")
+        for key in ("frames", "span", "views", "options", "recipe"):
+            if value := getattr(entry, key):
+                shown = value if not isinstance(value, dict) else ", ".join(f"{k} {v}" for k, v in value.items())
+                _add(table, f"  {key}", str(shown))
+        _add(table, "  source", entry.source or "not told")
+        parts += [escape(entry.where), table, ""]
+    if not parts:
+        raise UserError([f"filter is {pattern!r}: no entry of the recipes is called so or holds for it"])
+    order = "later and more specific entries win, then recipes of a --config, then --recipe, --lr and the like"
+    return Group(*parts, order)

@@ -2,52 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from bench.errors import UserError
-from bench.files import did_you_mean_path, reason
 from bench.spec import Request, problems_of
+from bench.spec.recipe_entries import read_entries
+from bench.yaml_files import parse, read_mapping
 
 # a YAML file may use the flags' names too
 _FLAGS = {"dataset": "datasets", "option": "options", "plugin": "plugins"}
 _RECIPE_FLAGS = ("epochs", "batch_size", "lr")
 _MAPPINGS = ("recipe", "recipe_by_strategy", "options")
-# YAML 1.1 takes 3e-4 and 1e5 for texts, for want of a dot or a sign
-_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which a name that is given twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.tag != "tag:yaml.org,2002:merge" and isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the name {key.value!r} is given twice", key.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def parse(text: str) -> Any:
-    """The value of a YAML text. Raises ValueError, its message in one line."""
-    try:
-        return _numbers(yaml.load(text, _Loader))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark else ""
-        told = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
-        raise ValueError(" ".join(f"{where}{told}".split())) from None
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
 
 
 def scalar(text: str) -> Any:
@@ -56,15 +25,6 @@ def scalar(text: str) -> Any:
         return parse(text)
     except ValueError:
         return text
-
-
-def _numbers(value: Any) -> Any:
-    """3e-4 as a number, and the names in mappings as texts."""
-    if isinstance(value, str) and _EXPONENT.fullmatch(value):
-        return float(value)
-    if isinstance(value, dict):
-        return {str(name): _numbers(inner) for name, inner in value.items()}
-    return [_numbers(inner) for inner in value] if isinstance(value, list) else value
 
 
 def assignments(texts: Iterable[str], flag: str, problems: list[str]) -> dict[str, Any]:
@@ -82,28 +42,6 @@ def assignments(texts: Iterable[str], flag: str, problems: list[str]) -> dict[st
         except ValueError as error:
             problems.append(f"{flag} {text!r}: {value!r} is not a value ({error})")
     return found
-
-
-def read_yaml(file: Path, problems: list[str]) -> dict[str, Any]:
-    """The fields of a request in a YAML file; what is wrong with it is added to `problems`."""
-    try:
-        found = parse(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        problems.append(f"config {str(file)!r} cannot be read: {reason(error)}{did_you_mean_path(file)}")
-        return {}
-    except UnicodeDecodeError:
-        problems.append(f"config {str(file)!r} cannot be read: expected text in UTF-8")
-        return {}
-    except ValueError as error:
-        problems.append(f"config {str(file)!r} is not YAML: {error}")
-        return {}
-    if found is None:
-        return {}
-    if not isinstance(found, dict):
-        kind = "a list" if isinstance(found, list) else f"the value {found!r}"
-        problems.append(f"config {str(file)!r} holds {kind}: expected names and values, such as seeds: 0,1")
-        return {}
-    return _fields(found, problems)
 
 
 def _fields(found: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
@@ -140,7 +78,10 @@ def build(flags: Mapping[str, Any], config: Path | None, problems: list[str]) ->
             the request. Nothing was written.
     """
     problems = list(problems)
-    fields = read_yaml(config, problems) if config is not None else {}
+    fields: dict[str, Any] = {}
+    if config is not None:
+        fields = _fields(read_mapping(config, "config", problems), problems)
+        fields["recipes"] = read_entries(fields.get("recipes", {}), f"{config}:recipes", problems)
     given = {name: value for name, value in flags.items() if value is not None}
     by_strategy: dict[str, dict[str, Any]] = fields.get("recipe_by_strategy", {})
     fields["recipe_by_strategy"] = {

@@ -204,7 +204,12 @@ def run(
         typer.Option(help="YAML file with any of these; flags win.", rich_help_panel=_RUNNING),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the cells and their counts, run nothing.", rich_help_panel=_RUNNING)
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print the cells, their counts and where their values come from, run nothing.",
+            rich_help_panel=_RUNNING,
+        ),
     ] = False,
 ) -> None:
     """Train and measure every cell of a matrix: backbones x strategies x frames x seeds.
@@ -219,6 +224,7 @@ def run(
         if name in recipe_flags:
             problems.append(f"--recipe {name}={recipe_flags[name]!r}: {name} has a flag that is given too")
         recipe_flags[name] = scalar(value)
+    options = assignments(option or (), "--option", problems)
     request = build(
         {
             "backbones": backbones,
@@ -228,7 +234,7 @@ def run(
             "input_size": input_size,
             "seeds": seeds,
             "views": views,
-            "options": assignments(option or (), "--option", problems),
+            "options": options,
             "data_root": data_root,
             "train_list": train_list,
             "val_list": val_list,
@@ -265,7 +271,13 @@ def run(
 
     expansion = plan(request)
     if dry_run:
-        print_plan(expansion)
+        own = {"epochs": "--epochs", "batch_size": "--batch-size", "lr": "--lr"}
+        given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
+        flags = {f"recipe.{name}": own[name] if given.get(name) else f"--recipe {name}" for name in recipe_flags}
+        flags |= {f"options.{name}": f"--option {name}" for name in options}
+        flags |= {"frames": "--frames"} if frames else {}
+        flags |= {"views": "--views"} if views else {}
+        print_plan(expansion, flags, config)
         return
     # a cluster that takes the machine back asks by SIGTERM: same as Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)

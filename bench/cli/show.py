@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from adapters.base import STRATEGIES
 from bench.cli.live import LiveListener
 from bench.cli.output import print_table, tell
 from bench.cli.plain import PlainListener
@@ -15,6 +19,7 @@ from bench.errors import UserError
 from bench.run.engines.local import Outcome
 from bench.run.matrix import Expansion
 from bench.run.store import Run
+from bench.spec import Recipe
 from bench.text import counted, quantity
 
 
@@ -67,8 +72,16 @@ def print_summary(run: Run, expansion: Expansion, outcome: Outcome) -> None:
         tell(f"results in {run.csv}")
 
 
-def print_plan(expansion: Expansion) -> None:
-    """The cells and their counts, without training: parameters and GMACs of each model, with random weights."""
+def print_plan(expansion: Expansion, flags: Mapping[str, str], config: Path | None) -> None:
+    """The cells and their counts, without training: parameters and GMACs of each model, with random weights.
+
+    Then the values of the cells that are not the defaults of all recipes and options, and where each comes from.
+
+    Args:
+        expansion: the plan.
+        flags: the flags that gave the command's fields: "recipe.lr" -> "--lr".
+        config: the file that gave the others.
+    """
     from bench.run.counts import counts
 
     for default in expansion.defaults:
@@ -96,5 +109,35 @@ def print_plan(expansion: Expansion) -> None:
             quantity(macs / 1e9, 3),
         )
     print_table(table)
+    tell("")
+    print_table(_origins(expansion, flags, config))
+    tell("")
     device = expansion.placement
     tell(f"{counted(len(expansion.cells), 'cell')} on {device.type}, {device.precision}")
+
+
+def _origins(expansion: Expansion, flags: Mapping[str, str], config: Path | None) -> Table:
+    """The values that are not the defaults, each with its source and the cells that have it from there."""
+    plain = Recipe().model_dump()
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for cell, origins in zip(expansion.cells, expansion.origins, strict=True):
+        own = STRATEGIES.get(cell.strategy).options().model_dump(mode="json")
+        values: dict[str, Any] = {"frames": cell.frames, "views": cell.views}
+        # what is not from an entry or the command, such as a family's tubelet, is told as a default of its own
+        options = {f"options.{name}": value for name, value in cell.options.items() if value != own[name]}
+        values |= {name: value for name, value in options.items() if name in origins}
+        recipe = cell.recipe.model_dump()
+        values |= {f"recipe.{name}": value for name, value in recipe.items() if value != plain[name]}
+        for name, value in values.items():
+            origin = origins.get(name, f"data set {cell.dataset}")
+            if name in origins and ":" not in origin:  # a field of the command
+                follows = "" if origin.split(".")[-1] == name.split(".")[-1] else ", in proportion"
+                origin = flags.get(origin, f"--config {config}") + follows
+            shown = f"{value:g}" if isinstance(value, float) else str(value)
+            rows.setdefault((name, shown, origin), []).append(cell.key)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for header in ("value", "", "from", "cells"):
+        table.add_column(header, overflow="fold")
+    for (name, shown, origin), keys in rows.items():
+        table.add_row(name, shown, origin, "all" if len(keys) == len(expansion.cells) else ", ".join(keys))
+    return table

@@ -7,14 +7,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from backbones.names import BackboneName
 from backbones.registry import Registry
 from bench.data.files import sizes
+from bench.spec.recipe_entries import Defaults, RecipeEntry, entries_of, read_entries
 from bench.spec.source import DataSource
+from bench.spec.views import Views
+from bench.yaml_files import parse
 
 Split = Literal["train", "val", "test"]
+# methods that a data set might have in the belief that they decide something
+_NOT_ASKED = ("recipe", "options_for", "frames_for", "views_for", "stride_for", "stride")
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Sampling = Literal["uniform", "dense"]
 # (done, total): called as a long preparation proceeds
@@ -49,8 +54,10 @@ class VideoDataset(ABC):
         name: as on the command line.
         summary: one line for `bench list datasets`.
         size: which model a bare backbone family means here: "tiny" or "base".
-        frames: frames of a clip where the user says nothing.
-        sampling: "uniform" (over the whole video) or "dense" (every `stride`-th frame).
+        frames: frames of a clip, where neither the user nor an entry of `recipes` says otherwise; so with clips, crops
+            and span.
+        sampling: "uniform" (over the whole video) or "dense" (frames evenly apart).
+        span: frames of the video that a dense clip covers.
         flip: whether a horizontal flip keeps the label.
         clips, crops: the test views.
         small: whether decoding its videos costs so little that processes for it would only cost time.
@@ -59,6 +66,8 @@ class VideoDataset(ABC):
         takes: what it takes of a source: "nothing", a "root" alone, or "lists" too.
         needs_source: whether it cannot be found where the source says nothing.
         folds: numbers of the official splits that there are; empty where there is one alone.
+        recipes: entries of its own, by name, as bench/recipes/*.yaml have them: a YAML text or a mapping. They hold for
+            this data set and those that derive from it.
         partial_copies: whether lists that lack classes are nothing to tell, as of a published data set's subsets.
 
     Args:
@@ -69,6 +78,7 @@ class VideoDataset(ABC):
     summary: str
     size: Literal["tiny", "base"] = "base"
     frames: int = 8
+    span: int = 128
     sampling: Sampling = "uniform"
     flip: bool = True
     clips: int = 1
@@ -79,6 +89,22 @@ class VideoDataset(ABC):
     needs_source: bool = False
     folds: tuple[int, ...] = ()
     partial_copies: bool = False
+    recipes: ClassVar[str | Mapping[str, Any]] = {}
+    own_entries: ClassVar[tuple[RecipeEntry, ...]] = ()
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        """Read the class's own entries. Raises TypeError or ValueError, of a plugin told as it is imported."""
+        super().__init_subclass__(**arguments)
+        if gone := [name for name in _NOT_ASKED if name in vars(cls)]:
+            raise TypeError(f"{cls.__name__}.{gone[0]}() is never called: expected `recipes`, or a method defaults()")
+        if "recipes" not in vars(cls):
+            return
+        problems: list[str] = []
+        found = parse(cls.recipes) if isinstance(cls.recipes, str) else cls.recipes
+        cls.own_entries = tuple(read_entries(found, f"{cls.__name__}.recipes", problems).values())
+        problems += [f"{e.where} names a dataset: expected none, it is its own" for e in cls.own_entries if e.dataset]
+        if problems:
+            raise ValueError("; ".join(problems))
 
     def __init__(self, source: DataSource | None = None) -> None:
         self.source = source or DataSource()
@@ -129,29 +155,23 @@ class VideoDataset(ABC):
         """The recording that a video was cut from, where its name tells."""
         return None
 
-    def stride(self, frames: int) -> int:
-        """Frames of the video from one frame of a dense clip to the next."""
-        return max(1, 128 // frames)
+    def defaults(self, backbone: BackboneName | None = None, strategy: str | None = None) -> Defaults:
+        """The values of a cell where its user says nothing: the class's attributes, and the entries over them.
 
-    def stride_for(self, backbone: BackboneName, frames: int) -> int:
-        """The stride with a backbone."""
-        return self.stride(frames)
+        A plugin's data set says its own in `recipes`, or overrides this method and returns other values.
 
-    def frames_for(self, backbone: BackboneName) -> int:
-        """Frames of a clip with a backbone, where the user says nothing."""
-        return self.frames
-
-    def views_for(self, backbone: BackboneName) -> tuple[int, Literal[1, 3]]:
-        """Clips and crops of the test with a backbone. One uniform clip covers the video."""
-        return (1 if self.sampling == "uniform" else self.clips), self.crops
-
-    def options_for(self, backbone: BackboneName) -> Mapping[str, Any]:
-        """Options that this data set brings to the strategies that take them; the user's own win."""
-        return {}
-
-    def recipe(self, backbone: BackboneName, strategy: str) -> Mapping[str, Any]:
-        """Return this data set's changes to the recipe for a backbone and a strategy."""
-        return {}
+        Args:
+            backbone: None leaves out what holds for some backbones alone.
+            strategy: its name; None leaves out what holds for some strategies alone.
+        """
+        # one uniform clip covers the video
+        views = Views(1 if self.sampling == "uniform" else self.clips, self.crops)
+        found = Defaults(self.frames, self.span, views).changed_by(entries_of(""), backbone, strategy)
+        for parent in reversed(type(self).__mro__):
+            if name := vars(parent).get("name"):
+                found = found.changed_by(entries_of(name), backbone, strategy)
+            found = found.changed_by(vars(parent).get("own_entries", ()), backbone, strategy)
+        return found
 
     def fingerprint(self) -> str:
         """SHA-256 over the lists' names and labels and the files' sizes: tells two states of a data set apart.

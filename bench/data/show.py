@@ -37,7 +37,7 @@ def examples(dataset: VideoDataset, split: Split, frames: int) -> list[tuple[str
     for label, video in sorted(first.items()):
         reader = open_video(video.path)
         try:
-            indices = test_indices(dataset.sampling, len(reader), frames, dataset.stride(frames), 1)[0]
+            indices = test_indices(dataset.sampling, len(reader), frames, dataset.defaults().stride(frames), 1)[0]
             found.append((dataset.classes[label], _scaled(reader.frames(indices))))
         finally:
             reader.close()

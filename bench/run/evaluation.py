@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 import torch
 
 from backbones.families import resolve
-from backbones.names import BackboneName, BadBackboneName
+from backbones.names import BadBackboneName
 from backbones.registry import UnknownName
 from bench.data.cache.choose import Asked, choose
 from bench.data.cache.codec import FOOTNOTES
@@ -157,7 +157,7 @@ def plan(request: Request) -> Plan:
     if checkpoint is None or dataset is None:
         raise UserError(problems)
     problems += _differing_classes(checkpoint, dataset)
-    frames = request.frames or checkpoint.frames or dataset.frames_for(checkpoint.backbone)
+    frames = request.frames or checkpoint.frames or dataset.defaults(checkpoint.backbone, checkpoint.strategy).frames
     if not checkpoint.any_frames and checkpoint.frames is not None and frames != checkpoint.frames:
         its = counted(checkpoint.frames, "frame")
         problems.append(
@@ -166,7 +166,7 @@ def plan(request: Request) -> Plan:
         )
     if frames > MAX_FRAMES:
         problems.append(f"frames is {frames}: expected at most {MAX_FRAMES}")
-    views = _views(request, dataset, checkpoint.backbone, problems)
+    views = _views(request, dataset, checkpoint, problems)
     size = _size(request, checkpoint, problems)
     if placement is None:
         raise UserError(problems)
@@ -218,7 +218,7 @@ def _first(names: tuple[str, ...]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _views(request: Request, dataset: VideoDataset, backbone: BackboneName, problems: list[str]) -> Views:
+def _views(request: Request, dataset: VideoDataset, checkpoint: Checkpoint, problems: list[str]) -> Views:
     """The views of a video, as asked for or as the data set has them."""
     for name, number in (("clips", request.clips), ("crops", request.crops)):
         if number is not None and request.views is not None:
@@ -231,8 +231,10 @@ def _views(request: Request, dataset: VideoDataset, backbone: BackboneName, prob
                 "split test"
             )
         return Views(1, 1)
-    own_clips, own_crops = dataset.views_for(backbone)
-    found = request.views or Views(request.clips or own_clips, cast(Literal[1, 3], request.crops or own_crops))
+    own = dataset.defaults(checkpoint.backbone, checkpoint.strategy).views
+    found = request.views or own._replace(
+        clips=request.clips or own.clips, crops=cast(Literal[1, 3], request.crops or own.crops)
+    )
     if told := too_many_clips(found.clips, dataset):
         problems.append(told)
     if found.crops not in (1, 3):
@@ -299,7 +301,7 @@ def _evaluated(planned: Plan, command: str, preparing: Progress, evaluating: Pro
         videos,
         dataset.sampling,
         planned.frames,
-        dataset.stride_for(checkpoint.backbone, planned.frames),
+        dataset.defaults(checkpoint.backbone, checkpoint.strategy).stride(planned.frames),
         views.clips,
         views.crops,
         size,

@@ -76,7 +76,7 @@ class Loaders:
     ) -> None:
         recipe, strict = cell.recipe, context.reading.strict
         batch = recipe.batch_size
-        sampling, stride = dataset.sampling, dataset.stride_for(cell.backbone_name, cell.frames)
+        sampling, stride = dataset.sampling, dataset.defaults(cell.backbone_name, cell.strategy).stride(cell.frames)
         how: dict[str, Any] = {
             "cache": context.cache,
             "decoder": cell.decoder,

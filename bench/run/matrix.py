@@ -15,7 +15,6 @@ from adapters.base import STRATEGIES
 from backbones.families import FAMILIES
 from backbones.names import BackboneName
 from backbones.registry import did_you_mean
-from bench.data.catalog.published import FINETUNED
 from bench.data.dataset import DATASETS, VideoDataset
 from bench.data.decode.names import why_unusable
 from bench.data.validate import too_many_clips, unfit
@@ -24,6 +23,7 @@ from bench.measure.bf16 import notes as bf16_notes
 from bench.measure.placement import Placement
 from bench.run.selection import (
     brought_options,
+    check_entries,
     chosen_backbones,
     chosen_options,
     chosen_size,
@@ -34,18 +34,25 @@ from bench.run.selection import (
 )
 from bench.run.sources import sources
 from bench.spec import Cell, Matrix, Recipe, problems_of
+from bench.spec.recipe_entries import Defaults
 from bench.spec.source import missing_places
-from bench.spec.views import Views, checked_views
+from bench.spec.views import checked_views
 from bench.spec.views import parse as parse_views
 
 
 @dataclass(frozen=True)
 class Expansion:
-    """The cells of a matrix, what stands behind their names, and the defaults that were filled in, in words."""
+    """The cells of a matrix, what stands behind their names, and the defaults that were filled in, in words.
+
+    Attributes:
+        origins: of each cell, the source of its values ("frames", "views", "options.scale", "recipe.lr"): an entry of
+            the recipes, `file:entry`, or a field of the matrix. A value that is not there has it from its data set.
+    """
 
     cells: tuple[Cell, ...]
     placement: Placement
     defaults: tuple[str, ...]
+    origins: tuple[Mapping[str, str], ...] = ()
 
 
 def expand(matrix: Matrix) -> Expansion:
@@ -62,6 +69,9 @@ def expand(matrix: Matrix) -> Expansion:
     problems += lost
     # what is wrong by itself is told even where the names beside it are wrong too and no cell comes of them
     _check_recipes(matrix, problems)
+    before = len(problems)
+    check_entries(matrix.recipes, problems)
+    wrong_entries = len(problems) > before
     options = chosen_options(matrix.options, strategies, problems)
     placement = placement_of(matrix.device, matrix.precision, problems)
     defaults += bf16_notes(placement)
@@ -70,6 +80,7 @@ def expand(matrix: Matrix) -> Expansion:
     if not datasets:
         chosen_backbones(matrix.backbones, "base", "", problems, [])
     cells: list[Cell] = []
+    origins: list[Mapping[str, str]] = []
     for dataset in datasets:
         defaults += () if lost else dataset.notes()
         backbones = chosen_backbones(matrix.backbones, dataset.size, f"on {dataset.name}", problems, defaults)
@@ -78,13 +89,15 @@ def expand(matrix: Matrix) -> Expansion:
             if refusal := strategy.refuses(backbone.family):
                 problems.append(f"{backbone.family} cannot take {strategy.name}: {refusal}")
                 continue
-            recipe = _recipe(matrix, dataset, backbone, strategy.name, problems)
-            if recipe is None or strategy.name not in options or placement is None:
+            own = _defaults(matrix, dataset, backbone, strategy.name)
+            recipe, recipe_from = _recipe(matrix, dataset, own, strategy.name, problems)
+            # a wrong option of an entry is told by itself
+            if recipe is None or strategy.name not in options or placement is None or wrong_entries:
                 continue
-            counts = matrix.frames or (dataset.frames_for(backbone),)
-            views = parse_views(matrix.views) if matrix.views else Views(*dataset.views_for(backbone))
+            counts = matrix.frames or (own.frames,)
+            views = parse_views(matrix.views) if matrix.views else own.views
             problems += [] if (told := too_many_clips(views.clips, dataset)) is None or told in problems else [told]
-            brought = brought_options(dataset, backbone, strategy, matrix.options, defaults)
+            brought = brought_options(own, dataset.name, backbone, strategy, matrix.options, defaults)
             taken = {**options[strategy.name], **brought}
             taken = with_tubelet(taken, backbone.family, strategy.name, counts, problems)
             taken = with_freezing(taken, backbone.family, problems)
@@ -118,10 +131,14 @@ def expand(matrix: Matrix) -> Expansion:
                 )
                 for frames, seed in product(counts, matrix.seeds)
             ]
+            asked = {name: name for name in ("frames", "views") if getattr(matrix, name)}
+            asked |= {f"options.{name}": f"options.{name}" for name in matrix.options}
+            found_from = {**own.origins, **asked, **recipe_from}
+            origins += [found_from] * (len(counts) * len(matrix.seeds))
     cells = _with_room_for_crops(cells, problems)
     if problems or placement is None:
         raise UserError(problems)
-    return Expansion(tuple(cells), placement, tuple(dict.fromkeys(defaults)))
+    return Expansion(tuple(cells), placement, tuple(dict.fromkeys(defaults)), tuple(origins))
 
 
 def _with_room_for_crops(cells: list[Cell], problems: list[str]) -> list[Cell]:
@@ -187,35 +204,46 @@ def _check_recipes(matrix: Matrix, problems: list[str]) -> None:
             problems += problems_of(error, where, known)
 
 
+def _defaults(matrix: Matrix, dataset: VideoDataset, backbone: BackboneName, strategy: str) -> Defaults:
+    """The data set's values with the user's entries laid over them."""
+    entries = [entry for entry in matrix.recipes.values() if entry.dataset is None or dataset.name in entry.dataset]
+    return dataset.defaults(backbone, strategy).changed_by(entries, backbone, strategy)
+
+
 def _recipe(
-    matrix: Matrix, dataset: VideoDataset, backbone: BackboneName, strategy: str, problems: list[str]
-) -> Recipe | None:
-    """Defaults, finetuning's changes, the data set's, the command's, and the command's for this strategy.
+    matrix: Matrix, dataset: VideoDataset, own: Defaults, strategy: str, problems: list[str]
+) -> tuple[Recipe | None, dict[str, str]]:
+    """The data set's recipe, with the command's changes and the command's for this strategy; and where they come from.
 
     Where one learning rate is asked for, the head's keeps its ratio to it; a training that is shorter than the data
     set's keeps the share of its warm-up. None where the changes are wrong.
     """
-    finetuned = FINETUNED if STRATEGIES.get(strategy).trains == "all" else {}
-    base = Recipe(**{"flip": dataset.flip, **finetuned, **dataset.recipe(backbone, strategy)})
-    asked = {**matrix.recipe, **matrix.recipe_by_strategy.get(strategy, {})}
+    by_strategy = matrix.recipe_by_strategy.get(strategy, {})
+    asked = {**matrix.recipe, **by_strategy}
+    origins = {name: f"recipe.{name}" for name in matrix.recipe}
+    origins |= {name: f"recipe_by_strategy.{strategy}.{name}" for name in by_strategy}
     if not dataset.flip and asked.get("flip") is True:
         problems.append(f"recipe.flip is True: {dataset.name}'s labels name directions, expected false")
     try:
+        base = Recipe(**{"flip": dataset.flip, **own.recipe})
         wanted = Recipe(**{**base.model_dump(), **asked})
     except ValidationError as error:
         if not problems:  # each change is right by itself, and only beside the data set's own it is not
             problems += problems_of(error, "recipe", tuple(Recipe.model_fields))
-        return None
+        return None, {}
     derived: dict[str, Any] = {}
     if "lr" in asked and "head_lr" not in asked:
         derived["head_lr"] = wanted.lr * (base.head_lr / base.lr)
+        origins["head_lr"] = origins["lr"]
     if "epochs" in asked and "warmup_epochs" not in asked and wanted.epochs < base.epochs:
         derived["warmup_epochs"] = base.warmup_epochs * wanted.epochs / base.epochs
+        origins["warmup_epochs"] = origins["epochs"]
     try:
-        return Recipe(**{**wanted.model_dump(), **derived})
+        recipe = Recipe(**{**wanted.model_dump(), **derived})
     except ValidationError:
         problems.append(
             f"recipe.lr is {wanted.lr:g}: {strategy}'s head would learn at {derived['head_lr']:g}, "
             "expected a lower lr, or a head_lr of your own of at most 10"
         )
-        return None
+        return None, {}
+    return recipe, {f"recipe.{name}": origin for name, origin in origins.items()}

@@ -141,9 +141,9 @@ def plan(request: ProfileRequest, problems: list[str]) -> Plan:
         elif strategy.name in options:
             frames, views, taken = request.frames or (8,), request.views or (3, 1), options[strategy.name]
             if published is not None:
-                frames = request.frames or (published.frames_for(backbone),)
-                views = request.views or published.views_for(backbone)
-                taken = {**taken, **brought_options(published, backbone, strategy, request.options, defaults)}
+                own = published.defaults(backbone, strategy.name)
+                frames, views = request.frames or (own.frames,), request.views or (own.views.clips, own.views.crops)
+                taken = {**taken, **brought_options(own, published.name, backbone, strategy, request.options, defaults)}
             taken = with_tubelet(taken, backbone.family, strategy.name, frames, problems)
             taken = with_freezing(taken, backbone.family, problems)
             size = sizes[backbone]

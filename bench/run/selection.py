@@ -11,10 +11,11 @@ from adapters.base import STRATEGIES, Strategy
 from backbones.families import FAMILIES, another_size, resolve, why_unsupported
 from backbones.names import BackboneName, BadBackboneName, BadInputSize
 from backbones.registry import Registry, UnknownName, did_you_mean
-from bench.data.dataset import VideoDataset
+from bench.data.dataset import DATASETS
 from bench.errors import UserError
 from bench.measure.placement import Placement, place
 from bench.spec import problems_of
+from bench.spec.recipe_entries import Defaults, RecipeEntry
 
 
 def names(asked: Iterable[str], registry: Registry[Any], problems: list[str]) -> list[str]:
@@ -114,20 +115,54 @@ def chosen_options(
 
 
 def brought_options(
-    dataset: VideoDataset, backbone: BackboneName, strategy: Strategy, asked: Mapping[str, Any], defaults: list[str]
+    own: Defaults, dataset: str, backbone: BackboneName, strategy: Strategy, asked: Mapping[str, Any], told: list[str]
 ) -> dict[str, Any]:
-    """The options that a data set brings to a strategy that takes them, but for those that were asked for.
+    """The options that a data set's defaults bring to a strategy that takes them, but for those that were asked for.
 
     Args:
-        defaults: gets a sentence for each.
+        told: gets a sentence for each.
     """
     brought = {
         name: value
-        for name, value in dataset.options_for(backbone).items()
+        for name, value in own.options.items()
         if name in strategy.options.model_fields and name not in asked
     }
-    defaults += [f"{name} = {value:g} for {backbone.family} on {dataset.name}" for name, value in brought.items()]
-    return brought
+    whole = strategy.options(**brought).model_dump(mode="json")
+    shown = {name: f"{whole[name]:g}" if isinstance(whole[name], float) else whole[name] for name in brought}
+    told += [f"{name} = {shown[name]} for {backbone.family} on {dataset}" for name in brought]
+    return {name: whole[name] for name in brought}
+
+
+def check_entries(entries: Mapping[str, RecipeEntry], problems: list[str]) -> None:
+    """Tell the names in a user's entries that name nothing, and the options that no strategy takes with that value."""
+    registries: dict[str, Registry[Any]] = {
+        "dataset": DATASETS, "family": FAMILIES, "not_family": FAMILIES, "strategy": STRATEGIES
+    }  # fmt: skip
+    takers = [STRATEGIES.get(name) for name in STRATEGIES.names()]
+    taken = dict.fromkeys(name for strategy in takers for name in strategy.options.model_fields)
+    for entry in entries.values():
+        for key, registry in registries.items():
+            for name in getattr(entry, key) or ():
+                if name not in registry:
+                    known = registry.names()
+                    problems.append(
+                        f"{entry.where}.{key} holds {name!r}: expected one of {', '.join(known)}"
+                        f"{did_you_mean(name, known)}"
+                    )
+        if entry.span is not None:
+            problems.append(f"{entry.where}.span is {entry.span}: it is the data set's own, expected frames alone")
+        for name, value in entry.options.items():
+            taker = next((strategy for strategy in takers if name in strategy.options.model_fields), None)
+            if taker is None:
+                problems.append(
+                    f"unknown name '{entry.where}.options.{name}': expected one of {', '.join(taken)}"
+                    f"{did_you_mean(name, taken)}"
+                )
+                continue
+            try:
+                taker.options(**{name: value})
+            except ValidationError as error:
+                problems += problems_of(error, f"{entry.where}.options", tuple(taken))
 
 
 def with_tubelet(

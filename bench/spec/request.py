@@ -22,6 +22,7 @@ from bench.spec.fields import (
     device_name,
 )
 from bench.spec.frozen import FrozenModel
+from bench.spec.recipe_entries import RecipeEntry
 from bench.spec.source import DataSource, Fold, LabelsFrom
 
 
@@ -49,6 +50,9 @@ class Matrix(FrozenModel):
     recipe: dict[str, Any] = Field(default_factory=dict, description="changes to the recipe, for every cell")
     recipe_by_strategy: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="changes to the recipe of single strategies, by name"
+    )
+    recipes: dict[str, RecipeEntry] = Field(
+        default_factory=dict, description="entries as in bench/recipes, which win over those; see bench list recipes"
     )
     options: dict[str, Any] = Field(default_factory=dict, description="options of the strategies that take them")
     device: Annotated[str, AfterValidator(device_name)] = Field("auto", description="auto, cpu, cuda, cuda:N or mps")

@@ -260,7 +260,7 @@ def test_a_filter_that_fits_nothing_or_has_no_place_is_a_mistake(bench: Command)
     assert said.problems == ["filter is 'resnet*': no model of vit, clip, swin is called so"]
     said = bench("list", "strategies", "--filter", "x")
     assert said.code == 2
-    assert said.problems == ["filter is 'x': expected with backbones alone, strategies are few"]
+    assert said.problems == ["filter is 'x': expected with backbones or recipes alone, strategies are few"]
 
 
 def test_every_option_is_listed_once_with_its_default_and_its_takers(bench: Command) -> None:

@@ -50,9 +50,7 @@ class Dense(DATASETS.get("small")):
     name = "dense"
     sampling = "dense"
     clips = 2
-
-    def stride(self, frames):
-        return 2
+    span = 16
 
 
 @register_dataset("fewer")

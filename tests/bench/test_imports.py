@@ -32,6 +32,7 @@ COMMANDS = {
     "list backbones": 0,
     "list strategies": 0,
     "list datasets": 0,
+    "list recipes": 0,
     "run --strategies jont --backbones vitt --device cpu --epochs 0": 2,
 }
 

@@ -65,7 +65,7 @@ def test_defaults_that_are_filled_in_are_told() -> None:
 
 
 def test_the_recipe_is_the_data_sets_then_the_commands_then_the_strategys() -> None:
-    own = Motion().recipe(VIT, "joint")
+    own = Motion().defaults(VIT, "joint").recipe
     plain, changed, special = (
         cells()[0].recipe,
         cells(recipe={"dropout": 0.1, "epochs": 4})[0].recipe,
@@ -77,7 +77,7 @@ def test_the_recipe_is_the_data_sets_then_the_commands_then_the_strategys() -> N
 
 
 def test_the_heads_rate_and_the_warm_up_keep_their_share() -> None:
-    own = Motion().recipe(VIT, "full")
+    own = Motion().defaults(VIT, "full").recipe
     recipe = cells(strategies="full", recipe={"lr": own["lr"] / 7, "epochs": 1})[0].recipe
     assert recipe.head_lr == pytest.approx(own["head_lr"] / 7)
     assert recipe.warmup_epochs == pytest.approx(own["warmup_epochs"] / own["epochs"])
@@ -124,12 +124,15 @@ def test_finetuning_has_timesformers_drop_path_on_real_data(name: str) -> None:
     from bench.run.matrix import _recipe
 
     dataset, wrong = DATASETS.get(name)(), list[str]()
-    found = {s: _recipe(make.matrix(), dataset, VIT, s, wrong) for s in STRATEGIES.names()}
-    assert {s: recipe.drop_path for s, recipe in found.items() if recipe is not None} == {
+    own = {s: dataset.defaults(VIT, s) for s in STRATEGIES.names()}
+    found = {s: _recipe(make.matrix(), dataset, own[s], s, wrong) for s in own}
+    assert {s: recipe.drop_path for s, (recipe, _) in found.items() if recipe is not None} == {
         "frozen": 0.2, "full": 0.1, "timesformer": 0.1, "spatial": 0.2, "temporal": 0.2, "joint": 0.2,
     }  # fmt: skip
-    changed = _recipe(make.matrix(recipe={"drop_path": 0.3}), dataset, VIT, "full", wrong)
+    changed, origins = _recipe(make.matrix(recipe={"drop_path": 0.3}), dataset, own["full"], "full", wrong)
     assert changed is not None and changed.drop_path == 0.3 and not wrong
+    assert own["full"].origins["recipe.drop_path"] == "recipes/strategies.yaml:finetuned"
+    assert origins == {"recipe.drop_path": "recipe.drop_path"}
 
 
 def test_a_drop_path_that_a_data_set_names_is_that_of_every_strategy() -> None:
@@ -243,9 +246,7 @@ def test_several_data_sets_each_have_their_own_defaults(monkeypatch: pytest.Monk
         name = "still"
         frames = 4
         flip = True
-
-        def recipe(self, backbone: BackboneName, strategy: str) -> dict[str, Any]:
-            return {"epochs": 3}
+        recipes = "mine: {recipe: {epochs: 3, flip: true}}"
 
     DATASETS.names()
     monkeypatch.setitem(DATASETS._entries, "still", Still)

@@ -5,11 +5,9 @@ Official: JSON items `{vid_name, label, start_frame, end_frame}`; files are `<vi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from backbones.names import BackboneName
 from bench.data.catalog.annotated import AnnotatedDataset
 from bench.data.dataset import Sampling, Split, register_dataset
 from bench.data.entries import Entry
@@ -21,10 +19,7 @@ class Diving48(AnnotatedDataset):
     name = "diving48"
     summary = "Diving-48, version 2, 48 classes"
     count = 48
-    frames = 32
     sampling: Sampling = "uniform"
-    clips = 1
-    crops: Literal[1, 3] = 1
     homes = ("diving48", "Diving48", "diving-48", "Diving-48")
     lists = ("diving48_{split}_list_videos.txt", "{split}_video_list.txt", "diving48_{split}_list_rawframes.txt")
     official_train = ("Diving48_V2_train.json",)
@@ -40,10 +35,6 @@ class Diving48(AnnotatedDataset):
             Entry(f"{item['vid_name']}.mp4", _label(item["label"]), where, text, (f"{item['vid_name']}.*",))
             for where, text, item in read_items(file, ("vid_name", "label"))
         ]
-
-    def recipe(self, backbone: BackboneName, strategy: str) -> Mapping[str, Any]:
-        """CLIP's, B and L alike. Other families were not published: a Swin has its learning rates of Kinetics-400."""
-        return {"epochs": 50, **({"lr": 1e-4, "head_lr": 1e-3} if backbone.family == "swin" else {})}
 
 
 def _label(value: Any) -> int | str:

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.data.catalog.as_kinetics import AsKinetics
-from bench.data.dataset import DataError, Split, register_dataset
+from bench.data.catalog.annotated import AnnotatedDataset
+from bench.data.dataset import DataError, Sampling, Split, register_dataset
 from bench.data.entries import Entry, read_text, unusable
 
 
 @register_dataset("hmdb51")
-class HMDB51(AsKinetics):
-    """AIM was not published on it: trained and tested as Kinetics-400."""
-
+class HMDB51(AnnotatedDataset):
     name = "hmdb51"
     summary = "HMDB-51, 51 classes, split 1, 2 or 3 (--fold)"
     count = 51
     official_names = True
+    sampling: Sampling = "dense"
     folds = (1, 2, 3)
     homes = ("hmdb51", "HMDB51", "hmdb-51", "HMDB-51")
     lists = ("hmdb51_{split}_split_{fold}_videos.txt", "hmdb51_{split}_split_{fold}_rawframes.txt")

@@ -8,24 +8,25 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from backbones.names import BackboneName
-from bench.data.catalog.as_kinetics import AsKinetics
-from bench.data.dataset import DataError, Split, Video, register_dataset
+from bench.data.catalog.annotated import AnnotatedDataset
+from bench.data.dataset import DataError, Sampling, Split, Video, register_dataset
 from bench.data.entries import Entry, read_text, unusable
 
 _ID = re.compile(r"(.{11})(_\d{6}_\d{6})?\.\w+")
 
 
-class Kinetics(AsKinetics):
+class Kinetics(AnnotatedDataset):
     """Common part of the three."""
 
+    sampling: Sampling = "dense"
     official_names = True
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
         n = cls.count
         cls.homes = (f"k{n}", f"kinetics{n}", f"kinetics-{n}", f"Kinetics-{n}", f"kinetics_{n}", f"Kinetics{n}")
         cls.lists = (
@@ -92,8 +93,6 @@ class Kinetics400(Kinetics):
 
 @register_dataset("k600")
 class Kinetics600(Kinetics):
-    """AIM was not published on it: trained and tested as Kinetics-400."""
-
     name = "k600"
     summary = "Kinetics-600, 600 classes"
     count = 600
@@ -104,9 +103,3 @@ class Kinetics700(Kinetics):
     name = "k700"
     summary = "Kinetics-700, 700 classes"
     count = 700
-    frames = 32
-    crops: Literal[1, 3] = 3
-
-    def recipe(self, backbone: BackboneName, strategy: str) -> Mapping[str, Any]:
-        """As published, ViT-L has ViT-B's learning rates here. A Swin was not published: as on Kinetics-400."""
-        return super().recipe(backbone, strategy) if backbone.family == "swin" else {}

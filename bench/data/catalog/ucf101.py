@@ -7,18 +7,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.data.catalog.as_kinetics import AsKinetics
-from bench.data.dataset import Split, register_dataset
+from bench.data.catalog.annotated import AnnotatedDataset
+from bench.data.dataset import Sampling, Split, register_dataset
 from bench.data.entries import Entry, read_text, unusable
 
 
 @register_dataset("ucf101")
-class UCF101(AsKinetics):
-    """AIM was not published on it: trained and tested as Kinetics-400."""
-
+class UCF101(AnnotatedDataset):
     name = "ucf101"
     summary = "UCF-101, 101 classes, split 1, 2 or 3 (--fold)"
     count = 101
+    sampling: Sampling = "dense"
     folds = (1, 2, 3)
     homes = ("ucf101", "UCF101", "UCF-101", "ucf-101")
     lists = ("ucf101_{split}_split_{fold}_videos.txt", "ucf101_{split}_split_{fold}_rawframes.txt")

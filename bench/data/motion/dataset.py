@@ -11,12 +11,10 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from backbones.names import BackboneName
 from bench.data.cache_root import cache_root
 from bench.data.dataset import SPLITS, DataError, Progress, Split, Video, VideoDataset, register_dataset
 from bench.data.lists import read_list, write_list
@@ -28,21 +26,6 @@ from bench.spec.source import DataSource
 VERSION = 2
 FPS = 8
 QP = 22  # about 34 dB against frames that are noise in their finest detail
-
-# strategy -> peak learning rates, settled on the validation videos alone; what is new may move faster than what is
-# pretrained
-_RATES = {
-    "frozen": {"lr": 6e-2, "head_lr": 6e-2},
-    "full": {"lr": 1e-3, "head_lr": 2e-2},
-    "timesformer": {"lr": 1e-3, "head_lr": 2e-2, "time_lr": 1e-2},
-    "spatial": {"lr": 1.2e-2, "head_lr": 2e-2},
-    "temporal": {"lr": 1.2e-2, "head_lr": 2e-2},
-    "joint": {"lr": 9e-3, "head_lr": 4e-2},
-}
-# family -> root mean square of the temporal embedding's start / of the tokens'. Patches over two frames halve the
-# positions in time, and what tells them apart must weigh more
-_TIME_INIT = {"swin": 1.0}
-_OTHERS = {"lr": 3e-3, "head_lr": 2e-2}  # of strategies that are not ours
 
 _SEED = 2302_03024
 
@@ -183,25 +166,3 @@ class Motion(VideoDataset):
         if not self._list(folder, split).is_file():
             raise DataError(f"the data set 'motion' is not rendered yet: expected {self._list(folder, split)}")
         return read_list(self._list(folder, split), folder / "videos", len(CLASSES))
-
-    def recipe(self, backbone: BackboneName, strategy: str) -> Mapping[str, Any]:
-        """A short training from a high learning rate, on whole pictures.
-
-        In so few steps a temporal embedding that starts at zero stays too small to tell frames apart, AdamW's usual
-        second moment is an average over more steps than there are, and adapters learn a little better from torch's
-        start than from the released one (see docs/methods.md).
-        """
-        return {
-            "epochs": 2,
-            "batch_size": 16,
-            **_RATES.get(strategy, _OTHERS),
-            "warmup_epochs": 0.2,
-            "schedule": "step",
-            "drop_path": 0.0,
-            "adapter_init": "torch",
-            "dropout": 0.0,
-            "crop_area": (1.0, 1.0),
-            "flip": False,
-            "betas": (0.9, 0.98),
-            "time_init": _TIME_INIT.get(backbone.family, 0.3),
-        }

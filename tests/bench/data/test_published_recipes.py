@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from backbones.names import BackboneName
-from bench.data.catalog.published import is_large
 from bench.data.dataset import DATASETS
 from bench.spec import Recipe
+from bench.spec.recipe_entries import is_large
 
 B = BackboneName("clip", "ViT-B-16", "openai")
 L = BackboneName("clip", "ViT-L-14", "openai")
@@ -56,30 +56,28 @@ def test_what_was_published(
     views: tuple[int, int],
 ) -> None:
     dataset = DATASETS.get(name)()
-    found = Recipe(**dataset.recipe(backbone, "joint"))
+    own = dataset.defaults(backbone, "joint")
+    found = Recipe(**own.recipe)
     assert (found.lr, found.head_lr) == lrs
     assert {field: getattr(found, field) for field in recipe} == recipe
     assert dataset.flip is recipe["flip"]
     assert (found.batch_size, found.weight_decay, found.warmup_epochs, found.schedule) == (64, 0.05, 2.5, "epoch")
-    assert dataset.options_for(backbone) == options
-    assert dataset.frames_for(backbone) == frames
-    assert dataset.views_for(backbone) == views
+    assert own.options == options
+    assert own.frames == frames
+    assert (own.views.clips, own.views.crops, own.views.short_side) == (*views, None)
     if sampling == "uniform":
         assert dataset.sampling == "uniform"
     else:
         assert dataset.sampling == "dense"
-        assert {count: dataset.stride_for(backbone, count) for count in sampling} == sampling
+        assert {count: own.stride(count) for count in sampling} == sampling
 
 
 @pytest.mark.parametrize("name", ["k600", "ucf101", "hmdb51"])
 @pytest.mark.parametrize("backbone", [B, L, VIT, SWIN], ids=str)
 def test_what_was_not_published_is_as_on_k400(name: str, backbone: BackboneName) -> None:
     one, other = DATASETS.get(name)(), DATASETS.get("k400")()
-    assert one.recipe(backbone, "joint") == other.recipe(backbone, "joint")
+    assert one.defaults(backbone, "joint") == other.defaults(backbone, "joint")
     assert (one.sampling, one.flip) == (other.sampling, other.flip)
-    assert one.views_for(backbone) == other.views_for(backbone)
-    assert one.frames_for(backbone) == other.frames_for(backbone)
-    assert one.stride_for(backbone, 32) == other.stride_for(backbone, 32)
 
 
 def test_the_counts_of_classes() -> None:

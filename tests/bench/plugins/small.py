@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from adapters.base import Strategy, register_strategy
-from backbones.names import BackboneName
 from bench.data.dataset import register_dataset
 from bench.data.motion.dataset import Motion
 from bench.spec.source import DataSource
@@ -19,12 +17,10 @@ from bench.spec.source import DataSource
 @register_dataset("small")
 class Small(Motion):
     name = "small"
+    recipes: ClassVar = {"small": {"recipe": {"epochs": 1, "batch_size": 8}}}
 
     def __init__(self, source: DataSource | None = None) -> None:
         super().__init__(source, train=4, val=1, test=2)
-
-    def recipe(self, backbone: BackboneName, strategy: str) -> Mapping[str, Any]:
-        return {**super().recipe(backbone, strategy), "epochs": 1, "batch_size": 8}
 
 
 @register_strategy
