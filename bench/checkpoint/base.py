@@ -12,6 +12,7 @@ from adapters.model import VideoClassifier
 from backbones.names import BackboneName
 from bench.data.source import DataSource
 from bench.errors import UserError
+from bench.views import Views
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class Checkpoint(ABC):
     dataset: str | None
     data: DataSource | None
     batch: int | None
+
+    @property
+    def views(self) -> Views | None:
+        """How a test of its training saw a video of its data set; None where the file does not tell."""
+        return None
 
     @abstractmethod
     def build(self, frames: int) -> tuple[VideoClassifier, list[str]]:

@@ -8,7 +8,6 @@ from typing import Any, Literal, cast
 
 import torch
 
-from backbones.names import BackboneName
 from backbones.registry import UnknownName
 from bench.checkpoint.base import Checkpoint
 from bench.checkpoint.find import find
@@ -154,7 +153,7 @@ def plan(request: Request) -> Plan:
         )
     if frames > MAX_FRAMES:
         problems.append(f"frames is {frames}: expected at most {MAX_FRAMES}")
-    views = _views(request, dataset, checkpoint.backbone, problems)
+    views = _views(request, dataset, checkpoint, problems)
     if placement is None:
         raise UserError(problems)
     planned = Plan(request, checkpoint, dataset, placement, frames, views)
@@ -205,8 +204,8 @@ def _first(names: tuple[str, ...]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _views(request: Request, dataset: VideoDataset, backbone: BackboneName, problems: list[str]) -> Views:
-    """The views of a video, as asked for or as the data set has them."""
+def _views(request: Request, dataset: VideoDataset, checkpoint: Checkpoint, problems: list[str]) -> Views:
+    """The views of a video, as asked for, as the training had them on its data set, or as this data set has them."""
     for name, number in (("clips", request.clips), ("crops", request.crops)):
         if number is not None and request.views is not None:
             problems.append(f"{name} is {number}: views is {str(request.views)!r}, expected one of the two")
@@ -218,8 +217,10 @@ def _views(request: Request, dataset: VideoDataset, backbone: BackboneName, prob
                 "split test"
             )
         return Views(1, 1)
-    own_clips, own_crops = dataset.views_for(backbone)
-    found = request.views or Views(request.clips or own_clips, cast(Literal[1, 3], request.crops or own_crops))
+    own = checkpoint.views if checkpoint.dataset == dataset.name else None
+    own = own or Views(*dataset.views_for(checkpoint.backbone))
+    crops = cast(Literal[1, 3], request.crops or own.crops)
+    found = request.views or own._replace(clips=request.clips or own.clips, crops=crops)
     if told := too_many_clips(found.clips, dataset):
         problems.append(told)
     if found.crops not in (1, 3):
