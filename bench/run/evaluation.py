@@ -219,7 +219,7 @@ def _first(names: tuple[str, ...]) -> str:
 
 
 def _views(request: Request, dataset: VideoDataset, checkpoint: Checkpoint, problems: list[str]) -> Views:
-    """The views of a video, as asked for or as the data set has them."""
+    """The views of a video, as asked for, as the training had them on its data set, or as this data set has them."""
     for name, number in (("clips", request.clips), ("crops", request.crops)):
         if number is not None and request.views is not None:
             problems.append(f"{name} is {number}: views is {str(request.views)!r}, expected one of the two")
@@ -231,10 +231,10 @@ def _views(request: Request, dataset: VideoDataset, checkpoint: Checkpoint, prob
                 "split test"
             )
         return Views(1, 1)
-    own = dataset.defaults(checkpoint.backbone, checkpoint.strategy).views
-    found = request.views or own._replace(
-        clips=request.clips or own.clips, crops=cast(Literal[1, 3], request.crops or own.crops)
-    )
+    own = checkpoint.views if checkpoint.dataset == dataset.name else None
+    own = own or dataset.defaults(checkpoint.backbone, checkpoint.strategy).views
+    crops = cast(Literal[1, 3], request.crops or own.crops)
+    found = request.views or own._replace(clips=request.clips or own.clips, crops=crops)
     if told := too_many_clips(found.clips, dataset):
         problems.append(told)
     if found.crops not in (1, 3):

@@ -32,6 +32,7 @@ from bench.run.result import Result
 from bench.run.store import ADAPTER, Run
 from bench.spec import Cell, Matrix
 from bench.spec.source import DataSource
+from bench.spec.views import Views
 from bench.train.evaluate import Predictor
 from tests.adapters import released as official
 from tests.bench import make
@@ -279,11 +280,18 @@ def test_classes_of_other_names_are_other_classes() -> None:
         assert not _differing_classes(SimpleNamespace(classes=2, class_names=known), small)  # type: ignore[arg-type]
 
 
-def test_frames_and_folder_are_the_trainings_where_they_have_to_be(
+def test_frames_views_and_folder_are_the_trainings_where_they_have_to_be(
     trained: tuple[Path, Result], tmp_path: Path
 ) -> None:
     cell = trained[1].cell.model_copy(
-        update={"strategy": "spatial", "options": {}, "weights": "none", "data": DataSource(root=tmp_path)}
+        update={
+            "strategy": "spatial",
+            "options": {},
+            "weights": "none",
+            "data": DataSource(root=tmp_path),
+            "crops": 3,
+            "view_side": 40,
+        }
     )
     model = classifier(cell, 10)
     file = tmp_path / "one.safetensors"
@@ -295,6 +303,9 @@ def test_frames_and_folder_are_the_trainings_where_they_have_to_be(
     assert planned().dataset.root == tmp_path
     assert planned(source=DataSource(root=tmp_path.parent)).dataset.root == tmp_path.parent
     assert planned(dataset="dense").dataset.root is None
+    # views too, on the data set of the training, as far as they are not asked for
+    assert planned().views == (1, 3, 40) and planned(crops=1).views == (1, 1, 40)
+    assert planned(views=Views(1, 1)).views == (1, 1, None) and planned(dataset="dense").views == (2, 1, None)
     # frames that do not see each other may be of any number
     assert (planned().frames, planned(frames=5).frames) == (8, 5)
     with pytest.raises(UserError, match=r"^frames is 1025: expected at most 1024$"):

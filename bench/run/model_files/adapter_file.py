@@ -29,6 +29,7 @@ from bench.run.build import classifier
 from bench.run.model_files.base import Checkpoint, wrong
 from bench.run.sources import sources
 from bench.spec import Cell, problems_of
+from bench.spec.views import Views
 
 VERSION = "1"
 _NEEDED = ("format_version", "cell", "classes", "weights_sha256")
@@ -78,6 +79,10 @@ class Own(Checkpoint):
     written: str
     weights_sha256: str
     tensors: Mapping[str, Tensor]
+
+    @property
+    def views(self) -> Views:
+        return self.cell.views
 
     def build(self, frames: int) -> tuple[VideoClassifier, list[str]]:
         cell = self.cell.model_copy(update={"frames": frames})

@@ -13,6 +13,7 @@ from backbones.families import own_size
 from backbones.names import BackboneName
 from bench.errors import UserError
 from bench.spec.source import DataSource
+from bench.spec.views import Views
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class Checkpoint(ABC):
     dataset: str | None
     data: DataSource | None
     batch: int | None
+
+    @property
+    def views(self) -> Views | None:
+        """How a test of its training saw a video of its data set; None where the file does not tell."""
+        return None
 
     @abstractmethod
     def build(self, frames: int) -> tuple[VideoClassifier, list[str]]:
