@@ -11,9 +11,10 @@ from torch import nn
 
 from bench.data.transforms import normalise
 from bench.spec import Recipe
+from bench.train import compute
 from bench.train.compute import Computation, cast_frozen_weights
 from bench.train.evaluate import Predictor
-from bench.train.trainer import Trainer, compute
+from bench.train.trainer import Trainer
 from tests.models import CLASSES, FAMILIES, FRAMES, awaken, model
 
 CPU = torch.device("cpu")

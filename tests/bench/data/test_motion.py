@@ -16,8 +16,8 @@ from bench.data.cache_root import cache_root
 from bench.data.dataset import DATASETS, DataError
 from bench.data.decode.names import available_decoders
 from bench.data.decode.open import open_video
+from bench.data.motion import dataset as module
 from bench.data.motion.dataset import FPS, QP, Motion
-from bench.data.motion.dataset import dataset as module
 from bench.data.motion.encode import write_h264
 from bench.data.motion.render import COLOURS, SHAPES, Sprite, coverage
 from bench.data.motion.render_jobs import Job, run_jobs
