@@ -68,7 +68,7 @@ def read_mapping(file: Path, noun: str, problems: list[str]) -> dict[str, Any]:
         problems.append(f"{noun} {str(file)!r} cannot be read: expected text in UTF-8")
         return {}
     except ValueError as error:
-        problems.append(f"{noun} {str(file)!r} is no YAML: {error}")
+        problems.append(f"{noun} {str(file)!r} is not YAML: {error}")
         return {}
     if found is None:
         return {}
