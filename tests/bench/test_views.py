@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
-from bench.data.dataset import DATASETS
+from bench.data.cache import FrameCache
+from bench.data.dataset import DATASETS, Video
+from bench.data.reading import Reading
 from bench.errors import UserError
 from bench.report.sheet import make_sheet
+from bench.run.context import WorkerContext
+from bench.run.loaders import Loaders
 from bench.run.matrix import expand
 from bench.spec.views import Views, parse
 from tests.bench import make
@@ -67,3 +74,20 @@ def test_views_of_a_command_are_checked(flag: str, problem: str, bench: Any) -> 
 def test_diving48_is_tested_with_one_view_where_nothing_is_asked() -> None:
     data = DATASETS.get("diving48")
     assert (data.clips, data.crops, data.sampling) == (1, 1, "uniform")
+
+
+def test_a_training_is_tested_with_its_views_and_validated_as_ever(tmp_path: Path) -> None:
+    """From frames that are as large as its crops need them, in the test alone."""
+    video = Video(tmp_path / "a.mp4", 0, "a.mp4")
+    video.path.touch()
+    own = SimpleNamespace(stride=lambda _: 4)
+    data = SimpleNamespace(
+        sampling="dense", content="", small=True, classes=("a",), defaults=lambda *_: own, videos=lambda _: (video,)
+    )
+    context = WorkerContext(torch.device("cpu"), Reading(), "bench run", FrameCache())
+    cell = make.cell(clips=2, crops=3, view_side=288)
+    loaders = Loaders(cell, data, 224, (0.5, 0.5, 0.5), context)  # type: ignore[arg-type]
+    train, val, test = (loader._clips for loader in (loaders._train, loaders._val, loaders._test))
+    assert (test.clips, test.crops, test.transform.short_side, test.short_side) == (2, 3, 288, 288)
+    assert (val.clips, val.crops, val.transform.short_side, val.short_side) == (1, 1, 256, 256)
+    assert train.short_side == 256

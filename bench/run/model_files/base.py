@@ -53,7 +53,7 @@ class Checkpoint(ABC):
 
     @property
     def views(self) -> Views | None:
-        """How a test of its training saw a video of its data set; None where the file does not tell."""
+        """Views that a test of its training had of a video of its data set; None where the file does not tell."""
         return None
 
     @abstractmethod
