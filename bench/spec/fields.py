@@ -1,13 +1,14 @@
-"""Types of the fields of a request: comma lists, devices, paths and sizes as people write them."""
+"""Types of the fields of a request: comma lists, devices, paths and sizes as people write them, and their options."""
 
 from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationInfo
 
 from backbones.registry import did_you_mean
 from bench.sizes import parse as parse_size
@@ -16,8 +17,42 @@ from bench.spec.views import parse as parse_views
 Precision = Literal["fp32", "bf16", "fp16"]
 Decoder = Literal["auto", "decord", "pyav", "torchcodec"]
 DECODERS: tuple[str, ...] = get_args(Decoder)
+MATRIX, DATA, RECIPE, RUNNING = "The matrix", "The data", "The recipe", "Running"
+PANELS = ("", MATRIX, DATA, RECIPE, RUNNING)  # headings of the options in --help, in their order
 MAX_FRAMES = 1024  # of a clip
 MAX_SIDE = 8192  # pixels of a frame
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Details of the option that a field has on the command line, as `Annotated[int, Flag(RECIPE)]`.
+
+    A field without one has an option too: `bench.cli.options` makes it of the field's name, type, default and
+    description.
+
+    Attributes:
+        panel: heading above it in `--help`, one of PANELS.
+        name: its name, where that is not the field's.
+        short: a letter for it.
+        metavar: name of its value in `--help`, where the type does not tell.
+        help: text in `--help`, where that is not the field's description.
+        default: words for the default, where the field's own value does not tell; empty: not shown.
+        repeated: takes one value each time that it is given, in place of a comma list.
+        argument: has its place on the command line instead of a name.
+        hidden: has no option: the field is for files alone.
+        members: model of the mapping's values; each field of it with a Flag has an option by itself.
+    """
+
+    panel: str = ""
+    name: str = ""
+    short: str = ""
+    metavar: str | None = None
+    help: str = ""
+    default: str | None = None
+    repeated: bool = False
+    argument: bool = False
+    hidden: bool = False
+    members: type[BaseModel] | None = None
 
 
 def _listed(value: Any) -> Any:

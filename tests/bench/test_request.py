@@ -7,12 +7,18 @@ from typing import Any
 
 import pytest
 
-from bench.cli.request import assignments, build
+from bench.cli.options import Given, assignments
+from bench.cli.run import planned
 from bench.errors import UserError
 from bench.run.matrix import expand
 from bench.spec import Request
 
 TINY = {"backbones": "vit:tiny@none", "device": "cpu"}
+
+
+def build(flags: dict[str, Any], file: Path | None, problems: list[str]) -> Request:
+    given = {name: value for name, value in flags.items() if value is not None}
+    return planned(Given(Request, given, {}, problems), file)[0]
 
 
 def request(tmp_path: Path, text: str, **flags: Any) -> Request:
