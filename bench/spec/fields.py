@@ -111,10 +111,6 @@ def _side(value: Any) -> Any:
     return _refuse("expected a whole number") if isinstance(value, bool) else value  # pydantic takes True for 1
 
 
-def _off(value: Any) -> Any:
-    return "off" if value is False else value  # which YAML makes of it
-
-
 def _cache(value: str, info: ValidationInfo) -> str:
     if value == "off" and info.data.get("cache_format") == "jpeg":
         _refuse("cache_format jpeg needs a cache, expected auto, disk or ram")
@@ -144,7 +140,7 @@ FrameCounts = Annotated[tuple[_Frames, ...], *_List]
 InputSize = Annotated[Annotated[int, Field(ge=1, le=MAX_SIDE)] | None, BeforeValidator(_side)]
 Plugins = Annotated[tuple[str, ...], *_List]
 Place = Annotated[Path, AfterValidator(_place)]
-Cache = Annotated[Literal["auto", "ram", "disk", "off"], BeforeValidator(_off), AfterValidator(_cache)]
+Cache = Annotated[Literal["auto", "ram", "disk", "off"], AfterValidator(_cache)]
 CacheLimit = Annotated[int | None, BeforeValidator(_limit)]
 Workers = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
 LoaderWorkers = Annotated[int | Literal["auto"], BeforeValidator(_loader_workers)]
