@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, Field, ValidationInfo
 
 from backbones.registry import did_you_mean
-from bench.sizes import parse as parse_size
+from bench.spec.messages import SIZE
 from bench.spec.views import parse as parse_views
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -121,8 +121,11 @@ def _views(value: Any) -> str | None:
     return None if value is None else str(parse_views(value))
 
 
-def _limit(value: Any) -> Any:
-    return None if value is None else parse_size(str(value))
+def _size(value: Any) -> Any:
+    """A size that is nothing but a size: ByteSize alone takes `20GB-30GB` for 20GB, and true for 1 byte."""
+    if isinstance(value, bool) or (isinstance(value, str) and not re.fullmatch(r"\s*\d*\.?\d+\s*\w*\s*", value)):
+        _refuse(f"expected {SIZE}")
+    return value
 
 
 def _refuse(expected: str) -> NoReturn:
@@ -141,7 +144,7 @@ InputSize = Annotated[Annotated[int, Field(ge=1, le=MAX_SIDE)] | None, BeforeVal
 Plugins = Annotated[tuple[str, ...], *_List]
 Place = Annotated[Path, AfterValidator(_place)]
 Cache = Annotated[Literal["auto", "ram", "disk", "off"], AfterValidator(_cache)]
-CacheLimit = Annotated[int | None, BeforeValidator(_limit)]
+CacheLimit = Annotated[Annotated[ByteSize, Field(gt=0)] | None, BeforeValidator(_size)]
 Workers = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
 LoaderWorkers = Annotated[int | Literal["auto"], BeforeValidator(_loader_workers)]
 TestViews = Annotated[str | None, BeforeValidator(_views)]
