@@ -13,9 +13,7 @@ import typer
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from bench.spec.fields import PANELS, Flag
-from bench.spec.frozen import FrozenModel
-from bench.spec.messages import problems_of
+from bench.spec.fields import PANELS, Flag, FrozenModel, problems_of
 from bench.yaml_files import parse, read_mapping
 
 M = TypeVar("M", bound=FrozenModel)

@@ -35,9 +35,7 @@ from bench.run.selection import (
 from bench.run.sources import sources
 from bench.spec import Cell, Matrix, Recipe, problems_of
 from bench.spec.recipe_entries import Defaults
-from bench.spec.source import missing_places
-from bench.spec.views import checked_views
-from bench.spec.views import parse as parse_views
+from bench.spec.source import checked_views, missing_places, parse_views
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from backbones.names import BackboneName
-from bench.spec.fields import MAX_FRAMES, MAX_SIDE, Decoder, Precision
-from bench.spec.frozen import FrozenModel
+from bench.spec.fields import MAX_FRAMES, MAX_SIDE, Decoder, FrozenModel, Precision
 from bench.spec.recipe import Recipe
-from bench.spec.source import DataSource
-from bench.spec.views import Views
+from bench.spec.source import DataSource, Views
 
 
 class Cell(FrozenModel):

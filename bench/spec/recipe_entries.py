@@ -26,12 +26,9 @@ from pydantic import Field, PrivateAttr, ValidationError
 
 from adapters.base import STRATEGIES, Trains
 from backbones.names import BackboneName
-from bench.spec.fields import MAX_FRAMES, Names, TestViews
-from bench.spec.frozen import FrozenModel
-from bench.spec.messages import problems_of
+from bench.spec.fields import MAX_FRAMES, FrozenModel, Names, problems_of
 from bench.spec.recipe import Recipe
-from bench.spec.views import Views
-from bench.spec.views import parse as parse_views
+from bench.spec.source import TestViews, Views, parse_views
 from bench.yaml_files import parse
 
 _KEYS = ("dataset", "family", "not_family", "model", "size", "strategy", "trains")

@@ -15,20 +15,19 @@ from bench.spec.fields import (
     Decoder,
     Flag,
     FrameCounts,
+    FrozenModel,
     InputSize,
     LoaderWorkers,
     Names,
     Place,
     Plugins,
     Seeds,
-    TestViews,
     Workers,
     device_name,
 )
-from bench.spec.frozen import FrozenModel
 from bench.spec.recipe import Recipe
 from bench.spec.recipe_entries import RecipeEntry
-from bench.spec.source import DataOptions
+from bench.spec.source import DataOptions, TestViews
 
 
 class DeviceOptions(FrozenModel):

@@ -1,20 +1,23 @@
-"""Place of a data set on this machine, as a user says."""
+"""Places of a data set on this machine, and the views that a test takes of its videos."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer
 
 from bench.files import did_you_mean_path
-from bench.spec.fields import DATA, Flag, Place
-from bench.spec.frozen import FrozenModel
+from bench.spec.fields import DATA, Flag, FrozenModel, Place
 
 Fold = Literal[1, 2, 3]
 LabelsFrom = Literal[0, 1]
 LISTS = ("train_list", "val_list", "test_list")
+EXPECTED_VIEWS = "expected clips x crops, such as 3x1, or with the short side before the crop, such as 1x1@256"
+# of the picture before the crop, in pixels: decoded frames have this size too
+_LARGEST = 4096
 
 
 class DataSource(FrozenModel):
@@ -120,3 +123,50 @@ def missing_places(**given: Path | None) -> list[str]:
         elif not there:
             problems.append(f"{name} is {str(path)!r}: there is no such {noun}{did_you_mean_path(path)}")
     return problems
+
+
+class Views(NamedTuple):
+    """Clips of a video, crops of a clip, and the pixels of the short side before the crop.
+
+    `short_side` None is the side of the model's input: the crops then cover the short side.
+    """
+
+    clips: int
+    crops: Literal[1, 3]
+    short_side: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.clips}x{self.crops}" + (f"@{self.short_side}" if self.short_side else "")
+
+
+def parse_views(value: Any) -> Views:
+    """`3x1`, `1x3@256`. Raises ValueError, its message in half a sentence."""
+    written = value if isinstance(value, str) else ""
+    found = re.fullmatch(r"\s*(\d{1,3})\s*[x×]\s*(\d{1,3})\s*(?:@\s*(\d{1,5})\s*)?", written)
+    if found is None or not int(found[1]):
+        raise ValueError(EXPECTED_VIEWS)
+    if (crops := int(found[2])) not in (1, 3):
+        raise ValueError("expected 1 crop (the centre) or 3 (left, centre, right)")
+    side = None if found[3] is None else int(found[3])
+    if side is not None and not 1 <= side <= _LARGEST:
+        raise ValueError(f"expected a short side of 1 to {_LARGEST} pixels")
+    return Views(int(found[1]), cast(Literal[1, 3], crops), side)
+
+
+def checked_views(views: Views, size: int | None, model: str) -> tuple[Views, str | None]:
+    """The views, without a short side that is the model's input anyway, and the sentence on one that is too small.
+
+    Args:
+        size: pixels of the input's side; None where it is not known.
+    """
+    if size is None or views.short_side is None or views.short_side > size:
+        return views, None
+    told = f"views is {str(views)!r}: {model} is shown {size} pixels, expected a short side of at least {size}"
+    return views._replace(short_side=None), told if views.short_side < size else None
+
+
+def _written(value: Any) -> str | None:
+    return None if value is None else str(parse_views(value))
+
+
+TestViews = Annotated[str | None, BeforeValidator(_written)]

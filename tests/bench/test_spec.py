@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from bench.run.result import Result
 from bench.spec import Cell, Matrix, Recipe, Request, problems_of
-from bench.spec.views import EXPECTED
+from bench.spec.source import EXPECTED_VIEWS
 from tests.bench import make
 
 # another valid value for every field
@@ -211,10 +211,10 @@ SENTENCES: list[tuple[dict[str, Any], str]] = [
     ({"input_size": 10**9}, "input_size is 1000000000: expected at most 8192"),
     ({"backbones": [{"vit": "tiny"}]}, "backbones holds {'vit': 'tiny'}: expected a text"),
     ({"strategies": 3}, "strategies holds 3: expected a text"),
-    ({"views": 3}, f"views is 3: {EXPECTED}"),
-    ({"views": "3"}, f"views is '3': {EXPECTED}"),
-    ({"views": "0x1"}, f"views is '0x1': {EXPECTED}"),
-    ({"views": "1x1@"}, f"views is '1x1@': {EXPECTED}"),
+    ({"views": 3}, f"views is 3: {EXPECTED_VIEWS}"),
+    ({"views": "3"}, f"views is '3': {EXPECTED_VIEWS}"),
+    ({"views": "0x1"}, f"views is '0x1': {EXPECTED_VIEWS}"),
+    ({"views": "1x1@"}, f"views is '1x1@': {EXPECTED_VIEWS}"),
     ({"views": "1x2"}, "views is '1x2': expected 1 crop (the centre) or 3 (left, centre, right)"),
     ({"views": "1x1@5000"}, "views is '1x1@5000': expected a short side of 1 to 4096 pixels"),
     ({"workers": 0}, "workers is 0: expected auto or a whole number from 1 to 256"),
