@@ -307,3 +307,31 @@ def test_unknown_names_come_with_the_nearest_known_one() -> None:
     assert first.startswith("unknown name 'recipe.drp_path': expected one of epochs, batch_size, lr, ")
     assert first.endswith("(did you mean 'drop_path'?)")
     assert second.endswith("(did you mean 'epochs'?)")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("20GB", 20 * 10**9), ("500 mb", 5 * 10**8), ("1.5GiB", 3 * 2**29), ("7", 7), ("2tib", 2**41), ("3KB", 3000)],
+)
+def test_sizes_are_read(text: str, size: int) -> None:
+    assert Request(cache_limit=text).cache_limit == size
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("much", "such as 500MB"),
+        ("20GB-30GB", "such as 500MB"),
+        (True, "such as 500MB"),
+        ("-1GB", "such as 500MB"),
+        ("20GBB", "did you mean 'GB'"),
+        ("20Gigs", "one of the units B, KB"),
+        ("0GB", "more than 0"),
+        ("", "such as"),
+    ],
+)
+def test_what_is_not_a_size_is_told(text: str, told: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        Request(cache_limit=text)
+    (problem,) = problems_of(error.value)
+    assert problem.startswith(f"cache_limit is {text!r}: expected ") and told in problem
