@@ -1,4 +1,4 @@
-"""A run as it is shown: a few lines that are redrawn in a terminal, plain lines in a log file or a pipe."""
+"""Views of a run in progress: a few lines that are redrawn in a terminal, plain lines in a log file or a pipe."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _QUIET_LEFT = 60.0  # seconds between two lines on the time left
 
 
 class LiveListener:
-    """Redraws a few lines: a bar over all cells, the matrix as marks, a line for each running cell.
+    """View that redraws a few lines: a bar over all cells, the matrix as marks, a line for each running cell.
 
     Of thousands of cells it draws no more than of a screenful: they are counted, and most backbones left out.
     """
@@ -121,7 +121,7 @@ class LiveListener:
         return Group(self._bar, *([self._table()] if self._matrix else []), self._details())
 
     def _table(self) -> Table:
-        """Backbones down, strategies across, a mark for each cell; no more backbones than the terminal has room for."""
+        """Return the matrix: backbones down, strategies across, a mark a cell; as many backbones as fit."""
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
         strategies = list(dict.fromkeys(strategy for _, strategy in self._matrix))
         backbones = list(dict.fromkeys(backbone for backbone, _ in self._matrix))
@@ -150,7 +150,7 @@ class LiveListener:
 
 
 def _marks(states: dict[str, str]) -> Text:
-    """The states of cells, a mark each; of many cells a mark for each state and how many are in it."""
+    """Return the states of cells, a mark each; of many cells a mark for each state and how many are in it."""
     text = Text()
     if len(states) <= _MARKED:
         for state in states.values():
@@ -164,7 +164,7 @@ def _marks(states: dict[str, str]) -> Text:
 
 
 class PlainListener:
-    """One line for each thing that begins or ends, and now and then one on what goes on and on the time left."""
+    """View with a line for each thing that begins or ends, and now and then one on the progress and the time left."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

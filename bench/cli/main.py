@@ -1,4 +1,4 @@
-"""The entry point of `bench`. It imports no verb before it knows that Python finds this package's own parts."""
+"""Entry point of `bench`. It imports no verb before it knows that Python finds this package's own parts."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def main() -> None:
 
 
 def namesakes() -> list[str]:
-    """A sentence on each of our packages of which Python finds another one, or none."""
-    return [one_line(sentence) for name in _OURS if (sentence := _told(name))]
+    """Return a sentence on each of our packages of which Python finds another one, or none."""
+    return [one_line(sentence) for name in _OURS if (sentence := _namesake(name))]
 
 
-def _told(name: str) -> str:
+def _namesake(name: str) -> str:
     spec = importlib.util.find_spec(name)
     if spec is None:
         return f"its package {name!r} is missing: expected all of aim-bench, which is to be installed again"

@@ -1,4 +1,4 @@
-"""Progress of long work: the time that it still takes, and a bar in a terminal or a line a minute in a log."""
+"""Progress of long work: the time left, and a bar in a terminal or a line a minute in a log."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _QUIET = 60.0  # seconds between two lines of a log
 
 
 def about(seconds: float | None) -> str:
-    """`about 12 min left`; an empty text where the time is not known, or over."""
+    """Return `about 12 min left`; an empty text where the time is not known, or over."""
     return "" if seconds is None or seconds < 0.5 else f"about {duration(seconds)} left"
 
 
 class TimeLeft:
-    """Pieces of work, some of which may be done in parts and side by side.
+    """Time left of pieces of work, some of which may be done in parts and side by side.
 
     Args:
         sizes: how much work each piece is, by its key, in any unit; None: as much as the others in the mean.
@@ -40,27 +40,27 @@ class TimeLeft:
         self._begun: float | None = None
 
     def expect(self, key: Hashable, size: float, pace: float) -> None:
-        """The size of a piece, of which so much is expected to be done in a second, until there is a pace."""
+        """Set the size of a piece, and how much is expected to be done in a second until there is a pace."""
         self._sizes[key] = size
         self._expected = pace
 
     def begin(self) -> None:
-        """Time goes from here, or from where this was first called."""
+        """Start the clock, where it does not run yet."""
         if self._begun is None:
             self._begun = time.monotonic()
 
     def at(self, key: Hashable, part: float) -> None:
-        """A piece is done to a part of 0..1."""
+        """Note that a piece is done to a part of 0..1."""
         self.begin()
         self._parts[key] = part
 
     def drop(self, key: Hashable) -> None:
-        """A piece failed: it is not worked on any more, and its time tells nothing."""
+        """Forget a piece that failed: its time tells nothing."""
         self._sizes.pop(key, None)
         self._parts.pop(key, None)
 
     def seconds(self) -> float | None:
-        """The time left; None where it is not known yet."""
+        """Return the time left; None where it is not known yet."""
         known = [size for size in self._sizes.values() if size is not None]
         mean = sum(known) / len(known) if known else 1.0
         sizes = {key: mean if size is None else size for key, size in self._sizes.items()}
@@ -78,13 +78,13 @@ class TimeLeft:
 
 
 class RunTimeLeft:
-    """Time left of a run: what its models take to be measured, then its cells to be trained and evaluated."""
+    """Time left of a run: of measuring its models, then of training and evaluating its cells."""
 
     def __init__(self) -> None:
         self.begun((), 1)
 
     def begun(self, cells: Sequence[Cell], workers: int) -> None:
-        """These cells will run. On a CPU they share what a measurement has alone, elsewhere each worker has it all."""
+        """Note the cells that will run. On a CPU they share what a measurement has alone."""
         self.total, self.ended = len(cells), 0
         self._pace = 1.0 if any(cell.device == "cpu" for cell in cells) else float(workers)
         self._models = TimeLeft({})
@@ -92,7 +92,7 @@ class RunTimeLeft:
         self._cells = TimeLeft(dict.fromkeys((cell.key for cell in cells), None), workers)
 
     def measuring(self, index: int, total: int) -> None:
-        """The index-th model, from 1, of `total` is being measured; those that are passed over took no time."""
+        """Note that the index-th model, from 1, of `total` is measured now; those that are passed over took no time."""
         if self._measuring is None:
             self._models = TimeLeft(dict.fromkeys(range(index, total + 1), None))
             self._models.begin()
@@ -103,18 +103,18 @@ class RunTimeLeft:
         self._measuring = index
 
     def expected(self, cell: Cell, seconds: float) -> None:
-        """A cell takes so long by the speed of its model."""
+        """Note how long a cell takes by the speed of its model."""
         self._cells.expect(cell.key, seconds, self._pace)
 
     def progress(self, cell: Cell, event: Mapping[str, Any]) -> None:
-        """A cell runs: measuring is over."""
+        """Note how far a cell is: measuring is over."""
         self._models = TimeLeft({})
         # training is most of a cell; evaluating counts as its last tenth
         parts = {"training": 0.9 * event["done"], "evaluating": 0.9 + 0.1 * event["done"]}
         self._cells.at(cell.key, parts.get(event["stage"], 0.0))
 
     def finished(self, result: Result) -> None:
-        """A cell has ended."""
+        """Note that a cell has ended."""
         self.ended += 1
         if result.status == "done":
             self._cells.at(result.cell.key, 1.0)
@@ -127,12 +127,12 @@ class RunTimeLeft:
 
     @property
     def sentence(self) -> str:
-        """`about 12 min left (7 of 18 cells ended)`; an empty text where that is not known."""
+        """The time left as a sentence, `about 12 min left (7 of 18 cells ended)`; empty where it is not known."""
         return f"{self} ({self.ended:,} of {counted(self.total, 'cell')} ended)" if str(self) else ""
 
 
 class Progress(Protocol):
-    """Shows how far a stage of the work is."""
+    """Function that shows how far a stage of the work is."""
 
     def __call__(self, stage: str, done: int = 0, total: int | None = None, more: str = "") -> None:
         """Show it.
@@ -153,7 +153,7 @@ class StageTime:
         self._stage: str | None = None
 
     def __call__(self, stage: str, done: int, total: int | None) -> str:
-        """In words, see `about`."""
+        """Return the time left in words, see `about`."""
         if stage != self._stage:
             self._stage, self._first, self._left = stage, done, TimeLeft({"": 1.0})
             self._left.begin()
@@ -183,7 +183,7 @@ class Lines:
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """Progress for where the standard error goes; in a terminal it leaves nothing behind."""
+    """Yield a display for where the standard error goes; in a terminal it leaves nothing behind."""
     from rich.console import Console
 
     console = Console(stderr=True)

@@ -94,7 +94,7 @@ def planned(given: Given[Request], config: Path | None) -> tuple[Request, Expans
 
 
 def _by_strategy(fields: dict[str, Any], given: dict[str, Any], problems: list[str]) -> dict[str, dict[str, Any]]:
-    """Changes to the recipe of single strategies, without what a flag says of all of them."""
+    """Return the changes to the recipe of single strategies, without what a flag says of all of them."""
     kept = {}
     for strategy, changes in fields.get("recipe_by_strategy", {}).items():
         if isinstance(changes, dict):

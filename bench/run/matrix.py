@@ -35,7 +35,7 @@ from bench.run.selection import (
 from bench.run.sources import sources
 from bench.spec import Cell, Matrix, Recipe, problems_of
 from bench.spec.recipe_entries import Defaults
-from bench.spec.source import checked_views, missing_places, parse_views
+from bench.spec.source import checked_views, parse_views
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def expand(matrix: Matrix) -> Expansion:
     defaults: list[str] = []
     strategies = [STRATEGIES.get(name) for name in names(matrix.strategies, STRATEGIES, problems)]
     datasets = [DATASETS.get(name)(matrix.source) for name in names(matrix.datasets, DATASETS, problems)]
-    lost = _missing_places(matrix) or unfit(datasets, matrix.source)
+    lost = matrix.missing() or unfit(datasets, matrix.source)
     problems += lost
     # what is wrong by itself is told even where the names beside it are wrong too and no cell comes of them
     _check_recipes(matrix, problems)
@@ -176,11 +176,6 @@ def _pays(placement: Placement, backbone: BackboneName, dataset: VideoDataset) -
     nobody trains a large model, gains little (see benchmarks/README.md).
     """
     return placement.type == "cuda" and backbone.model != "tiny" and not dataset.small
-
-
-def _missing_places(matrix: Matrix) -> list[str]:
-    named = ("data_root", "train_list", "val_list", "test_list", "class_names")
-    return missing_places(**{name: getattr(matrix, name) for name in named})
 
 
 def _check_recipes(matrix: Matrix, problems: list[str]) -> None:

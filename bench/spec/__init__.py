@@ -1,4 +1,4 @@
-"""Specifications: what is trained and measured, validated, frozen and hashable."""
+"""Specifications of trainings and their measurements: validated, frozen and hashable."""
 
 from bench.spec.cell import Cell, sized_label
 from bench.spec.fields import (

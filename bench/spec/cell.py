@@ -67,7 +67,7 @@ class Cell(FrozenModel):
 
     @property
     def views(self) -> Views:
-        """Of a tested video."""
+        """Views of a tested video."""
         return Views(self.clips, self.crops, self.view_side)
 
     @property
@@ -90,7 +90,7 @@ class Cell(FrozenModel):
         return {"input_size"} if self.input_size is None else set()
 
     def model_key(self) -> str:
-        """Equal for cells whose trained model and batch are built alike: what speed, memory and counts depend on."""
+        """Return a key of what speed, memory and counts depend on: equal for cells that build model and batch alike."""
         testing = {"clips", "crops", "view_side", "order_test", "decoder", "cache_format"}
         shape = self.model_dump(mode="json", exclude={"seed", "recipe", *testing})
         shape["recipe"] = self.recipe.model_dump(include={"batch_size", "drop_path", "drop_path_mode"})
@@ -98,5 +98,5 @@ class Cell(FrozenModel):
 
 
 def sized_label(label: str, size: int | None) -> str:
-    """A backbone's label with its input size, where that is not its own."""
+    """Return a backbone's label, with its input size where that is not its own."""
     return label if size is None else f"{label} {size}px"

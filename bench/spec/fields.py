@@ -31,12 +31,12 @@ class FrozenModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def canonical(self) -> str:
-        """The values as JSON with sorted keys and no spaces: equal values, equal text."""
+        """Return the values as JSON with sorted keys and no spaces: equal values, equal text."""
         values = self.model_dump(mode="json", exclude=self._left_out())
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     def _left_out(self) -> set[str]:
-        """Fields that came later and are not set: the texts of before stay what they were."""
+        """Return the later fields that are not set: so the canonical texts of before stay what they were."""
         return set()
 
     def __hash__(self) -> int:  # of the text, as a mapping among the values has no hash
@@ -85,7 +85,7 @@ class Flag:
 
 
 def _listed(value: Any) -> Any:
-    """A comma list, a single value or a list -> a list."""
+    """Turn a comma list, a single value or a list into a list."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()] or _refuse("expected at least one")
     if isinstance(value, bool | int | float):
@@ -101,8 +101,8 @@ def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(values))
 
 
-def _place(value: Path | None) -> Path | None:
-    """A path as the shell would have it: `~` is the home folder."""
+def _expanded(value: Path | None) -> Path | None:
+    """Expand a path as the shell would: `~` is the home folder."""
     if value is None:
         return None
     if "\0" in str(value):
@@ -111,13 +111,14 @@ def _place(value: Path | None) -> Path | None:
 
 
 def device_name(value: str) -> str:
+    """Return the name of a device. Raises ValueError where it is not one."""
     if re.fullmatch(r"auto|cpu|cuda(:\d{1,4})?|mps", value) is None:
         _refuse(f"expected auto, cpu, cuda, cuda:N or mps{did_you_mean(value, ('auto', 'cpu', 'cuda', 'mps'))}")
     return value
 
 
 def checked_device(value: str, problems: list[str]) -> str:
-    """A device's name; where it is none, that is told and the name is `auto`."""
+    """Return a device's name; `auto`, and a sentence in `problems`, where it is not one."""
     try:
         return device_name(value)
     except ValueError as error:
@@ -147,7 +148,7 @@ def _cache(value: str, info: ValidationInfo) -> str:
 
 
 def _size(value: Any) -> Any:
-    """A size that is nothing but a size: ByteSize alone takes `20GB-30GB` for 20GB, and true for 1 byte."""
+    """Refuse what is more than a size: ByteSize alone takes `20GB-30GB` for 20GB, and true for 1 byte."""
     if isinstance(value, bool) or (isinstance(value, str) and not re.fullmatch(r"\s*\d*\.?\d+\s*\w*\s*", value)):
         _refuse(f"expected {SIZE}")
     return value
@@ -167,7 +168,7 @@ Seeds = Annotated[tuple[_Seed, ...], *_List, Field(min_length=1)]
 FrameCounts = Annotated[tuple[_Frames, ...], *_List]
 InputSize = Annotated[Annotated[int, Field(ge=1, le=MAX_SIDE)] | None, BeforeValidator(_side)]
 Plugins = Annotated[tuple[str, ...], *_List]
-Place = Annotated[Path, AfterValidator(_place)]
+UserPath = Annotated[Path, AfterValidator(_expanded)]
 Cache = Annotated[Literal["auto", "ram", "disk", "off"], AfterValidator(_cache)]
 CacheLimit = Annotated[Annotated[ByteSize, Field(gt=0)] | None, BeforeValidator(_size)]
 Workers = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
@@ -201,7 +202,7 @@ _LIMITS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less tha
 
 
 def problems_of(error: ValidationError, where: str = "", known: tuple[str, ...] = ()) -> list[str]:
-    """A pydantic error as sentences with the bad value and what was expected.
+    """Turn a pydantic error into sentences with the bad value and what was expected.
 
     Args:
         error: what pydantic found.
@@ -249,7 +250,7 @@ def _expectation(found: ErrorDetails, message: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value for a message, short enough for one."""
+    """Return a value as a message shows it, short enough for one."""
     value = str(value) if isinstance(value, PurePath) else list(value) if isinstance(value, tuple) else value
     # what came out of a file may be too deep or too large for `repr`
     text = _SHORTENED.repr(value) if isinstance(value, list | dict) else repr(value)

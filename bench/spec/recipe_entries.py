@@ -65,7 +65,7 @@ class RecipeEntry(FrozenModel):
 
     @property
     def keys(self) -> dict[str, Any]:
-        """The keys that are set: for what it holds."""
+        """Keys that are set: the cells for which it holds."""
         return {name: value for name in _KEYS if (value := getattr(self, name)) is not None}
 
     def matches(self, backbone: BackboneName | None, strategy: str | None) -> bool:
@@ -85,7 +85,7 @@ class RecipeEntry(FrozenModel):
 
 @dataclass(frozen=True)
 class Defaults:
-    """The values of a cell where its user says nothing.
+    """Values of a cell where its user says nothing.
 
     Attributes:
         frames: of a clip.
@@ -110,7 +110,7 @@ class Defaults:
     def changed_by(
         self, entries: Iterable[RecipeEntry], backbone: BackboneName | None, strategy: str | None
     ) -> Defaults:
-        """The values with those of the entries that match laid over them, one that names more after the others."""
+        """Return the values under those of the entries that match; one that names more comes after the others."""
         found = self
         for entry in sorted(entries, key=lambda each: len(each.keys)):
             if entry.matches(backbone, strategy):
@@ -132,7 +132,7 @@ class Defaults:
 
 
 def read_entries(found: Any, where: str, problems: list[str]) -> dict[str, RecipeEntry]:
-    """Entries by name, as YAML has them, in their order.
+    """Return the entries that a YAML file holds, by name, in their order.
 
     Args:
         found: entry's name -> its fields.
@@ -165,7 +165,7 @@ def read_entries(found: Any, where: str, problems: list[str]) -> dict[str, Recip
 
 @cache
 def package_entries() -> tuple[RecipeEntry, ...]:
-    """The entries of bench/recipes. Raises ValueError where a file of the package is damaged."""
+    """Return the entries of bench/recipes. Raises ValueError where a file of the package is damaged."""
     problems: list[str] = []
     entries: list[RecipeEntry] = []
     for file in sorted(files("bench").joinpath("recipes").iterdir(), key=lambda file: file.name):
@@ -178,5 +178,5 @@ def package_entries() -> tuple[RecipeEntry, ...]:
 
 
 def entries_of(dataset: str) -> Sequence[RecipeEntry]:
-    """The package's entries that name a data set; of "" those that name none."""
+    """Return the package's entries that name a data set; for "" those that name none."""
     return [entry for entry in package_entries() if (dataset in entry.dataset if entry.dataset else not dataset)]

@@ -19,9 +19,9 @@ from bench.spec.fields import (
     InputSize,
     LoaderWorkers,
     Names,
-    Place,
     Plugins,
     Seeds,
+    UserPath,
     Workers,
     device_name,
 )
@@ -142,7 +142,7 @@ class Request(Matrix, ReadingOptions, PluginOptions):
     workers: Annotated[Workers, Flag(RUNNING, metavar="INTEGER|auto")] = Field(
         "auto", description="Processes that run cells side by side, or auto: one a GPU, one a core"
     )
-    out: Annotated[Place | None, Flag(RUNNING, default="results/DATASET-KEY")] = Field(
+    out: Annotated[UserPath | None, Flag(RUNNING, default="results/DATASET-KEY")] = Field(
         None, description="Folder of the run"
     )
 
