@@ -83,7 +83,6 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("--recipe", "crop_area=[1, 0.5]"), "recipe.crop_area"),
     (("--epochs", "abc"), "recipe.epochs"),
     (("--recipe", "epochs=true"), "recipe.epochs"),
-    (("--option", "ratio=1"), "option 'ratio'"),
     (("--out", "/dev/null"), "out"),
     (("--out", "full"), "out"),
     (("--config", "."), "config '.'"),
@@ -124,6 +123,12 @@ def test_one_mistake_is_one_sentence(
         found.append(sentence)
     assert sorted(os.listdir(tmp_path)) == ["a-file", "full"]
     wording(found)
+
+
+def test_an_option_that_no_strategy_takes_comes_with_those_that_do(bench: Command) -> None:
+    (sentence,) = bench(*DRY, "--option", "ratio=1").problems
+    assert field_of(sentence) == "option 'ratio'"
+    assert all(strategy in sentence for strategy in ("spatial", "temporal", "joint"))
 
 
 def _starts(said: Said, *starts: str) -> None:
