@@ -33,8 +33,8 @@ def listener(expansion: Expansion) -> AbstractContextManager[LiveListener | Plai
 
 def print_summary(run: Run, expansion: Expansion, outcome: Outcome) -> None:
     """The run's table, where its files are, and where the time went."""
-    from bench.report.sheet import make_sheet
-    from bench.report.terminal import render, table
+    from bench.report.table import make_table
+    from bench.report.terminal import TableView, render
 
     console = Console(highlight=False)
     wanted = {cell.key for cell in expansion.cells}
@@ -44,10 +44,10 @@ def print_summary(run: Run, expansion: Expansion, outcome: Outcome) -> None:
         tell("\n".join(error.problems), style="red")
         return
     if results:
-        sheet = make_sheet(results)
+        sheet = make_table(results)
         if console.is_terminal:
             console.print()
-            console.print(table(sheet))
+            console.print(TableView(sheet))
         else:
             sys.stdout.write("\n" + render(sheet))
     console.print()

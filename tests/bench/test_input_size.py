@@ -26,7 +26,7 @@ from bench.data.dataset import DATASETS, register_dataset
 from bench.data.reading import Reading
 from bench.errors import UserError
 from bench.plugins import load as load_plugins
-from bench.report.sheet import make_sheet
+from bench.report.table import make_table
 from bench.run.build import classifier
 from bench.run.cell import train_and_evaluate
 from bench.run.columns import row
@@ -176,7 +176,7 @@ def test_the_own_size_is_the_same_cell_and_another_one_another() -> None:
 
 def test_a_table_tells_two_sizes_apart() -> None:
     results = [make.done(make.cell(input_size=size)) for size in (None, 64)]
-    assert [one.labels["backbone"] for one in make_sheet(results).rows] == ["vit:tiny@none", "vit:tiny@none 64px"]
+    assert [one.labels["backbone"] for one in make_table(results).rows] == ["vit:tiny@none", "vit:tiny@none 64px"]
     assert [row(result)["input_size"] for result in results] == [None, 64]
     assert list(row(results[0]))[list(row(results[0])).index("options") + 1] == "input_size"
 

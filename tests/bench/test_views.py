@@ -13,7 +13,7 @@ from bench.data.cache import FrameCache
 from bench.data.dataset import DATASETS, Video
 from bench.data.reading import Reading
 from bench.errors import UserError
-from bench.report.sheet import make_sheet
+from bench.report.table import make_table
 from bench.run.context import WorkerContext
 from bench.run.loaders import Loaders
 from bench.run.matrix import expand
@@ -33,7 +33,7 @@ def test_a_cell_tells_its_views_in_its_protocol_its_key_and_its_table() -> None:
     plain, larger = make.cell(clips=1), make.cell(clips=1, view_side=256)
     assert (plain.protocol, larger.protocol) == ("8x1x1", "8x1x1@256")
     assert plain.key != larger.key and plain.model_key() == larger.model_key()
-    sheet = make_sheet([make.done(plain), make.done(larger)])
+    sheet = make_table([make.done(plain), make.done(larger)])
     assert [row.labels["views"] for row in sheet.rows] == ["1x1", "1x1@256"]
 
 
