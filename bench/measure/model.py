@@ -6,12 +6,12 @@ import torch
 
 from adapters.classifier import VideoClassifier
 from bench.measure import gpu
-from bench.measure.flops import macs
+from bench.measure.counts import macs
 from bench.measure.machine import device_name, others_load, versions
 from bench.measure.memory import peak
 from bench.measure.params import count
 from bench.measure.result import Measured
-from bench.measure.throughput import timed
+from bench.measure.speed import timed
 from bench.spec import Precision, Recipe
 from bench.train.evaluate import Predictor
 from bench.train.trainer import Trainer
@@ -34,7 +34,7 @@ def measure(
     for are computed in parts, as in training.
 
     Raises:
-        UncountedOperation: see `bench.measure.flops`.
+        UncountedOperation: see `bench.measure.counts`.
         torch.OutOfMemoryError: not even one clip fits.
     """
     busy = others_load() if device.type == "cpu" else 0.0

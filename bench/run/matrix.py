@@ -19,8 +19,7 @@ from bench.data.dataset import DATASETS, VideoDataset
 from bench.data.decode.names import why_unusable
 from bench.data.validate import too_many_clips, unfit
 from bench.errors import UserError
-from bench.measure.bf16 import notes as bf16_notes
-from bench.measure.placement import Placement
+from bench.measure.placement import Placement, bf16_notes
 from bench.run.selection import (
     brought_options,
     check_entries,

@@ -1,9 +1,12 @@
-"""Training a cell's model: one step, and the loop over epochs."""
+"""Training of a cell's model: one step, the loop over epochs, and its log."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
 
 import torch
 import torch.nn.functional as F
@@ -186,3 +189,24 @@ def _counted(batches: Iterable[tuple[Tensor, Tensor]], expected: int) -> Iterato
         yield batch
     if count != expected:
         raise RuntimeError(f"the loader gave {count} batches in an epoch, expected {expected}")
+
+
+class Log:
+    """Appends JSON lines; a new training starts the file anew."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8", buffering=1)  # a line at a time reaches the disk whole
+        self._begun = time.perf_counter()
+
+    def write(self, values: dict[str, float]) -> None:
+        """One line: the values, rounded to six significant digits, and `seconds` since the start."""
+        rounded = {name: float(f"{value:.6g}") for name, value in values.items()}
+        self._file.write(json.dumps({"seconds": round(time.perf_counter() - self._begun, 3), **rounded}) + "\n")
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()

@@ -14,10 +14,8 @@ from filelock import BaseFileLock
 
 from bench.data.cache import FrameCache
 from bench.data.reading import reading
-from bench.measure.bf16 import notes as bf16_notes
-from bench.measure.machine import cores, device_name
-from bench.measure.machine_lock import exclusive_machine_lock
-from bench.measure.placement import Placement
+from bench.measure.machine import cores, device_name, exclusive_machine_lock
+from bench.measure.placement import Placement, bf16_notes
 from bench.measure.result import Measured
 from bench.processes import interrupts_ignored
 from bench.run.csv_writer import ThrottledCsvWriter
