@@ -285,7 +285,7 @@ def _caption(results: Sequence[Result], missing: int) -> list[str]:
         if (m := r.measured)
     )
     lines.append(f"speed and memory: {'; '.join(speeds)}")
-    if any(r.loaded_clips_per_s is not None for r in done):
+    if any(r.training and r.training.train_clips_per_s_loaded is not None for r in done):
         shared = any(r.cell.device == "cpu" for r in done)
         lines.append(
             "loaded clips/s: of the training itself, from decoding to step; loader wait: share of it in which the step "

@@ -20,6 +20,7 @@ from bench.data.decode.names import why_unusable
 from bench.data.validate import too_many_clips, unfit
 from bench.errors import UserError
 from bench.measure.placement import Placement, bf16_notes
+from bench.run.provenance import sources
 from bench.run.selection import (
     brought_options,
     check_entries,
@@ -31,7 +32,6 @@ from bench.run.selection import (
     with_freezing,
     with_tubelet,
 )
-from bench.run.sources import sources
 from bench.spec import Cell, Matrix, Recipe, problems_of
 from bench.spec.recipe_entries import Defaults
 from bench.spec.source import missing_places

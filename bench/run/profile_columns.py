@@ -14,7 +14,7 @@ from bench.measure.machine import versions
 from bench.measure.parts import PARTS
 from bench.measure.result import Measured
 from bench.run.profile_result import Profile
-from bench.run.sources import sources
+from bench.run.provenance import sources
 from bench.version import commit
 
 COLUMNS = (

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,9 +17,9 @@ from bench.errors import UserError
 from bench.files import PROBE, reason, why_not_writable, write_text
 from bench.measure.machine import versions
 from bench.measure.result import Measured
-from bench.run.columns import HEADER, row
+from bench.run.columns import HEADER
 from bench.run.columns import line as csv_line
-from bench.run.result import Result
+from bench.run.result import Result, SkippedVideo
 from bench.spec import Cell, Matrix
 from bench.version import commit
 
@@ -33,6 +33,8 @@ _UNSETTLED = 2_000_000_000
 RESULTS = Path("results")
 # a cell's trained parameters, in its folder
 ADAPTER = "adapter.safetensors"
+# the videos that it could not read, likewise
+SKIPPED = "skipped.csv"
 
 
 class _Stamp(NamedTuple):
@@ -201,7 +203,7 @@ class Run:
             with file.open(encoding="utf-8") as stream:
                 stamp = _Stamp.of(os.fstat(stream.fileno()))
                 text = stream.read()
-            line = csv_line(row(Result.model_validate_json(text)).values())
+            line = csv_line(Result.model_validate_json(text))
         except (OSError, ValueError):
             self._lines.pop(name, None)
             return None
@@ -232,6 +234,17 @@ def _read_result(file: Path) -> Result | None:
         return Result.model_validate_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # not there, no UTF-8, no JSON, no result
         return None
+
+
+def write_skipped(folder: Path, skipped: Sequence[SkippedVideo]) -> None:
+    """skipped.csv in a cell's folder; none where nothing was skipped, not even an earlier one. Raises OSError."""
+    if not skipped:
+        (folder / SKIPPED).unlink(missing_ok=True)
+        return
+    import pandas as pd
+
+    table = pd.DataFrame([video.model_dump() for video in skipped], columns=list(SkippedVideo.model_fields))
+    write_text(folder / SKIPPED, table.to_csv(index=False, lineterminator="\n"))
 
 
 def _texts(value: Any) -> bool:

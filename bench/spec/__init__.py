@@ -1,6 +1,6 @@
 """Specifications: what is trained and measured, validated, frozen and hashable."""
 
-from bench.spec.cell import Cell, sized_label
+from bench.spec.cell import STAGES, Cell, ModelFile, sized_label
 from bench.spec.fields import (
     MAX_FRAMES,
     Decoder,
@@ -20,6 +20,7 @@ from bench.spec.source import DataSource
 
 __all__ = [
     "MAX_FRAMES",
+    "STAGES",
     "Cell",
     "DataSource",
     "Decoder",
@@ -27,6 +28,7 @@ __all__ = [
     "FrozenModel",
     "InputSize",
     "Matrix",
+    "ModelFile",
     "Names",
     "Plugins",
     "Precision",

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.measure.machine import versions
 from bench.measure.result import Measured
-from bench.run.result import Metrics, Provenance, Result, Status
+from bench.run.result import Metrics, Provenance, Result, Status, Training
 from bench.spec import Cell, Matrix, Recipe
 from bench.version import commit
 
@@ -110,9 +110,7 @@ def done(of: Cell | None = None, *, footnotes: Sequence[str] = (), top1: float =
         metrics=metrics(top1=top1),
         measured=measured(**changes),
         provenance=provenance(),
-        train_seconds=30.25,
-        loaded_clips_per_s=204.8,
-        loader_wait=3.25,
+        training=Training(train_seconds=30.25, train_clips_per_s_loaded=204.8, loader_wait=3.25),
         footnotes=tuple(footnotes),
         seconds={"training": 30.25, "evaluating": 4.0},
     )

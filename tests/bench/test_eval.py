@@ -24,7 +24,7 @@ from bench.data.transforms import TestTransform, ValTransform
 from bench.errors import UserError
 from bench.plugins import load as load_plugins
 from bench.run.build import classifier
-from bench.run.cell import train_and_evaluate
+from bench.run.cell import execute
 from bench.run.context import WorkerContext
 from bench.run.evaluation import Evaluation, Plan, Request, _dataset, _differing_classes, plan
 from bench.run.model_files.adapter_file import pack
@@ -80,7 +80,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
         run.open(matrix, [cell], "bench run", {})
         context = WorkerContext(torch.device("cpu"), Reading(), "bench run", FrameCache(MemoryStore(2**28)))
         measured = make.measured(batch_size=8, micro_batch=8)
-        result = train_and_evaluate(cell, measured, run.cell_folder(cell), context, lambda event: None)
+        result = execute(cell, context, measured=measured, folder=run.cell_folder(cell))
         yield run.folder, result
 
 

@@ -28,7 +28,7 @@ from bench.errors import UserError
 from bench.plugins import load as load_plugins
 from bench.report.table import make_table
 from bench.run.build import classifier
-from bench.run.cell import train_and_evaluate
+from bench.run.cell import execute
 from bench.run.columns import row
 from bench.run.context import WorkerContext
 from bench.run.matrix import expand
@@ -234,7 +234,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Re
         run.open(matrix, [cell], "bench run", {})
         context = WorkerContext(torch.device("cpu"), Reading(), "bench run", FrameCache(MemoryStore(2**28)))
         measured = make.measured(batch_size=8, micro_batch=8)
-        yield run.folder, train_and_evaluate(cell, measured, run.cell_folder(cell), context, lambda event: None)
+        yield run.folder, execute(cell, context, measured=measured, folder=run.cell_folder(cell))
         torch.set_num_threads(threads)
 
 

@@ -17,7 +17,7 @@ from bench.report.formats import RENDERERS
 from bench.report.table import NUMBERS, Column, ResultTable, make_table
 from bench.report.terminal import TableView, render
 from bench.run.columns import COLUMNS, to_csv
-from bench.run.result import Result
+from bench.run.result import Result, Training
 from bench.run.store import Run
 from tests.bench import make
 from tests.bench.command import Command
@@ -87,7 +87,7 @@ def test_speed_with_loading_stands_beside_the_models_own() -> None:
     assert "cells train side by side" in sheet.caption[-1]
     on_gpu = make_table([make.done(make.cell(device="cuda"))])
     assert on_gpu.caption[-1].startswith("loaded clips/s: ") and "side by side" not in on_gpu.caption[-1]
-    older = make.done().model_copy(update={"loaded_clips_per_s": None, "loader_wait": None})
+    older = make.done().model_copy(update={"training": Training(train_seconds=30.25)})
     assert not {"loader_wait", "train_clips_per_s_loaded"} & {column.key for column in make_table([older]).columns}
     assert "loaded" not in " ".join(make_table([older]).caption)
 

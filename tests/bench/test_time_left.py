@@ -14,7 +14,7 @@ from bench.cli.plain import PlainListener
 from bench.cli.progress import Lines
 from bench.cli.time_left import RunTimeLeft, TimeLeft, about
 from bench.measure.result import Measured
-from bench.run.expected import ExpectedTime
+from bench.run.events import ExpectedTime
 from bench.run.result import Result
 from bench.spec import Cell
 from tests.bench import make

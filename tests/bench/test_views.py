@@ -87,7 +87,7 @@ def test_a_training_is_tested_with_its_views_and_validated_as_ever(tmp_path: Pat
     context = WorkerContext(torch.device("cpu"), Reading(), "bench run", FrameCache())
     cell = make.cell(clips=2, crops=3, view_side=288)
     loaders = Loaders(cell, data, 224, (0.5, 0.5, 0.5), context)  # type: ignore[arg-type]
-    train, val, test = (loader._clips for loader in (loaders._train, loaders._val, loaders._test))
+    train, val, test = (loader._clips for loader in loaders._loaders.values())
     assert (test.clips, test.crops, test.transform.short_side, test.short_side) == (2, 3, 288, 288)
     assert (val.clips, val.crops, val.transform.short_side, val.short_side) == (1, 1, 256, 256)
     assert train.short_side == 256
