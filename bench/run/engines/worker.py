@@ -27,7 +27,7 @@ from bench.processes import end_with_parent
 from bench.run.build import classifier
 from bench.run.cell import make_repeatable, train_and_evaluate, why_unrepeatable
 from bench.run.context import WorkerContext
-from bench.run.engines.messages import Job, Setup
+from bench.run.engines.base import Job, Setup
 from bench.train.trainer import is_out_of_memory
 from bench.version import commit
 
