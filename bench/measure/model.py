@@ -56,7 +56,7 @@ def measure(
     inference_bytes = peak(lambda: predictor(views), device, resident)
 
     trainer = Trainer(model, recipe, device, precision, compile=compile, checkpoint_activations=checkpoint_activations)
-    trainer.set_rate(0.0)  # timed steps need not move the weights
+    trainer.scale_lr(0.0)  # timed steps need not move the weights
     training = timed(lambda: trainer.step(clips, labels), device, least_warmup=warmup)
     trainer.optimiser.zero_grad(set_to_none=True)
     state = [v for held in trainer.optimiser.state.values() for v in held.values() if isinstance(v, torch.Tensor)]

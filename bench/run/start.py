@@ -17,7 +17,7 @@ from bench.errors import UserError
 from bench.measure.machine import describe
 from bench.plugins import load as load_plugins
 from bench.run.csv_writer import ThrottledCsvWriter
-from bench.run.engines.local import LocalRunner, Outcome, start_workers
+from bench.run.engines.runner import Outcome, Runner, start_workers
 from bench.run.events import Listener
 from bench.run.matrix import Expansion, expand
 from bench.run.store import RESULTS, Run
@@ -91,7 +91,7 @@ def execute(request: Request, expansion: Expansion, command: str, listener: List
         videos, short_side = ([], None) if asked.place == "off" else _videos(todo)
         cache, chosen = choose(asked, videos, places, readers, short_side)
         run.open(request.matrix, expansion.cells, command, describe())
-        outcome = LocalRunner(run, pool, expansion.placement, command, cache, listener).execute(expansion.cells)
+        outcome = Runner(run, pool, expansion.placement, command, cache, listener).execute(expansion.cells)
         outcome.notes += [chosen, *cache.notes()]
     total = time.perf_counter() - begun
     outcome.seconds["starting and preparing"] = total - sum(outcome.seconds.values())

@@ -15,7 +15,7 @@ from torch import Tensor
 from adapters.classifier import VideoClassifier
 from bench.spec import Precision, Recipe
 from bench.train.compute import Computation
-from bench.train.optimiser import adamw, rate_factor
+from bench.train.optimiser import adamw, lr_scale
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -64,10 +64,10 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.model.train()
 
-    def set_rate(self, lr_scale: float) -> float:
+    def scale_lr(self, scale: float) -> float:
         """Scale every group's base learning rate; returns the largest learning rate."""
         for group in self.optimiser.param_groups:
-            group["lr"] = group["base_lr"] * lr_scale
+            group["lr"] = group["base_lr"] * scale
         return max(group["lr"] for group in self.optimiser.param_groups)
 
     def _gradients(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -151,7 +151,7 @@ def fit(
         losses, rights, clips = [], [], 0
         for index, (batch, labels) in enumerate(_counted(epochs(epoch), steps_per_epoch)):
             step = epoch * steps_per_epoch + index
-            lr = trainer.set_rate(rate_factor(recipe, step, steps_per_epoch))
+            lr = trainer.scale_lr(lr_scale(recipe, step, steps_per_epoch))
             loss, right = trainer.step(batch, labels)
             losses.append(loss)
             rights.append(right)

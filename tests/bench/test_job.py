@@ -29,7 +29,7 @@ from bench.run.build import classifier
 from bench.run.cell import execute, make_repeatable
 from bench.run.columns import COLUMNS, to_csv
 from bench.run.context import WorkerContext
-from bench.run.engines.messages import Job
+from bench.run.engines.base import Job
 from bench.run.loaders import Loaders
 from bench.run.matrix import expand
 from bench.run.result import Result

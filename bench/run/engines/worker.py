@@ -25,7 +25,7 @@ from bench.plugins import load as load_plugins
 from bench.processes import end_with_parent
 from bench.run.cell import as_repeatable_as_possible, execute, measure
 from bench.run.context import WorkerContext
-from bench.run.engines.messages import Job, Setup
+from bench.run.engines.base import Job, Setup
 from bench.train.trainer import is_out_of_memory
 from bench.version import commit
 
