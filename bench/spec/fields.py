@@ -1,23 +1,58 @@
-"""Types of the fields of a request: comma lists, devices, paths and sizes as people write them."""
+"""Types of the fields of a request: comma lists, devices, paths and sizes as people write them, and their options."""
 
 from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, Field, ValidationInfo
 
 from backbones.registry import did_you_mean
-from bench.sizes import parse as parse_size
+from bench.spec.messages import SIZE
 from bench.spec.views import parse as parse_views
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Decoder = Literal["auto", "decord", "pyav", "torchcodec"]
 DECODERS: tuple[str, ...] = get_args(Decoder)
+MATRIX, DATA, RECIPE, RUNNING = "The matrix", "The data", "The recipe", "Running"
+PANELS = ("", MATRIX, DATA, RECIPE, RUNNING)  # headings of the options in --help, in their order
 MAX_FRAMES = 1024  # of a clip
 MAX_SIDE = 8192  # pixels of a frame
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Details of the option that a field has on the command line, as `Annotated[int, Flag(RECIPE)]`.
+
+    A field without one has an option too: `bench.cli.options` makes it of the field's name, type, default and
+    description.
+
+    Attributes:
+        panel: heading above it in `--help`, one of PANELS.
+        name: its name, where that is not the field's.
+        short: a letter for it.
+        metavar: name of its value in `--help`, where the type does not tell.
+        help: text in `--help`, where that is not the field's description.
+        default: words for the default, where the field's own value does not tell; empty: not shown.
+        repeated: takes one value each time that it is given, in place of a comma list.
+        argument: has its place on the command line instead of a name.
+        hidden: has no option: the field is for files alone.
+        members: model of the mapping's values; each field of it with a Flag has an option by itself.
+    """
+
+    panel: str = ""
+    name: str = ""
+    short: str = ""
+    metavar: str | None = None
+    help: str = ""
+    default: str | None = None
+    repeated: bool = False
+    argument: bool = False
+    hidden: bool = False
+    members: type[BaseModel] | None = None
 
 
 def _listed(value: Any) -> Any:
@@ -76,10 +111,6 @@ def _side(value: Any) -> Any:
     return _refuse("expected a whole number") if isinstance(value, bool) else value  # pydantic takes True for 1
 
 
-def _off(value: Any) -> Any:
-    return "off" if value is False else value  # which YAML makes of it
-
-
 def _cache(value: str, info: ValidationInfo) -> str:
     if value == "off" and info.data.get("cache_format") == "jpeg":
         _refuse("cache_format jpeg needs a cache, expected auto, disk or ram")
@@ -90,8 +121,11 @@ def _views(value: Any) -> str | None:
     return None if value is None else str(parse_views(value))
 
 
-def _limit(value: Any) -> Any:
-    return None if value is None else parse_size(str(value))
+def _size(value: Any) -> Any:
+    """A size that is nothing but a size: ByteSize alone takes `20GB-30GB` for 20GB, and true for 1 byte."""
+    if isinstance(value, bool) or (isinstance(value, str) and not re.fullmatch(r"\s*\d*\.?\d+\s*\w*\s*", value)):
+        _refuse(f"expected {SIZE}")
+    return value
 
 
 def _refuse(expected: str) -> NoReturn:
@@ -109,8 +143,8 @@ FrameCounts = Annotated[tuple[_Frames, ...], *_List]
 InputSize = Annotated[Annotated[int, Field(ge=1, le=MAX_SIDE)] | None, BeforeValidator(_side)]
 Plugins = Annotated[tuple[str, ...], *_List]
 Place = Annotated[Path, AfterValidator(_place)]
-Cache = Annotated[Literal["auto", "ram", "disk", "off"], BeforeValidator(_off), AfterValidator(_cache)]
-CacheLimit = Annotated[int | None, BeforeValidator(_limit)]
+Cache = Annotated[Literal["auto", "ram", "disk", "off"], AfterValidator(_cache)]
+CacheLimit = Annotated[Annotated[ByteSize, Field(gt=0)] | None, BeforeValidator(_size)]
 Workers = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
 LoaderWorkers = Annotated[int | Literal["auto"], BeforeValidator(_loader_workers)]
 TestViews = Annotated[str | None, BeforeValidator(_views)]

@@ -12,6 +12,8 @@ from pydantic_core import ErrorDetails
 
 from backbones.registry import did_you_mean
 
+SIZE = "a size, such as 500MB, 20GB or 1.5GiB"
+_UNITS = ("B", "KB", "MB", "GB", "TB", "KiB", "MiB", "GiB", "TiB")
 # pydantic's kinds of errors, in the words of someone who types on a command line
 _EXPECTED = {
     "int_type": "a whole number",
@@ -29,6 +31,7 @@ _EXPECTED = {
     "tuple_type": "a list",
     "list_type": "a list",
     "missing": "one value more",
+    "byte_size": SIZE,
 }
 _SHORTENED = reprlib.Repr()
 _SHORTENED.maxlevel, _SHORTENED.maxlist, _SHORTENED.maxdict, _SHORTENED.maxstring = 4, 20, 20, 80
@@ -72,6 +75,8 @@ def _expectation(found: ErrorDetails, message: str) -> str:
         choices = re.findall(r"'([^']*)'", context["expected"])
         given = found["input"][:80] if isinstance(found["input"], str) else ""
         return f"expected {context['expected'].replace(chr(39), '')}{did_you_mean(given, choices)}"
+    if kind == "byte_size_unit":
+        return f"expected one of the units {', '.join(_UNITS)}{did_you_mean(context['unit'], _UNITS)}"
     if kind in _EXPECTED:
         return f"expected {_EXPECTED[kind]}"
     for limit, words in _LIMITS.items():

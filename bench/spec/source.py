@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from bench.files import did_you_mean_path
+from bench.spec.fields import DATA, Flag, Place
 from bench.spec.frozen import FrozenModel
 
 Fold = Literal[1, 2, 3]
@@ -63,6 +64,43 @@ class DataSource(FrozenModel):
     def files(self) -> dict[str, Path]:
         """The files that were given, by the field's name."""
         return self.lists | ({} if self.class_names is None else {"class_names": self.class_names})
+
+
+class DataOptions(FrozenModel):
+    """Fields of every request that say where a data set lies."""
+
+    data_root: Annotated[Place | None, Flag(DATA)] = Field(
+        None, description="Folder of the videos, below which lists of the usual names are found"
+    )
+    train_list: Annotated[Place | None, Flag(DATA)] = Field(
+        None, description="List of the training videos, or official file"
+    )
+    val_list: Annotated[Place | None, Flag(DATA)] = Field(
+        None, description="List of the validation videos, or official file"
+    )
+    test_list: Annotated[Place | None, Flag(DATA, default="the validation's")] = Field(
+        None, description="List of the test videos"
+    )
+    class_names: Annotated[Place | None, Flag(DATA)] = Field(
+        None, description="File of the classes' names, in the labels' order"
+    )
+    fold: Annotated[Fold | None, Flag(DATA, default="1")] = Field(
+        None, description="Official split of ucf101 and hmdb51: 1, 2 or 3"
+    )
+    labels_from: Annotated[LabelsFrom, Flag(DATA)] = Field(
+        0, description="The first class's number in lists of your own: 0 or 1"
+    )
+
+    @property
+    def source(self) -> DataSource:
+        """Place of the data sets."""
+        fields = {name: getattr(self, name) for name in DataOptions.model_fields}
+        return DataSource.of(root=fields.pop("data_root"), **fields)
+
+    def missing(self) -> list[str]:
+        """Return the files and folders that were named and that do not exist, in sentences."""
+        names = ("data_root", *LISTS, "class_names")
+        return missing_places(**{name: getattr(self, name) for name in names})
 
 
 def missing_places(**given: Path | None) -> list[str]:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
-from bench.sizes import parse, shown
+from bench.sizes import shown
+from bench.spec import Request, problems_of
 
 
 @pytest.mark.parametrize(
@@ -10,13 +12,15 @@ from bench.sizes import parse, shown
     [("20GB", 20 * 10**9), ("500 mb", 5 * 10**8), ("1.5GiB", 3 * 2**29), ("7", 7), ("2tib", 2**41), ("3KB", 3000)],
 )
 def test_sizes_are_read(text: str, size: int) -> None:
-    assert parse(text) == size
+    assert Request(cache_limit=text).cache_limit == size
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
         ("much", "such as 500MB"),
+        ("20GB-30GB", "such as 500MB"),
+        (True, "such as 500MB"),
         ("-1GB", "such as 500MB"),
         ("20GBB", "did you mean 'GB'"),
         ("20Gigs", "one of the units B, KB"),
@@ -24,9 +28,11 @@ def test_sizes_are_read(text: str, size: int) -> None:
         ("", "such as"),
     ],
 )
-def test_what_is_no_size_is_told(text: str, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
-        parse(text)
+def test_what_is_not_a_size_is_told(text: str, told: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        Request(cache_limit=text)
+    (problem,) = problems_of(error.value)
+    assert problem.startswith(f"cache_limit is {text!r}: expected ") and told in problem
 
 
 @pytest.mark.parametrize(

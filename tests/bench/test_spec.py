@@ -239,15 +239,15 @@ SENTENCES: list[tuple[dict[str, Any], str]] = [
     ({"cache": True}, "cache is True: expected auto, ram, disk or off"),
     ({"cache_format": "jpg"}, "cache_format is 'jpg': expected raw or jpeg (did you mean 'jpeg'?)"),
     (
-        {"cache": False, "cache_format": "jpeg"},  # YAML's off
-        "cache is False: cache_format jpeg needs a cache, expected auto, disk or ram",
+        {"cache": "off", "cache_format": "jpeg"},
+        "cache is 'off': cache_format jpeg needs a cache, expected auto, disk or ram",
     ),
     ({"cache_limit": "much"}, "cache_limit is 'much': expected a size, such as 500MB, 20GB or 1.5GiB"),
     (
         {"cache_limit": "2GBB"},
-        "cache_limit is '2GBB': expected one of the units B, KB, KiB, MB, MiB, GB, GiB, TB, TiB (did you mean 'GB'?)",
+        "cache_limit is '2GBB': expected one of the units B, KB, MB, GB, TB, KiB, MiB, GiB, TiB (did you mean 'GB'?)",
     ),
-    ({"cache_limit": 0}, "cache_limit is 0: expected more than 0 bytes"),
+    ({"cache_limit": 0}, "cache_limit is 0: expected more than 0"),
     ({"out": 7}, "out is 7: expected a path"),
     ({"out": "a\0b"}, "out is 'a\\x00b': expected no null character in it"),
     ({"seeds": ["x" * 200]}, f"seeds holds {repr('x' * 200)[:76]} ...: expected a whole number"),
