@@ -39,7 +39,7 @@ class WorkerContext:
     device: torch.device
     reading: Reading
     command: str
-    cache: FrameCache
+    cache: FrameCache = field(default_factory=FrameCache)
     broken: dict[Path, str] = field(default_factory=dict)
     cleanup: ExitStack = field(default_factory=ExitStack)
     device_notes: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -100,8 +100,10 @@ class Loaders:
         for split, each in clips.items():
             if isinstance(each, TrainClips):
                 self._train = self._loaders[split] = train_loader(each, recipe.batch_size, pool, strict)
-            elif isinstance(each, TestClips):  # batches of at most so many views, but of one video at least
-                self._loaders[split] = test_loader(each, max(1, recipe.batch_size // each.views), pool, strict)
+            else:  # batches of at most so many views, but of one video at least
+                tested = cast("TestClips", each)
+                at_once = max(1, recipe.batch_size // tested.views)
+                self._loaders[split] = test_loader(tested, at_once, pool, strict)
 
     @property
     def steps(self) -> int:

@@ -15,7 +15,7 @@ from bench.spec.fields import (
 from bench.spec.frozen import FrozenModel
 from bench.spec.messages import problems_of
 from bench.spec.recipe import Recipe
-from bench.spec.request import Matrix, Request
+from bench.spec.request import EvaluationRequest, Matrix, ProfileRequest, Request
 from bench.spec.source import DataSource
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Cell",
     "DataSource",
     "Decoder",
+    "EvaluationRequest",
     "FrameCounts",
     "FrozenModel",
     "InputSize",
@@ -32,6 +33,7 @@ __all__ = [
     "Names",
     "Plugins",
     "Precision",
+    "ProfileRequest",
     "Recipe",
     "Request",
     "checked_device",

@@ -131,5 +131,10 @@ def failed(of: Cell | None = None, status: Status = "failed", error: str = "Valu
     )
 
 
+def profiled(of: Cell, **changes: Any) -> Result:
+    """A model that was measured."""
+    return Result(cell=of, status="done", measured=measured(**changes), provenance=provenance())
+
+
 def matrix(**changes: Any) -> Matrix:
     return Matrix(**{"backbones": ["vit:tiny@none"], "strategies": ["joint"], **changes})

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,6 @@ from bench.run.matrix import expand
 from bench.run.model_files.adapter_file import pack
 from bench.run.model_files.open import open_checkpoint
 from bench.run.model_files.released import export
-from bench.run.profile_result import Profile, Subject
 from bench.run.result import Result
 from bench.run.start import _videos
 from bench.run.store import ADAPTER, Run
@@ -108,13 +106,13 @@ def test_a_profile_of_another_size_is_another_row(bench: Command) -> None:
 
 
 def test_a_device_s_table_holds_both(tmp_path: Path) -> None:
-    from bench.run.profile_table import ProfileTable
-
-    subject = Subject(_cell("vit:tiny@none").backbone_name, "frozen", {}, 8, 400, 3, 1)
-    both = [Profile(replace(subject, input_size=size), {}, {}) for size in (None, 64)]
-    table = ProfileTable(tmp_path / "one.csv", both)
-    for profile in both:
-        table.put(profile)
+    both = [
+        _cell("vit:tiny@none").model_copy(update={"input_size": size, "stages": ("measure",)}) for size in (None, 64)
+    ]
+    run = Run(tmp_path / "one", tmp_path / "one.csv")
+    run.open(make.matrix(), both, "bench profile", {})
+    for cell in both:
+        run.write(make.profiled(cell))
     with (tmp_path / "one.csv").open(newline="") as stream:
         assert [one["input_size"] for one in csv.DictReader(stream)] == ["", "64"]
 
