@@ -135,7 +135,7 @@ def test_an_evaluation_in_bf16_that_is_emulated_has_a_footnote(
         (("--views", "3x1"), "clips is 3: folder is sampled over the whole video, one clip covers it, expected 1"),
         (("--views", "1x3", "--clips", "1"), "clips is 1: views is '1x3', expected one of the two"),
         (("--views", "1x3", "--crops", "1"), "crops is 1: views is '1x3', expected one of the two"),
-        (("--pixels", "relased"), "pixels is 'relased': expected one of own, released (did you mean 'released'?)"),
+        (("--pixels", "relased"), "pixels is 'relased': expected own or released (did you mean 'released'?)"),
         (
             ("--split", "val", "--views", "1x1@40"),
             "clips, crops and views are of the test: validation has 1 clip and 1 crop of its own size, expected split "
