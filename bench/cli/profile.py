@@ -22,6 +22,7 @@ from bench.text import counted
 if TYPE_CHECKING:
     from bench.run.matrix import Plan
     from bench.run.result import Counts, Result
+    from bench.spec import Cell
 
 FORMATS = ("table", "json", "csv")
 _SUFFIXES = (".csv", ".json")
@@ -139,7 +140,7 @@ def _whole(request: ProfileRequest, planned: Plan, out: Path | None) -> list[Res
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is written stays
     results: list[Result] = []
 
-    def known(cell: ...) -> Result | None:
+    def known(cell: Cell) -> Result | None:
         found = run.result(cell)
         return found if found is not None and found.status == "done" else None
 

@@ -156,8 +156,8 @@ def execute(
             command=context.command,
             device=device_name(str(context.device)),
             threads=torch.get_num_threads(),
-            batch_size=measured and measured.batch_size,
-            micro_batch=measured and measured.micro_batch,
+            batch_size=None if measured is None else measured.batch_size,
+            micro_batch=None if measured is None else measured.micro_batch,
         ),
     )
 

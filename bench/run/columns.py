@@ -156,8 +156,8 @@ def row(result: Result) -> dict[str, Any]:
         values |= {
             f"{stage}_memory_gb": getattr(measured, f"{stage}_memory_bytes") / 1e9 for stage in ("train", "infer")
         }
-    for part in (result.training, result.metrics):
-        values |= {} if part is None else part.model_dump()
+    for stage in (result.training, result.metrics):
+        values |= {} if stage is None else stage.model_dump()
     return {column: values.get(column) for column in COLUMNS}
 
 

@@ -42,8 +42,8 @@ _NO_DEVICE = Placement("cpu", None, "fp32")  # of cells that compute nothing
 _RANDOM = "random weights (@none): they change no speed"
 # what tells models apart, and what must be alike for speeds to stand in one table
 _OF_MODEL = ("weights", "options", "input_size", "frames", "views", "classes", "sources")
-_CONDITIONS = ("commit", "dirty", "versions", "device", "threads", "precision", "batch_size")
-_CONDITIONS += ("compile", "checkpoint_activations")
+_OF_USE = ("precision", "batch_size", "compile", "checkpoint_activations")
+_CONDITIONS = ("commit", "dirty", "versions", "device", "threads", *_OF_USE)
 
 
 def plan(request: ProfileRequest, problems: Iterable[str] = ()) -> Plan:
