@@ -93,7 +93,8 @@ class Option:
         if self.flag.argument:
             declared = typer.Argument(**about)
         else:
-            names = [f"--{self.name}/--no-{self.name}" if self.kind == "switch" else f"--{self.name}"]
+            both = self.kind == "switch" and not self.flag.one_way
+            names = [f"--{self.name}/--no-{self.name}" if both else f"--{self.name}"]
             declared = typer.Option(*names, *([f"-{self.flag.short}"] if self.flag.short else []), **about)
         return inspect.Parameter(
             self.path.replace(".", "_"),
@@ -201,7 +202,8 @@ class Given(Generic[M]):
             wrong = {found["loc"][0] for found in error.errors() if found["loc"]}
         try:
             return self.model(**{name: value for name, value in merged.items() if name not in wrong})
-        except ValidationError:
+        except ValidationError as error:  # a field without a default, or values that do not go together
+            problems += [one for one in problems_of(error, known=tuple(known)) if one not in problems]
             return None
 
     def checked(self) -> tuple[M | None, list[str]]:

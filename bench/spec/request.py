@@ -160,7 +160,7 @@ class ProfileRequest(DeviceOptions, PluginOptions):
     strategies: Annotated[Names, Flag(name="strategy", argument=True)] = Field(
         ("all",), description="Comma list of strategies, or all"
     )
-    whole: Annotated[bool, Flag(name="all", default="")] = Field(
+    whole: Annotated[bool, Flag(name="all", default="", one_way=True)] = Field(
         False,
         description="The table of every family's base model (or BACKBONE's) with every strategy (or STRATEGY's), in "
         "their published frames and views and with random weights, which change no speed; it goes on where it stopped",
