@@ -24,7 +24,7 @@ from bench.spec.source import DataSource
 from bench.text import counted, indented, one_line
 
 if TYPE_CHECKING:
-    from bench.data.verify import Finding
+    from bench.data.validate import VideoFault
 
 _SHOWN = 20
 _SPOILED = ("missing", "broken", "mislabelled")
@@ -32,7 +32,7 @@ _SPOILED = ("missing", "broken", "mislabelled")
 
 def named(name: str, where: DataSource, splits: Sequence[Split], problems: list[str]) -> VideoDataset | None:
     """The data set of a name; None, and sentences, where there is none or its lists are not found."""
-    from bench.data.validate import unfit
+    from bench.data.validate import source_problems
 
     try:
         dataset = DATASETS.get(name)(where)
@@ -40,7 +40,7 @@ def named(name: str, where: DataSource, splits: Sequence[Split], problems: list[
         problems.append(str(error))
         return None
     if not problems:
-        problems += unfit([dataset], where, splits)
+        problems += source_problems([dataset], where, splits)
     return dataset
 
 
@@ -98,14 +98,13 @@ def check(
 
 def _looked_at(
     dataset: VideoDataset, splits: Sequence[Split], frames: int, workers: int | None, timeout: float, full: bool
-) -> tuple[list[Finding], int]:
+) -> tuple[list[VideoFault], int]:
     """Return the faults, in the lists' order, and how many videos were looked at."""
-    from bench.data.validate import examine
-    from bench.data.verify import FAULTS, Clip, verify
+    from bench.data.validate import FAULTS, ClipSampling, examine, examine_videos
     from bench.measure.machine import cores
 
     own = dataset.defaults()
-    clip = Clip(dataset.sampling, frames, own.stride(frames), own.views.clips)
+    clip = ClipSampling(dataset.sampling, frames, own.stride(frames), own.views.clips)
     with progress() as show:
         try:
             dataset.prepare(partial(show, f"preparing {dataset.name}"))
@@ -113,7 +112,7 @@ def _looked_at(
             if problems := examine(dataset, splits=splits, files=False).problems:
                 raise UserError(problems)
             decoding = partial(show, f"decoding {dataset.name}")
-            looking = verify(
+            looking = examine_videos(
                 dataset, splits, clip, workers=workers or cores(), timeout=timeout, full=full, progress=decoding
             )
             found = list(looking)
@@ -125,7 +124,7 @@ def _looked_at(
     return found, len({video.path for split in splits for video in dataset.videos(split)})
 
 
-def _untrained(dataset: VideoDataset, splits: Sequence[Split], found: Sequence[Finding]) -> list[str]:
+def _untrained(dataset: VideoDataset, splits: Sequence[Split], found: Sequence[VideoFault]) -> list[str]:
     """Sentences on the classes without a training video that can be decoded."""
     from bench.data.validate import untrained_classes
 
@@ -134,7 +133,7 @@ def _untrained(dataset: VideoDataset, splits: Sequence[Split], found: Sequence[F
     return untrained_classes(dataset, lists)
 
 
-def _csv(found: Sequence[Finding], untrained: Sequence[str]) -> str:
+def _csv(found: Sequence[VideoFault], untrained: Sequence[str]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("split", "video", "label", "fault", "told", "path"))
@@ -144,9 +143,9 @@ def _csv(found: Sequence[Finding], untrained: Sequence[str]) -> str:
 
 
 def _print(
-    dataset: VideoDataset, splits: Sequence[Split], listed: int, found: Sequence[Finding], untrained: Sequence[str]
+    dataset: VideoDataset, splits: Sequence[Split], listed: int, found: Sequence[VideoFault], untrained: Sequence[str]
 ) -> None:
-    from bench.data.verify import FAULTS
+    from bench.data.validate import FAULTS
 
     counts = Counter(finding.fault for finding in found)
     names = {"short": "too short"}

@@ -10,7 +10,7 @@ from bench.sizes import parse
 
 if TYPE_CHECKING:
     from bench.data.cache.choose import Asked, Place
-    from bench.data.cache.codec import Format
+    from bench.data.cache.entry import Format
     from bench.spec.views import Views
 
 PLACES = ("auto", "ram", "disk", "off")

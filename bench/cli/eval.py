@@ -11,9 +11,8 @@ from bench.cli.choices import asked_cache, asked_views, not_among
 from bench.cli.output import say, tell
 from bench.cli.progress import progress
 from bench.cli.where import ClassNames, DataRoot, Fold, LabelsFrom, TestList, TrainList, ValList, source
-from bench.data.resize import PIXELS
 from bench.errors import UserError
-from bench.spec.fields import DECODERS
+from bench.spec.fields import DECODERS, PIXELS
 from bench.text import counted, one_line, quantity
 
 if TYPE_CHECKING:

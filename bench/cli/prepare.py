@@ -25,7 +25,7 @@ from bench.sizes import shown
 from bench.text import counted, one_line
 
 if TYPE_CHECKING:
-    from bench.data.cache.codec import Format
+    from bench.data.cache.entry import Format
     from bench.data.cache.fill import Filled
     from bench.data.cache.store import FolderStore
 
@@ -90,7 +90,7 @@ def prepare(
     if problems or found is None:
         raise UserError(problems)
 
-    from bench.data.cache.places import Places
+    from bench.data.cache.choose import Places
     from bench.data.cache.store import FolderStore
     from bench.data.clips import decoded_side
     from bench.data.validate import untrained_classes

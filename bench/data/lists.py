@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from backbones.registry import did_you_mean
+from bench.data.annotations import Entry, is_number, is_video_path, more_than_half, read_text, unusable
 from bench.data.dataset import DataError, Video
-from bench.data.entries import Entry, is_number, is_video_path, more_than_half, read_text, unusable
 from bench.data.tables import SUFFIXES, is_header, read_table, separator
 
 STARTS_AT_1 = "do the labels start at 1? --labels-from 1 (labels_from: 1 in a YAML file) says so"

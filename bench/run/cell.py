@@ -14,8 +14,8 @@ import torch
 from adapters.base import STRATEGIES
 from backbones.families import FAMILIES
 from backbones.weights import digest
-from bench.data.cache.codec import FOOTNOTES
-from bench.data.decode.names import footnotes as decoder_footnotes
+from bench.data.cache.entry import FOOTNOTES
+from bench.data.decode.open import footnotes as decoder_footnotes
 from bench.data.transforms import normalise
 from bench.files import write_atomically
 from bench.measure.footnotes import footnotes as measured_footnotes

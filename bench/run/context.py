@@ -10,7 +10,7 @@ import torch
 
 from bench.data.cache import FrameCache
 from bench.data.dataset import DATASETS, VideoDataset
-from bench.data.reading import Reading
+from bench.data.decode_pool import Reading
 from bench.data.validate import examine
 from bench.spec import Cell
 from bench.spec.source import DataSource

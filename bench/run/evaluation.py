@@ -11,17 +11,15 @@ import torch
 from backbones.families import resolve
 from backbones.names import BadBackboneName
 from backbones.registry import UnknownName
-from bench.data.cache.choose import Asked, choose
-from bench.data.cache.codec import FOOTNOTES
-from bench.data.cache.places import Places
+from bench.data.cache.choose import Asked, Places, choose
+from bench.data.cache.entry import FOOTNOTES
 from bench.data.clips import TestClips, decoded_side
 from bench.data.dataset import DATASETS, DataError, Progress, VideoDataset
-from bench.data.decode.names import footnotes as decoder_footnotes
-from bench.data.decode.names import why_unusable
-from bench.data.reading import reading
-from bench.data.resize import FOOTNOTES as PIXEL_FOOTNOTES
-from bench.data.resize import Pixels
-from bench.data.validate import examine, too_many_clips, unfit
+from bench.data.decode.open import footnotes as decoder_footnotes
+from bench.data.decode.open import why_unusable
+from bench.data.decode_pool import reading
+from bench.data.transforms import FOOTNOTES as PIXEL_FOOTNOTES
+from bench.data.validate import examine, source_problems, too_many_clips
 from bench.errors import UserError
 from bench.measure.bf16 import notes as bf16_notes
 from bench.measure.flops import macs
@@ -42,7 +40,7 @@ from bench.run.result import Provenance
 from bench.run.selection import chosen_size
 from bench.run.skipped import SkippedVideo, footnotes
 from bench.spec import MAX_FRAMES, Cell, FrozenModel, Recipe
-from bench.spec.fields import Decoder
+from bench.spec.fields import Decoder, Pixels
 from bench.spec.source import DataSource
 from bench.spec.views import Views, checked_views
 from bench.text import counted
@@ -197,7 +195,7 @@ def _dataset(request: Request, checkpoint: Checkpoint | None) -> VideoDataset | 
         dataset = DATASETS.get(name)(source)
     except UnknownName as error:
         raise UserError([str(error)]) from None
-    if problems := unfit([dataset], source, (request.split,)):
+    if problems := source_problems([dataset], source, (request.split,)):
         raise UserError(problems)
     return dataset
 

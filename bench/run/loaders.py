@@ -7,13 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from bench.data.augment import Augment
-from bench.data.batches import Batch
+from bench.data.augment import Augment, MixupCutmix
 from bench.data.clips import Clips, TestClips, TrainClips, decoded_side
 from bench.data.dataset import Split, VideoDataset
 from bench.data.decode_pool import DecodePool
-from bench.data.loaders import ClipLoader, test_loader, train_loader
-from bench.data.mixing import MixupCutmix
+from bench.data.loader import Batch, ClipLoader, eval_loader, train_loader
 from bench.data.transforms import TrainTransform
 from bench.data.validate import present
 from bench.run.context import WorkerContext
@@ -32,7 +30,7 @@ def decoding(clips: Sequence[Clips[Any]], dataset: VideoDataset, context: Worker
 
 def testing(clips: TestClips, views: int, pool: DecodePool | None, strict: bool) -> ClipLoader:
     """Batches of at most so many views, but of one video at least."""
-    return test_loader(clips, max(1, views // clips.views), pool, strict)
+    return eval_loader(clips, max(1, views // clips.views), pool, strict)
 
 
 def triples(loader: ClipLoader) -> Iterator[tuple[Tensor, Tensor, list[str]]]:

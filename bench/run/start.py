@@ -9,8 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from backbones.families import own_size
-from bench.data.cache.choose import Asked, choose
-from bench.data.cache.places import Places
+from bench.data.cache.choose import Asked, Places, choose
 from bench.data.dataset import DATASETS, SPLITS, DataError
 from bench.data.validate import examine
 from bench.errors import UserError

@@ -16,6 +16,9 @@ from bench.spec.views import parse as parse_views
 Precision = Literal["fp32", "bf16", "fp16"]
 Decoder = Literal["auto", "decord", "pyav", "torchcodec"]
 DECODERS: tuple[str, ...] = get_args(Decoder)
+# "own": bilinear and antialiased. "released": bilinear alone, as the released code has it from cv2 through mmcv
+Pixels = Literal["own", "released"]
+PIXELS: tuple[Pixels, ...] = get_args(Pixels)
 MAX_FRAMES = 1024  # of a clip
 MAX_SIDE = 8192  # pixels of a frame
 

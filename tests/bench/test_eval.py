@@ -18,9 +18,8 @@ from bench.cli.eval import _table
 from bench.data.cache import FrameCache, MemoryStore
 from bench.data.clips import TestClips
 from bench.data.dataset import DATASETS
-from bench.data.reading import Reading
-from bench.data.resize import FOOTNOTES
-from bench.data.transforms import TestTransform, ValTransform
+from bench.data.decode_pool import Reading
+from bench.data.transforms import FOOTNOTES, TestTransform, ValTransform
 from bench.errors import UserError
 from bench.plugins import load as load_plugins
 from bench.run.build import classifier

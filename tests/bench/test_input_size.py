@@ -23,7 +23,7 @@ from backbones.weights import digest
 from bench.data.cache import FrameCache, MemoryStore
 from bench.data.catalog.folder import Folder
 from bench.data.dataset import DATASETS, register_dataset
-from bench.data.reading import Reading
+from bench.data.decode_pool import Reading
 from bench.errors import UserError
 from bench.plugins import load as load_plugins
 from bench.report.sheet import make_sheet

@@ -22,7 +22,7 @@ from adapters.base import STRATEGIES, Strategy
 from adapters.block import AdaptedBlock
 from bench.data.cache import FrameCache, MemoryStore
 from bench.data.dataset import DATASETS
-from bench.data.reading import Reading
+from bench.data.decode_pool import Reading
 from bench.measure.model import measure
 from bench.plugins import load as load_plugins
 from bench.run.build import classifier

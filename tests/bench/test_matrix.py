@@ -13,7 +13,7 @@ from backbones.families import FAMILIES
 from backbones.names import BackboneName
 from bench.data.dataset import DATASETS
 from bench.data.decode import names
-from bench.data.decode.names import why_unusable
+from bench.data.decode.open import why_unusable
 from bench.data.motion.dataset import Motion
 from bench.errors import UserError
 from bench.run.matrix import expand

@@ -6,9 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench.data.cache.codec import CODECS, Format, Through
-from bench.data.cache.entry import Entry
-from bench.data.cache.source import CacheKey
+from bench.data.cache.entry import CODECS, CacheKey, Entry, Format, Through
 from bench.data.decode.base import VideoError, VideoReader
 from bench.data.decode.open import open_video
 from bench.spec.fields import Decoder

@@ -9,9 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.data.cache.codec import CODECS, Codec, Format
-from bench.data.cache.pieces import pieces
-from bench.data.cache.source import CacheKey
+from bench.data.cache.entry import CODECS, CacheKey, Codec, Format, pieces
 from bench.data.decode.base import Frames, VideoReader
 
 

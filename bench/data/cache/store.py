@@ -6,20 +6,18 @@ import contextlib
 import errno
 import os
 import secrets
+import struct
+import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
 from bench.data.cache import entry
-from bench.data.cache.account import Account
-from bench.data.cache.codec import CODECS, Format
-from bench.data.cache.lock import locked
-from bench.data.cache.pieces import pieces
-from bench.data.cache.source import CacheKey, name_of
+from bench.data.cache.entry import CODECS, CacheKey, Format, name_of, pieces
 from bench.data.decode.base import VideoReader
 from bench.sizes import shown
 
@@ -189,3 +187,105 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
+
+
+# Of a fixed size and overwritten in place: what it says can be changed on a disk that is full.
+_STATE = struct.Struct("<8sQQQQ")
+_MARK = b"aimcount"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Attributes:
+    used: bytes of all entries, those that are just being written among them.
+    full_ns: when the limit last kept a video out, in nanoseconds since 1970; 0 for never.
+    failed_ns: when writing last failed.
+    error: the system's number of that failure.
+    """
+
+    used: int
+    full_ns: int = 0
+    failed_ns: int = 0
+    error: int = 0
+
+
+class Account:
+    """The count of one folder, changed under a lock."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "account"
+
+    def read(self) -> State | None:
+        """None where there is no count, or a damaged one."""
+        try:
+            mark, used, full_ns, failed_ns, error = _STATE.unpack(self._file.read_bytes())
+        except (OSError, struct.error):
+            return None
+        return State(used, full_ns, failed_ns, error) if mark == _MARK else None
+
+    def _change(self, change: Callable[[State], State]) -> None:
+        with locked(f"{self._file}.lock"):
+            state = change(self.read() or State(0))
+            descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT, 0o666)
+            try:
+                os.write(
+                    descriptor, _STATE.pack(_MARK, max(0, state.used), state.full_ns, state.failed_ns, state.error)
+                )
+            finally:
+                os.close(descriptor)
+
+    def reserve(self, count: int, limit: int) -> bool:
+        """Count `count` bytes in before they are written; False where they go beyond the limit. Raises OSError."""
+        granted = False
+
+        def change(state: State) -> State:
+            nonlocal granted
+            if state.used + count > limit:
+                return replace(state, full_ns=time.time_ns())
+            granted = True
+            return replace(state, used=state.used + count)
+
+        self._change(change)
+        return granted
+
+    def give_back(self, count: int) -> None:
+        """Count `count` bytes out. Raises OSError."""
+        self._change(lambda state: replace(state, used=state.used - count))
+
+    def failed(self, error: int) -> None:
+        """Let all the processes know that writing failed. Raises OSError."""
+        self._change(lambda state: replace(state, failed_ns=time.time_ns(), error=error))
+
+    def full(self) -> None:
+        """Note that the limit keeps videos out. Raises OSError."""
+        self._change(lambda state: replace(state, full_ns=time.time_ns()))
+
+    def set(self, used: int) -> None:
+        """Begin the count anew. Raises OSError."""
+        self._change(lambda state: replace(state, used=used))
+
+
+if sys.platform != "win32":
+    import fcntl
+
+
+@contextlib.contextmanager
+def locked(file: str | Path) -> Iterator[None]:
+    """Hold the lock of a file, which is made where it is missing and stays. Raises OSError.
+
+    The system's own call wakes the next one at once. filelock asks again and again, and takes longer than a small
+    video's frames to write; it is for systems without that call.
+    """
+    if sys.platform == "win32":
+        from filelock import FileLock
+
+        with FileLock(file):
+            yield
+        return
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing does not where a process was forked meanwhile
+        os.close(descriptor)

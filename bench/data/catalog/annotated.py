@@ -12,9 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from bench.data.class_names import read_class_names
+from bench.data.annotations import Entry, read_class_names
 from bench.data.dataset import DataError, Progress, Split, Video, VideoDataset
-from bench.data.entries import Entry
 from bench.data.files import Listing
 from bench.data.lists import read_entries, to_videos
 from bench.text import counted

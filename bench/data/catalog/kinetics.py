@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.data.annotations import Entry, read_text, unusable
 from bench.data.catalog.annotated import AnnotatedDataset
 from bench.data.dataset import DataError, Sampling, Split, Video, register_dataset
-from bench.data.entries import Entry, read_text, unusable
 
 _ID = re.compile(r"(.{11})(_\d{6}_\d{6})?\.\w+")
 

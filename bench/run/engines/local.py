@@ -13,7 +13,7 @@ from typing import Any
 from filelock import BaseFileLock
 
 from bench.data.cache import FrameCache
-from bench.data.reading import reading
+from bench.data.decode_pool import reading
 from bench.measure.bf16 import notes as bf16_notes
 from bench.measure.machine import cores, device_name
 from bench.measure.machine_lock import exclusive_machine_lock

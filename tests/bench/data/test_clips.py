@@ -10,13 +10,12 @@ import torch
 from torchvision.transforms import v2
 
 from bench.data.augment import Augment
-from bench.data.batches import Batch
 from bench.data.cache import FrameCache, MemoryStore
 from bench.data.clips import Sample, TestClips, TrainClips, decoded_side
 from bench.data.dataset import DataError, Video
 from bench.data.decode.base import VideoReader
 from bench.data.decode.open import open_video
-from bench.data.loaders import ClipLoader, test_loader, train_loader
+from bench.data.loader import Batch, ClipLoader, eval_loader, train_loader
 from bench.data.motion.dataset import Motion
 from bench.data.transforms import TrainTransform
 from tests.bench.data.conftest import Pools, number_of
@@ -216,7 +215,7 @@ def test_a_broken_test_video_is_left_out_counted_and_named(
     mixed: tuple[Video, ...], workers: int, pools: Pools
 ) -> None:
     clips = TestClips(mixed, "uniform", 4, 4, 1, 1, 32)
-    loader = test_loader(clips, 2, pools(clips, count=workers) if workers else None, pin_memory=False)
+    loader = eval_loader(clips, 2, pools(clips, count=workers) if workers else None, pin_memory=False)
     for times in (1, 2):
         names = [name for batch in loader for name in batch.names]
         assert names == [f"{i}.mp4" for i in range(6)]  # the list's order, none dropped
@@ -226,7 +225,7 @@ def test_a_broken_test_video_is_left_out_counted_and_named(
 @pytest.mark.parametrize("workers", [0, 1])
 def test_strict_names_the_first_broken_video(mixed: tuple[Video, ...], workers: int, pools: Pools) -> None:
     clips = TestClips(mixed, "uniform", 4, 4, 1, 1, 32)
-    loader = test_loader(clips, 2, pools(clips) if workers else None, strict=True, pin_memory=False)
+    loader = eval_loader(clips, 2, pools(clips) if workers else None, strict=True, pin_memory=False)
     with pytest.raises(DataError, match=r"^empty.mp4 cannot be read \(the file is empty .*\): --strict"):
         list(loader)
     with pytest.raises(DataError, match=r"mp4 cannot be read \("):
@@ -248,18 +247,18 @@ def test_whatever_the_decoder_raises_breaks_its_video_alone(
 
 
 def test_a_batch_of_broken_videos_alone_is_passed_over(mixed: tuple[Video, ...]) -> None:
-    loader = test_loader(TestClips(mixed, "uniform", 4, 4, 1, 1, 32), 1, pin_memory=False)
+    loader = eval_loader(TestClips(mixed, "uniform", 4, 4, 1, 1, 32), 1, pin_memory=False)
     assert [len(batch) for batch in loader] == [1] * 6 and len(loader) == 9
     assert set(loader.skipped) == BROKEN
 
 
 def test_an_empty_list_of_videos_is_refused() -> None:
     with pytest.raises(ValueError, match="no video"):
-        test_loader(TestClips((), "uniform", 4, 4, 1, 1, 32), 2)
+        eval_loader(TestClips((), "uniform", 4, 4, 1, 1, 32), 2)
 
 
 def test_the_decoder_is_told(good: tuple[Video, ...]) -> None:
-    loader = test_loader(TestClips(good, "uniform", 4, 4, 1, 1, 32, decoder="pyav"), 4, pin_memory=False)
+    loader = eval_loader(TestClips(good, "uniform", 4, 4, 1, 1, 32, decoder="pyav"), 4, pin_memory=False)
     assert loader.decoders == set()
     assert all(batch.decoders == {"pyav"} for batch in loader)
     assert loader.decoders == {"pyav"}

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.data.cache import FrameCache, MemoryStore
-from bench.data.cache.codec import CODECS, Through
+from bench.data.cache.entry import CODECS, Through
 from bench.data.clips import TestClips
 from bench.data.dataset import Video
 from bench.data.decode.base import shrunk
 from bench.data.decode.open import open_video
-from bench.data.resize import Pixels, resized, size_for
-from bench.data.transforms import TestTransform, ValTransform
+from bench.data.transforms import TestTransform, ValTransform, resized, size_for
+from bench.spec.fields import Pixels
 from tests.bench.data.cache.conftest import MB, make_store
 from tests.bench.data.videos import X264, picture, write
 from tests.reference import resizing as reference

@@ -9,8 +9,7 @@ import pytest
 
 from bench.data.cache import FolderStore, FrameCache, MemoryStore
 from bench.data.cache import choose as module
-from bench.data.cache.choose import Asked, choose, estimate
-from bench.data.cache.places import Places
+from bench.data.cache.choose import Asked, Places, choose, estimate
 from bench.data.dataset import Video
 from bench.errors import UserError
 from tests.bench.data.cache.conftest import make_store
@@ -23,7 +22,7 @@ NEED = FRAME * sum(17 + i for i in range(6))  # bytes of the good videos
 def places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Places]:
     """A machine with 100 MB of free memory, as much of it shared, and 50 MB of free disk."""
     (tmp_path / "shm").mkdir()
-    monkeypatch.setattr("bench.data.cache.places.SHARED_MEMORY", tmp_path / "shm")
+    monkeypatch.setattr("bench.data.cache.choose.SHARED_MEMORY", tmp_path / "shm")
     monkeypatch.setenv("AIM_BENCH_CACHE", str(tmp_path / "disk"))
     free(monkeypatch)
     with Places() as claimed:

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from bench.data.cache import FrameCache
-from bench.data.cache import places as module
-from bench.data.cache.places import Places, disk_folder, ram_folder
+from bench.data.cache import choose as module
+from bench.data.cache.choose import Places, disk_folder, ram_folder
 from bench.data.dataset import Video
-from tests.bench.data.cache.apart import SPAWN, hold
 from tests.bench.data.cache.conftest import files, make_store
+from tests.bench.data.cache.processes import SPAWN, hold
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="shared memory as a file system is Linux's")
 

@@ -10,8 +10,7 @@ import pytest
 from bench.data.dataset import DataError
 from bench.data.decode import names
 from bench.data.decode.base import VideoError
-from bench.data.decode.names import available_decoders, why_unusable
-from bench.data.decode.open import open_video
+from bench.data.decode.open import available_decoders, open_video, why_unusable
 from bench.data.motion.encode import write_h264
 from bench.spec.fields import Decoder
 from tests.bench.data.conftest import number_of, numbered
