@@ -9,7 +9,7 @@ from backbones.registry import did_you_mean
 from bench.sizes import parse
 
 if TYPE_CHECKING:
-    from bench.data.cache.choose import Asked, Place
+    from bench.data.cache.choose import CacheMode, CacheSettings
     from bench.data.cache.entry import Format
     from bench.spec.views import Views
 
@@ -44,13 +44,13 @@ def asked_views(text: str | None, problems: list[str]) -> Views | None:
         return None
 
 
-def asked_cache(place: str, size: str | None, format: str, problems: list[str]) -> Asked:
+def asked_cache(place: str, size: str | None, format: str, problems: list[str]) -> CacheSettings:
     """The cache that flags ask for; the default one where they are wrong."""
-    from bench.data.cache.choose import Asked
+    from bench.data.cache.choose import CacheSettings
 
     wrong = [*not_among("cache", place, PLACES), *not_among("cache_format", format, FORMATS)]
     if (place, format) == ("off", "jpeg"):
         wrong.append("cache is 'off': cache_format jpeg needs a cache, expected auto, disk or ram")
     problems += wrong
     found = limit(size, problems)
-    return Asked() if wrong else Asked(cast("Place", place), found, cast("Format", format))
+    return CacheSettings() if wrong else CacheSettings(cast("CacheMode", place), found, cast("Format", format))

@@ -90,7 +90,7 @@ def prepare(
     if problems or found is None:
         raise UserError(problems)
 
-    from bench.data.cache.choose import Places
+    from bench.data.cache.choose import CacheFolders
     from bench.data.cache.store import FolderStore
     from bench.data.clips import decoded_side
     from bench.data.validate import untrained_classes
@@ -101,10 +101,10 @@ def prepare(
     # a cluster that takes the machine back asks by SIGTERM: same as Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with Places() as places:
+        with CacheFolders() as folders:
             paths = _paths(found, splits)
             try:
-                folder = places.disk()
+                folder = folders.disk()
                 FolderStore(folder, 0).prepare()
                 if clear:
                     gone, freed = FolderStore(folder, 0).forget(paths)

@@ -11,7 +11,7 @@ import torch
 from backbones.families import resolve
 from backbones.names import BadBackboneName
 from backbones.registry import UnknownName
-from bench.data.cache.choose import Asked, Places, choose
+from bench.data.cache.choose import CacheFolders, CacheSettings, choose
 from bench.data.cache.entry import FOOTNOTES
 from bench.data.clips import TestClips, decoded_side
 from bench.data.dataset import DATASETS, DataError, Progress, VideoDataset
@@ -73,7 +73,7 @@ class Request:
     loader_workers: int | Literal["auto"] = "auto"
     decode_timeout: float = 60.0
     strict: bool = False
-    cache: Asked = field(default_factory=Asked)
+    cache: CacheSettings = field(default_factory=CacheSettings)
     plugins: tuple[str, ...] = ()
     order_test: bool = True
 
@@ -263,11 +263,13 @@ def evaluate(planned: Plan, command: str, preparing: Progress, evaluating: Progr
         UserError: the model or the data cannot be had.
         Diverged: a prediction that is not a number.
     """
-    with Places() as places:
-        return _evaluated(planned, command, preparing, evaluating, places)
+    with CacheFolders() as folders:
+        return _evaluated(planned, command, preparing, evaluating, folders)
 
 
-def _evaluated(planned: Plan, command: str, preparing: Progress, evaluating: Progress, places: Places) -> Evaluation:
+def _evaluated(
+    planned: Plan, command: str, preparing: Progress, evaluating: Progress, folders: CacheFolders
+) -> Evaluation:
     since = Stopwatch()
     request, checkpoint, dataset = planned.request, planned.checkpoint, planned.dataset
     cell = _cell(planned)
@@ -294,7 +296,7 @@ def _evaluated(planned: Plan, command: str, preparing: Progress, evaluating: Pro
     short_side = decoded_side(dataset, size, views.short_side, request.pixels)
     how = reading(request.loader_workers, cores(), request.decode_timeout, request.strict)
     paths = [video.path for video in videos]
-    cache, chosen = choose(request.cache, paths, places, max(1, how.processes(dataset.small)), short_side, once=True)
+    cache, chosen = choose(request.cache, paths, folders, short_side, once=True)
     clips = TestClips(
         videos,
         dataset.sampling,

@@ -15,7 +15,7 @@ import torch
 from backbones.weights import digest
 from bench.cli.app import app
 from bench.cli.eval import _table
-from bench.data.cache import FrameCache, MemoryStore
+from bench.data.cache import FrameCache
 from bench.data.clips import TestClips
 from bench.data.dataset import DATASETS
 from bench.data.decode_pool import Reading
@@ -37,6 +37,7 @@ from tests.adapters import released as official
 from tests.bench import make
 from tests.bench.command import Command, Said
 from tests.bench.conftest import nothing_stays_registered
+from tests.bench.data.cache.conftest import make_store
 from tests.bench.test_checkpoint import JOINT
 from tests.reference import macs as closed
 
@@ -77,7 +78,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
         matrix = Matrix(backbones=("vit:tiny",), strategies=("joint",), datasets=("small",), device="cpu")
         cell = expand(matrix).cells[0]
         run.open(matrix, [cell], "bench run", {})
-        context = WorkerContext(torch.device("cpu"), Reading(), "bench run", FrameCache(MemoryStore(2**28)))
+        context = WorkerContext(
+            torch.device("cpu"), Reading(), "bench run", FrameCache(make_store(tmp_path_factory.mktemp("cache")))
+        )
         measured = make.measured(batch_size=8, micro_batch=8)
         result = train_and_evaluate(cell, measured, run.cell_folder(cell), context, lambda event: None)
         yield run.folder, result

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from bench.data.cache.entry import CODECS, CacheKey, Entry, Format, Through
+from bench.data.cache.entry import CODECS, CacheKey, Entry, Through
+from bench.data.cache.store import FolderStore
 from bench.data.decode.base import VideoError, VideoReader
 from bench.data.decode.open import open_video
 from bench.spec.fields import Decoder
 
 _AT_HAND = 2**28  # bytes of small videos that a process keeps for itself
-
-
-class Store(Protocol):
-    """Storage of decoded videos."""
-
-    @property
-    def format(self) -> Format: ...
-
-    def find(self, source: CacheKey) -> VideoReader | None: ...
-
-    def has_room(self, source: CacheKey) -> bool: ...
-
-    def turn(self, source: CacheKey) -> AbstractContextManager[object]: ...
-
-    def keep(self, source: CacheKey, reader: VideoReader) -> bool: ...
-
-    def notes(self) -> list[str]: ...
 
 
 class FrameCache:
@@ -41,7 +24,7 @@ class FrameCache:
         store: None keeps nothing.
     """
 
-    def __init__(self, store: Store | None = None) -> None:
+    def __init__(self, store: FolderStore | None = None) -> None:
         self.store = store
         self._passed_over: set[CacheKey] = set()  # videos for which there is no room, or that are broken somewhere
         self._at_hand: dict[CacheKey, VideoReader] = {}  # small videos that this process has read before

@@ -273,8 +273,10 @@ if sys.platform != "win32":
 def locked(file: str | Path) -> Iterator[None]:
     """Hold the lock of a file, which is made where it is missing and stays. Raises OSError.
 
-    The system's own call wakes the next one at once. filelock asks again and again, and takes longer than a small
-    video's frames to write; it is for systems without that call.
+    The system's own call wakes the next one at once, and filelock asks again and again: 0.006 ms against 0.35 ms where
+    nobody waits, 0.8 ms a turn of 0.5 ms among four processes against 2.5 ms (1.3 ms where it asks every millisecond).
+    Filling the cache with the embedded data set's videos from two processes takes a third longer with it (8.3 and
+    11.0 ms a video, of two cores). It is for systems without that call.
     """
     if sys.platform == "win32":
         from filelock import FileLock

@@ -48,8 +48,8 @@ def write_half(store: FolderStore, path: Path, begun: Any) -> None:
 def hold(memory: Path, path: Path, ready: Any, end: Any) -> None:
     """Keep a video in the shared memory at `memory` until told to end."""
     bench.data.cache.choose.SHARED_MEMORY = memory
-    with bench.data.cache.choose.Places() as places:
-        assert places.ram is not None
-        FrameCache(make_store(places.ram)).open(path).close()
+    with bench.data.cache.choose.CacheFolders() as folders:
+        assert folders.ram is not None
+        FrameCache(make_store(folders.ram)).open(path).close()
         ready.set()
         end.wait(60)
