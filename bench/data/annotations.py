@@ -31,7 +31,7 @@ class Entry:
         label: a number as the list gives it, or a class's name.
         where: in the file ("line 3").
         text: of the list on it, for complaints.
-        places: where it may lie below a folder of videos, the likeliest first; one that ends in `.*` has any video
+        candidates: where it may lie below a folder of videos, the likeliest first; one that ends in `.*` has any video
             suffix. Empty: under its name alone.
         frames: how many a folder of frames has.
     """
@@ -40,7 +40,7 @@ class Entry:
     label: int | str
     where: str
     text: str = ""
-    places: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()
     frames: int | None = None
 
 

@@ -133,7 +133,7 @@ class DecodePool:
         self._queue: deque[Task] = deque()
         self._wake_receiver, self._wake_sender = socket.socketpair()
         self._wake_sender.setblocking(False)
-        self._give_way: Callable[[], None] = lambda: None
+        self._detach: Callable[[], None] = lambda: None
         self._bare = bare
         self._context = multiprocessing.get_context("spawn") if bare else context(preload="bench.data.loader")
         self._workers = [self._start() for _ in range(count)]
@@ -152,11 +152,15 @@ class DecodePool:
         """Of the processes as they are now."""
         return [worker.process.pid for worker in self._workers if worker.process.pid is not None]
 
-    def taken_by(self, give_way: Callable[[], None]) -> None:
-        """Let whoever used the processes before give way to a new user, to whom the old one's tasks may come back."""
+    def attach(self, detach: Callable[[], None]) -> None:
+        """Serve a new user from now on; outcomes of the one before may still come.
+
+        Args:
+            detach: ends the new user's waiting when the next one comes, or the pool is closed.
+        """
         if not self._workers:
             raise RuntimeError("the decoding processes are closed")
-        before, self._give_way = self._give_way, give_way
+        before, self._detach = self._detach, detach
         before()
         self._queue.clear()
 
@@ -177,16 +181,16 @@ class DecodePool:
         """
         self._hand_out()
         by_socket = {worker.socket: worker for worker in self._workers}
-        patience, begun = self._patience(), time.monotonic()
-        answers = wait([self._wake_receiver, *by_socket], patience)
-        if patience is not None and (late := time.monotonic() - begun - patience) > 1:
+        timeout, begun = self._timeout(), time.monotonic()
+        answers = wait([self._wake_receiver, *by_socket], timeout)
+        if timeout is not None and (late := time.monotonic() - begun - timeout) > 1:
             for worker in self._workers:  # this process was stopped for a while, and they with it
                 worker.since += late
         for ready in answers:
             if ready is self._wake_receiver:
                 self._wake_receiver.recv(4096)
             else:
-                yield from self._hear(by_socket[ready])  # type: ignore[index]
+                yield from self._receive_from(by_socket[ready])  # type: ignore[index]
         now = time.monotonic()
         for worker in [worker for worker in self._workers if worker.ready and worker.tasks]:
             if now - worker.since > self.limit:
@@ -209,12 +213,12 @@ class DecodePool:
                         worker.since = time.monotonic()
                     worker.tasks.append(self._queue.popleft())
 
-    def _patience(self) -> float | None:
+    def _timeout(self) -> float | None:
         """Seconds until the next process is over its limit."""
         since = [worker.since for worker in self._workers if worker.ready and worker.tasks]
         return max(0.0, min(since) + self.limit - time.monotonic()) + 0.01 if since else None
 
-    def _hear(self, worker: _Worker) -> Iterator[tuple[Task, Any]]:
+    def _receive_from(self, worker: _Worker) -> Iterator[tuple[Task, Any]]:
         try:
             message = receive(worker.socket)
             if isinstance(message, Clip):
@@ -223,7 +227,7 @@ class DecodePool:
                 message = replace(message.sample, clip=slot)
         except (EOFError, OSError):
             if task := self._replace(worker):
-                yield task, self._mark_broken(task, f"the decoder {_how(worker.process.exitcode)}")
+                yield task, self._mark_broken(task, f"the decoder {_exit_reason(worker.process.exitcode)}")
             return
         worker.since = time.monotonic()
         if isinstance(message, Ready):
@@ -243,7 +247,7 @@ class DecodePool:
         worker.socket.close()
         worker.process.join(5)  # one that the system itself cannot end, as on a dead network disk, is left behind
         if not worker.ready:  # no video's fault: another process would not come up either
-            raise RuntimeError(f"a decoding process {_how(worker.process.exitcode)} before it was ready")
+            raise RuntimeError(f"a decoding process {_exit_reason(worker.process.exitcode)} before it was ready")
         self._workers[self._workers.index(worker)] = self._start()
         task = worker.tasks.popleft() if worker.busy else None  # else it died of no video
         self._queue.extendleft(reversed(worker.tasks))
@@ -256,7 +260,7 @@ class DecodePool:
 
     def close(self) -> None:
         """End every process, whatever it is doing."""
-        self._give_way()
+        self._detach()
         self._wake_receiver.close()
         self._wake_sender.close()
         for worker in self._workers:
@@ -302,7 +306,7 @@ def _script_left_out() -> Iterator[None]:
         os.environ.update({name: before[name] for name in ONE_THREAD if name in before})
 
 
-def _how(code: int | None) -> str:
+def _exit_reason(code: int | None) -> str:
     if code is None or code >= 0:
         return f"ended (exit code {code})"
     name = signal.Signals(-code).name

@@ -254,7 +254,7 @@ class _Prefetcher:
         self._stopped = False
         # a new thread's own choice would be the first GPU
         self._gpu = torch.cuda.current_device() if pin and torch.cuda.is_available() else None
-        pool.taken_by(self.close)
+        pool.attach(self.close)
         self._thread = threading.Thread(target=self._run, name="bench-prefetch", daemon=True)
         self._thread.start()
 

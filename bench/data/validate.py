@@ -206,7 +206,7 @@ def source_problems(
         if source.labels_from and not dataset.takes_labels_from(splits):
             why = "has its official lists" if dataset.takes == "lists" else "takes no lists"
             problems.append(f"labels_from is {source.labels_from}: {dataset.name} {why}, expected 0")
-        problems += dataset.lacking(splits)
+        problems += dataset.missing_lists(splits)
     return problems
 
 

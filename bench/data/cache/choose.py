@@ -175,8 +175,8 @@ def estimate(
     codec, sizes, cached = CODECS[format], [], disk is not None
     for path in looked_at:
         try:
-            source = CacheKey.of(path, "auto", short_side)
-            found = disk.find(source) if disk else None
+            key = CacheKey.of(path, "auto", short_side)
+            found = disk.find(key) if disk else None
             cached = cached and found is not None
             reader = found or open_video(path, "auto", short_side)
             sizes.append(len(codec.pack(reader.frames([0])[0])) * len(reader))

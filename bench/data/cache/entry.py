@@ -40,7 +40,7 @@ _AT_ONCE = 2**17  # bytes read from a file's end on opening it: all of a small v
 
 
 def write(
-    file: BinaryIO, source: CacheKey, frames: Iterable[Frames], full: tuple[int, int], decoder: str, codec: Codec
+    file: BinaryIO, key: CacheKey, frames: Iterable[Frames], full: tuple[int, int], decoder: str, codec: Codec
 ) -> None:
     """Write a whole entry.
 
@@ -57,53 +57,51 @@ def write(
             packed = codec.pack(frame)
             lengths.append(len(packed))
             file.write(packed)
-    told = _described(source, (len(lengths), *shape), full, sum(lengths), decoder, codec)
+    told = _described(key, (len(lengths), *shape), full, sum(lengths), decoder, codec)
     file.write(np.array(lengths, "<u4").tobytes() + told + _END.pack(len(told), zlib.crc32(told), _MARK))
 
 
-def size(
-    source: CacheKey, shape: tuple[int, ...], full: tuple[int, int], packed: int, decoder: str, codec: Codec
-) -> int:
+def size(key: CacheKey, shape: tuple[int, ...], full: tuple[int, int], packed: int, decoder: str, codec: Codec) -> int:
     """Bytes of an entry whose frames, (T, H, W, 3), take `packed` bytes."""
-    return packed + 4 * shape[0] + len(_described(source, shape, full, packed, decoder, codec)) + _END.size
+    return packed + 4 * shape[0] + len(_described(key, shape, full, packed, decoder, codec)) + _END.size
 
 
 def _described(
-    source: CacheKey, shape: tuple[int, ...], full: tuple[int, int], packed: int, decoder: str, codec: Codec
+    key: CacheKey, shape: tuple[int, ...], full: tuple[int, int], packed: int, decoder: str, codec: Codec
 ) -> bytes:
-    return json.dumps({**_identity(source, codec, decoder), "shape": shape, "full": full, "bytes": packed}).encode()
+    return json.dumps({**_identity(key, codec, decoder), "shape": shape, "full": full, "bytes": packed}).encode()
 
 
-def _identity(source: CacheKey, codec: Codec, decoder: str) -> dict[str, Any]:
+def _identity(key: CacheKey, codec: Codec, decoder: str) -> dict[str, Any]:
     return {
         "version": VERSION,
-        "path": source.path,
-        "size": source.size,
-        "mtime_ns": source.mtime_ns,
-        "asked": source.decoder,
-        "short_side": source.short_side,
+        "path": key.path,
+        "size": key.size,
+        "mtime_ns": key.mtime_ns,
+        "asked": key.decoder,
+        "short_side": key.short_side,
         "format": codec.name,
         "decoder": decoder,
         "library": library_version(decoder),
     }
 
 
-def read(path: str, source: CacheKey, codec: Codec) -> Entry | None:
+def read(path: str, key: CacheKey, codec: Codec) -> Entry | None:
     """The cached video; None where the file is missing, damaged, or of another video or version."""
     try:
         file = FileIO(path)
     except OSError:
         return None
     try:
-        entry = _opened(file, source, codec)
+        entry = _opened(file, key, codec)
     except (OSError, ValueError, KeyError, TypeError, struct.error):  # whatever stands there is not ours
         entry = None
-    if entry is None or entry.at_hand:
+    if entry is None or entry.in_memory:
         file.close()
     return entry
 
 
-def _opened(file: FileIO, source: CacheKey, codec: Codec) -> Entry | None:
+def _opened(file: FileIO, key: CacheKey, codec: Codec) -> Entry | None:
     length = file.seek(0, os.SEEK_END)
 
     def last(count: int) -> bytes:
@@ -124,14 +122,14 @@ def _opened(file: FileIO, source: CacheKey, codec: Codec) -> Entry | None:
     height, width = description["full"]
     whole = description["bytes"] + 4 * count + told + _END.size == length
     decoder = description["decoder"]
-    if not whole or any(description.get(name) != value for name, value in _identity(source, codec, decoder).items()):
+    if not whole or any(description.get(name) != value for name, value in _identity(key, codec, decoder).items()):
         return None
     behind = 4 * count + told + _END.size  # the frames
     if behind > len(end):
         end = last(behind)
     ends = np.cumsum(np.frombuffer(end[-behind:], "<u4", count), dtype=np.int64)
     at = length - len(end)
-    return Entry(Path(source.path), decoder, file, end, at, ends.tolist(), tuple(shape), (height, width), codec)
+    return Entry(Path(key.path), decoder, file, end, at, ends.tolist(), tuple(shape), (height, width), codec)
 
 
 class Entry(VideoReader):
@@ -171,7 +169,7 @@ class Entry(VideoReader):
         self._codec = codec
 
     @property
-    def at_hand(self) -> bool:
+    def in_memory(self) -> bool:
         """True once all of the file has been read: it is closed, and the reader may be used again and by others."""
         return self._end_at == 0
 
@@ -313,7 +311,7 @@ CODECS: dict[Format, Codec] = {"raw": Raw(), "jpeg": Jpeg()}
 FOOTNOTES: dict[Format, str] = {"jpeg": f"frames from a JPEG cache, quality {QUALITY}"}
 
 
-class Through(VideoReader):
+class Recompressed(VideoReader):
     """A video whose frames went through a codec: what a cache would return that had no room for it."""
 
     def __init__(self, reader: VideoReader, codec: Codec) -> None:

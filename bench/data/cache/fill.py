@@ -38,23 +38,23 @@ class Filled:
 def fill_one(store: FolderStore, short_side: int | None, path: Path) -> Filled:
     """See to it that a video lies in the store. Raises DataError where it cannot be decoded to its end, OSError."""
     try:
-        source = CacheKey.of(path, "auto", short_side)
+        key = CacheKey.of(path, "auto", short_side)
     except OSError:
         open_video(path, "auto", short_side).close()  # which says what is wrong
         raise
     outcome: Literal["new", "there", "left out"] = "there"
-    with store.turn(source):
-        if not _lies(store, source):
+    with store.lock(key):
+        if not _lies(store, key):
             reader = open_video(path, "auto", short_side)
             try:
-                outcome = "new" if store.keep(source, reader) else "left out"
+                outcome = "new" if store.keep(key, reader) else "left out"
             finally:
                 reader.close()
-    return Filled(path, outcome, 0 if outcome == "left out" else os.stat(store.path(source)).st_size)
+    return Filled(path, outcome, 0 if outcome == "left out" else os.stat(store.path(key)).st_size)
 
 
-def _lies(store: FolderStore, source: CacheKey) -> bool:
-    entry = store.find(source)
+def _lies(store: FolderStore, key: CacheKey) -> bool:
+    entry = store.find(key)
     if entry is not None:
         entry.close()
     return entry is not None

@@ -21,6 +21,9 @@ from bench.data.cache.entry import CODECS, CacheKey, Format, name_of, pieces
 from bench.data.decode.base import VideoReader
 from bench.sizes import shown
 
+if sys.platform != "win32":
+    import fcntl
+
 
 @dataclass(frozen=True)
 class FolderStore:
@@ -50,34 +53,34 @@ class FolderStore:
         state = self._account.read()
         return 0 if state is None else state.used
 
-    def path(self, source: CacheKey) -> str:
+    def path(self, key: CacheKey) -> str:
         """Return the path of a video's entry, if there is one."""
-        name = source.name  # a text, as a Path would take longer than reading the file
+        name = key.name  # a text, as a Path would take longer than reading the file
         return os.path.join(self.folder, name[:2], f"{name[2:]}.{self.format}")
 
-    def find(self, source: CacheKey) -> VideoReader | None:
+    def find(self, key: CacheKey) -> VideoReader | None:
         """The cached video; None where there is none of the file as it is now."""
-        return entry.read(self.path(source), source, CODECS[self.format])
+        return entry.read(self.path(key), key, CODECS[self.format])
 
-    def has_room(self, source: CacheKey) -> bool:
+    def has_room(self, key: CacheKey) -> bool:
         """False where the video could not be kept, whatever its frames are."""
         state = self._account.read()
         if state is None:
             return True
-        least = source.size if self.format == "raw" else 0  # frames are never smaller than the file they come from
+        least = key.size if self.format == "raw" else 0  # frames are never smaller than the file they come from
         if state.used + least >= self.limit_bytes and state.full_ns < self.since_ns:
             with contextlib.suppress(OSError):
                 self._account.full()  # for `notes`
         return state.failed_ns < self.since_ns and state.used + least < self.limit_bytes
 
-    def turn(self, source: CacheKey) -> AbstractContextManager[object]:
+    def lock(self, key: CacheKey) -> AbstractContextManager[object]:
         """Held by the one process that decodes a video; those that need it too wait. Entering it may raise OSError.
 
         A process that dies lets go of it. Videos share 256 locks, as the file of a lock outlives its use.
         """
-        return locked(self.folder / "locks" / source.name[:2])
+        return locked(self.folder / "locks" / key.name[:2])
 
-    def keep(self, source: CacheKey, reader: VideoReader) -> bool:
+    def keep(self, key: CacheKey, reader: VideoReader) -> bool:
         """Decode the whole video into its file; False where the limit or the disk has no room for it.
 
         Raises VideoError where it cannot be decoded to its end; nothing is kept then.
@@ -87,16 +90,16 @@ class FolderStore:
         first = next(decoded)
         shape, packed, decoder = (len(reader), *first.shape[1:]), len(codec.pack(first[0])), reader.decoder
         full = reader.full_size or (first.shape[1], first.shape[2])
-        expected = entry.size(source, shape, full, packed * len(reader), decoder, codec)
+        expected = entry.size(key, shape, full, packed * len(reader), decoder, codec)
         try:
             with self._temporary() as (temporary, file):
                 if not self._reserve(expected):
                     return False
                 counted = expected
                 try:
-                    entry.write(file, source, chain([first], decoded), full, decoder, codec)
+                    entry.write(file, key, chain([first], decoded), full, decoder, codec)
                     file.close()
-                    place = Path(self.path(source))
+                    place = Path(self.path(key))
                     place.parent.mkdir(exist_ok=True)
                     # pictures differ in size, so the first one did not tell all; and the place may be taken
                     more = _size(temporary) - _size(place) - expected
@@ -263,10 +266,6 @@ class Account:
     def set(self, used: int) -> None:
         """Begin the count anew. Raises OSError."""
         self._change(lambda state: replace(state, used=used))
-
-
-if sys.platform != "win32":
-    import fcntl
 
 
 @contextlib.contextmanager

@@ -61,8 +61,8 @@ class Kinetics(AnnotatedDataset):
                 continue
             clip, label = f"{row['youtube_id']}_{begin}_{end}", row["label"]
             folders = dict.fromkeys((f"{label}/", f"{label.replace(' ', '_')}/", ""))
-            places = tuple(f"{folder}{stem}.*" for folder in folders for stem in (clip, row["youtube_id"]))
-            entries.append(Entry(f"{clip}.mp4", label, where, text, places))
+            candidates = tuple(f"{folder}{stem}.*" for folder in folders for stem in (clip, row["youtube_id"]))
+            entries.append(Entry(f"{clip}.mp4", label, where, text, candidates))
         if wrong:
             raise unusable(file, wrong)
         return entries

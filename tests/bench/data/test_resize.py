@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.data.cache import FrameCache
-from bench.data.cache.entry import CODECS, Through
+from bench.data.cache.entry import CODECS, Recompressed
 from bench.data.clips import TestClips
 from bench.data.dataset import Video
 from bench.data.decode.base import shrunk
@@ -190,7 +190,7 @@ def test_what_is_made_smaller_twice_has_the_size_of_once(
             assert frames.shape[1:3] == reference.size(66, 86, 32) and reader.full_size == (66, 86)
             resize = TestTransform(28).resize
             assert resize(torch.from_numpy(frames).permute(0, 3, 1, 2), reader.full_size).shape[2:] == once
-    through = Through(open_video(wide.path, short_side=32), CODECS["jpeg"])
+    through = Recompressed(open_video(wide.path, short_side=32), CODECS["jpeg"])
     assert through.frames([0]).shape[1:3] == (32, 42) and through.full_size == (66, 86)
     # and so the clips of a test know where their third crop starts
     seen: list[torch.Tensor] = []

@@ -161,7 +161,7 @@ def test_a_copy_for_another_process_finds_the_files(
 def test_a_process_keeps_small_videos_at_hand(
     store: FolderStore, good: tuple[Video, ...], opened: Opened, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
-    monkeypatch.setattr("bench.data.cache.frames._AT_HAND", room)
+    monkeypatch.setattr("bench.data.cache.frames._MEMORY", room)
     cache, order = FrameCache(store), [5, 3, 3, 16, 0]
     expected = FrameCache().open(good[0].path, "auto", 16).frames(order)
     for _ in range(2):
