@@ -12,16 +12,17 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 import typer
-import yaml
 
 from adapters.base import STRATEGIES
 from adapters.classifier import VideoClassifier
 from bench.cli.app import app
+from bench.measure.parts import PARTS
 from bench.plugins import load
 from bench.run import counts
 from bench.run.columns import COLUMNS
 from bench.run.store import Run
 from bench.spec import Cell, Recipe
+from bench.yaml_files import parse
 from tests import models
 from tests.bench import make
 from tests.bench.command import Command
@@ -226,7 +227,7 @@ def rows(page: str, header: str) -> list[list[str]]:
 
 
 def test_the_recipes_page_has_every_name_and_its_default() -> None:
-    found = [(name.strip("` "), yaml.safe_load(default)) for name, default, *_ in rows("recipes.md", "name | default")]
+    found = [(name.strip("` "), parse(default)) for name, default, *_ in rows("recipes.md", "name | default")]
     assert found == [(name, _plain(value)) for name, value in Recipe()]
 
 
@@ -241,14 +242,17 @@ def test_the_methods_page_has_every_strategy_and_option() -> None:
             options.setdefault(option, []).append(name)
             defaults[option] = field.default
     found = rows("methods.md", "option | default")
-    assert {name.strip("` "): yaml.safe_load(default) for name, default, *_ in found} == defaults
+    assert {name.strip("` "): parse(default) for name, default, *_ in found} == defaults
     assert {name.strip("` "): set(taken.split(", ")) for name, _, taken, *_ in found} == {
         option: set(takers) for option, takers in options.items()
     }
 
 
 def test_the_reports_page_has_the_columns_in_their_order() -> None:
-    assert tuple(name.strip("` ") for name, *_ in rows("reports.md", "column | is")) == COLUMNS
+    names = [name.strip("` ") for name, *_ in rows("reports.md", "column | is")]
+    of_parts = [name.removesuffix("PART") for name in names if name.endswith("PART")]
+    parts = [f"{name}{part}" for part in PARTS for name in of_parts]
+    assert (*(name for name in names if not name.endswith("PART")), *parts) == COLUMNS
 
 
 def _plain(value: Any) -> Any:

@@ -16,16 +16,16 @@ from bench.errors import UserError
 from bench.measure.machine import describe
 from bench.plugins import load as load_plugins
 from bench.run.csv_writer import ThrottledCsvWriter
-from bench.run.engines.local import LocalRunner, Outcome, start_workers
+from bench.run.engines.runner import Outcome, Runner, start_workers
 from bench.run.events import Listener
-from bench.run.matrix import Expansion, expand
+from bench.run.matrix import Plan, expand
 from bench.run.store import RESULTS, Run
 from bench.spec import Cell, Request
 
 _USUAL_SIZE = 224  # pixels; of a model whose family does not tell
 
 
-def plan(request: Request) -> Expansion:
+def plan(request: Request) -> Plan:
     """The request's cells, its plugins loaded.
 
     Raises:
@@ -51,7 +51,7 @@ def plan(request: Request) -> Expansion:
     return expansion
 
 
-def _folder(request: Request, expansion: Expansion | None) -> Run:
+def _folder(request: Request, expansion: Plan | None) -> Run:
     return Run(request.out or default_folder(expansion.cells if expansion else ()))
 
 
@@ -65,7 +65,7 @@ def default_folder(cells: Iterable[Cell]) -> Path:
     return RESULTS / f"{names}-{key}"
 
 
-def execute(request: Request, expansion: Expansion, command: str, listener: Listener) -> tuple[Run, Outcome]:
+def execute(request: Request, expansion: Plan, command: str, listener: Listener) -> tuple[Run, Outcome]:
     """Run the cells of a plan.
 
     Raises:
@@ -89,7 +89,7 @@ def execute(request: Request, expansion: Expansion, command: str, listener: List
         videos, short_side = ([], None) if asked.mode == "off" else _videos(todo)
         cache, chosen = choose(asked, videos, folders, short_side)
         run.open(request.matrix, expansion.cells, command, describe())
-        outcome = LocalRunner(run, pool, expansion.placement, command, cache, listener).execute(expansion.cells)
+        outcome = Runner(run, pool, expansion.placement, command, cache, listener).execute(expansion.cells)
         outcome.notes += [chosen, *cache.notes()]
     total = time.perf_counter() - begun
     outcome.seconds["starting and preparing"] = total - sum(outcome.seconds.values())

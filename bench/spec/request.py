@@ -7,88 +7,219 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from bench.spec.fields import (
+    MATRIX,
+    RECIPE,
+    RUNNING,
     Cache,
     CacheLimit,
     Decoder,
+    Flag,
     FrameCounts,
+    FrozenModel,
     InputSize,
     LoaderWorkers,
     Names,
-    Place,
+    Pixels,
     Plugins,
     Seeds,
-    TestViews,
+    UserPath,
     Workers,
     device_name,
 )
-from bench.spec.frozen import FrozenModel
+from bench.spec.recipe import Recipe
 from bench.spec.recipe_entries import RecipeEntry
-from bench.spec.source import DataSource, Fold, LabelsFrom
+from bench.spec.source import DataOptions, TestViews
 
 
-class Matrix(FrozenModel):
-    """Request of one command: the axes, and what holds for all cells. `bench.run.matrix.expand` makes the cells."""
+class DeviceOptions(FrozenModel):
+    """Fields of every request that builds a model."""
 
-    backbones: Names = Field(("clip", "vit"), description="family[:model][@weights], or all")
-    strategies: Names = Field(("all",), description="names of strategies, or all")
-    datasets: Names = Field(("motion",), description="names of data sets, or all")
-    frames: FrameCounts = Field((), description="frames of a clip; empty: the data set's own")
-    input_size: InputSize = Field(
-        None, description="side of the models' frames, in pixels; not set: each backbone's own"
+    device: Annotated[str, AfterValidator(device_name), Flag(RUNNING)] = Field(
+        "auto", description="auto, cpu, cuda, cuda:N or mps"
     )
-    seeds: Seeds = Field((0,), description="one training each")
-    views: TestViews = Field(
-        None, description="of the test, clips x crops, such as 3x1 or 1x1@256; not set: the data set's own"
+    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], Flag(RUNNING)] = Field(
+        "auto", description="Number format of the arithmetic"
     )
-    data_root: Place | None = Field(None, description="folder of the videos")
-    train_list: Place | None = Field(None, description="list of the training videos; else found under data_root")
-    val_list: Place | None = Field(None, description="list of the validation videos; else found under data_root")
-    test_list: Place | None = Field(None, description="list of the test videos; else the validation's")
-    class_names: Place | None = Field(None, description="file of the classes' names")
-    fold: Fold | None = Field(None, description="which of the three official splits of ucf101 and hmdb51")
-    labels_from: LabelsFrom = Field(0, description="the first class's number in the lists")
-    recipe: dict[str, Any] = Field(default_factory=dict, description="changes to the recipe, for every cell")
-    recipe_by_strategy: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="changes to the recipe of single strategies, by name"
-    )
-    recipes: dict[str, RecipeEntry] = Field(
-        default_factory=dict, description="entries as in bench/recipes, which win over those; see bench list recipes"
-    )
-    options: dict[str, Any] = Field(default_factory=dict, description="options of the strategies that take them")
-    device: Annotated[str, AfterValidator(device_name)] = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    decoder: Decoder = Field("auto", description="auto, decord, pyav or torchcodec")
-    order_test: bool = True
-    cache_format: Literal["raw", "jpeg"] = Field("raw", description="how the cache keeps frames; jpeg changes pixels")
-    compile: bool | None = Field(None, description="torch.compile; not set: where it saves more than it costs")
-    checkpoint_activations: bool = Field(False, description="less memory, more time, the same numbers")
-
-    @property
-    def source(self) -> DataSource:
-        """Place of the data sets."""
-        return DataSource.of(
-            root=self.data_root,
-            train_list=self.train_list,
-            val_list=self.val_list,
-            test_list=self.test_list,
-            class_names=self.class_names,
-            fold=self.fold,
-            labels_from=self.labels_from,
-        )
 
 
-class Request(Matrix):
+class PluginOptions(FrozenModel):
+    """Field of every request whose backbones, strategies or data sets may be a user's own."""
+
+    plugins: Annotated[Plugins, Flag(RUNNING, name="plugin", repeated=True)] = Field(
+        (), description="A Python file or module that registers backbones, strategies or data sets"
+    )
+
+
+class PixelOptions(FrozenModel):
+    """Fields of every request that reads videos and on which the pixels depend."""
+
+    decoder: Annotated[Decoder, Flag(RUNNING)] = Field(
+        "auto",
+        description="auto (decord, and PyAV where decord cannot or would misread), decord, pyav or torchcodec",
+    )
+    cache_format: Annotated[Literal["raw", "jpeg"], Flag(RUNNING)] = Field(
+        "raw", description="Format of cached frames: raw, or jpeg: smaller, other pixels, and a footnote"
+    )
+
+
+class ReadingOptions(PixelOptions):
+    """Fields of every request that reads videos."""
+
+    loader_workers: Annotated[LoaderWorkers, Flag(RUNNING, metavar="INTEGER|auto")] = Field(
+        "auto",
+        description="Decoding processes of each cell; 0 decodes without them, and without a limit in seconds; auto: "
+        "the cores divided among the cells that run side by side, at most 16, none for the embedded data set",
+    )
+    decode_timeout: Annotated[float, Flag(RUNNING, metavar="SECONDS")] = Field(
+        60.0, gt=0, le=86400, description="Seconds after which a clip's video counts as broken"
+    )
+    strict: Annotated[bool, Flag(RUNNING)] = Field(
+        False,
+        description="A video that cannot be read is an error: its cell fails. So is a class without a training video: "
+        "nothing runs",
+    )
+    cache: Annotated[Cache, Flag(RUNNING)] = Field(
+        "auto",
+        description="Store of decoded frames for other epochs, cells and workers: ram, disk, off, or auto: what "
+        "`bench data prepare` left on the disk, else ram where all fit",
+    )
+    cache_limit: Annotated[CacheLimit, Flag(RUNNING, metavar="SIZE", default="a share of what is free")] = Field(
+        None, description="Size of the cache at most, such as 20GB or 1.5GiB"
+    )
+
+
+class Matrix(DataOptions, PixelOptions, DeviceOptions):
+    """Axes of one command, and what holds for all cells. `bench.run.matrix.expand` makes the cells."""
+
+    backbones: Annotated[Names, Flag(MATRIX)] = Field(
+        ("clip", "vit"),
+        description="Comma list of family[:model][@weights], such as clip,vit:vit_base_patch16_224.augreg_in21k, or "
+        "all",
+    )
+    strategies: Annotated[Names, Flag(MATRIX)] = Field(("all",), description="Comma list of strategies, or all")
+    datasets: Annotated[Names, Flag(MATRIX, name="dataset")] = Field(("motion",), description="Comma list of data sets")
+    frames: Annotated[FrameCounts, Flag(MATRIX, default="the data set's")] = Field(
+        (), description="Comma list of frames a clip"
+    )
+    input_size: Annotated[InputSize, Flag(MATRIX, metavar="PIXELS", default="each backbone's own")] = Field(
+        None,
+        description="Side of the models' frames in pixels, where it is not the backbones' own: positions are "
+        "interpolated, a Swin keeps its windows",
+    )
+    seeds: Annotated[Seeds, Flag(MATRIX)] = Field((0,), description="Comma list of seeds, one training each")
+    views: Annotated[TestViews, Flag(MATRIX, metavar="CxK[@S]", default="the data set's")] = Field(
+        None,
+        description="Views of a test, clips x crops, such as 3x1; 1x1@256 takes the crop from a short side of 256 "
+        "pixels",
+    )
+    options: Annotated[dict[str, Any], Flag(MATRIX, name="option", short="o")] = Field(
+        default_factory=dict,
+        description="A strategy's option, name=value, such as ratio=0.5; `bench list strategies` names them",
+    )
+    recipe: Annotated[dict[str, Any], Flag(RECIPE, members=Recipe)] = Field(
+        default_factory=dict, description="Any other part of the recipe, name=value"
+    )
+    recipe_by_strategy: Annotated[dict[str, dict[str, Any]], Flag(hidden=True)] = Field(
+        default_factory=dict, description="Changes to the recipe of single strategies, by name"
+    )
+    recipes: Annotated[dict[str, RecipeEntry], Flag(hidden=True)] = Field(
+        default_factory=dict, description="Entries as in bench/recipes, which win over those; see bench list recipes"
+    )
+    compile: Annotated[bool | None, Flag(RUNNING, default="large models on a GPU and real data")] = Field(
+        None, description="Compile each model's step with torch.compile"
+    )
+    checkpoint_activations: Annotated[bool, Flag(RUNNING)] = Field(
+        False,
+        description="Compute each block once more for its gradients: less memory, more time, the same numbers",
+    )
+    order_test: Annotated[bool, Flag(RUNNING)] = Field(
+        True, description="Also evaluate with the frames reversed and shuffled"
+    )
+
+
+class Request(Matrix, ReadingOptions, PluginOptions):
     """A matrix and how to run it: the fields of `bench run` and of its YAML file."""
 
-    out: Place | None = Field(None, description="folder of the run")
-    workers: Workers = "auto"
-    loader_workers: LoaderWorkers = Field("auto", description="decoding processes of each cell")
-    decode_timeout: float = Field(60.0, gt=0, le=86400, description="seconds after which a clip counts as broken")
-    strict: bool = Field(False, description="a video that cannot be read, or a class without one, is an error")
-    cache: Cache = Field("auto", description="where decoded frames are kept: auto, ram, disk or off")
-    cache_limit: CacheLimit = Field(None, description="bytes, such as 20GB or 1.5GiB")
-    plugins: Plugins = Field((), description="Python files or modules that register backbones or strategies")
+    workers: Annotated[Workers, Flag(RUNNING, metavar="INTEGER|auto")] = Field(
+        "auto", description="Processes that run cells side by side, or auto: one a GPU, one a core"
+    )
+    out: Annotated[UserPath | None, Flag(RUNNING, default="results/DATASET-KEY")] = Field(
+        None, description="Folder of the run"
+    )
 
     @property
     def matrix(self) -> Matrix:
         return Matrix(**{name: getattr(self, name) for name in Matrix.model_fields})
+
+
+class ProfileRequest(DeviceOptions, PluginOptions):
+    """Fields of `bench profile`: models, each measured without a data set and without a training."""
+
+    backbones: Annotated[Names, Flag(name="backbone", argument=True)] = Field(
+        ("all",), description="Comma list of family[:model][@weights], such as vit or clip:ViT-L-14@none, or all"
+    )
+    strategies: Annotated[Names, Flag(name="strategy", argument=True)] = Field(
+        ("all",), description="Comma list of strategies, or all"
+    )
+    whole: Annotated[bool, Flag(name="all", default="")] = Field(
+        False,
+        description="The table of every family's base model (or BACKBONE's) with every strategy (or STRATEGY's), in "
+        "their published frames and views and with random weights, which change no speed; it goes on where it stopped",
+    )
+    frames: Annotated[FrameCounts, Flag(default="8, a Swin's 32 with --all")] = Field(
+        (), description="Comma list of frames a clip"
+    )
+    input_size: Annotated[InputSize, Flag(metavar="PIXELS", default="each backbone's own")] = Field(
+        None, description="Side of the frames in pixels"
+    )
+    classes: int = Field(400, ge=1, le=1_000_000, description="Classes of the head")
+    views: Annotated[TestViews, Flag(metavar="CxK", default="3x1, a Swin's 4x3 with --all")] = Field(
+        None, description="Views of a test, clips x crops"
+    )
+    options: Annotated[dict[str, Any], Flag(name="option", short="o")] = Field(
+        default_factory=dict,
+        description="A strategy's option, name=value, such as ratio=0.5; `bench list strategies` names them",
+    )
+    timing: bool = Field(True, description="Measure speed and memory too; without it no weights are loaded")
+    batch_size: Annotated[int | None, Flag(default="8, on a CPU 1")] = Field(
+        None, ge=1, description="Clips of a timed step"
+    )
+    compile: bool = Field(False, description="Compile the step with torch.compile")
+    checkpoint_activations: bool = Field(
+        False, description="Compute each block once more for its gradients: less memory, more time"
+    )
+
+
+class EvaluationRequest(DataOptions, ReadingOptions, DeviceOptions, PluginOptions):
+    """Fields of `bench eval`; what is not set is as the model file or the data set has it."""
+
+    checkpoint: Annotated[str, Flag(metavar="FILE")] = Field(
+        description="A cell's adapter.safetensors, its folder or RUN/CELL; or a .pth file of AIM's released code"
+    )
+    dataset: Annotated[str | None, Flag(default="the training's")] = Field(None, description="Name of the data set")
+    backbone: Annotated[str | None, Flag(default="the file's")] = Field(
+        None, description="Place of the cell's backbone now, or the architecture of a released file"
+    )
+    strategy: Annotated[str | None, Flag(default="the file's")] = Field(
+        None, description="Strategy that the file must hold"
+    )
+    scale: Annotated[float | None, Flag(default="as published")] = Field(
+        None, description="s of the joint adapter, which a released file does not tell"
+    )
+    frames: Annotated[int | None, Flag(default="the training's")] = Field(None, ge=1, description="Frames of a clip")
+    input_size: Annotated[InputSize, Flag(metavar="PIXELS", default="the training's")] = Field(
+        None, description="Side of the model's frames in pixels"
+    )
+    clips: Annotated[int | None, Flag(default="the data set's")] = Field(
+        None, ge=1, description="Test clips of a video"
+    )
+    crops: Annotated[int | None, Flag(default="the data set's")] = Field(None, ge=1, description="1 or 3")
+    views: Annotated[TestViews, Flag(metavar="CxK[@S]", default="the data set's")] = Field(
+        None,
+        description="Clips x crops in one, such as 3x1; 1x1@256 takes the crop from a short side of 256 pixels",
+    )
+    pixels: Pixels = Field(
+        "own", description="Resizing of frames: own, with antialiasing, or released, as AIM's released code does"
+    )
+    split: Literal["test", "val"] = Field("test", description="List that is evaluated")
+    order_test: bool = Field(True, description="Also evaluate with the frames reversed and shuffled")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bench.cli.plain import PlainListener
+from bench.cli.listeners import PlainListener
 from bench.data.cache import FrameCache
 from bench.errors import UserError
 from bench.measure.machine import device_name
@@ -21,10 +21,10 @@ from bench.run import csv_writer as table
 from bench.run import start
 from bench.run.columns import to_csv
 from bench.run.csv_writer import ThrottledCsvWriter
-from bench.run.engines import local
-from bench.run.engines.local import LocalRunner, Outcome
-from bench.run.engines.messages import Job, Setup
-from bench.run.engines.pool import Pool, Worker, WorkerFailed
+from bench.run.engines import runner
+from bench.run.engines.base import Job, Setup
+from bench.run.engines.local import Pool, Worker, WorkerFailed
+from bench.run.engines.runner import Outcome, Runner
 from bench.run.result import Result
 from bench.run.store import Run
 from bench.spec import Cell
@@ -184,7 +184,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def executed(run: Run, ends: Callable[[Cell], dict[str, Any]]) -> Outcome:
     listener = PlainListener(sys.stdout)
-    return LocalRunner(run, Instant(ends), Placement("cpu", None, "fp32"), "bench run", FrameCache(), listener).execute(
+    return Runner(run, Instant(ends), Placement("cpu", None, "fp32"), "bench run", FrameCache(), listener).execute(
         CELLS
     )
 
@@ -242,7 +242,7 @@ def test_the_table_is_kept_up_while_another_process_runs_the_last_cell(
         if len(looks) == 2:
             held.release()
 
-    monkeypatch.setattr(local.time, "sleep", sleep)
+    monkeypatch.setattr(runner.time, "sleep", sleep)
     executed(run, trained)
     assert looks == [1, len(CELLS) - 1]
 

@@ -23,8 +23,7 @@ from bench.data.decode.open import open_video
 from bench.data.files import cache_root
 from bench.errors import UserError
 from bench.files import reason
-from bench.sizes import shown
-from bench.text import counted
+from bench.text import byte_size, counted
 
 CacheMode = Literal["auto", "ram", "disk", "off"]
 
@@ -209,10 +208,10 @@ def choose(
         return FrameCache(), "frame cache: off"
     disk = _disk(asked, folders)
     need = estimate(paths, asked.format, disk, short_side)
-    what = f"{shown(need.total)} for {counted(need.videos, 'video')}" + " as JPEG" * (asked.format == "jpeg")
+    what = f"{byte_size(need.total)} for {counted(need.videos, 'video')}" + " as JPEG" * (asked.format == "jpeg")
     on_disk = asked.mode == "disk" or (asked.mode == "auto" and (need.cached or asked.format == "jpeg"))
     if on_disk and disk is not None:
-        return FrameCache(disk), f"frame cache: {disk.folder}, {what}, limit {shown(disk.limit_bytes)}"
+        return FrameCache(disk), f"frame cache: {disk.folder}, {what}, limit {byte_size(disk.limit_bytes)}"
     share = int(psutil.virtual_memory().available * _RAM_SHARE)
     if asked.mode == "auto":
         if once:
@@ -220,13 +219,14 @@ def choose(
         if not need.total or need.total > share:
             command = "bench data prepare" + (f" --short-side {short_side}" if short_side else "")
             return FrameCache(), (
-                f"frame cache: off, as {what} do not fit a quarter of the free memory ({shown(share)}); "
+                f"frame cache: off, as {what} do not fit a quarter of the free memory ({byte_size(share)}); "
                 f"`{command}` decodes them once for all, to the disk"
             )
     limit = asked.limit or share
     for kind, folder in (("memory", lambda: folders.ram), ("temporary files", folders.temporary)):
         if (store := _passing(folder(), asked, min(need.total, limit), share)) is not None:
-            return FrameCache(store), f"frame cache: {kind} ({store.folder}), {what}, limit {shown(store.limit_bytes)}"
+            told = f"frame cache: {kind} ({store.folder}), {what}, limit {byte_size(store.limit_bytes)}"
+            return FrameCache(store), told
     return FrameCache(), f"frame cache: off, as neither memory nor the folder of temporary files has room for {what}"
 
 

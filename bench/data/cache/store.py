@@ -19,7 +19,7 @@ from typing import BinaryIO
 from bench.data.cache import entry
 from bench.data.cache.entry import CODECS, CacheKey, Format, name_of, pieces
 from bench.data.decode.base import VideoReader
-from bench.sizes import shown
+from bench.text import byte_size
 
 if sys.platform != "win32":
     import fcntl
@@ -175,7 +175,7 @@ class FolderStore:
         notes = []
         if state.full_ns >= self.since_ns:
             notes.append(
-                f"the frame cache is full ({shown(state.used)} of its limit of {shown(self.limit_bytes)}): "
+                f"the frame cache is full ({byte_size(state.used)} of its limit of {byte_size(self.limit_bytes)}): "
                 "videos beyond it are decoded each time they are shown"
             )
         if state.failed_ns >= self.since_ns:

@@ -80,7 +80,7 @@ def test_lists_that_cannot_be_used_end_with_code_2(bench: Command, root: Path) -
     assert said.code == 2 and "the label 7 is out of range: expected 0 to 1" in said.err
     said = bench("data", "check", "lsit", "--split", "tset", "--data-root", root / "nosuch", "--fold", "4")
     assert said.code == 2
-    marks = ("unknown data set 'lsit'", "split is 'tset'", "data_root is", "fold is '4': expected 1, 2 or 3")
+    marks = ("unknown data set 'lsit'", "split is 'tset'", "data_root is", "fold is 4: expected 1, 2 or 3")
     assert [len([p for p in said.problems if mark in p]) for mark in marks] == [1, 1, 1, 1]
     assert len(said.problems) == 4
 
