@@ -9,8 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from backbones.families import own_size
-from bench.data.cache.choose import Asked, choose
-from bench.data.cache.places import Places
+from bench.data.cache.choose import CacheFolders, CacheSettings, choose
 from bench.data.dataset import DATASETS, SPLITS, DataError
 from bench.data.validate import examine
 from bench.errors import UserError
@@ -82,14 +81,13 @@ def execute(request: Request, expansion: Plan, command: str, listener: Listener)
     problems = _unusable_backbones(todo, listener)
     if problems:
         raise UserError([*problems, *_unusable_data(todo, request.strict, listener)])
-    # the places are left last: a worker that is being ended may still write frames
-    with Places() as places, start_workers(request, expansion.placement, todo, command) as pool:
+    # the folders are left last: a worker that is being ended may still write frames
+    with CacheFolders() as folders, start_workers(request, expansion.placement, todo, command) as pool:
         if problems := _unusable_data(todo, request.strict, listener):
             raise UserError(problems)
-        asked = Asked(request.cache, request.cache_limit, request.cache_format)
-        readers = sum(max(1, worker.setup.reading.workers) for worker in pool.workers)
-        videos, short_side = ([], None) if asked.place == "off" else _videos(todo)
-        cache, chosen = choose(asked, videos, places, readers, short_side)
+        asked = CacheSettings(request.cache, request.cache_limit, request.cache_format)
+        videos, short_side = ([], None) if asked.mode == "off" else _videos(todo)
+        cache, chosen = choose(asked, videos, folders, short_side)
         run.open(request.matrix, expansion.cells, command, describe())
         outcome = Runner(run, pool, expansion.placement, command, cache, listener).execute(expansion.cells)
         outcome.notes += [chosen, *cache.notes()]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.data.cache import FrameCache
-from bench.data.reading import Reading
+from bench.data.decode_pool import Reading
 from bench.measure.result import Measured
 from bench.spec import Cell
 

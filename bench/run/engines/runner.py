@@ -13,7 +13,7 @@ from typing import Any
 from filelock import BaseFileLock
 
 from bench.data.cache import FrameCache
-from bench.data.reading import reading
+from bench.data.decode_pool import reading
 from bench.measure.machine import cores, device_name, exclusive_machine_lock
 from bench.measure.placement import Placement, bf16_notes
 from bench.measure.result import Measured
