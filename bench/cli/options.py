@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
@@ -13,6 +13,7 @@ import typer
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from backbones.registry import did_you_mean
 from bench.spec.fields import PANELS, Flag, FrozenModel, problems_of
 from bench.yaml_files import parse, read_mapping
 
@@ -260,6 +261,13 @@ def assignments(texts: Iterable[str], flag: str, problems: list[str]) -> dict[st
         except ValueError as error:
             problems.append(f"{flag} {text!r}: {value!r} is not a value ({error})")
     return found
+
+
+def not_among(what: str, word: str, words: Sequence[str]) -> list[str]:
+    """Return the sentence on a word that is not one of `words`; nothing where it is one."""
+    if word in words:
+        return []
+    return [f"{what} is {word!r}: expected one of {', '.join(words)}{did_you_mean(word, words)}"]
 
 
 def _mappings(model: type[FrozenModel]) -> list[str]:

