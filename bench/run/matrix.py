@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from adapters.base import STRATEGIES
+from adapters.heads import HEADS
 from backbones.families import FAMILIES
 from backbones.names import BackboneName
 from backbones.registry import did_you_mean
@@ -27,10 +28,10 @@ from bench.run.selection import (
     chosen_backbones,
     chosen_options,
     chosen_size,
+    fitted_options,
     names,
     placement_of,
-    with_freezing,
-    with_tubelet,
+    refusal,
 )
 from bench.run.sources import sources
 from bench.spec import Cell, Matrix, Recipe, problems_of
@@ -64,6 +65,7 @@ def expand(matrix: Matrix) -> Expansion:
     problems: list[str] = []
     defaults: list[str] = []
     strategies = [STRATEGIES.get(name) for name in names(matrix.strategies, STRATEGIES, problems)]
+    heads = [HEADS.get(name) for name in names(matrix.heads, HEADS, problems)]
     datasets = [DATASETS.get(name)(matrix.source) for name in names(matrix.datasets, DATASETS, problems)]
     lost = _missing_places(matrix) or unfit(datasets, matrix.source)
     problems += lost
@@ -85,9 +87,9 @@ def expand(matrix: Matrix) -> Expansion:
         defaults += () if lost else dataset.notes()
         backbones = chosen_backbones(matrix.backbones, dataset.size, f"on {dataset.name}", problems, defaults)
         sizes = {backbone: chosen_size(backbone, matrix.input_size, problems) for backbone in backbones}
-        for backbone, strategy in product(backbones, strategies):
-            if refusal := strategy.refuses(backbone.family):
-                problems.append(f"{backbone.family} cannot take {strategy.name}: {refusal}")
+        for backbone, strategy, head in product(backbones, strategies, heads):
+            if told := refusal(strategy, head, backbone, sizes[backbone]):
+                problems += [] if told in problems else [told]
                 continue
             own = _defaults(matrix, dataset, backbone, strategy.name)
             recipe, recipe_from = _recipe(matrix, dataset, own, strategy.name, problems)
@@ -99,8 +101,7 @@ def expand(matrix: Matrix) -> Expansion:
             problems += [] if (told := too_many_clips(views.clips, dataset)) is None or told in problems else [told]
             brought = brought_options(own, dataset.name, backbone, strategy, matrix.options, defaults)
             taken = {**options[strategy.name], **brought}
-            taken = with_tubelet(taken, backbone.family, strategy.name, counts, problems)
-            taken = with_freezing(taken, backbone.family, problems)
+            taken = fitted_options(taken, strategy, backbone.family, counts, problems)
             if lost:
                 continue
             code = {"family": FAMILIES.get(backbone.family), "strategy": strategy, "dataset": dataset}
@@ -111,6 +112,7 @@ def expand(matrix: Matrix) -> Expansion:
                     weights=_lasting(backbone.file) if backbone.file else backbone.weights,
                     strategy=strategy.name,
                     options=taken,
+                    head=head.name,
                     dataset=dataset.name,
                     data=matrix.source,
                     frames=frames,

@@ -24,6 +24,7 @@ class Cell(FrozenModel):
     weights: str = Field(description="a tag, a file, or none (random)")
     strategy: str
     options: dict[str, Any] = Field(default_factory=dict, description="of the strategy, all of them")
+    head: str = Field("linear", description="what scores the classes")
     dataset: str
     data: DataSource = Field(default_factory=DataSource, description="where the data set lies")
     frames: int = Field(ge=1, le=MAX_FRAMES)
@@ -89,7 +90,8 @@ class Cell(FrozenModel):
         return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)[:80]}-{self.key}"
 
     def _left_out(self) -> set[str]:
-        return {"input_size"} if self.input_size is None else set()
+        unset = {"input_size"} if self.input_size is None else set()
+        return unset | ({"head"} if self.head == "linear" else set())
 
     def model_key(self) -> str:
         """Equal for cells whose trained model and batch are built alike: what speed, memory and counts depend on."""

@@ -12,7 +12,7 @@ from bench.spec.frozen import FrozenModel
 class Recipe(FrozenModel):
     """Optimiser, schedule, augmentation and sampling of a cell. Defaults are AIM's on Kinetics-400 (released code)."""
 
-    epochs: int = Field(30, ge=1)
+    epochs: int = Field(30, ge=0, description="0: nothing is trained")
     batch_size: int = Field(64, ge=1, description="clips a step; the learning rate is not scaled with it")
     lr: float = Field(3e-4, gt=0, le=10, description="peak learning rate of everything but the head")
     head_lr: float = Field(3e-4, gt=0, le=10, description="peak learning rate of the head")

@@ -31,6 +31,7 @@ class Matrix(FrozenModel):
 
     backbones: Names = Field(("clip", "vit"), description="family[:model][@weights], or all")
     strategies: Names = Field(("all",), description="names of strategies, or all")
+    heads: Names = Field(("linear",), description="names of heads, or all")
     datasets: Names = Field(("motion",), description="names of data sets, or all")
     frames: FrameCounts = Field((), description="frames of a clip; empty: the data set's own")
     input_size: InputSize = Field(

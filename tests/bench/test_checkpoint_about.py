@@ -34,7 +34,7 @@ def _written(file: Path, strategy: str, *, spoilt: bool = False) -> Own:
     model = classifier(cell, len(CLASSES))
     if spoilt:
         with torch.no_grad():
-            model.head.bias[3] = float("nan")
+            model.head.linear.bias[3] = float("nan")
     file.write_bytes(pack(model, cell, CLASSES, digest(model.backbone)))
     found = open_checkpoint(file)
     assert isinstance(found, Own)

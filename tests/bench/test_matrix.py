@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from adapters.base import STRATEGIES, AdapterOptions, Strategy
+from adapters.aim import AdapterOptions
+from adapters.base import STRATEGIES, Strategy
 from backbones.families import FAMILIES
 from backbones.names import BackboneName
 from bench.data.dataset import DATASETS
@@ -223,8 +224,9 @@ def picky() -> Iterator[None]:
         summary = "takes ViTs alone"
         options = AdapterOptions
 
-        def refuses(self, family: str) -> str | None:
-            return None if family == "vit" else "it needs a CLS token"
+        def refuses(self, backbone: Any) -> str | None:
+            assert all(parameter.is_meta for parameter in backbone.parameters())
+            return None if type(backbone).__name__ == "ViT" else "it needs a CLS token"
 
     STRATEGIES.names()
     STRATEGIES.add("picky", Picky())
@@ -235,8 +237,8 @@ def picky() -> Iterator[None]:
 @pytest.mark.usefixtures("picky")
 def test_impossible_combinations_are_told() -> None:
     assert problems(backbones="vit,swin,clip", strategies="picky,frozen") == (
-        "swin cannot take picky: it needs a CLS token",
-        "clip cannot take picky: it needs a CLS token",
+        "swin:tiny cannot take picky: it needs a CLS token",
+        "clip:tiny cannot take picky: it needs a CLS token",
     )
     assert len(cells(strategies="picky")) == 1
 

@@ -31,7 +31,7 @@ from bench.run.sources import sources
 from bench.spec import Cell, problems_of
 from bench.spec.views import Views
 
-VERSION = "1"
+VERSION = "2"
 _NEEDED = ("format_version", "cell", "classes", "weights_sha256")
 
 
@@ -180,8 +180,10 @@ def read(file: Path, sha256: str, backbone: str | None) -> Own | None:
         raise wrong(file, [f"it cannot be read: {' '.join(str(error).split())}"]) from error
     if lacking := [name for name in _NEEDED if name not in about]:
         raise wrong(file, [f"its metadata lack {', '.join(lacking)}: it was written by an older version or changed"])
-    if about["format_version"] != VERSION:
-        raise wrong(file, [f"its format is version {about['format_version'][:20]!r}: expected {VERSION}"])
+    if about["format_version"] == "1":
+        tensors = {_since_version_2(name): tensor for name, tensor in tensors.items()}
+    elif about["format_version"] != VERSION:
+        raise wrong(file, [f"its format is version {about['format_version'][:20]!r}: expected 1 or {VERSION}"])
     try:
         cell = Cell.model_validate_json(about["cell"])
         names = json.loads(about["classes"])
@@ -203,7 +205,7 @@ def read(file: Path, sha256: str, backbone: str | None) -> Own | None:
         options=cell.options,
         frames=cell.frames,
         input_size=cell.input_size,
-        any_frames=strategy is not None and strategy.time is None,
+        any_frames=strategy is not None and strategy.any_frames,
         classes=len(names),
         class_names=tuple(names),
         dataset=cell.dataset,
@@ -214,6 +216,13 @@ def read(file: Path, sha256: str, backbone: str | None) -> Own | None:
         weights_sha256=about["weights_sha256"],
         tensors=tensors,
     )
+
+
+def _since_version_2(name: str) -> str:
+    """The name of a tensor of a file of version 1, in which a strategy's parts had no common prefix."""
+    if name.startswith("head."):
+        return name.replace("head.", "head.linear.")
+    return name if name.startswith("backbone.") else f"body.{name}"
 
 
 def _on(cell: Cell, backbone: str | None, file: Path) -> Cell:
