@@ -196,10 +196,15 @@ class Backbone(nn.Module):
         """(B*T, 3, H, W) -> (B*T, D)."""
         x = self.embed(frames)
         for block in self.blocks:
-            x = block.enter(x)
-            x = x + block.attend(block.norm1(x))
-            x = x + block.mlp(block.norm2(x))
+            x = compute(block, x)
         return self.finish(x)
+
+
+def compute(block: Block, x: Tensor) -> Tensor:
+    """The block as the image model has it: (B*T, ..., D) -> (B*T, ..., D')."""
+    x = block.enter(x)
+    x = x + block.attend(block.norm1(x))
+    return x + block.mlp(block.norm2(x))
 
 
 def over_time(attend: Callable[[Tensor], Tensor], x: Tensor, frames: int) -> Tensor:

@@ -104,7 +104,7 @@ def expand(matrix: Matrix) -> Expansion:
             taken = fitted_options(taken, strategy, backbone.family, counts, problems)
             if lost:
                 continue
-            code = {"family": FAMILIES.get(backbone.family), "strategy": strategy, "dataset": dataset}
+            code = {"family": FAMILIES.get(backbone.family), "strategy": strategy, "head": head, "dataset": dataset}
             found = sources(backbone, dataset.content, dataset.files(), **code)
             cells += [
                 Cell(

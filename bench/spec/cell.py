@@ -80,13 +80,18 @@ class Cell(FrozenModel):
 
     @property
     def label(self) -> str:
-        """Name of the cell for people: backbone, strategy, frames and seed."""
-        return f"{self.backbone_label} {self.strategy} {self.frames}f seed {self.seed}"
+        """Name of the cell for people: backbone, strategy, head where it is not the usual one, frames and seed."""
+        return f"{self.backbone_label} {self.method} {self.frames}f seed {self.seed}"
+
+    @property
+    def method(self) -> str:
+        """Strategy, and head where that is not the linear one."""
+        return self.strategy if self.head == "linear" else f"{self.strategy}+{self.head}"
 
     @property
     def folder(self) -> str:
         """`<name>-<key>`, the cell's folder in a run."""
-        name = f"{self.backbone_label}-{self.strategy}-{self.dataset}-{self.frames}f-s{self.seed}"
+        name = f"{self.backbone_label}-{self.method}-{self.dataset}-{self.frames}f-s{self.seed}"
         return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)[:80]}-{self.key}"
 
     def _left_out(self) -> set[str]:

@@ -127,7 +127,7 @@ def test_a_file_says_what_is_in_it(tmp_path: Path) -> None:
     assert (
         about.items()
         >= {
-            "format_version": "1",
+            "format_version": "2",
             "backbone": "vit:tiny",
             "weights": "none",
             "weights_sha256": weights,
@@ -190,7 +190,7 @@ def _changed(file: Path, tensors: dict[str, torch.Tensor] | None = None, **about
     [
         ({"cell": None}, "its metadata lack cell: it was written by an older version or changed"),
         ({"weights_sha256": None, "classes": None}, "its metadata lack classes, weights_sha256"),
-        ({"format_version": "2"}, "its format is version '2': expected 1"),
+        ({"format_version": "3"}, "its format is version '3': expected 1 or 2"),
         ({"cell": "{"}, "its metadata are damaged: Invalid JSON"),
         ({"cell": "{}"}, "its metadata are damaged: backbone is missing; weights is missing; strategy is missing"),
         ({"classes": "["}, "its metadata are damaged"),
@@ -235,6 +235,19 @@ def test_all_of_a_cells_tensors_or_none(tmp_path: Path) -> None:
         "misshapen: body.temporal_embedding is torch.int32 (1, 4, 96), expected (1, 4, 96)",
         "misshapen: head.linear.weight is torch.float32 (3, 3), expected (10, 96)",
     ]
+
+
+def test_a_file_of_version_1_is_read(tmp_path: Path) -> None:
+    """Its names of what a strategy adds had no common prefix, and the head was the Linear itself."""
+    file = tmp_path / "one.safetensors"
+    written = _write(file, _cell("vit:tiny@none", "joint"))
+    about = {**_about(file), "format_version": "1"}
+    old = {n.removeprefix("body.").replace("head.linear.", "head."): t for n, t in load_file(file).items()}
+    assert {"temporal_embedding", "head.bias", "blocks.0.spatial.up.weight"} <= set(old)
+    save_file(old, file, metadata=about)
+    with torch.no_grad():
+        clips = torch.randn(1, 4, 3, 32, 32)
+        assert torch.equal(open_checkpoint(file).build(4)[0](clips), written.eval()(clips))
 
 
 def test_values_that_are_no_finite_numbers_are_told(tmp_path: Path) -> None:

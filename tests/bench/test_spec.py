@@ -19,6 +19,7 @@ OTHER_CELL: dict[str, Any] = {
     "backbone": "clip:tiny",
     "weights": "/somewhere/w.safetensors",
     "strategy": "temporal",
+    "head": "attentive",
     "options": {"ratio": 0.5},
     "dataset": "kinetics",
     "data": {"root": "/videos"},
@@ -115,6 +116,7 @@ def test_model_key_is_the_same_for_what_does_not_change_the_model() -> None:
     other: list[dict[str, Any]] = [
         {"backbone": "clip:tiny"},
         {"strategy": "spatial"},
+        {"head": "attentive"},
         {"frames": 16},
         {"input_size": 64},
         {"precision": "bf16"},
@@ -257,7 +259,7 @@ def test_what_is_wrong_is_one_sentence(fields: dict[str, Any], sentence: str) ->
 
 
 RECIPE_SENTENCES: list[tuple[dict[str, Any], str]] = [
-    ({"epochs": -1}, "recipe.epochs is -1: expected at least 1"),
+    ({"epochs": -1}, "recipe.epochs is -1: expected at least 0"),
     ({"epochs": True}, "recipe.epochs is True: expected no true or false"),
     ({"epochs": None}, "recipe.epochs is None: expected a whole number"),
     ({"epochs": 1.5}, "recipe.epochs is 1.5: expected a whole number"),

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from adapters.base import STRATEGIES
 from adapters.classifier import VideoClassifier
+from adapters.heads import HEADS
 from backbones.families import FAMILIES, resolve
 from backbones.names import BadBackboneName, UnsupportedModel, WeightsError
 from backbones.registry import UnknownName
@@ -88,10 +89,11 @@ class Own(Checkpoint):
         cell = self.cell.model_copy(update={"frames": frames})
         try:
             STRATEGIES.get(cell.strategy)
+            HEADS.get(cell.head)
             resolve(str(cell.backbone_name), "base")  # the file may say anything, a device for a file of weights too
             model = classifier(cell, self.classes)
         except UnknownName as error:
-            raise self.wrong([f"{error}; a strategy of your own comes with --plugin"]) from None
+            raise self.wrong([f"{error}; what is your own comes with --plugin"]) from None
         except (BadBackboneName, UnsupportedModel, WeightsError) as error:
             raise self.wrong([f"the backbone {self.written} that it was trained on cannot be had: {error}"]) from error
         except ValueError as error:  # options that the strategy does not take any more
@@ -127,6 +129,7 @@ def _other_code(cell: Cell) -> list[str]:
     code: dict[str, Any] = {
         "family": FAMILIES.get(cell.backbone_name.family),
         "strategy": STRATEGIES.get(cell.strategy),
+        "head": HEADS.get(cell.head),
     }
     now = sources(cell.backbone_name, **code)
     return [
