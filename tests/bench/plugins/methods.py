@@ -108,14 +108,14 @@ class Probe(nn.Module):
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
-        self.query = nn.Parameter(torch.zeros(width))
+        self.query = nn.Parameter(torch.zeros(width, 1))
         self.value = nn.Linear(width, width)
         self.classify = nn.Linear(width, classes)
 
     def forward(self, sequence: Tensor) -> Tensor:
         tokens = sequence.flatten(1, 2)
-        weights = (tokens @ self.query).softmax(dim=1)
-        return self.classify((weights[..., None] * self.value(tokens)).sum(dim=1))
+        weights = (tokens @ self.query).softmax(dim=1)  # (B, T*N, 1)
+        return self.classify((weights * self.value(tokens)).sum(dim=1))
 
 
 @register_head
@@ -135,7 +135,7 @@ class DecoderBody(Body):
         super().__init__(backbone)
         self.width = backbone.blocks[-1].width
         self.places = nn.Parameter(torch.randn(2, frames, 1, self.width))
-        self.query = nn.Parameter(torch.randn(2, self.width))
+        self.query = nn.Parameter(torch.randn(2, self.width, 1))
         self.key = nn.ModuleList(nn.Linear(self.width, self.width) for _ in range(2))
         self.norm = nn.LayerNorm(self.width)
         self.graph_below = False
@@ -153,7 +153,7 @@ class DecoderBody(Body):
             tokens = tokens.unflatten(0, (len(clips), -1)).flatten(2, -2) + self.places[level]
             tokens = tokens.flatten(1, 2)
             weights = (self.key[level](tokens) @ self.query[level] / self.width**0.5).softmax(dim=1)
-            out = out + (weights[..., None] * tokens).sum(dim=1)
+            out = out + (weights * tokens).sum(dim=1)
         return self.norm(out)
 
 
