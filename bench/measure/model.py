@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from adapters.classifier import VideoClassifier
+from backbones.kernels.switch import kernels
 from bench.measure import gpu
 from bench.measure.counts import macs
 from bench.measure.machine import device_name, others_load, versions
@@ -82,6 +83,7 @@ def measure(
         compiled=compiled,
         why_not_compiled=trainer.computation.why_not or predictor.computation.why_not,
         compile_seconds=compile_seconds,
+        kernels=kernels(),
         train_memory_bytes=training_bytes,
         infer_memory_bytes=inference_bytes,
         batch_size=batch,

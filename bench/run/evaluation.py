@@ -30,7 +30,7 @@ from bench.measure.placement import Placement, bf16_notes, place
 from bench.plugins import load as load_plugins
 from bench.run.cell import make_repeatable
 from bench.run.context import WorkerContext
-from bench.run.engines.runner import threads_of
+from bench.run.engines.local import threads_of
 from bench.run.loaders import decoding, skipped_videos, testing, triples
 from bench.run.model_files.base import Checkpoint
 from bench.run.model_files.find import find
