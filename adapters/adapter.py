@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from backbones.base import Axis
-from backbones.kernels.precision import of_products
-from backbones.kernels.recompute import Recompute, recompute_of
+from backbones.kernels.bottleneck import bottleneck
 
 
 class Adapter(nn.Module):
@@ -40,42 +34,8 @@ class Adapter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # a compiler chooses what it keeps
-            out = _Bottleneck.apply(
-                x, self.down.weight, self.down.bias, self.up.weight, self.up.bias, recompute_of(x), of_products(x)
-            )
-        else:
-            out = self.up(F.gelu(self.down(x)))
+        out = bottleneck(x, self.down, self.up)
         return x + out if self.skip else out
-
-
-class _Bottleneck(torch.autograd.Function):
-    """up(GELU(down(x))), which keeps for its gradients the bottleneck before the GELU, and x where that has no origin.
-
-    Left to themselves the operations keep the bottleneck after the GELU as well, and x in any case.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, down: Tensor, down_bias: Tensor, up: Tensor, up_bias: Tensor, origin: Recompute | None,
-        dtype: torch.dtype,
-    ) -> Tensor:  # fmt: skip
-        x, down, up = x.to(dtype), down.to(dtype), up.to(dtype)
-        hidden = F.linear(x, down, down_bias.to(dtype))
-        ctx.outer = None if origin is None else origin.outer
-        ctx.save_for_backward(hidden, down, up, *((x,) if origin is None else origin.tensors))
-        return F.linear(F.gelu(hidden), up, up_bias.to(dtype))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, down, up, *source = ctx.saved_tensors
-        rows, narrow = gradient.flatten(0, -2), hidden.flatten(0, -2)
-        of_up = rows.t() @ F.gelu(narrow)
-        of_narrow = torch.ops.aten.gelu_backward(rows @ up, narrow)
-        of_down = ctx.outer(of_narrow, tuple(source)) if ctx.outer else of_narrow.t() @ source[0].flatten(0, -2)
-        of_x = (of_narrow @ down).view(*hidden.shape[:-1], -1) if ctx.needs_input_grad[0] else None
-        return of_x, of_down, of_narrow.sum(0), of_up, rows.sum(0), None, None
 
 
 def zero_linear(inputs: int, outputs: int) -> nn.Linear:

@@ -15,7 +15,7 @@ from backbones.base import Backbone, check_size
 from backbones.input_size import resize
 from backbones.kernels.attention import among_frames, among_windows, projected
 from backbones.kernels.norm import normed
-from backbones.kernels.plain import is_plain_module
+from backbones.kernels.switch import is_plain_module
 from backbones.projections import Projection, Role, third, whole
 
 # about 0.5 M parameters on 32x32 frames: 8x8 tokens of 4x4 pixels, then 4x4 tokens; windows of 4

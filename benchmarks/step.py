@@ -31,12 +31,11 @@ from adapters.base import STRATEGIES
 from adapters.classifier import VideoClassifier
 from backbones.families import build, resolve
 from bench.data.transforms import normalise
-from bench.measure.bf16 import notes as bf16_notes
+from bench.measure.counts import step_macs
 from bench.measure.machine import cores, device_name
 from bench.measure.memory import peak
-from bench.measure.placement import place
-from bench.measure.step import step_macs
-from bench.measure.throughput import synchronise
+from bench.measure.placement import bf16_notes, place
+from bench.measure.speed import synchronise
 from bench.spec import Precision, Recipe
 from bench.train.compute import mixed
 from bench.train.evaluate import Predictor

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones.kernels.plain import is_plain_module
 from backbones.kernels.recompute import from_product, remember
+from backbones.kernels.switch import is_fast, is_plain_module
 
 # tokens up to which a CPU is faster in half precision with whole products than with a kernel that goes by tiles
 _SHORT = 512
@@ -25,14 +25,14 @@ def multi_head(qkv: Tensor, heads: int, bias: Tensor | None = None) -> Tensor:
     Args:
         qkv: (G, N, 3 D), queries, keys and values of G groups of N tokens, side by side.
         heads: number of heads; D is a multiple of it.
-        bias: (heads, N, N), the same for every group.
+        bias: (heads, N, N), the same for every group, or (G, heads, N, N).
 
     Returns:
         (G, N, D), before the output projection.
     """
     groups, tokens, width = qkv.shape
     parts = qkv.view(groups, tokens, 3, heads, width // (3 * heads)).permute(2, 0, 3, 1, 4)
-    if qkv.device.type == "cpu" and qkv.dtype != torch.float32 and tokens <= _SHORT:
+    if is_fast() and qkv.device.type == "cpu" and qkv.dtype != torch.float32 and tokens <= _SHORT:
         out = _products(parts.flatten(1, 2), heads, bias).unflatten(0, (groups, heads))
     else:
         q, k, v = parts.unbind(0)
@@ -44,7 +44,8 @@ def among_frames(qkv: Tensor, frames: int, heads: int, bias: Tensor | None = Non
     """`multi_head` over the frames at each token position, of projections that lie as the tokens do.
 
     Frames are few and positions many: products of T x d matrices, tens of thousands of them. Kernels for long sequences
-    pad each of them; plain batched products are faster, and on a GPU a kernel that is made for it.
+    pad each of them; batched products are faster, and on a GPU a kernel that is made for it. The plain form rearranges
+    the projections position by position and is `multi_head`.
 
     Args:
         qkv: (B*T, ..., 3 D), queries, keys and values side by side.
@@ -56,6 +57,10 @@ def among_frames(qkv: Tensor, frames: int, heads: int, bias: Tensor | None = Non
         (B*T, ..., D), before the output projection.
     """
     between, width = qkv.shape[1:-1].numel(), qkv.shape[-1] // 3
+    if not is_fast():
+        rearranged = qkv.reshape(-1, frames, between, 3 * width).transpose(1, 2).reshape(-1, frames, 3 * width)
+        out = multi_head(rearranged, heads, bias).view(-1, between, frames, width)
+        return out.transpose(1, 2).reshape(*qkv.shape[:-1], width)
     if bias is None and _has_kernel(qkv.device, frames, width // heads):
         from backbones.kernels.frame_attention import frame_attention
 
@@ -68,6 +73,9 @@ def among_frames(qkv: Tensor, frames: int, heads: int, bias: Tensor | None = Non
 
 def among_windows(qkv: Tensor, window: tuple[int, int], heads: int, bias: Tensor) -> Tensor:
     """Attention in the windows of a frame, of projections that lie as the tokens do (Liu et al., 2021, section 3.2).
+
+    Windows and heads are cut out of the projections in one copy, and the bias of a frame's windows serves all frames.
+    The plain form cuts out windows, repeats the bias for every frame and is `multi_head`.
 
     Args:
         qkv: (B*T, H, W, 3 D), queries, keys and values side by side.
@@ -82,6 +90,11 @@ def among_windows(qkv: Tensor, window: tuple[int, int], heads: int, bias: Tensor
     frames, height, width, _ = qkv.shape
     tall, wide = window
     down, across, depth = height // tall, width // wide, qkv.shape[-1] // (3 * heads)
+    if not is_fast():
+        windows = qkv.view(frames, down, tall, across, wide, -1).transpose(2, 3).reshape(-1, tall * wide, qkv.shape[-1])
+        out = multi_head(windows, heads, bias.repeat(len(windows) // len(bias), 1, 1, 1))
+        out = out.view(frames, down, across, tall, wide, -1).transpose(2, 3)
+        return out.reshape(frames, height, width, heads * depth)
     cut = qkv.view(frames, down, tall, across, wide, 3, heads, depth).permute(5, 0, 1, 3, 6, 2, 4, 7)
     q, k, v = cut.reshape(3, -1, bias.shape[0] * heads, tall * wide, depth).unbind(0)
     bias = bias.flatten(0, 1).to(q.dtype)
@@ -102,7 +115,7 @@ def projected(attended: Tensor, projection: Any) -> Tensor:
         projection: a Linear, or what a strategy has put in its place.
     """
     out = projection(attended)
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if not is_fast() or not torch.is_grad_enabled() or torch.compiler.is_compiling():
         return out
     if not is_plain_module(projection, *_LINEAR) or projection.bias is None:
         return out

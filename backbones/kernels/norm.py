@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from backbones.kernels.plain import is_plain_module
 from backbones.kernels.precision import of_products
 from backbones.kernels.recompute import from_norm, remember
+from backbones.kernels.switch import is_fast, is_plain_module
 
 # layer norms whose arithmetic is F.layer_norm's
 _PLAIN = (nn.LayerNorm, open_clip.transformer.LayerNorm, open_clip.transformer.LayerNormFp32, timm.layers.LayerNorm)
@@ -23,14 +23,15 @@ def normed(x: Tensor, norm: Any) -> Tensor:
 
     Autocast alone gives float32, which each of the products after it turns into half precision by itself, and keeps the
     float32 input for the gradients. Here statistics and norm are in float32 too, the result is rounded once and the
-    input is kept rounded: half the bytes. The input's gradient differs by about that rounding, 1e-4 of its norm.
+    input is kept rounded: half the bytes. The input's gradient differs by about that rounding, 1e-4 of its norm. The
+    plain form is `norm(x)` in any case.
 
     Args:
         x: (..., D).
         norm: the image model's, of any kind.
     """
     dtype = of_products(x)
-    if dtype == x.dtype or not is_plain_module(norm, *_PLAIN):
+    if not is_fast() or dtype == x.dtype or not is_plain_module(norm, *_PLAIN):
         return norm(x)
     if not torch.is_grad_enabled():
         return nn.functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps).to(dtype)

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from backbones.kernels.switch import is_fast
+
 
 class Recompute(NamedTuple):
     """Recomputation of x, rows of numbers.
@@ -52,8 +54,12 @@ def _outer_of_norm(eps: float, left: Tensor, tensors: tuple[Tensor, ...]) -> Ten
 
 
 def remember(x: Tensor, origin: Recompute) -> Tensor:
-    """The tensor, its origin noted on it. Whatever is computed from it is another tensor, without one."""
-    x.origin = origin, x._version, x.shape  # type: ignore[attr-defined]
+    """The tensor, its origin noted on it. Whatever is computed from it is another tensor, without one.
+
+    In the plain form nothing is noted, and whoever needs the tensor for a gradient keeps it.
+    """
+    if is_fast():
+        x.origin = origin, x._version, x.shape  # type: ignore[attr-defined]
     return x
 
 

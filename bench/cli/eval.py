@@ -158,7 +158,7 @@ def eval_(
         problems += error.problems
     if problems or planned is None:
         raise UserError(problems)
-    from bench.measure.bf16 import notes as bf16_notes
+    from bench.measure.placement import bf16_notes
 
     for note in bf16_notes(planned.placement):
         tell(note, err=True)

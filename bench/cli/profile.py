@@ -147,7 +147,7 @@ def profile(
 
     request = request_of({name: value for name, value in given.items() if value is not None}, problems)
     chosen = plan(request, problems)
-    from bench.measure.bf16 import notes as bf16_notes
+    from bench.measure.placement import bf16_notes
 
     for note in bf16_notes(chosen.placement):
         tell(note, err=True)

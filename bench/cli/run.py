@@ -119,6 +119,24 @@ def run(
             rich_help_panel=_RUNNING,
         ),
     ] = None,
+    kernels: Annotated[
+        str | None,
+        typer.Option(
+            help="fast, or plain: PyTorch's own operations in place of what is written by hand for speed, to debug it "
+            "or to measure what it gives. [default: fast]",
+            metavar="fast|plain",
+            rich_help_panel=_RUNNING,
+        ),
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            help="What executes the cells: local, the worker processes of this machine, or one that a plugin brings. "
+            "[default: local]",
+            metavar="NAME",
+            rich_help_panel=_RUNNING,
+        ),
+    ] = None,
     workers: Annotated[
         str | None,
         typer.Option(
@@ -248,6 +266,8 @@ def run(
             "decoder": decoder,
             "compile": compile_,
             "checkpoint_activations": checkpoint_activations,
+            "kernels": kernels,
+            "engine": engine,
             "workers": workers,
             "loader_workers": None if loader_workers is None else scalar(loader_workers),
             "decode_timeout": None if decode_timeout is None else scalar(decode_timeout),
@@ -265,7 +285,7 @@ def run(
 
     from bench.cli.output import tell
     from bench.cli.show import listener, print_plan, print_summary
-    from bench.run.engines.pool import WorkerFailed
+    from bench.run.engines.base import WorkerFailed
     from bench.run.provenance import command
     from bench.run.start import execute, plan
 

@@ -16,7 +16,7 @@ from bench.cli.live import LiveListener
 from bench.cli.output import print_table, tell
 from bench.cli.plain import PlainListener
 from bench.errors import UserError
-from bench.run.engines.local import Outcome
+from bench.run.engines.runner import Outcome
 from bench.run.matrix import Expansion
 from bench.run.store import Run
 from bench.spec import Recipe

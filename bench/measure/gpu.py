@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from bench.measure.result import Gpu
-from bench.measure.throughput import synchronise
+from bench.measure.speed import synchronise
 
 _SAMPLES = 5
 _BETWEEN = 0.1  # seconds

@@ -1,16 +1,22 @@
-"""The machine that measures: what it is, and whether it is busy with something else."""
+"""The machine that measures: its name and cores, others' load on it, and its lock for one measurement at a time."""
 
 from __future__ import annotations
 
+import contextlib
+import getpass
 import math
+import os
 import platform
 import re
+import tempfile
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import psutil
+from filelock import FileLock, Timeout
 
 _PACKAGES = (
     "aim-bench",
@@ -97,3 +103,23 @@ def describe() -> dict[str, Any]:
 def others_load(seconds: float = 0.3) -> float:
     """Cores kept busy, over `seconds`, by anything; call it while this process waits."""
     return psutil.cpu_percent(interval=seconds) / 100 * (psutil.cpu_count() or 1)
+
+
+@contextlib.contextmanager
+def exclusive_machine_lock(on_wait: Callable[[], None]) -> Iterator[None]:
+    """One measurement at a time on this machine, also between commands of the same user.
+
+    Args:
+        on_wait: called where another command is measuring.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()  # a container's user may have no name
+    lock = FileLock(Path(tempfile.gettempdir()) / f"aim-bench-{user}-measures.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        on_wait()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

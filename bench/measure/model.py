@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 
 from adapters.classifier import VideoClassifier
+from backbones.kernels.switch import kernels
 from bench.measure import gpu
-from bench.measure.flops import macs
+from bench.measure.counts import macs
 from bench.measure.machine import device_name, others_load, versions
 from bench.measure.memory import peak
 from bench.measure.params import count
 from bench.measure.result import Measured
-from bench.measure.throughput import timed
+from bench.measure.speed import timed
 from bench.spec import Precision, Recipe
 from bench.train.evaluate import Predictor
 from bench.train.trainer import Trainer
@@ -34,7 +35,7 @@ def measure(
     for are computed in parts, as in training.
 
     Raises:
-        UncountedOperation: see `bench.measure.flops`.
+        UncountedOperation: see `bench.measure.counts`.
         torch.OutOfMemoryError: not even one clip fits.
     """
     busy = others_load() if device.type == "cpu" else 0.0
@@ -56,7 +57,7 @@ def measure(
     inference_bytes = peak(lambda: predictor(views), device, resident)
 
     trainer = Trainer(model, recipe, device, precision, compile=compile, checkpoint_activations=checkpoint_activations)
-    trainer.set_rate(0.0)  # timed steps need not move the weights
+    trainer.scale_lr(0.0)  # timed steps need not move the weights
     training = timed(lambda: trainer.step(clips, labels), device, least_warmup=warmup)
     trainer.optimiser.zero_grad(set_to_none=True)
     state = [v for held in trainer.optimiser.state.values() for v in held.values() if isinstance(v, torch.Tensor)]
@@ -82,6 +83,7 @@ def measure(
         compiled=compiled,
         why_not_compiled=trainer.computation.why_not or predictor.computation.why_not,
         compile_seconds=compile_seconds,
+        kernels=kernels(),
         train_memory_bytes=training_bytes,
         infer_memory_bytes=inference_bytes,
         batch_size=batch,

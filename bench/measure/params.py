@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from adapters.classifier import VideoClassifier
-from bench.measure.flops import view_of
+from bench.measure.counts import view_of
 from bench.measure.parts import PARTS, Part, Whereabouts, by_part
 
 

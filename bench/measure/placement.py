@@ -1,9 +1,12 @@
-"""Device of a cell and number format that it runs in."""
+"""Device of a cell and number format that it runs in; on a CPU, the speed of bf16 beside that of fp32."""
 
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from bench.errors import UserError
@@ -80,3 +83,73 @@ def place(device: str, precision: str) -> Placement:
         raise UserError(problems)
     chosen: Precision = "bf16" if precision == "bf16" else "fp16" if precision == "fp16" else "fp32"
     return Placement(type_, int(index) if index else None, chosen)
+
+
+# above this, bf16 is called slower: less is what two runs of one product differ by on a busy machine
+_SLOWER = 1.25
+
+_SIZES = (32, 64, 128, 256, 512)  # sides of the matrices, each product eight times as much as the one before
+_ROUNDS = 4
+# of this thread alone, as whatever else keeps the machine busy does not matter; Windows counts it in steps of 16 ms
+_clock = time.perf_counter if sys.platform == "win32" else time.thread_time
+_BUDGET = 0.1  # seconds for all products
+
+
+def bf16_ratio(seconds: Callable[[str, int], float], budget: float = _BUDGET) -> float:
+    """Time of matrix products in bf16 / their time in fp32, of the largest ones that the budget has room for.
+
+    Args:
+        seconds: takes "bf16" or "fp32" and the side of square matrices, and times their products once.
+        budget: seconds. A size is tried where eight times what the last one took still fits, so that a CPU on which
+            small products take long is never asked for large ones.
+    """
+    spent = found = 0.0
+    for size in _SIZES:
+        # the first round of a size prepares its kernels
+        rounds = [(seconds("fp32", size), seconds("bf16", size)) for _ in range(_ROUNDS)]
+        fp32, bf16 = (min(times) for times in zip(*rounds, strict=True))
+        found = bf16 / max(fp32, 1e-9)
+        took = _ROUNDS * (fp32 + bf16)
+        spent += took
+        if spent + 8 * took > budget:
+            break
+    return found
+
+
+def _products(precision: str, size: int) -> float:
+    """Seconds of a layer's product and of its gradient's, which are laid out differently and emulated differently."""
+    import torch
+
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a = torch.full((size, size), 0.5, dtype=dtype)
+    begun = _clock()
+    torch.mm(a, a.T)
+    torch.mm(a, a)
+    return _clock() - begun
+
+
+@cache
+def bf16_slowdown() -> float:
+    """Time of matrix products in bf16 / that in fp32, on this CPU; measured once, in about 0.1 s."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return bf16_ratio(_products)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def bf16_notes(placement: Placement | None) -> tuple[str, ...]:
+    """The sentence on a device that computes bf16 more slowly than fp32; nothing where it does not, or is not asked to.
+
+    Only a CPU is measured: `place` refuses a GPU that would emulate it.
+    """
+    if placement is None or placement.type != "cpu" or placement.precision != "bf16":
+        return ()
+    times = bf16_slowdown()
+    if times < _SLOWER:
+        return ()
+    shown = f"{times:.0f}" if times >= 10 else f"{times:.1f}"
+    return (f"bf16 is slower than fp32 on this CPU: matrix products take {shown} times as long",)

@@ -18,11 +18,10 @@ from bench.data.cache.codec import FOOTNOTES
 from bench.data.decode.names import footnotes as decoder_footnotes
 from bench.data.transforms import normalise
 from bench.files import write_atomically
-from bench.measure.footnotes import footnotes as measured_footnotes
-from bench.measure.footnotes import not_compiled
 from bench.measure.loading import Loading
 from bench.measure.machine import device_name
-from bench.measure.result import Measured
+from bench.measure.result import Measured, not_compiled
+from bench.measure.result import footnotes as measured_footnotes
 from bench.run.build import classifier, image_model
 from bench.run.context import WorkerContext
 from bench.run.loaders import Loaders
@@ -36,8 +35,7 @@ from bench.spec import Cell
 from bench.text import counted
 from bench.train.compute import mixed
 from bench.train.evaluate import Predictions, Predictor, mean_class, predict, top_5, top_k
-from bench.train.log import Log
-from bench.train.trainer import Trainer, fit
+from bench.train.trainer import Log, Trainer, fit
 
 Report = Callable[[dict[str, Any]], None]
 

@@ -11,9 +11,8 @@ import torch
 from adapters.classifier import VideoClassifier
 from bench.data.dataset import DATASETS
 from bench.errors import UserError
-from bench.measure.flops import macs
+from bench.measure.counts import UncountedOperation, macs
 from bench.measure.params import count
-from bench.measure.uncounted import UncountedOperation
 from bench.run.build import classifier
 from bench.spec import Cell
 

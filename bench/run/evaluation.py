@@ -23,12 +23,10 @@ from bench.data.resize import FOOTNOTES as PIXEL_FOOTNOTES
 from bench.data.resize import Pixels
 from bench.data.validate import examine, too_many_clips, unfit
 from bench.errors import UserError
-from bench.measure.bf16 import notes as bf16_notes
-from bench.measure.flops import macs
+from bench.measure.counts import UncountedOperation, macs
 from bench.measure.machine import cores, device_name
 from bench.measure.params import count
-from bench.measure.placement import Placement, place
-from bench.measure.uncounted import UncountedOperation
+from bench.measure.placement import Placement, bf16_notes, place
 from bench.plugins import load as load_plugins
 from bench.run.cell import make_repeatable
 from bench.run.context import WorkerContext

@@ -20,8 +20,7 @@ from bench.data.dataset import DATASETS, VideoDataset
 from bench.data.decode.names import why_unusable
 from bench.data.validate import too_many_clips, unfit
 from bench.errors import UserError
-from bench.measure.bf16 import notes as bf16_notes
-from bench.measure.placement import Placement
+from bench.measure.placement import Placement, bf16_notes
 from bench.run.selection import (
     brought_options,
     check_entries,
@@ -127,8 +126,9 @@ def expand(matrix: Matrix) -> Expansion:
                     decoder=matrix.decoder,
                     order_test=matrix.order_test,
                     cache_format=matrix.cache_format,
-                    compile=_pays(placement, backbone, dataset) if matrix.compile is None else matrix.compile,
+                    compile=_pays(matrix, placement, backbone, dataset) if matrix.compile is None else matrix.compile,
                     checkpoint_activations=matrix.checkpoint_activations,
+                    kernels=matrix.kernels,
                     sources=found,
                 )
                 for frames, seed in product(counts, matrix.seeds)
@@ -173,13 +173,13 @@ def _lasting(file: Path) -> str:
     return os.path.join(os.path.realpath(file.parent), file.name)
 
 
-def _pays(placement: Placement, backbone: BackboneName, dataset: VideoDataset) -> bool:
+def _pays(matrix: Matrix, placement: Placement, backbone: BackboneName, dataset: VideoDataset) -> bool:
     """Return whether compiling saves more than it costs, which is a minute or two each for training and testing.
 
     A large model's training on a GPU takes hours. A tiny one's is over before it is compiled, and a CPU, on which
-    nobody trains a large model, gains little (see benchmarks/README.md).
+    nobody trains a large model, gains little (see benchmarks/README.md). Plain kernels run one by one unless asked for.
     """
-    return placement.type == "cuda" and backbone.model != "tiny" and not dataset.small
+    return matrix.kernels == "fast" and placement.type == "cuda" and backbone.model != "tiny" and not dataset.small
 
 
 def _missing_places(matrix: Matrix) -> list[str]:

@@ -16,7 +16,7 @@ from adapters.heads import HEADS
 from backbones.names import BackboneName
 from bench.data.dataset import DATASETS
 from bench.errors import UserError
-from bench.measure.machine_lock import exclusive_machine_lock
+from bench.measure.machine import exclusive_machine_lock
 from bench.measure.placement import Placement
 from bench.measure.result import Measured
 from bench.plugins import load as load_plugins
@@ -223,7 +223,7 @@ def profiles(
 
 
 def _counted(subject: Subject, problems: list[str]) -> Profile | None:
-    from bench.measure.flops import macs_by_part
+    from bench.measure.counts import macs_by_part
     from bench.measure.params import count_by_part
     from bench.run.counts import without_numbers
 
@@ -254,8 +254,8 @@ def _unusable_weights(subjects: Sequence[Subject]) -> list[str]:
 
 
 def _timed(profile: Profile, chosen: Plan, placement: Placement) -> Profile:
-    from bench.measure.bf16 import notes as bf16_notes
-    from bench.measure.footnotes import footnotes as measured_footnotes
+    from bench.measure.placement import bf16_notes
+    from bench.measure.result import footnotes as measured_footnotes
     from bench.train.trainer import is_out_of_memory
 
     notes = [profile.subject.note] if profile.subject.note else []

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from backbones.kernels.switch import Kernels
 from backbones.names import BackboneName
 from bench.spec.fields import MAX_FRAMES, MAX_SIDE, Decoder, Precision
 from bench.spec.frozen import FrozenModel
@@ -45,6 +46,7 @@ class Cell(FrozenModel):
     cache_format: Literal["raw", "jpeg"] = Field("raw", description="jpeg: every frame went through a JPEG picture")
     compile: bool = Field(False, description="the step goes through torch.compile")
     checkpoint_activations: bool = Field(False, description="blocks are computed again for their gradients")
+    kernels: Kernels = Field("fast", description="plain: PyTorch's own operations in place of hand-written ones")
     sources: dict[str, str] = Field(
         default_factory=dict, description="hashes of weight, list and plugin files and of rendered videos"
     )
@@ -95,12 +97,14 @@ class Cell(FrozenModel):
         return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)[:80]}-{self.key}"
 
     def _left_out(self) -> set[str]:
-        unset = {"input_size"} if self.input_size is None else set()
-        return unset | ({"head"} if self.head == "linear" else set())
+        later = {"input_size": None, "kernels": "fast", "head": "linear"}
+        return {name for name, default in later.items() if getattr(self, name) == default}
 
     def model_key(self) -> str:
         """Equal for cells whose trained model and batch are built alike: what speed, memory and counts depend on."""
         testing = {"clips", "crops", "view_side", "order_test", "decoder", "cache_format"}
+        if self.kernels == "fast":
+            testing.add("kernels")  # of a run's measurements that were made before it was a field
         shape = self.model_dump(mode="json", exclude={"seed", "recipe", *testing})
         shape["recipe"] = self.recipe.model_dump(include={"batch_size", "drop_path", "drop_path_mode"})
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:10]

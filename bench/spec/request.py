@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from backbones.kernels.switch import Kernels
 from bench.spec.fields import (
     Cache,
     CacheLimit,
@@ -63,6 +64,7 @@ class Matrix(FrozenModel):
     cache_format: Literal["raw", "jpeg"] = Field("raw", description="how the cache keeps frames; jpeg changes pixels")
     compile: bool | None = Field(None, description="torch.compile; not set: where it saves more than it costs")
     checkpoint_activations: bool = Field(False, description="less memory, more time, the same numbers")
+    kernels: Kernels = Field("fast", description="plain: no hand-written kernels, for debugging and to measure them")
 
     @property
     def source(self) -> DataSource:
@@ -82,6 +84,7 @@ class Request(Matrix):
     """A matrix and how to run it: the fields of `bench run` and of its YAML file."""
 
     out: Place | None = Field(None, description="folder of the run")
+    engine: str = Field("local", description="what executes the cells; see bench.run.engines.base")
     workers: Workers = "auto"
     loader_workers: LoaderWorkers = Field("auto", description="decoding processes of each cell")
     decode_timeout: float = Field(60.0, gt=0, le=86400, description="seconds after which a clip counts as broken")

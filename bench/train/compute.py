@@ -7,15 +7,14 @@ import textwrap
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from adapters.classifier import VideoClassifier
+from backbones.kernels.precision import cast_frozen_weights
 from bench.data.transforms import normalise
 from bench.spec import Precision
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# modules whose parameters take part in products alone, which autocast computes in half precision
-_PRODUCTS = (nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear, nn.Conv2d, nn.MultiheadAttention)
 _BACKEND = "inductor"
 
 
@@ -26,25 +25,11 @@ def mixed(device: torch.device, precision: Precision) -> contextlib.AbstractCont
     return torch.autocast(device.type, dtype=_DTYPES[precision])
 
 
-def cast_frozen_weights(model: nn.Module, precision: Precision) -> None:
-    """Hold the frozen weights of products in half precision, in place, where products are computed in it.
-
-    Autocast would round them to the same numbers at every use, and keep each rounded copy for the gradients.
-    """
-    if precision == "fp32":
-        return
-    for module in model.modules():
-        own = list(module.parameters(recurse=False))
-        if type(module) in _PRODUCTS and not any(parameter.requires_grad for parameter in own):
-            for parameter in own:
-                parameter.data = parameter.data.to(_DTYPES[precision])
-
-
 class Computation:
     """The logits of clips, as training, evaluation and measuring compute them.
 
     Args:
-        model: put on the device; its frozen weights are rounded, see `cast_frozen_weights`.
+        model: put on the device; its frozen weights are cast to the precision (`cast_frozen_weights`).
         device, precision: where, and in which number format.
         compile: whether clips of the whole batch's size go through one compiled graph; other numbers never do, so that
             a short last batch compiles nothing anew. "graphs": also recorded as a CUDA graph.
@@ -62,7 +47,8 @@ class Computation:
         compile: bool | str = False,
     ) -> None:
         self.model = model.to(device)
-        cast_frozen_weights(model, precision)
+        if precision != "fp32":
+            cast_frozen_weights(model, _DTYPES[precision])
         self.device = device
         self.precision = precision
         self.compiled = bool(compile)

@@ -51,8 +51,8 @@ def adamw(model: VideoClassifier, recipe: Recipe) -> torch.optim.AdamW:
     return torch.optim.AdamW(parameter_groups(model, recipe), betas=recipe.betas, fused=True)
 
 
-def rate_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """Learning rate of step `step` (from 0) / peak learning rate.
+def lr_scale(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+    """Learning rate of step `step` (from 0) / the group's base learning rate.
 
     Cosine from 1 to 0 over the epochs, stepped once an epoch or every step; during the warm-up that value is scaled by
     a line from `warmup_start` to 1, stepped every step (AIM's released configuration: mmcv's CosineAnnealing, linear
@@ -60,8 +60,8 @@ def rate_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """
     total = recipe.epochs * steps_per_epoch
     done = step if recipe.schedule == "step" else step // steps_per_epoch * steps_per_epoch
-    lr_scale = 0.5 * (1 + math.cos(math.pi * done / total))
+    scale = 0.5 * (1 + math.cos(math.pi * done / total))
     warmup = recipe.warmup_epochs * steps_per_epoch
     if step < warmup:
-        lr_scale *= 1 - (1 - step / warmup) * (1 - recipe.warmup_start)
-    return lr_scale
+        scale *= 1 - (1 - step / warmup) * (1 - recipe.warmup_start)
+    return scale

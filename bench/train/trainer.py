@@ -1,9 +1,12 @@
-"""Training a cell's model: one step, and the loop over epochs."""
+"""Training of a cell's model: one step, the loop over epochs, and its log."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +15,7 @@ from torch import Tensor
 from adapters.classifier import VideoClassifier
 from bench.spec import Precision, Recipe
 from bench.train.compute import Computation
-from bench.train.optimiser import adamw, rate_factor
+from bench.train.optimiser import adamw, lr_scale
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -63,10 +66,10 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.model.train()
 
-    def set_rate(self, lr_scale: float) -> float:
+    def scale_lr(self, scale: float) -> float:
         """Scale every group's base learning rate; returns the largest learning rate."""
         for group in self.optimiser.param_groups:
-            group["lr"] = group["base_lr"] * lr_scale
+            group["lr"] = group["base_lr"] * scale
         return max(group["lr"] for group in self.optimiser.param_groups)
 
     def _gradients(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,7 +155,7 @@ def fit(
         losses, rights, clips = [], [], 0
         for index, (batch, labels) in enumerate(_counted(epochs(epoch), steps_per_epoch)):
             step = epoch * steps_per_epoch + index
-            lr = trainer.set_rate(rate_factor(recipe, step, steps_per_epoch))
+            lr = trainer.scale_lr(lr_scale(recipe, step, steps_per_epoch))
             loss, right = trainer.step(batch, labels)
             losses.append(loss)
             rights.append(right)
@@ -190,3 +193,24 @@ def _counted(batches: Iterable[tuple[Tensor, Tensor]], expected: int) -> Iterato
         yield batch
     if count != expected:
         raise RuntimeError(f"the loader gave {count} batches in an epoch, expected {expected}")
+
+
+class Log:
+    """Appends JSON lines; a new training starts the file anew."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8", buffering=1)  # a line at a time reaches the disk whole
+        self._begun = time.perf_counter()
+
+    def write(self, values: dict[str, float]) -> None:
+        """One line: the values, rounded to six significant digits, and `seconds` since the start."""
+        rounded = {name: float(f"{value:.6g}") for name, value in values.items()}
+        self._file.write(json.dumps({"seconds": round(time.perf_counter() - self._begun, 3), **rounded}) + "\n")
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()

@@ -9,7 +9,7 @@ from torch import nn
 
 from adapters.base import STRATEGIES
 from adapters.classifier import VideoClassifier
-from bench.measure.flops import macs, macs_by_part
+from bench.measure.counts import macs, macs_by_part
 from bench.measure.params import count_by_part
 from tests.architectures import BUILDERS, small
 from tests.models import CLASSES, NAMES, awaken, clips, image_features

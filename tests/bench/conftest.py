@@ -16,6 +16,7 @@ from backbones.families import FAMILIES
 from backbones.registry import Registry
 from backbones.settings import Settings
 from bench.data.dataset import DATASETS
+from bench.run.engines.base import ENGINES
 from tests.bench.command import Command
 
 
@@ -28,7 +29,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 @contextlib.contextmanager
 def nothing_stays_registered() -> Iterator[None]:
     """Nothing that is registered inside stays, nor a plugin's module."""
-    registries: list[Registry[Any]] = [STRATEGIES, HEADS, DATASETS, FAMILIES]
+    registries: list[Registry[Any]] = [STRATEGIES, HEADS, DATASETS, FAMILIES, ENGINES]
     before = []
     for registry in registries:
         registry.names()

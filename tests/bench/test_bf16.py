@@ -13,10 +13,10 @@ import torch
 from bench.data.cache import FrameCache
 from bench.data.reading import Reading
 from bench.errors import UserError
-from bench.measure import bf16
+from bench.measure import placement as placed
 from bench.measure.placement import Placement
 from bench.run.context import WorkerContext
-from bench.run.engines.local import start_workers
+from bench.run.engines.local import local
 from bench.spec import Request
 from tests.adapters import released as official
 from tests.bench import make
@@ -45,7 +45,7 @@ def machine(flops: dict[str, float], asked: list[tuple[str, int]]) -> Callable[[
 def test_the_ratio_is_the_machines_and_takes_a_tenth_of_a_second(fp32: float, half: float) -> None:
     asked: list[tuple[str, int]] = []
     seconds = machine({"fp32": fp32, "bf16": half}, asked)
-    assert bf16.ratio(seconds) == pytest.approx(fp32 / half)
+    assert placed.bf16_ratio(seconds) == pytest.approx(fp32 / half)
     assert {precision for precision, _ in asked} == {"fp32", "bf16"}
     assert sum(seconds(*one) for one in asked.copy()) < 0.1 or {size for _, size in asked} == {32}
 
@@ -53,9 +53,9 @@ def test_the_ratio_is_the_machines_and_takes_a_tenth_of_a_second(fp32: float, ha
 def test_larger_products_are_timed_where_there_is_time() -> None:
     """The cost of a call beside its product counts for less in them."""
     fast: list[tuple[str, int]] = []
-    bf16.ratio(machine({"fp32": 55e9, "bf16": 130e9}, fast))
+    placed.bf16_ratio(machine({"fp32": 55e9, "bf16": 130e9}, fast))
     slow: list[tuple[str, int]] = []
-    bf16.ratio(machine({"fp32": 55e9, "bf16": 0.5e9}, slow))
+    placed.bf16_ratio(machine({"fp32": 55e9, "bf16": 0.5e9}, slow))
     assert max(size for _, size in fast) == 512
     assert max(size for _, size in slow) == 128
 
@@ -67,7 +67,7 @@ def test_a_disturbed_round_does_not_count() -> None:
     def seconds(precision: str, size: int) -> float:
         return steady(precision, size) * (50 if len(asked) % 3 == 0 else 1)
 
-    assert bf16.ratio(seconds) == pytest.approx(0.5)
+    assert placed.bf16_ratio(seconds) == pytest.approx(0.5)
 
 
 def test_what_is_timed_are_products_in_the_format_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +81,7 @@ def test_what_is_timed_are_products_in_the_format_on_one_thread(monkeypatch: pyt
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        bf16.slowdown.__wrapped__()
+        placed.bf16_slowdown.__wrapped__()
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
@@ -90,15 +90,15 @@ def test_what_is_timed_are_products_in_the_format_on_one_thread(monkeypatch: pyt
 
 def test_it_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[None] = []
-    monkeypatch.setattr(bf16, "ratio", lambda _: measured.append(None) or 0.5)
-    bf16.slowdown.cache_clear()
-    assert [bf16.slowdown() for _ in range(3)] == [0.5] * 3 and len(measured) == 1
-    bf16.slowdown.cache_clear()
+    monkeypatch.setattr(placed, "bf16_ratio", lambda _: measured.append(None) or 0.5)
+    placed.bf16_slowdown.cache_clear()
+    assert [placed.bf16_slowdown() for _ in range(3)] == [0.5] * 3 and len(measured) == 1
+    placed.bf16_slowdown.cache_clear()
 
 
 @pytest.fixture
 def emulating(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bf16, "slowdown", lambda: 109.7)
+    monkeypatch.setattr(placed, "bf16_slowdown", lambda: 109.7)
 
 
 @pytest.mark.parametrize(
@@ -116,13 +116,15 @@ def emulating(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_is_told_where_it_is_so_and_asked_for(
     placement: Placement | None, times: float, note: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bf16, "slowdown", lambda: times)
-    assert bf16.notes(placement) == (() if note is None else (note,))
+    monkeypatch.setattr(placed, "bf16_slowdown", lambda: times)
+    assert placed.bf16_notes(placement) == (() if note is None else (note,))
 
 
 def test_nothing_is_measured_where_bf16_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bf16, "slowdown", lambda: 1 / 0)
-    assert not bf16.notes(Placement("cpu", None, "fp32")) and not bf16.notes(Placement("mps", None, "bf16"))
+    monkeypatch.setattr(placed, "bf16_slowdown", lambda: 1 / 0)
+    assert not placed.bf16_notes(Placement("cpu", None, "fp32")) and not placed.bf16_notes(
+        Placement("mps", None, "bf16")
+    )
 
 
 def test_a_plan_tells_it(bench: Command, emulating: None) -> None:
@@ -133,8 +135,8 @@ def test_a_plan_tells_it(bench: Command, emulating: None) -> None:
 
 def test_workers_know_it_and_cells_carry_it_as_a_footnote(emulating: None, monkeypatch: pytest.MonkeyPatch) -> None:
     setups = []
-    monkeypatch.setattr("bench.run.engines.local.Pool", setups.extend)
-    start_workers(Request(), CPU, [make.cell(precision="bf16")], "bench run")
+    monkeypatch.setattr("bench.run.engines.local.LocalEngine", setups.extend)
+    local(Request(), CPU, [make.cell(precision="bf16")], "bench run")
     assert [setup.notes for setup in setups] == [(SLOW,)]
     context = WorkerContext(torch.device("cpu"), Reading(), "bench run", FrameCache(), device_notes=setups[0].notes)
     assert SLOW in context.notes(make.cell(precision="bf16"))

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from backbones.kernels.precision import cast_frozen_weights
 from bench.data.transforms import normalise
 from bench.spec import Recipe
 from bench.train import compute
-from bench.train.compute import Computation, cast_frozen_weights
+from bench.train.compute import Computation
 from bench.train.evaluate import Predictor
 from bench.train.trainer import Trainer
 from tests.models import CLASSES, FAMILIES, FRAMES, awaken, model
@@ -33,7 +34,7 @@ def _labels(count: int = 2) -> torch.Tensor:
 def test_frozen_weights_of_products_are_rounded_and_nothing_else_is(family: str) -> None:
     before = {name: p.detach().clone() for name, p in model(family, "joint").named_parameters()}
     adapted = model(family, "joint")
-    cast_frozen_weights(adapted, "bf16")
+    cast_frozen_weights(adapted, torch.bfloat16)
     rounded = set()
     for name, parameter in adapted.named_parameters():
         if parameter.dtype == torch.bfloat16:
@@ -49,7 +50,7 @@ def test_frozen_weights_of_products_are_rounded_and_nothing_else_is(family: str)
 
 def test_in_single_precision_nothing_is_rounded() -> None:
     adapted = model("vit", "frozen")
-    cast_frozen_weights(adapted, "fp32")
+    Computation(adapted, CPU, "fp32")
     assert {p.dtype for p in adapted.parameters()} == {torch.float32}
 
 

@@ -15,7 +15,7 @@ import torch
 from bench.data.decode.open import open_video
 from bench.data.resize import FOOTNOTES
 from bench.data.transforms import ValTransform
-from bench.measure import bf16
+from bench.measure import placement as placed
 from bench.run import evaluation
 from tests.adapters import released as official
 from tests.bench.command import Command
@@ -121,7 +121,7 @@ def test_own_views_are_the_default_and_say_so(
 def test_an_evaluation_in_bf16_that_is_emulated_has_a_footnote(
     bench: Command, asked: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bf16, "slowdown", lambda: 20.0)
+    monkeypatch.setattr(placed, "bf16_slowdown", lambda: 20.0)
     told = "bf16 is slower than fp32 on this CPU: matrix products take 20 times as long"
     said = bench(*asked, "--precision", "bf16")
     assert told in said.err and told in json.loads(said.out)["footnotes"]

@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from bench.measure import gpu
-from bench.measure.footnotes import footnotes
-from bench.measure.result import Gpu, Measured
+from bench.measure.result import Gpu, Measured, footnotes
 from tests.bench import make
 
 UUID = "GPU-01234567-89ab-cdef-0123-456789abcdef"

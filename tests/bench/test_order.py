@@ -15,7 +15,7 @@ from bench.data.motion.scenes import render_clip
 from bench.data.transforms import TestTransform, normalise
 from bench.spec import Recipe
 from bench.train.evaluate import Predictions, Predictor, predict, top_k
-from bench.train.optimiser import rate_factor
+from bench.train.optimiser import lr_scale
 from bench.train.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -45,7 +45,7 @@ def _trained(strategy: str, steps: int) -> VideoClassifier:
     model.body.start(normalise(clips[:BATCH], model.backbone.mean, model.backbone.std), 0.3)
     trainer = Trainer(model, recipe, CPU, "fp32")
     for step in range(steps):
-        trainer.set_rate(rate_factor(recipe, step, steps))
+        trainer.scale_lr(lr_scale(recipe, step, steps))
         part = slice(step * BATCH, (step + 1) * BATCH)
         trainer.step(clips[part], labels[part])
     return model

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.measure.flops import macs
+from bench.measure.counts import macs
 from bench.measure.params import count
 from tests.models import without_numbers
 from tests.reference import macs as closed

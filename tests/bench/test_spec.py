@@ -36,6 +36,7 @@ OTHER_CELL: dict[str, Any] = {
     "cache_format": "jpeg",
     "compile": True,
     "checkpoint_activations": True,
+    "kernels": "plain",
     "sources": {"weights": "00" * 8},
 }
 OTHER_RECIPE: dict[str, Any] = {
@@ -126,6 +127,7 @@ def test_model_key_is_the_same_for_what_does_not_change_the_model() -> None:
         {"recipe": {"drop_path_mode": "released"}},
         {"compile": True},
         {"checkpoint_activations": True},
+        {"kernels": "plain"},
     ]
     assert {make.cell(**changes).model_key() for changes in same} == {key}
     assert len({make.cell(**changes).model_key() for changes in other} | {key}) == len(other) + 1

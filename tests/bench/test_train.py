@@ -14,7 +14,7 @@ from adapters.classifier import VideoClassifier
 from bench.data.mixing import MixupCutmix
 from bench.data.transforms import normalise
 from bench.spec import Recipe
-from bench.train.optimiser import adamw, parameter_groups, rate_factor
+from bench.train.optimiser import adamw, lr_scale, parameter_groups
 from bench.train.trainer import Diverged, Trainer, fit
 from tests.models import CLASSES, FAMILIES, FRAMES, NAMES, awaken, backbone, model
 
@@ -87,7 +87,7 @@ def test_what_does_not_train_stays_bit_identical(family: str, strategy: str) -> 
 
     before = state()
     trainer = Trainer(adapted, _recipe(weight_decay=1.0, drop_path=0.3, dropout=0.5), CPU, "fp32")
-    trainer.set_rate(1.0)
+    trainer.scale_lr(1.0)
     for seed in range(2):
         trainer.step(*_batch(seed=seed))
     after = state()
@@ -101,15 +101,15 @@ def test_what_does_not_train_stays_bit_identical(family: str, strategy: str) -> 
 def test_the_schedule_is_a_line_then_a_cosine() -> None:
     recipe = Recipe(epochs=30, warmup_epochs=2.5, warmup_start=0.1)
     steps = 100
-    assert rate_factor(recipe, 0, steps) == pytest.approx(0.1)
+    assert lr_scale(recipe, 0, steps) == pytest.approx(0.1)
     # halfway through the warm-up, in the second epoch: cosine of one epoch done, times the line
-    assert rate_factor(recipe, 125, steps) == pytest.approx(0.5 * (1 + math.cos(math.pi / 30)) * 0.55)
-    assert rate_factor(recipe, 250, steps) == pytest.approx(0.5 * (1 + math.cos(math.pi * 2 / 30)))
-    assert rate_factor(recipe, 1500, steps) == rate_factor(recipe, 1599, steps) == pytest.approx(0.5)
-    assert rate_factor(recipe, 2999, steps) == pytest.approx(0.5 * (1 + math.cos(math.pi * 29 / 30)))
+    assert lr_scale(recipe, 125, steps) == pytest.approx(0.5 * (1 + math.cos(math.pi / 30)) * 0.55)
+    assert lr_scale(recipe, 250, steps) == pytest.approx(0.5 * (1 + math.cos(math.pi * 2 / 30)))
+    assert lr_scale(recipe, 1500, steps) == lr_scale(recipe, 1599, steps) == pytest.approx(0.5)
+    assert lr_scale(recipe, 2999, steps) == pytest.approx(0.5 * (1 + math.cos(math.pi * 29 / 30)))
     stepped = recipe.model_copy(update={"schedule": "step"})
-    assert rate_factor(stepped, 1550, steps) == pytest.approx(0.5 * (1 + math.cos(math.pi * 1550 / 3000)))
-    assert rate_factor(stepped, 2999, steps) < 1e-5
+    assert lr_scale(stepped, 1550, steps) == pytest.approx(0.5 * (1 + math.cos(math.pi * 1550 / 3000)))
+    assert lr_scale(stepped, 2999, steps) < 1e-5
 
 
 def test_a_few_steps_learn_a_batch_by_heart() -> None:
@@ -121,7 +121,7 @@ def test_a_few_steps_learn_a_batch_by_heart() -> None:
 
 
 def _gradients(trainer: Trainer, clips: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-    trainer.set_rate(0.0)
+    trainer.scale_lr(0.0)
     trainer.step(clips, labels)
     return {name: p.grad.clone() for name, p in trainer.model.trained()}
 
@@ -253,7 +253,7 @@ def test_fit_tells_every_interval() -> None:
     assert lines[-1]["epoch"] == 2.0
     assert all(line["steps"] == 6 and line["clips_per_s"] > 0 for line in lines)
     lrs = [line["lr"] / 1e-2 for line in lines]
-    assert lrs == pytest.approx([rate_factor(_recipe(), step, 3) for step in range(6)])
+    assert lrs == pytest.approx([lr_scale(_recipe(), step, 3) for step in range(6)])
 
 
 def test_a_loss_that_is_no_number_ends_the_training() -> None:

@@ -1,60 +1,26 @@
-"""Runs the cells of a matrix in worker processes of this machine."""
+"""The engine of this machine: worker processes, one job each. A worker that dies is replaced; its job has failed."""
 
 from __future__ import annotations
 
 import contextlib
-import time
+import signal
+import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from filelock import BaseFileLock
-
-from bench.data.cache import FrameCache
-from bench.data.reading import reading
-from bench.measure.bf16 import notes as bf16_notes
-from bench.measure.machine import cores, device_name
-from bench.measure.machine_lock import exclusive_machine_lock
-from bench.measure.placement import Placement
-from bench.measure.result import Measured
-from bench.processes import interrupts_ignored
-from bench.run.csv_writer import ThrottledCsvWriter
-from bench.run.engines.messages import Job, Setup
-from bench.run.engines.pool import Pool, Worker
-from bench.run.events import Listener
-from bench.run.expected import ExpectedTime
-from bench.run.provenance import Stopwatch, provenance
-from bench.run.result import Result, Status
-from bench.run.store import Run
+from bench.data.reading import Reading, reading
+from bench.measure.machine import cores
+from bench.measure.placement import Placement, bf16_notes
+from bench.processes import context, interrupts_ignored
+from bench.run.engines.base import ENGINES, Event, Job, WorkerFailed
 from bench.spec import Cell, Request
-from bench.text import counted
 
-# seconds between looks at a cell that another process runs
-_PATIENCE = 1.0
-
-
-@dataclass
-class Outcome:
-    """Outcome of a run.
-
-    Attributes:
-        failures: results of the cells that ran now and are not done. Of those that are, nothing is kept here: a run
-            may have thousands.
-        skipped: cells that were done before, or by another process meanwhile.
-        seconds: wall time by phase.
-        interrupted: whether the user (or the system) stopped it.
-        notes: sentences on how it went.
-        unwritten: why results.csv is not up to date; empty where it is.
-    """
-
-    failures: list[Result] = field(default_factory=list)
-    skipped: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-    interrupted: bool = False
-    notes: list[str] = field(default_factory=list)
-    unwritten: str = ""
+_PATIENCE = 5.0  # seconds that a worker is given to end
 
 
 def threads_of(cell: Cell) -> int:
@@ -79,231 +45,183 @@ def worker_devices(request: Request, placement: Placement, cells: Sequence[Cell]
     return devices[: len(cells)]
 
 
-def start_workers(request: Request, placement: Placement, cells: Sequence[Cell], command: str) -> Pool:
-    """Start the workers of a run; they import their libraries while the parent goes on."""
+@dataclass(frozen=True)
+class Setup:
+    """Setup that a worker is started with.
+
+    Attributes:
+        device: "cpu", "cuda:1", "mps".
+        plugins: modules or files that register names.
+        reading: how videos are read.
+        command: the command line.
+        output: file that takes what the process prints.
+        notes: what a reader of all its numbers must know of the device.
+    """
+
+    device: str
+    plugins: tuple[str, ...]
+    reading: Reading
+    command: str
+    output: Path
+    notes: tuple[str, ...] = ()
+
+
+@ENGINES.register("local")
+def local(request: Request, placement: Placement, cells: Sequence[Cell], command: str) -> LocalEngine:
+    """Start the workers of a run; they import their libraries while this process goes on."""
     devices = worker_devices(request, placement, cells)
     how = reading(request.loader_workers, cores() // len(devices), request.decode_timeout, request.strict)
     notes = bf16_notes(placement)
-    return Pool([Setup(device, tuple(request.plugins), how, command, Path(), notes) for device in devices])
+    return LocalEngine([Setup(device, tuple(request.plugins), how, command, Path(), notes) for device in devices])
 
 
-class LocalRunner:
-    """Measures the models one after the other with the machine to itself, then trains the cells side by side.
+@dataclass
+class _Worker:
+    """A process with at most one job."""
+
+    index: int
+    process: BaseProcess
+    connection: Connection
+    setup: Setup
+    ready: bool = False
+    job: Job | None = None
+
+
+def _main(connection: Connection, setup: Setup) -> None:
+    from bench.run.engines.worker import main
+
+    main(connection, setup)
+
+
+class LocalEngine:
+    """As many workers as there are setups; see `Engine`.
 
     Args:
-        run: where the results go.
-        pool: its workers.
-        placement: the device.
-        command: the command line, for the provenance.
-        cache: of decoded frames.
-        listener: is told what happens.
+        setups: one a worker; `output` is filled in here.
     """
 
-    def __init__(
-        self, run: Run, pool: Pool, placement: Placement, command: str, cache: FrameCache, listener: Listener
-    ) -> None:
-        self.run = run
-        self.pool = pool
-        self.listener = listener
-        self.outcome = Outcome()
-        self._command = command
-        self._cache = cache
-        self._device = device_name(placement.torch_name)
-        self._since: dict[Cell, Stopwatch] = {}
-        self._locks: dict[Cell, BaseFileLock] = {}
-        self._measured: dict[str, Measured] = {}
-        self._table = ThrottledCsvWriter(run)
+    def __init__(self, setups: list[Setup]) -> None:
+        self._context = context(preload="bench.run.engines.worker")
+        self._folder = tempfile.TemporaryDirectory(prefix="aim-bench-")
+        self._made = 0
+        self._waiting: deque[Job] = deque()
+        self._workers = [self._start(index, setup) for index, setup in enumerate(setups)]
 
-    def execute(self, cells: Sequence[Cell]) -> Outcome:
-        """Run every cell that is not done. An interrupt is recorded in the cells that it hit, then returned.
+    def _start(self, index: int, setup: Setup) -> _Worker:
+        self._made += 1
+        setup = replace(setup, output=Path(self._folder.name) / f"worker-{self._made}.txt")
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_main, args=(theirs, setup), name=f"bench-worker-{index}", daemon=False)
+        with interrupts_ignored():
+            process.start()
+        theirs.close()
+        return _Worker(index, process, ours, setup)
 
-        Raises:
-            WorkerFailed: no worker process came up, or none is left that does.
-        """
-        todo = []
-        for cell in cells:
-            found = self.run.result(cell)
-            if found is not None and found.status == "done":
-                self.outcome.skipped += 1
-            else:
-                todo.append(cell)
-        self.listener.begun(todo, self.outcome.skipped, len(self.pool.workers))
-        if todo:
-            try:
-                self._until_ready()
-                with self._phase("measuring"):
-                    todo = self._measure(todo)
-                with self._phase("training and evaluating"):
-                    self._train(todo)
-            except KeyboardInterrupt:
-                self.outcome.interrupted = True
-                with interrupts_ignored():  # one is enough
-                    self._record_interrupted()
-            finally:
-                for lock in self._locks.values():
-                    lock.release()
-                with interrupts_ignored():
-                    self.outcome.unwritten = self._table.finish()
-        return self.outcome
+    @property
+    def slots(self) -> int:
+        return len(self._workers)
 
-    @contextlib.contextmanager
-    def _phase(self, name: str) -> Iterator[None]:
-        begun = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.outcome.seconds[name] = time.perf_counter() - begun
+    @property
+    def readers(self) -> int:
+        return sum(max(1, worker.setup.reading.workers) for worker in self._workers)
 
-    def _until_ready(self) -> None:
-        """Wait for every worker: a measurement must not share the machine with their imports."""
-        while not all(worker.ready for worker in self.pool.workers):
-            for _ in self.pool.events(timeout=1.0):
-                pass
+    def submit(self, job: Job) -> None:
+        self._waiting.append(job)
+        self._dispatch()
 
-    # --- measuring ---
+    def _dispatch(self) -> None:
+        """Give the jobs that wait to workers that are ready and have none."""
+        while self._waiting and (worker := self._free(self._waiting[0])) is not None:
+            worker.job = self._waiting.popleft()
+            with contextlib.suppress(OSError):  # it died: `events` tells
+                worker.connection.send(worker.job)
 
-    def _measure(self, cells: list[Cell]) -> list[Cell]:
-        """Measure each model once; the cells whose model could be measured."""
-        models: dict[str, list[Cell]] = {}
-        for cell in cells:
-            models.setdefault(cell.model_key(), []).append(cell)
-        failures: dict[str, dict[str, Any]] = {}
-        expected = ExpectedTime()
-        for index, (key, alike) in enumerate(models.items(), start=1):
-            cell = alike[0]
-            if (known := self.run.measured(cell, self._device)) is None:
-                self.listener.measuring(cell, index, len(models))
-                with exclusive_machine_lock(lambda: self.listener.waiting("another run's measurements")):
-                    known = self.run.measured(cell, self._device)  # another run may have measured it while we waited
-                    if known is None:
-                        event = self._measure_one(cell)
-                        if event["kind"] != "measured":
-                            failures[key] = event
-                            continue
-                        known = event["value"]
-                        with contextlib.suppress(OSError):  # a full disk: whether the result fits shows later
-                            self.run.write_measured(cell, known)
-            self._measured[key] = known
-            for cell in alike:
-                if (seconds := expected(cell, known)) is not None:
-                    self.listener.expected(cell, seconds)
-        for cell in cells:
-            if cell.model_key() in failures:
-                self._fail(cell, failures[cell.model_key()])
-        return [cell for cell in cells if cell.model_key() in self._measured]
+    def _free(self, job: Job) -> _Worker | None:
+        """The worker that can take a job now."""
+        workers = self._workers
+        if any(worker.job is not None and worker.job.kind == "measure" for worker in workers):
+            return None
+        # a measurement must not share the machine with what another one computes, or with its imports
+        if job.kind == "measure" and not all(worker.ready and worker.job is None for worker in workers):
+            return None
+        return next((worker for worker in workers if worker.ready and worker.job is None), None)
 
-    def _fail(self, cell: Cell, event: dict[str, Any]) -> None:
-        """Record that a cell's model could not be measured, unless another process runs it or has run it."""
-        if not self._claim(cell):
-            self.outcome.failures.append(self._failure(cell, event))
-            self.listener.ended(self.outcome.failures[-1])
-        elif (found := self.run.result(cell)) is not None and found.status == "done":
-            self._locks.pop(cell).release()
-            self.outcome.skipped += 1
-        else:
-            self._finish(cell, self._failure(cell, event))
-
-    def _measure_one(self, cell: Cell) -> dict[str, Any]:
-        worker = self.pool.workers[0]
-        # all the cores: nothing else runs
-        self.pool.submit(worker, Job("measure", cell, self.run.cell_folder(cell), cores(), self._cache))
-        while True:
-            for source, event in self.pool.events(timeout=1.0):
-                if source is worker and event["kind"] in ("measured", "failed", "died"):
+    def events(self, timeout: float) -> Iterator[Event]:
+        self._dispatch()
+        for worker, kind, values in self._messages(timeout):
+            if kind == "ready":
+                worker.ready = True
+            elif (job := worker.job) is not None:
+                if kind != "progress":
                     worker.job = None
-                    if event["kind"] == "died":
-                        self._until_ready()
-                    return event
+                yield Event(job, kind, values)
+        self._dispatch()
 
-    # --- training ---
+    def _messages(self, timeout: float) -> Iterator[tuple[_Worker, Any, dict[str, Any]]]:
+        """Yield the workers' messages within `timeout` seconds, of each in order: kind and values.
 
-    def _train(self, cells: list[Cell]) -> None:
-        todo = deque(cells)
-        elsewhere: list[Cell] = []
-        told = False
-        while todo or elsewhere or any(worker.job for worker in self.pool.workers):
-            for worker in self.pool.workers:
-                if worker.job is None and worker.ready and (cell := self._next(todo, elsewhere)) is not None:
-                    self._give(worker, cell)
-            idle = not any(worker.job for worker in self.pool.workers)
-            if idle and not todo and elsewhere:
-                if not told:
-                    self.listener.waiting(f"{counted(len(elsewhere), 'cell')} that another process runs")
-                    told = True
-                self._table.keep_up()
-                time.sleep(_PATIENCE)
-                todo, elsewhere = deque(elsewhere), []
-                continue
-            for worker, event in self.pool.events(timeout=0.5):
-                self._handle(worker, event)
-            self._table.keep_up()
+        A worker that died has been replaced when it is told that its job failed; one that died before it was ready is
+        not, since another one would not come up either.
+        """
+        by_source: dict[Any, _Worker] = {
+            source: worker for worker in self._workers for source in (worker.connection, worker.process.sentinel)
+        }
+        for source in wait(list(by_source), timeout):
+            worker = by_source[source]
+            if worker not in self._workers:
+                continue  # its death was noticed by its other source
+            try:
+                while worker.connection.poll():
+                    yield worker, *worker.connection.recv()
+            except (EOFError, OSError):
+                pass
+            if worker in self._workers and not worker.process.is_alive():
+                yield worker, "failed", self._bury(worker)
 
-    def _next(self, todo: deque[Cell], elsewhere: list[Cell]) -> Cell | None:
-        """The next cell that is ours to run; cells that others hold move to `elsewhere`."""
-        while todo:
-            cell = todo.popleft()
-            if not self._claim(cell):
-                elsewhere.append(cell)
-                continue
-            found = self.run.result(cell)
-            if found is None or found.status != "done":
-                return cell
-            self._locks.pop(cell).release()  # done by another process since we looked
-            self.outcome.skipped += 1
-        return None
-
-    def _claim(self, cell: Cell) -> bool:
-        lock = self.run.claim(cell)
-        if lock is not None:
-            self._locks[cell] = lock
-        return lock is not None
-
-    def _give(self, worker: Worker, cell: Cell) -> None:
-        measured = self._measured[cell.model_key()]
-        self._since[cell] = Stopwatch()
-        # beside a GPU the threads feed it, and change no number
-        threads = threads_of(cell) if cell.device == "cpu" else max(1, cores() // len(self.pool.workers))
-        self.pool.submit(worker, Job("train", cell, self.run.cell_folder(cell), threads, self._cache, measured))
-        self.listener.progress(cell, {"stage": "starting", "done": 0.0})
-
-    def _handle(self, worker: Worker, event: dict[str, Any]) -> None:
-        if event["kind"] == "ready" or worker.job is None:
-            return
-        cell = worker.job.cell
-        if event["kind"] == "progress":
-            self.listener.progress(cell, event)
-            return
-        worker.job = None
-        self._finish(cell, event["value"] if event["kind"] == "trained" else self._failure(cell, event))
-
-    def _finish(self, cell: Cell, result: Result) -> None:
+    def _bury(self, worker: _Worker) -> dict[str, Any]:
+        worker.process.join()
+        code = worker.process.exitcode or 0
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        if code == -signal.SIGKILL:
+            how += " (the system does this where memory runs out; so may a person or a scheduler)"
+        with contextlib.suppress(OSError):
+            worker.connection.close()
         try:
-            self.run.put(result)
-        except OSError as error:  # a full disk: the others go on, and the exit code tells
-            result = self._ended(cell, "failed", f"the result cannot be written: {error.strerror or error}")
-        self._locks.pop(cell).release()
-        self._since.pop(cell, None)
-        self._table.changed()
-        if result.status != "done":
-            self.outcome.failures.append(result)
-        self.listener.ended(result)
+            printed = worker.setup.output.read_text(errors="replace")[-4000:]
+        except OSError:
+            printed = ""
+        if worker.ready:
+            self._workers[self._workers.index(worker)] = self._start(worker.index, worker.setup)
+        else:
+            self._workers.remove(worker)
+            if not self._workers:
+                raise WorkerFailed(f"a worker process {how} before it was ready", printed)
+        return {
+            "status": "oom" if code == -signal.SIGKILL else "failed",
+            "error": f"the worker process {how}",
+            "traceback": printed,
+        }
 
-    def _record_interrupted(self) -> None:
-        for worker in self.pool.workers:
-            if worker.job is not None and worker.job.kind == "train" and worker.job.cell in self._locks:
-                cell = worker.job.cell
-                self._finish(cell, self._ended(cell, "interrupted", "stopped from outside before it ended"))
+    def cancel(self, cell: Cell) -> None:
+        self._waiting = deque(job for job in self._waiting if job.cell != cell)
+        for index, worker in enumerate(self._workers):
+            if worker.job is not None and worker.job.cell == cell:
+                self._workers[index] = self._start(worker.index, worker.setup)
+                self._end([worker])
 
-    def _failure(self, cell: Cell, event: dict[str, Any]) -> Result:
-        return self._ended(cell, event["status"], event["error"], event["traceback"])
+    def close(self) -> None:
+        self._waiting.clear()
+        self._end(self._workers)
+        self._folder.cleanup()
 
-    def _ended(self, cell: Cell, status: Status, error: str, traceback: str | None = None) -> Result:
-        """A cell that ended without numbers."""
-        known = provenance(
-            cell,
-            self._since.get(cell, Stopwatch()),
-            command=self._command,
-            device=self._device,
-            threads=threads_of(cell),
-        )
-        return Result(cell=cell, status=status, error=error, traceback=traceback, provenance=known)
+    def _end(self, workers: Sequence[_Worker]) -> None:
+        for worker in workers:
+            with contextlib.suppress(OSError):
+                worker.connection.close()
+            if worker.job is not None and worker.process.is_alive():
+                worker.process.terminate()
+        for worker in workers:
+            worker.process.join(_PATIENCE)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()

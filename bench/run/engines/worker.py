@@ -21,13 +21,15 @@ import torch
 import open_clip  # noqa: F401  # isort: skip  (imported before the fork, not in every worker)
 import timm  # noqa: F401  # isort: skip
 
+from backbones.kernels.switch import using
 from bench.measure.model import measure
 from bench.plugins import load as load_plugins
 from bench.processes import end_with_parent
 from bench.run.build import classifier
 from bench.run.cell import make_repeatable, train_and_evaluate, why_unrepeatable
 from bench.run.context import WorkerContext
-from bench.run.engines.messages import Job, Setup
+from bench.run.engines.base import Job
+from bench.run.engines.local import Setup
 from bench.train.trainer import is_out_of_memory
 from bench.version import commit
 
@@ -41,7 +43,7 @@ def main(connection: Connection, setup: Setup) -> None:
         torch.cuda.set_device(device)
     context: WorkerContext | None = None
     commit()  # as it is now, when the code was loaded
-    connection.send({"kind": "ready"})
+    connection.send(("ready", {}))
     while True:
         try:
             job: Job = connection.recv()
@@ -52,8 +54,13 @@ def main(connection: Connection, setup: Setup) -> None:
         connection.send(_run(job, context, connection))
 
 
-def _run(job: Job, context: WorkerContext, connection: Connection) -> dict[str, Any]:
+def _run(job: Job, context: WorkerContext, connection: Connection) -> tuple[str, dict[str, Any]]:
     """The job's outcome: "measured" or "trained" with a value, or "failed" with the error's line and traceback."""
+    with using(job.cell.kernels):
+        return _outcome(job, context, connection)
+
+
+def _outcome(job: Job, context: WorkerContext, connection: Connection) -> tuple[str, dict[str, Any]]:
     torch.set_num_threads(job.threads)
     context.unrepeatable = ""
     try:
@@ -67,19 +74,15 @@ def _run(job: Job, context: WorkerContext, connection: Connection) -> dict[str, 
             return _done(job, context, connection)
     except Exception as error:  # a broken cell must not take the others with it, whatever broke it
         line = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no details'}"
-        return {
-            "kind": "failed",
-            "status": "oom" if is_out_of_memory(error) else "failed",
-            "error": line,
-            "traceback": traceback.format_exc(),
-        }
+        status = "oom" if is_out_of_memory(error) else "failed"
+        return "failed", {"status": status, "error": line, "traceback": traceback.format_exc()}
     finally:
         context.cleanup.close()
         if context.device.type == "cuda":
             torch.cuda.empty_cache()
 
 
-def _done(job: Job, context: WorkerContext, connection: Connection) -> dict[str, Any]:
+def _done(job: Job, context: WorkerContext, connection: Connection) -> tuple[str, dict[str, Any]]:
     if job.kind == "measure":
         classes = len(context.dataset(job.cell).classes)
         make_repeatable(job.cell.seed, strict=not context.unrepeatable)
@@ -93,13 +96,13 @@ def _done(job: Job, context: WorkerContext, connection: Connection) -> dict[str,
             compile=cell.compile,
             checkpoint_activations=cell.checkpoint_activations,
         )
-        return {"kind": "measured", "value": measured}
+        return "measured", {"value": measured}
     if job.measured is None:
         raise ValueError("a training needs its model's measurements")
     result = train_and_evaluate(
-        job.cell, job.measured, job.folder, context, lambda event: connection.send({"kind": "progress", **event})
+        job.cell, job.measured, job.folder, context, lambda values: connection.send(("progress", values))
     )
-    return {"kind": "trained", "value": result}
+    return "trained", {"value": result}
 
 
 def _settle(output: Path) -> None:

@@ -14,9 +14,9 @@ def measure_in_haste(replace: Callable[[Any, str, Any], None] = setattr) -> None
     Args:
         replace: sets an attribute of a module; a monkeypatch's undoes it.
     """
-    from bench.measure import model, throughput
+    from bench.measure import model, speed
 
-    replace(model, "timed", partial(throughput.timed, warmup=0, least=2, seconds=0.0))
+    replace(model, "timed", partial(speed.timed, warmup=0, least=2, seconds=0.0))
 
 
 if multiprocessing.parent_process() is not None:

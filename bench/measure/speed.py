@@ -1,4 +1,4 @@
-"""Clips a second of training and of inference, on the code that trains and evaluates."""
+"""Timing of repeated calls, as those of a training step and of a prediction."""
 
 from __future__ import annotations
 

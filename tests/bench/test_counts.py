@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from adapters.adapter import Adapter
 from adapters.blockwise import BlockwiseStrategy
-from bench.measure.flops import UncountedOperation, macs, macs_by_part
+from bench.measure.counts import UncountedOperation, macs, macs_by_part
 from bench.measure.params import count_by_part
 from bench.measure.parts import by_part
 from tests.models import CLASSES, FAMILIES, NAMES, model, without_numbers

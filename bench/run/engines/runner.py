@@ -1,0 +1,260 @@
+"""The cells of a matrix, from what has no result to the last result, on whatever engine executes them."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from filelock import BaseFileLock
+
+from bench.data.cache import FrameCache
+from bench.measure.machine import cores, device_name, exclusive_machine_lock
+from bench.measure.placement import Placement
+from bench.measure.result import Measured
+from bench.processes import interrupts_ignored
+from bench.run.csv_writer import ThrottledCsvWriter
+from bench.run.engines.base import Engine, Event, Job
+from bench.run.engines.local import threads_of
+from bench.run.events import Listener
+from bench.run.expected import ExpectedTime
+from bench.run.provenance import Stopwatch, provenance
+from bench.run.result import Result, Status
+from bench.run.store import Run
+from bench.spec import Cell
+from bench.text import counted
+
+# seconds between looks at a cell that another process runs
+_PATIENCE = 1.0
+
+
+@dataclass
+class Outcome:
+    """Outcome of a run.
+
+    Attributes:
+        failures: results of the cells that ran now and are not done. Of those that are, nothing is kept here: a run
+            may have thousands.
+        skipped: cells that were done before, or by another process meanwhile.
+        seconds: wall time by phase.
+        interrupted: whether the user (or the system) stopped it.
+        notes: sentences on how it went.
+        unwritten: why results.csv is not up to date; empty where it is.
+    """
+
+    failures: list[Result] = field(default_factory=list)
+    skipped: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    interrupted: bool = False
+    notes: list[str] = field(default_factory=list)
+    unwritten: str = ""
+
+
+class Runner:
+    """Measures the models one after the other with the machine to itself, then trains the cells side by side.
+
+    Claims cells, so that no two processes run the same one, and writes what becomes of them.
+
+    Args:
+        run: where the results go.
+        engine: executes the jobs.
+        placement: the device.
+        command: the command line, for the provenance.
+        cache: of decoded frames.
+        listener: is told what happens.
+    """
+
+    def __init__(
+        self, run: Run, engine: Engine, placement: Placement, command: str, cache: FrameCache, listener: Listener
+    ) -> None:
+        self.run = run
+        self.engine = engine
+        self.listener = listener
+        self.outcome = Outcome()
+        self._command = command
+        self._cache = cache
+        self._device = device_name(placement.torch_name)
+        self._running: dict[Cell, Stopwatch] = {}  # in training
+        self._locks: dict[Cell, BaseFileLock] = {}
+        self._measured: dict[str, Measured] = {}
+        self._table = ThrottledCsvWriter(run)
+
+    def execute(self, cells: Sequence[Cell]) -> Outcome:
+        """Run every cell that is not done. An interrupt is recorded in the cells that it hit, then returned.
+
+        Raises:
+            WorkerFailed: no worker process came up, or none is left that does.
+        """
+        todo = []
+        for cell in cells:
+            found = self.run.result(cell)
+            if found is not None and found.status == "done":
+                self.outcome.skipped += 1
+            else:
+                todo.append(cell)
+        self.listener.begun(todo, self.outcome.skipped, self.engine.slots)
+        if todo:
+            try:
+                with self._phase("measuring"):
+                    todo = self._measure(todo)
+                with self._phase("training and evaluating"):
+                    self._train(todo)
+            except KeyboardInterrupt:
+                self.outcome.interrupted = True
+                with interrupts_ignored():  # one is enough
+                    self._record_interrupted()
+            finally:
+                for lock in self._locks.values():
+                    lock.release()
+                with interrupts_ignored():
+                    self.outcome.unwritten = self._table.finish()
+        return self.outcome
+
+    @contextlib.contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.outcome.seconds[name] = time.perf_counter() - begun
+
+    # --- measuring ---
+
+    def _measure(self, cells: list[Cell]) -> list[Cell]:
+        """Measure each model once; the cells whose model could be measured."""
+        models: dict[str, list[Cell]] = {}
+        for cell in cells:
+            models.setdefault(cell.model_key(), []).append(cell)
+        failures: dict[str, Event] = {}
+        expected = ExpectedTime()
+        for index, (key, alike) in enumerate(models.items(), start=1):
+            cell = alike[0]
+            if (known := self.run.measured(cell, self._device)) is None:
+                self.listener.measuring(cell, index, len(models))
+                with exclusive_machine_lock(lambda: self.listener.waiting("another run's measurements")):
+                    known = self.run.measured(cell, self._device)  # another run may have measured it while we waited
+                    if known is None:
+                        event = self._measure_one(cell)
+                        if event.kind != "measured":
+                            failures[key] = event
+                            continue
+                        known = event.values["value"]
+                        with contextlib.suppress(OSError):  # a full disk: whether the result fits shows later
+                            self.run.write_measured(cell, known)
+            self._measured[key] = known
+            for cell in alike:
+                if (seconds := expected(cell, known)) is not None:
+                    self.listener.expected(cell, seconds)
+        for cell in cells:
+            if cell.model_key() in failures:
+                self._fail(cell, failures[cell.model_key()])
+        return [cell for cell in cells if cell.model_key() in self._measured]
+
+    def _fail(self, cell: Cell, event: Event) -> None:
+        """Record that a cell's model could not be measured, unless another process runs it or has run it."""
+        if not self._claim(cell):
+            self.outcome.failures.append(self._failure(cell, event))
+            self.listener.ended(self.outcome.failures[-1])
+        elif (found := self.run.result(cell)) is not None and found.status == "done":
+            self._locks.pop(cell).release()
+            self.outcome.skipped += 1
+        else:
+            self._finish(cell, self._failure(cell, event))
+
+    def _measure_one(self, cell: Cell) -> Event:
+        # all the cores: nothing else runs
+        self.engine.submit(Job("measure", cell, self.run.cell_folder(cell), cores(), self._cache))
+        while True:
+            for event in self.engine.events(timeout=1.0):
+                if event.job.cell == cell and event.kind != "progress":
+                    return event
+
+    # --- training ---
+
+    def _train(self, cells: list[Cell]) -> None:
+        todo = deque(cells)
+        elsewhere: list[Cell] = []
+        told = False
+        while todo or elsewhere or self._running:
+            while len(self._running) < self.engine.slots and (cell := self._next(todo, elsewhere)) is not None:
+                self._submit(cell)
+            if not self._running and not todo and elsewhere:
+                if not told:
+                    self.listener.waiting(f"{counted(len(elsewhere), 'cell')} that another process runs")
+                    told = True
+                self._table.keep_up()
+                time.sleep(_PATIENCE)
+                todo, elsewhere = deque(elsewhere), []
+                continue
+            for event in self.engine.events(timeout=0.5):
+                self._handle(event)
+            self._table.keep_up()
+
+    def _next(self, todo: deque[Cell], elsewhere: list[Cell]) -> Cell | None:
+        """The next cell that is ours to run; cells that others hold move to `elsewhere`."""
+        while todo:
+            cell = todo.popleft()
+            if not self._claim(cell):
+                elsewhere.append(cell)
+                continue
+            found = self.run.result(cell)
+            if found is None or found.status != "done":
+                return cell
+            self._locks.pop(cell).release()  # done by another process since we looked
+            self.outcome.skipped += 1
+        return None
+
+    def _claim(self, cell: Cell) -> bool:
+        lock = self.run.claim(cell)
+        if lock is not None:
+            self._locks[cell] = lock
+        return lock is not None
+
+    def _submit(self, cell: Cell) -> None:
+        measured = self._measured[cell.model_key()]
+        self._running[cell] = Stopwatch()
+        # beside a GPU the threads feed it, and change no number
+        threads = threads_of(cell) if cell.device == "cpu" else max(1, cores() // self.engine.slots)
+        self.engine.submit(Job("train", cell, self.run.cell_folder(cell), threads, self._cache, measured))
+        self.listener.progress(cell, {"stage": "starting", "done": 0.0})
+
+    def _handle(self, event: Event) -> None:
+        cell = event.job.cell
+        if cell not in self._running:
+            return
+        if event.kind == "progress":
+            self.listener.progress(cell, dict(event.values))
+            return
+        self._finish(cell, event.values["value"] if event.kind == "trained" else self._failure(cell, event))
+
+    def _finish(self, cell: Cell, result: Result) -> None:
+        try:
+            self.run.put(result)
+        except OSError as error:  # a full disk: the others go on, and the exit code tells
+            result = self._ended(cell, "failed", f"the result cannot be written: {error.strerror or error}")
+        self._locks.pop(cell).release()
+        self._running.pop(cell, None)
+        self._table.changed()
+        if result.status != "done":
+            self.outcome.failures.append(result)
+        self.listener.ended(result)
+
+    def _record_interrupted(self) -> None:
+        for cell in [cell for cell in self._running if cell in self._locks]:
+            self._finish(cell, self._ended(cell, "interrupted", "stopped from outside before it ended"))
+
+    def _failure(self, cell: Cell, event: Event) -> Result:
+        return self._ended(cell, event.values["status"], event.values["error"], event.values["traceback"])
+
+    def _ended(self, cell: Cell, status: Status, error: str, traceback: str | None = None) -> Result:
+        """A cell that ended without numbers."""
+        known = provenance(
+            cell,
+            self._running.get(cell, Stopwatch()),
+            command=self._command,
+            device=self._device,
+            threads=threads_of(cell),
+        )
+        return Result(cell=cell, status=status, error=error, traceback=traceback, provenance=known)
