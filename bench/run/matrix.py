@@ -35,9 +35,7 @@ from bench.run.selection import (
 from bench.run.sources import sources
 from bench.spec import Cell, Matrix, Recipe, problems_of
 from bench.spec.recipe_entries import Defaults
-from bench.spec.source import missing_places
-from bench.spec.views import checked_views
-from bench.spec.views import parse as parse_views
+from bench.spec.source import checked_views, parse_views
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ def expand(matrix: Matrix) -> Expansion:
     strategies = [STRATEGIES.get(name) for name in names(matrix.strategies, STRATEGIES, problems)]
     heads = [HEADS.get(name) for name in names(matrix.heads, HEADS, problems)]
     datasets = [DATASETS.get(name)(matrix.source) for name in names(matrix.datasets, DATASETS, problems)]
-    lost = _missing_places(matrix) or unfit(datasets, matrix.source)
+    lost = matrix.missing() or unfit(datasets, matrix.source)
     problems += lost
     # what is wrong by itself is told even where the names beside it are wrong too and no cell comes of them
     _check_recipes(matrix, problems)
@@ -180,11 +178,6 @@ def _pays(matrix: Matrix, placement: Placement, backbone: BackboneName, dataset:
     nobody trains a large model, gains little (see benchmarks/README.md). Plain kernels run one by one unless asked for.
     """
     return matrix.kernels == "fast" and placement.type == "cuda" and backbone.model != "tiny" and not dataset.small
-
-
-def _missing_places(matrix: Matrix) -> list[str]:
-    named = ("data_root", "train_list", "val_list", "test_list", "class_names")
-    return missing_places(**{name: getattr(matrix, name) for name in named})
 
 
 def _check_recipes(matrix: Matrix, problems: list[str]) -> None:

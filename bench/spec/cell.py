@@ -11,11 +11,9 @@ from pydantic import Field
 
 from backbones.kernels.switch import Kernels
 from backbones.names import BackboneName
-from bench.spec.fields import MAX_FRAMES, MAX_SIDE, Decoder, Precision
-from bench.spec.frozen import FrozenModel
+from bench.spec.fields import MAX_FRAMES, MAX_SIDE, Decoder, FrozenModel, Precision
 from bench.spec.recipe import Recipe
-from bench.spec.source import DataSource
-from bench.spec.views import Views
+from bench.spec.source import DataSource, Views
 
 
 class Cell(FrozenModel):
@@ -72,7 +70,7 @@ class Cell(FrozenModel):
 
     @property
     def views(self) -> Views:
-        """Of a tested video."""
+        """Views of a tested video."""
         return Views(self.clips, self.crops, self.view_side)
 
     @property
@@ -101,7 +99,7 @@ class Cell(FrozenModel):
         return {name for name, default in later.items() if getattr(self, name) == default}
 
     def model_key(self) -> str:
-        """Equal for cells whose trained model and batch are built alike: what speed, memory and counts depend on."""
+        """Return a key of what speed, memory and counts depend on: equal for cells that build model and batch alike."""
         testing = {"clips", "crops", "view_side", "order_test", "decoder", "cache_format"}
         if self.kernels == "fast":
             testing.add("kernels")  # of a run's measurements that were made before it was a field
@@ -111,5 +109,5 @@ class Cell(FrozenModel):
 
 
 def sized_label(label: str, size: int | None) -> str:
-    """A backbone's label with its input size, where that is not its own."""
+    """Return a backbone's label, with its input size where that is not its own."""
     return label if size is None else f"{label} {size}px"

@@ -15,7 +15,7 @@ import torch
 
 from adapters.base import STRATEGIES
 from adapters.classifier import VideoClassifier
-from bench.measure.flops import macs_by_part
+from bench.measure.counts import macs_by_part
 from bench.measure.params import count
 from bench.plugins import load
 from bench.run.model_files.open import open_checkpoint

@@ -30,7 +30,7 @@ from bench.run.build import classifier
 from bench.run.model_files.base import Checkpoint, wrong
 from bench.run.sources import sources
 from bench.spec import Cell, problems_of
-from bench.spec.views import Views
+from bench.spec.source import Views
 
 VERSION = "2"
 _NEEDED = ("format_version", "cell", "classes", "weights_sha256")
