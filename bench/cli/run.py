@@ -41,7 +41,7 @@ def run(
 
     from bench.cli.output import tell
     from bench.cli.show import listener, print_plan, print_summary
-    from bench.run.engines.pool import WorkerFailed
+    from bench.run.engines.base import WorkerFailed
     from bench.run.provenance import command
     from bench.run.start import execute
 

@@ -6,8 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from bench.spec.fields import RECIPE, Flag
-from bench.spec.frozen import FrozenModel
+from bench.spec.fields import RECIPE, Flag, FrozenModel
 
 
 class Recipe(FrozenModel):
