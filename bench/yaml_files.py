@@ -35,7 +35,7 @@ def _named(value: Any) -> Any:
 
 
 def read_mapping(file: Path, noun: str, problems: list[str]) -> dict[str, Any]:
-    """The names and values of a YAML file; empty where it cannot be read, which is added to `problems`.
+    """Return the names and values of a YAML file; none where it cannot be read, which is added to `problems`.
 
     Args:
         file: to read.

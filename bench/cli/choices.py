@@ -10,7 +10,7 @@ from backbones.registry import did_you_mean
 if TYPE_CHECKING:
     from bench.data.cache.choose import Asked, Place
     from bench.data.cache.codec import Format
-    from bench.spec.views import Views
+    from bench.spec.source import Views
 
 PLACES = ("auto", "ram", "disk", "off")
 FORMATS = ("raw", "jpeg")
@@ -38,7 +38,7 @@ def limit(text: str | None, problems: list[str]) -> int | None:
 
 def asked_views(text: str | None, problems: list[str]) -> Views | None:
     """The views of a `--views`."""
-    from bench.spec.views import parse as parse_views
+    from bench.spec.source import parse_views
 
     try:
         return None if text is None else parse_views(text)

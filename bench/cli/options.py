@@ -13,9 +13,7 @@ import typer
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from bench.spec.fields import PANELS, Flag
-from bench.spec.frozen import FrozenModel
-from bench.spec.messages import problems_of
+from bench.spec.fields import PANELS, Flag, FrozenModel, problems_of
 from bench.yaml_files import parse, read_mapping
 
 M = TypeVar("M", bound=FrozenModel)
@@ -26,7 +24,7 @@ _METAVARS = {"path": "PATH", "list": "LIST", "repeated": "TEXT", "mapping": "NAM
 
 @dataclass(frozen=True)
 class Option:
-    """The option of a field of a request, or of a field of a mapping in it (`within`, such as recipe)."""
+    """Option of a field of a request, or of a field of a mapping in it (`within`, such as recipe)."""
 
     field: str
     info: FieldInfo
@@ -85,7 +83,7 @@ class Option:
         return f"{text}.{repeatable}" + (f" [default: {default}]" if default else "")
 
     def parameter(self) -> inspect.Parameter:
-        """The parameter of a function that Typer makes the option of; its values are checked by us, all at once."""
+        """Return the parameter that Typer makes the option of; its value is checked later, with all the others."""
         several = self.kind in ("repeated", "mapping")
         plain = {"switch": bool, "path": Path}.get(self.kind, list[str] if several else str)
         required = self.info.is_required() and not self.within
@@ -123,7 +121,7 @@ def options_of(model: type[FrozenModel]) -> list[Option]:
 
 @dataclass
 class Given(Generic[M]):
-    """What a user gave on the command line.
+    """Values that a user gave on the command line.
 
     Attributes:
         model: the request that is to be made of it.
@@ -238,7 +236,7 @@ def takes(model: type[M]) -> Callable[[Callable[..., None]], Callable[..., None]
 
 
 def scalar(text: str) -> Any:
-    """A flag's text as YAML would read it; the text itself where that is not a value."""
+    """Read a flag's text as YAML; return the text itself where that is not a value."""
     try:
         return parse(text)
     except ValueError:
@@ -246,7 +244,7 @@ def scalar(text: str) -> Any:
 
 
 def assignments(texts: Iterable[str], flag: str, problems: list[str]) -> dict[str, Any]:
-    """`name=value` texts as a mapping; values are read as YAML, so 0.5, true and [1, 2] are what they look like."""
+    """Read `name=value` texts into a mapping; values are YAML, so 0.5, true and [1, 2] are what they look like."""
     found = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -267,7 +265,7 @@ def _mappings(model: type[FrozenModel]) -> list[str]:
 
 
 def _alternatives(annotation: Any) -> list[Any]:
-    """The types that a field may have, None left out."""
+    """Return the types that a field may have, None left out."""
     if get_origin(annotation) is Annotated:
         return _alternatives(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
@@ -276,7 +274,7 @@ def _alternatives(annotation: Any) -> list[Any]:
 
 
 def _shown(default: Any) -> str:
-    """A default in the words of a command line; empty where there is none to tell."""
+    """Return a default in the words of a command line; an empty text where there is none to tell."""
     if isinstance(default, bool):
         return "yes" if default else "no"
     if isinstance(default, tuple):

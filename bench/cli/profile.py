@@ -13,8 +13,7 @@ import typer
 from bench.cli.choices import not_among
 from bench.cli.options import Given, takes
 from bench.cli.output import obstacles, print_table, say, tell, write
-from bench.cli.progress import progress
-from bench.cli.time_left import TimeLeft, about
+from bench.cli.progress import TimeLeft, about, progress
 from bench.errors import UserError
 from bench.spec import ProfileRequest
 from bench.text import counted

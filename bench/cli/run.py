@@ -41,7 +41,7 @@ def run(
 
     from bench.cli.output import tell
     from bench.cli.show import listener, print_plan, print_summary
-    from bench.run.engines.local import WorkerFailed
+    from bench.run.engines.base import WorkerFailed
     from bench.run.provenance import command
     from bench.run.start import execute
 
@@ -94,7 +94,7 @@ def planned(given: Given[Request], config: Path | None) -> tuple[Request, Plan]:
 
 
 def _by_strategy(fields: dict[str, Any], given: dict[str, Any], problems: list[str]) -> dict[str, dict[str, Any]]:
-    """Changes to the recipe of single strategies, without what a flag says of all of them."""
+    """Return the changes to the recipe of single strategies, without what a flag says of all of them."""
     kept = {}
     for strategy, changes in fields.get("recipe_by_strategy", {}).items():
         if isinstance(changes, dict):

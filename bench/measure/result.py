@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from backbones.kernels.switch import Kernels
 from bench.spec import FrozenModel
 
 # a measurement is disturbed by more than this of others' use
@@ -46,6 +47,7 @@ class Measured(FrozenModel):
     compile_seconds: float = Field(
         0.0, description="what the first calls took beyond a median one where the model is compiled, else 0"
     )
+    kernels: Kernels = Field("fast", description="hand-written kernels or their plain forms")
     train_memory_bytes: int
     infer_memory_bytes: int
     batch_size: int
@@ -66,6 +68,8 @@ def not_compiled(why: str) -> str:
 def footnotes(measured: Measured) -> list[str]:
     """Sentences on what may have made a measured speed lower than the device's own; none where nothing did."""
     notes = [not_compiled(measured.why_not_compiled)] if measured.why_not_compiled else []
+    if measured.kernels == "plain":
+        notes.append("plain kernels: PyTorch's own operations, without what is written by hand for speed")
     if measured.busy_cores > _CORES:
         notes.append(f"speed measured while {measured.busy_cores:.1f} cores were busy with something else")
     return notes if measured.gpu is None else notes + _of_gpu(measured.gpu)

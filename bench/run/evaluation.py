@@ -25,16 +25,16 @@ from bench.run.cell import execute as execute_cell
 from bench.run.cell import in_this_process
 from bench.run.context import WorkerContext
 from bench.run.counts import input_size
-from bench.run.engines.runner import threads_of
+from bench.run.engines.local import threads_of
 from bench.run.matrix import Plan
+from bench.run.model_files.adapter_file import Own
 from bench.run.model_files.base import Checkpoint
 from bench.run.model_files.find import find
 from bench.run.model_files.open import open_checkpoint
 from bench.run.result import Result
 from bench.run.selection import chosen_size
 from bench.spec import MAX_FRAMES, Cell, EvaluationRequest, ModelFile, Recipe
-from bench.spec.views import Views, checked_views
-from bench.spec.views import parse as parse_views
+from bench.spec.source import Views, checked_views, parse_views
 from bench.text import counted
 
 Found = TypeVar("Found")
@@ -85,6 +85,7 @@ def plan(request: EvaluationRequest) -> Plan:
         weights=file.backbone.weights if file.layout == "aim-bench" else str(file.file.resolve()),
         strategy=file.strategy,
         options=dict(file.options),
+        head=file.cell.head if isinstance(file, Own) else "linear",
         dataset=dataset.name,
         data=dataset.source,
         frames=frames,

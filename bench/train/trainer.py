@@ -37,11 +37,12 @@ class Trainer:
         recipe: of the optimiser.
         device, precision: where, and in which number format. In fp16 the loss is scaled.
         compile: see `bench.train.compute.Computation`.
-        checkpoint_activations: see `adapters.classifier.VideoClassifier`.
+        checkpoint_activations: see `adapters.body.Body`.
 
     Attributes:
         micro_batch: clips computed at once; the batch size unless memory ran out.
         computation: of the logits.
+        trains: whether the model has parameters that train; a step of one without them computes the loss alone.
     """
 
     def __init__(
@@ -55,11 +56,12 @@ class Trainer:
         checkpoint_activations: bool = False,
     ) -> None:
         self.model = model
-        self.model.checkpoint_activations = checkpoint_activations
+        self.model.body.checkpoint_activations = checkpoint_activations
         self.computation = Computation(model, device, precision, compile)
         self.recipe = recipe
         self.device = device
         self.micro_batch = recipe.batch_size
+        self.trains = any(model.trained())
         self.optimiser = adamw(model, recipe)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.model.train()
@@ -77,7 +79,8 @@ class Trainer:
             label = label.to(self.device, non_blocking=True)
             logits = self.computation(part, self.micro_batch)
             loss = F.cross_entropy(logits.float(), label, label_smoothing=self.recipe.label_smoothing, reduction="sum")
-            self.scaler.scale(loss / len(clips)).backward()
+            if self.trains:
+                self.scaler.scale(loss / len(clips)).backward()
             loss_sum += loss.detach()
             correct += (logits.detach().argmax(1) == (label if label.ndim == 1 else label.argmax(1))).sum()
         return loss_sum / len(clips), correct
@@ -109,8 +112,9 @@ class Trainer:
                 self.micro_batch = max(1, min(self.micro_batch, len(clips)) // 2)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-        self.scaler.step(self.optimiser)
-        self.scaler.update()
+        if self.trains:
+            self.scaler.step(self.optimiser)
+            self.scaler.update()
         return loss, correct
 
 

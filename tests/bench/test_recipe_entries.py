@@ -18,7 +18,7 @@ from bench.errors import UserError
 from bench.run.selection import check_entries
 from bench.spec import Request
 from bench.spec.recipe_entries import Defaults, RecipeEntry, package_entries, read_entries
-from bench.spec.views import Views
+from bench.spec.source import Views
 from tests.bench.command import Command
 
 VIT = BackboneName("vit", "vit_base_patch16_224", "none")

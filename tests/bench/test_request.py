@@ -189,7 +189,7 @@ def test_everything_wrong_with_a_file_and_the_flags_at_once(tmp_path: Path) -> N
         "unknown name 'sedes': expected one of ",
         "plugin 'nosuch_module' cannot be imported: ModuleNotFoundError: No module named 'nosuch_module'",
         "unknown strategy 'jont': ",
-        "recipe.epochs is -1: expected at least 1",
+        "recipe.epochs is -1: expected at least 0",
         "recipe.lr is nan: expected a finite number",
         "recipe_by_strategy.full.batch_size is 0: expected at least 1",
         "unknown option '3': ",

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from bench.run.result import Result
 from bench.spec import Cell, Matrix, Recipe, Request, problems_of
-from bench.spec.views import EXPECTED
+from bench.spec.source import EXPECTED_VIEWS
 from tests.bench import make
 
 # another valid value for every field
@@ -19,6 +19,7 @@ OTHER_CELL: dict[str, Any] = {
     "backbone": "clip:tiny",
     "weights": "/somewhere/w.safetensors",
     "strategy": "temporal",
+    "head": "attentive",
     "options": {"ratio": 0.5},
     "dataset": "kinetics",
     "data": {"root": "/videos"},
@@ -35,6 +36,7 @@ OTHER_CELL: dict[str, Any] = {
     "cache_format": "jpeg",
     "compile": True,
     "checkpoint_activations": True,
+    "kernels": "plain",
     "sources": {"weights": "00" * 8},
     "stages": ("measure",),
     "classes": 7,
@@ -120,6 +122,7 @@ def test_model_key_is_the_same_for_what_does_not_change_the_model() -> None:
     other: list[dict[str, Any]] = [
         {"backbone": "clip:tiny"},
         {"strategy": "spatial"},
+        {"head": "attentive"},
         {"frames": 16},
         {"input_size": 64},
         {"precision": "bf16"},
@@ -129,6 +132,7 @@ def test_model_key_is_the_same_for_what_does_not_change_the_model() -> None:
         {"recipe": {"drop_path_mode": "released"}},
         {"compile": True},
         {"checkpoint_activations": True},
+        {"kernels": "plain"},
     ]
     assert {make.cell(**changes).model_key() for changes in same} == {key}
     assert len({make.cell(**changes).model_key() for changes in other} | {key}) == len(other) + 1
@@ -216,10 +220,10 @@ SENTENCES: list[tuple[dict[str, Any], str]] = [
     ({"input_size": 10**9}, "input_size is 1000000000: expected at most 8192"),
     ({"backbones": [{"vit": "tiny"}]}, "backbones holds {'vit': 'tiny'}: expected a text"),
     ({"strategies": 3}, "strategies holds 3: expected a text"),
-    ({"views": 3}, f"views is 3: {EXPECTED}"),
-    ({"views": "3"}, f"views is '3': {EXPECTED}"),
-    ({"views": "0x1"}, f"views is '0x1': {EXPECTED}"),
-    ({"views": "1x1@"}, f"views is '1x1@': {EXPECTED}"),
+    ({"views": 3}, f"views is 3: {EXPECTED_VIEWS}"),
+    ({"views": "3"}, f"views is '3': {EXPECTED_VIEWS}"),
+    ({"views": "0x1"}, f"views is '0x1': {EXPECTED_VIEWS}"),
+    ({"views": "1x1@"}, f"views is '1x1@': {EXPECTED_VIEWS}"),
     ({"views": "1x2"}, "views is '1x2': expected 1 crop (the centre) or 3 (left, centre, right)"),
     ({"views": "1x1@5000"}, "views is '1x1@5000': expected a short side of 1 to 4096 pixels"),
     ({"workers": 0}, "workers is 0: expected auto or a whole number from 1 to 256"),
@@ -262,7 +266,7 @@ def test_what_is_wrong_is_one_sentence(fields: dict[str, Any], sentence: str) ->
 
 
 RECIPE_SENTENCES: list[tuple[dict[str, Any], str]] = [
-    ({"epochs": -1}, "recipe.epochs is -1: expected at least 1"),
+    ({"epochs": -1}, "recipe.epochs is -1: expected at least 0"),
     ({"epochs": True}, "recipe.epochs is True: expected no true or false"),
     ({"epochs": None}, "recipe.epochs is None: expected a whole number"),
     ({"epochs": 1.5}, "recipe.epochs is 1.5: expected a whole number"),
@@ -312,3 +316,31 @@ def test_unknown_names_come_with_the_nearest_known_one() -> None:
     assert first.startswith("unknown name 'recipe.drp_path': expected one of epochs, batch_size, lr, ")
     assert first.endswith("(did you mean 'drop_path'?)")
     assert second.endswith("(did you mean 'epochs'?)")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("20GB", 20 * 10**9), ("500 mb", 5 * 10**8), ("1.5GiB", 3 * 2**29), ("7", 7), ("2tib", 2**41), ("3KB", 3000)],
+)
+def test_sizes_are_read(text: str, size: int) -> None:
+    assert Request(cache_limit=text).cache_limit == size
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("much", "such as 500MB"),
+        ("20GB-30GB", "such as 500MB"),
+        (True, "such as 500MB"),
+        ("-1GB", "such as 500MB"),
+        ("20GBB", "did you mean 'GB'"),
+        ("20Gigs", "one of the units B, KB"),
+        ("0GB", "more than 0"),
+        ("", "such as"),
+    ],
+)
+def test_what_is_not_a_size_is_told(text: str, told: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        Request(cache_limit=text)
+    (problem,) = problems_of(error.value)
+    assert problem.startswith(f"cache_limit is {text!r}: expected ") and told in problem
