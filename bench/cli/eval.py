@@ -185,7 +185,8 @@ def _checked(name: str, value: Any, problems: list[str]) -> Any:
 def _evaluated(planned: Plan) -> Evaluation:
     from bench.run.evaluation import evaluate
     from bench.run.provenance import command
-    from bench.train.trainer import Diverged, is_out_of_memory
+    from bench.train.compute import is_out_of_memory
+    from bench.train.trainer import Diverged
 
     with progress() as show:
         show("building the model")

@@ -256,7 +256,7 @@ def _unusable_weights(subjects: Sequence[Subject]) -> list[str]:
 def _timed(profile: Profile, chosen: Plan, placement: Placement) -> Profile:
     from bench.measure.placement import bf16_notes
     from bench.measure.result import footnotes as measured_footnotes
-    from bench.train.trainer import is_out_of_memory
+    from bench.train.compute import is_out_of_memory
 
     notes = [profile.subject.note] if profile.subject.note else []
     if profile.subject.backbone.random and not notes:

@@ -30,7 +30,7 @@ from bench.run.cell import make_repeatable, train_and_evaluate, why_unrepeatable
 from bench.run.context import WorkerContext
 from bench.run.engines.base import Job
 from bench.run.engines.local import Setup
-from bench.train.trainer import is_out_of_memory
+from bench.train.compute import is_out_of_memory
 from bench.version import commit
 
 
