@@ -1,4 +1,4 @@
-"""The user's mistakes, all of a command's at once."""
+"""Mistakes of a user, all of a command's at once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class UserError(Exception):
 
 
 def _message(problem: str) -> str:
-    """The lines of a message, as text that a terminal takes for nothing but text, and none too long or too many."""
+    """Return a message as text that a terminal takes for nothing but text, its lines neither too long nor too many."""
     lines = [line.rstrip() for line in problem.split("\n") if line.strip()] or [""]
     if len(lines) > _LINES:
         lines = [*lines[: _LINES - 1], f"  and {len(lines) - _LINES + 1:,} more lines"]

@@ -1,4 +1,4 @@
-"""A user's own backbones and strategies: Python files or modules whose import registers them."""
+"""Backbones, strategies and data sets of a user's own: Python files or modules whose import registers them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def load(plugins: Iterable[str]) -> None:
 
 
 def _told(error: BaseException) -> str:
-    """An exception in one line, with the line of the plugin that raised it where there is one."""
+    """Return an exception in one line, with the line of the plugin that raised it where there is one."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
     frames = traceback.extract_tb(error.__traceback__)
     # the innermost frame that is neither ours nor the import system's

@@ -6,25 +6,25 @@ import math
 
 
 def visible(text: str) -> str:
-    """The text with everything that would not print spelled out; lines stay lines. Names may come out of any file."""
+    """Spell out everything that would not print; lines stay lines. Names may come out of any file."""
     return "".join(
         char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode() for char in text
     )
 
 
 def one_line(text: str) -> str:
-    """`visible` in one line, for tables and logs."""
+    """Put a text into one `visible` line, for tables and logs."""
     return visible(" ".join(text.split()))
 
 
 def indented(text: str, width: int) -> str:
-    """Every line but the first moved to the right by `width` columns, to stand below the first one."""
+    """Move every line but the first to the right by `width` columns, to stand below the first one."""
     return text.replace("\n", "\n" + " " * width)
 
 
 def shortened(text: str, longest: int) -> str:
-    """`visible`, of at most `longest` letters (40 or more): of a longer text the beginning and the end, which tells
-    what was expected.
+    """Return the text, `visible` and of at most `longest` letters (40 or more): of a longer one the beginning and the
+    end, which tells what was expected.
     """
     if len(text) <= longest and len(spelled := visible(text)) <= longest:
         return spelled
@@ -35,7 +35,7 @@ def shortened(text: str, longest: int) -> str:
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
-    """`1 epoch`, `2 epochs`, `1,500 cells`.
+    """Return `1 epoch`, `2 epochs`, `1,500 cells`.
 
     Args:
         plural: where it is not the noun and an s.
@@ -44,7 +44,7 @@ def counted(count: int, noun: str, plural: str = "") -> str:
 
 
 def quantity(value: float, digits: int) -> str:
-    """A number with so many digits after the point, and with more where it would show fewer than three that count.
+    """Return a number with so many digits after the point, and more where it would show fewer than three that count.
 
     So 85.8 is 85.800 in three digits and 0.000579 is 0.000579, which is not 0.001 and still less 0.000. 0 is 0.
     """
@@ -54,7 +54,16 @@ def quantity(value: float, digits: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time in the unit that fits: `40 s`, `12 min`, `3.5 h`."""
+    """Return a time in the unit that fits: `40 s`, `12 min`, `3.5 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def byte_size(count: float) -> str:
+    """Return a number of bytes in the largest unit of thousands that it fills: 196 MB, 1.2 TB."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if count >= 10 or unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

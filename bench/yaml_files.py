@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from bench.files import did_you_mean_path, reason
-
-# YAML 1.1 takes 3e-4 and 1e5 for texts, for want of a dot or a sign
-_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which a name that is given twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.tag != "tag:yaml.org,2002:merge" and isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the name {key.value!r} is given twice", key.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
 
 
 def parse(text: str) -> Any:
-    """The value of a YAML text. Raises ValueError, its message in one line."""
+    """Return the value of a YAML 1.2 text, the names in its mappings as texts.
+
+    Raises:
+        ValueError: it is not YAML, or gives a name twice; a message in one line.
+    """
+    from ruamel.yaml import YAML  # 0.1 s, which --help need not wait for
+    from ruamel.yaml.error import YAMLError
+
     try:
-        return _numbers(yaml.load(text, _Loader))
-    except yaml.YAMLError as error:
+        return _named(YAML(typ="safe", pure=True).load(text))
+    except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark else ""
         told = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
@@ -42,17 +28,14 @@ def parse(text: str) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def _numbers(value: Any) -> Any:
-    """3e-4 as a number, and the names in mappings as texts."""
-    if isinstance(value, str) and _EXPONENT.fullmatch(value):
-        return float(value)
+def _named(value: Any) -> Any:
     if isinstance(value, dict):
-        return {str(name): _numbers(inner) for name, inner in value.items()}
-    return [_numbers(inner) for inner in value] if isinstance(value, list) else value
+        return {str(name): _named(inner) for name, inner in value.items()}
+    return [_named(inner) for inner in value] if isinstance(value, list) else value
 
 
 def read_mapping(file: Path, noun: str, problems: list[str]) -> dict[str, Any]:
-    """The names and values of a YAML file; empty where it cannot be read, which is added to `problems`.
+    """Return the names and values of a YAML file; none where it cannot be read, which is added to `problems`.
 
     Args:
         file: to read.

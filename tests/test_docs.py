@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 import typer
-import yaml
 
 from adapters.base import STRATEGIES
 from adapters.classifier import VideoClassifier
@@ -22,6 +21,7 @@ from bench.run import counts
 from bench.run.columns import COLUMNS
 from bench.run.store import Run
 from bench.spec import Cell, Recipe
+from bench.yaml_files import parse
 from tests import models
 from tests.bench import make
 from tests.bench.command import Command
@@ -211,7 +211,7 @@ def test_the_strategy_of_the_page_keeps_the_contract(family: str, home: Path) ->
     trained = {name for name, parameter in adapted.named_parameters() if parameter.requires_grad}
     final_norm = {id(parameter) for parameter in backbone.final_norm.parameters()}
     for name, parameter in adapted.named_parameters():
-        added = name.startswith(("blocks.", "head."))
+        added = name.startswith(("body.", "head."))
         assert (name in trained) == (added or id(parameter) in final_norm), name
 
 
@@ -226,7 +226,7 @@ def rows(page: str, header: str) -> list[list[str]]:
 
 
 def test_the_recipes_page_has_every_name_and_its_default() -> None:
-    found = [(name.strip("` "), yaml.safe_load(default)) for name, default, *_ in rows("recipes.md", "name | default")]
+    found = [(name.strip("` "), parse(default)) for name, default, *_ in rows("recipes.md", "name | default")]
     assert found == [(name, _plain(value)) for name, value in Recipe()]
 
 
@@ -241,7 +241,7 @@ def test_the_methods_page_has_every_strategy_and_option() -> None:
             options.setdefault(option, []).append(name)
             defaults[option] = field.default
     found = rows("methods.md", "option | default")
-    assert {name.strip("` "): yaml.safe_load(default) for name, default, *_ in found} == defaults
+    assert {name.strip("` "): parse(default) for name, default, *_ in found} == defaults
     assert {name.strip("` "): set(taken.split(", ")) for name, _, taken, *_ in found} == {
         option: set(takers) for option, takers in options.items()
     }

@@ -1,4 +1,4 @@
-"""The verbs of `bench`. Nothing here or in them imports torch before it is needed."""
+"""Verbs of `bench`. Nothing here or in them imports torch before it is needed."""
 
 from __future__ import annotations
 

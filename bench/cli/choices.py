@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from backbones.registry import did_you_mean
-from bench.sizes import parse
 
 if TYPE_CHECKING:
     from bench.data.cache.choose import Asked, Place
     from bench.data.cache.codec import Format
-    from bench.spec.views import Views
+    from bench.spec.source import Views
 
 PLACES = ("auto", "ram", "disk", "off")
 FORMATS = ("raw", "jpeg")
@@ -26,16 +25,20 @@ def not_among(what: str, word: str, words: Sequence[str]) -> list[str]:
 
 def limit(text: str | None, problems: list[str]) -> int | None:
     """The bytes of a `--cache-limit`."""
+    from pydantic import ValidationError
+
+    from bench.spec import Request, problems_of
+
     try:
-        return None if text is None else parse(text)
-    except ValueError as error:
-        problems.append(f"cache_limit is {text!r}: {error}")
+        return Request(cache_limit=text).cache_limit
+    except ValidationError as error:
+        problems += problems_of(error)
         return None
 
 
 def asked_views(text: str | None, problems: list[str]) -> Views | None:
     """The views of a `--views`."""
-    from bench.spec.views import parse as parse_views
+    from bench.spec.source import parse_views
 
     try:
         return None if text is None else parse_views(text)

@@ -1,4 +1,4 @@
-"""`bench list`: what there is to choose from."""
+"""`bench list`: backbones, strategies, data sets and recipes to choose from."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def list_(
 
 
 def _table(*columns: str, whole: tuple[str, ...]) -> Table:
-    """A table whose columns `whole` are not broken, as far as the terminal is wide enough."""
+    """Return a table whose columns `whole` are not broken, as far as the terminal is wide enough."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
         table.add_column(column, no_wrap=column in whole, overflow="fold")
@@ -83,7 +83,7 @@ def _backbones() -> Group:
 
 
 def _models(pattern: str) -> Group:
-    """Raises UserError where no model fits."""
+    """Return the models whose names fit. Raises UserError where none does."""
     if not (found := matching(pattern)):
         raise UserError([f"filter is {pattern!r}: no model of {', '.join(FAMILIES.names())} is called so"])
     table = _table("backbone", "default weights", "supported", whole=("backbone",))
@@ -135,7 +135,7 @@ def _datasets() -> Group:
 
 
 def _recipes(pattern: str) -> Group:
-    """Raises UserError where no entry fits."""
+    """Return the entries that fit. Raises UserError where none does."""
     wanted = pattern if any(mark in pattern for mark in "*?[") else f"*{pattern}*"
     entries = list(package_entries())
     for name in DATASETS.names():

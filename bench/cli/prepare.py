@@ -21,8 +21,7 @@ from bench.data.dataset import SPLITS, DataError, Split, VideoDataset
 from bench.errors import UserError
 from bench.files import reason
 from bench.plugins import load as load_plugins
-from bench.sizes import shown
-from bench.text import counted, one_line
+from bench.text import byte_size, counted, one_line
 
 if TYPE_CHECKING:
     from bench.data.cache.codec import Format
@@ -108,7 +107,7 @@ def prepare(
                 FolderStore(folder, 0).prepare()
                 if clear:
                     gone, freed = FolderStore(folder, 0).forget(paths)
-                    tell(f"removed {counted(gone, 'video')} of {dataset}, {shown(freed)}, from {folder}")
+                    tell(f"removed {counted(gone, 'video')} of {dataset}, {byte_size(freed)}, from {folder}")
                     return
                 store = _store(folder, size, cast("Format", cache_format), paths, short_side)
             except OSError as error:
@@ -154,8 +153,8 @@ def _store(
         ways = ["another folder in AIM_BENCH_CACHE", *(["cache_format jpeg"] * (format == "raw")), "a cache_limit"]
         raise UserError(
             [
-                f"{counted(need.videos, 'video')} will take about {shown(need.total)} when they are decoded, "
-                f"{folder} has {shown(free)} to spare: expected {' or '.join(ways)}"
+                f"{counted(need.videos, 'video')} will take about {byte_size(need.total)} when they are decoded, "
+                f"{folder} has {byte_size(free)} to spare: expected {' or '.join(ways)}"
             ]
         )
     return store
@@ -174,7 +173,7 @@ def _filled(store: FolderStore, name: str, paths: Sequence[Path], short_side: in
             outcomes.append(outcome)
             size += outcome.size
             speed = len(outcomes) / max(time.monotonic() - begun, 1e-9)
-            show(f"decoding {name}", len(outcomes), len(paths), f"{speed:.1f} videos/s, {shown(size)}")
+            show(f"decoding {name}", len(outcomes), len(paths), f"{speed:.1f} videos/s, {byte_size(size)}")
             if outcome.outcome == "left out":
                 break
     return outcomes
@@ -182,7 +181,7 @@ def _filled(store: FolderStore, name: str, paths: Sequence[Path], short_side: in
 
 def _tell(store: FolderStore, name: str, outcomes: Sequence[Filled], listed: int) -> None:
     new, there = ([one for one in outcomes if one.outcome == kind] for kind in ("new", "there"))
-    size = shown(sum(one.size for one in outcomes))
+    size = byte_size(sum(one.size for one in outcomes))
     tell(
         f"{name}: {store.folder} holds {len(new) + len(there)} of {counted(listed, 'video')} "
         f"({store.format}, {size}), {len(new)} of them new"

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli.choices import not_among
+from bench.cli.options import assignments, scalar
 from bench.cli.output import obstacles, print_table, say, tell, write
 from bench.cli.progress import progress
-from bench.cli.request import assignments, scalar
 
 if TYPE_CHECKING:
     from bench.run.profile import Plan

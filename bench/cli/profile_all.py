@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from bench.cli.output import tell
-from bench.cli.time_left import TimeLeft, about
+from bench.cli.progress import TimeLeft, about
 from bench.text import counted
 
 if TYPE_CHECKING:

@@ -1,22 +1,138 @@
-"""Progress of one long piece of work on the standard error: a bar in a terminal, a line a minute in a log."""
+"""Progress of long work: the time left, and a bar in a terminal or a line a minute in a log."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
-from bench.cli.time_left import TimeLeft, about
-from bench.text import one_line
+from bench.run.result import Result
+from bench.spec import Cell
+from bench.text import counted, duration, one_line
 
+# a pace is told after so many seconds, or so large a part of a mean piece
+_LONG_ENOUGH = 30.0
+_FAR_ENOUGH = 0.2
 _FIRST = 10.0  # seconds after which a log gets its first line: what is shorter needs none
-_QUIET = 60.0  # seconds between two lines
+_QUIET = 60.0  # seconds between two lines of a log
+
+
+def about(seconds: float | None) -> str:
+    """Return `about 12 min left`; an empty text where the time is not known, or over."""
+    return "" if seconds is None or seconds < 0.5 else f"about {duration(seconds)} left"
+
+
+class TimeLeft:
+    """Time left of pieces of work, some of which may be done in parts and side by side.
+
+    Args:
+        sizes: how much work each piece is, by its key, in any unit; None: as much as the others in the mean.
+        at_once: how many pieces are worked on at a time.
+    """
+
+    def __init__(self, sizes: Mapping[Any, float | None], at_once: int = 1) -> None:
+        self._sizes = dict(sizes)
+        self._parts: dict[Hashable, float] = {}
+        self._at_once = max(1, min(at_once, len(sizes)))
+        self._expected: float | None = None
+        self._begun: float | None = None
+
+    def expect(self, key: Hashable, size: float, pace: float) -> None:
+        """Set the size of a piece, and how much is expected to be done in a second until there is a pace."""
+        self._sizes[key] = size
+        self._expected = pace
+
+    def begin(self) -> None:
+        """Start the clock, where it does not run yet."""
+        if self._begun is None:
+            self._begun = time.monotonic()
+
+    def at(self, key: Hashable, part: float) -> None:
+        """Note that a piece is done to a part of 0..1."""
+        self.begin()
+        self._parts[key] = part
+
+    def drop(self, key: Hashable) -> None:
+        """Forget a piece that failed: its time tells nothing."""
+        self._sizes.pop(key, None)
+        self._parts.pop(key, None)
+
+    def seconds(self) -> float | None:
+        """Return the time left; None where it is not known yet."""
+        known = [size for size in self._sizes.values() if size is not None]
+        mean = sum(known) / len(known) if known else 1.0
+        sizes = {key: mean if size is None else size for key, size in self._sizes.items()}
+        left = [size * (1 - self._parts.get(key, 0.0)) for key, size in sizes.items()]
+        rest = sum(left)
+        if rest <= 0:
+            return 0.0
+        done = sum(sizes.values()) - rest
+        elapsed = 0.0 if self._begun is None else time.monotonic() - self._begun
+        pace = self._expected
+        if done > 0 and elapsed > 0 and (elapsed >= _LONG_ENOUGH or done >= _FAR_ENOUGH * mean):
+            pace = done / elapsed
+        # in the end the longest piece goes on alone
+        return None if pace is None else max(rest, max(left) * self._at_once) / pace
+
+
+class RunTimeLeft:
+    """Time left of a run: of measuring its models, then of training and evaluating its cells."""
+
+    def __init__(self) -> None:
+        self.begun((), 1)
+
+    def begun(self, cells: Sequence[Cell], workers: int) -> None:
+        """Note the cells that will run. On a CPU they share what a measurement has alone."""
+        self.total, self.ended = len(cells), 0
+        self._pace = 1.0 if any(cell.device == "cpu" for cell in cells) else float(workers)
+        self._models = TimeLeft({})
+        self._measuring: int | None = None
+        self._cells = TimeLeft(dict.fromkeys((cell.key for cell in cells), None), workers)
+
+    def measuring(self, index: int, total: int) -> None:
+        """Note that the index-th model, from 1, of `total` is measured now; those that are passed over took no time."""
+        if self._measuring is None:
+            self._models = TimeLeft(dict.fromkeys(range(index, total + 1), None))
+            self._models.begin()
+        else:
+            self._models.at(self._measuring, 1.0)
+            for known in range(self._measuring + 1, index):
+                self._models.drop(known)
+        self._measuring = index
+
+    def expected(self, cell: Cell, seconds: float) -> None:
+        """Note how long a cell takes by the speed of its model."""
+        self._cells.expect(cell.key, seconds, self._pace)
+
+    def progress(self, cell: Cell, event: Mapping[str, Any]) -> None:
+        """Note how far a cell is: measuring is over."""
+        self._models = TimeLeft({})
+        # training is most of a cell; evaluating counts as its last tenth
+        parts = {"training": 0.9 * event["done"], "evaluating": 0.9 + 0.1 * event["done"]}
+        self._cells.at(cell.key, parts.get(event["stage"], 0.0))
+
+    def finished(self, result: Result) -> None:
+        """Note that a cell has ended."""
+        self.ended += 1
+        if result.status == "done":
+            self._cells.at(result.cell.key, 1.0)
+        else:
+            self._cells.drop(result.cell.key)
+
+    def __str__(self) -> str:
+        models, cells = self._models.seconds(), self._cells.seconds()
+        return about(None if models is None or cells is None else models + cells)
+
+    @property
+    def sentence(self) -> str:
+        """The time left as a sentence, `about 12 min left (7 of 18 cells ended)`; empty where it is not known."""
+        return f"{self} ({self.ended:,} of {counted(self.total, 'cell')} ended)" if str(self) else ""
 
 
 class Progress(Protocol):
-    """Shows how far a stage of the work is."""
+    """Function that shows how far a stage of the work is."""
 
     def __call__(self, stage: str, done: int = 0, total: int | None = None, more: str = "") -> None:
         """Show it.
@@ -37,7 +153,7 @@ class StageTime:
         self._stage: str | None = None
 
     def __call__(self, stage: str, done: int, total: int | None) -> str:
-        """In words, see `about`."""
+        """Return the time left in words, see `about`."""
         if stage != self._stage:
             self._stage, self._first, self._left = stage, done, TimeLeft({"": 1.0})
             self._left.begin()
@@ -67,7 +183,7 @@ class Lines:
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """Progress for where the standard error goes; in a terminal it leaves nothing behind."""
+    """Yield a display for where the standard error goes; in a terminal it leaves nothing behind."""
     from rich.console import Console
 
     console = Console(stderr=True)

@@ -12,9 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from adapters.base import STRATEGIES
-from bench.cli.live import LiveListener
+from bench.cli.listeners import LiveListener, PlainListener
 from bench.cli.output import print_table, tell
-from bench.cli.plain import PlainListener
 from bench.errors import UserError
 from bench.run.engines.runner import Outcome
 from bench.run.matrix import Expansion

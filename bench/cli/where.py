@@ -54,7 +54,7 @@ def source(
     problems: list[str],
 ) -> DataSource:
     """Return the place of the data; `problems` gets what is not there, and then the source is empty."""
-    from bench.spec.source import DataSource, missing_places
+    from bench.spec.source import DataSource, missing_paths
 
     given = {
         "data_root": data_root,
@@ -64,7 +64,7 @@ def source(
         "class_names": class_names,
     }
     given = {name: None if path is None else Path(os.path.expanduser(path)) for name, path in given.items()}
-    wrong = missing_places(**given)
+    wrong = missing_paths(**given)
     if fold not in (None, "1", "2", "3"):
         wrong.append(f"fold is {fold!r}: expected 1, 2 or 3")
     if labels_from not in (None, "0", "1"):

@@ -13,8 +13,7 @@ from backbones.names import BackboneName
 from backbones.registry import Registry
 from bench.data.files import sizes
 from bench.spec.recipe_entries import Defaults, RecipeEntry, entries_of, read_entries
-from bench.spec.source import DataSource
-from bench.spec.views import Views
+from bench.spec.source import DataSource, Views
 from bench.yaml_files import parse
 
 Split = Literal["train", "val", "test"]

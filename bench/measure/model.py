@@ -45,7 +45,7 @@ def measure(
     generator = torch.Generator().manual_seed(0)
     size, batch = model.backbone.input_size, recipe.batch_size
     clips = torch.randint(0, 256, (batch, model.frames, 3, size, size), dtype=torch.uint8, generator=generator)
-    labels = torch.randint(0, model.head.out_features, (batch,), generator=generator)
+    labels = torch.randint(0, model.classes, (batch,), generator=generator)
     if device.type == "cuda":
         clips, labels = clips.pin_memory(), labels.pin_memory()  # as the loaders' batches are
 

@@ -22,7 +22,7 @@ from bench.measure.loading import Loading
 from bench.measure.machine import device_name
 from bench.measure.result import Measured, not_compiled
 from bench.measure.result import footnotes as measured_footnotes
-from bench.run.build import classifier
+from bench.run.build import classifier, image_model
 from bench.run.context import WorkerContext
 from bench.run.loaders import Loaders
 from bench.run.model_files.adapter_file import pack
@@ -83,8 +83,9 @@ def train_and_evaluate(cell: Cell, measured: Measured, folder: Path, context: Wo
     for left in folder.glob(".*.tmp"):  # by a run that was killed while it wrote
         left.unlink()
     dataset = context.dataset(cell)
-    model = classifier(cell, len(dataset.classes))
-    weights = digest(model.backbone)
+    backbone = image_model(cell)
+    weights = digest(backbone)
+    model = classifier(cell, dataset.classes, backbone)
     loading = Loading(context.device)
     loaders = Loaders(cell, dataset, model.backbone.input_size, model.backbone.mean, context, loading.timed)
     make_repeatable(cell.seed, strict=not context.unrepeatable)
@@ -101,7 +102,7 @@ def train_and_evaluate(cell: Cell, measured: Measured, folder: Path, context: Wo
         first, _ = next(loaders.training(0))
         pixels = normalise(first.to(context.device), model.backbone.mean, model.backbone.std)
         with mixed(context.device, cell.precision):
-            model.start_temporal_embedding(pixels, cell.recipe.time_init)
+            model.body.start(pixels, cell.recipe.time_init)
     batch = max(cell.recipe.batch_size, 1)
     predictor = Predictor(model, context.device, cell.precision, micro_batch=batch, compile=cell.compile)
     clock.lap("build")
@@ -213,7 +214,7 @@ def _footnotes(cell: Cell, measured: Measured, micro_batch: int, loaders: Loader
     notes = []
     if cell.backbone_name.random:
         notes.append("random weights (@none), not pretrained")
-    notes += _beyond_released(cell)
+    notes += STRATEGIES.get(cell.strategy).footnotes(cell.options, FAMILIES.get(cell.backbone_name.family))
     notes += context.notes(cell)
     if loaders.batch_size < cell.recipe.batch_size:
         notes.append(
@@ -231,17 +232,6 @@ def _footnotes(cell: Cell, measured: Measured, micro_batch: int, loaders: Loader
     if how := FOOTNOTES.get(cell.cache_format):
         notes.append(how)
     return notes + measured_footnotes(measured)
-
-
-def _beyond_released(cell: Cell) -> list[str]:
-    """Note that a cell trains what AIM's released training of its backbone's family freezes or does not have."""
-    strategy = STRATEGIES.get(cell.strategy)
-    if strategy.trains != "added" or not FAMILIES.get(cell.backbone_name.family).released_freezing:
-        return []
-    if cell.options.get("released_freezing"):
-        return []
-    what = "final norm, temporal embedding and bias over time train" if strategy.time else "final norm trains"
-    return [f"{what}, unlike in AIM's released code"]
 
 
 def _uncompiled(cell: Cell, measured: Measured, *whys: str) -> list[str]:

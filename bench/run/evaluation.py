@@ -41,8 +41,7 @@ from bench.run.selection import chosen_size
 from bench.run.skipped import SkippedVideo, footnotes
 from bench.spec import MAX_FRAMES, Cell, FrozenModel, Recipe
 from bench.spec.fields import Decoder
-from bench.spec.source import DataSource
-from bench.spec.views import Views, checked_views
+from bench.spec.source import DataSource, Views, checked_views
 from bench.text import counted
 from bench.train.evaluate import Predictor, mean_class, predict, top_5, top_k
 

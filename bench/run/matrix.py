@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from adapters.base import STRATEGIES
+from adapters.heads import HEADS
 from backbones.families import FAMILIES
 from backbones.names import BackboneName
 from backbones.registry import did_you_mean
@@ -26,17 +27,15 @@ from bench.run.selection import (
     chosen_backbones,
     chosen_options,
     chosen_size,
+    fitted_options,
     names,
     placement_of,
-    with_freezing,
-    with_tubelet,
+    refusal,
 )
 from bench.run.sources import sources
 from bench.spec import Cell, Matrix, Recipe, problems_of
 from bench.spec.recipe_entries import Defaults
-from bench.spec.source import missing_places
-from bench.spec.views import checked_views
-from bench.spec.views import parse as parse_views
+from bench.spec.source import checked_views, parse_views
 
 
 @dataclass(frozen=True)
@@ -63,8 +62,9 @@ def expand(matrix: Matrix) -> Expansion:
     problems: list[str] = []
     defaults: list[str] = []
     strategies = [STRATEGIES.get(name) for name in names(matrix.strategies, STRATEGIES, problems)]
+    heads = [HEADS.get(name) for name in names(matrix.heads, HEADS, problems)]
     datasets = [DATASETS.get(name)(matrix.source) for name in names(matrix.datasets, DATASETS, problems)]
-    lost = _missing_places(matrix) or unfit(datasets, matrix.source)
+    lost = matrix.missing() or unfit(datasets, matrix.source)
     problems += lost
     # what is wrong by itself is told even where the names beside it are wrong too and no cell comes of them
     _check_recipes(matrix, problems)
@@ -84,9 +84,9 @@ def expand(matrix: Matrix) -> Expansion:
         defaults += () if lost else dataset.notes()
         backbones = chosen_backbones(matrix.backbones, dataset.size, f"on {dataset.name}", problems, defaults)
         sizes = {backbone: chosen_size(backbone, matrix.input_size, problems) for backbone in backbones}
-        for backbone, strategy in product(backbones, strategies):
-            if refusal := strategy.refuses(backbone.family):
-                problems.append(f"{backbone.family} cannot take {strategy.name}: {refusal}")
+        for backbone, strategy, head in product(backbones, strategies, heads):
+            if told := refusal(strategy, head, backbone, sizes[backbone]):
+                problems += [] if told in problems else [told]
                 continue
             own = _defaults(matrix, dataset, backbone, strategy.name)
             recipe, recipe_from = _recipe(matrix, dataset, own, strategy.name, problems)
@@ -98,11 +98,10 @@ def expand(matrix: Matrix) -> Expansion:
             problems += [] if (told := too_many_clips(views.clips, dataset)) is None or told in problems else [told]
             brought = brought_options(own, dataset.name, backbone, strategy, matrix.options, defaults)
             taken = {**options[strategy.name], **brought}
-            taken = with_tubelet(taken, backbone.family, strategy.name, counts, problems)
-            taken = with_freezing(taken, backbone.family, problems)
+            taken = fitted_options(taken, strategy, backbone.family, counts, problems)
             if lost:
                 continue
-            code = {"family": FAMILIES.get(backbone.family), "strategy": strategy, "dataset": dataset}
+            code = {"family": FAMILIES.get(backbone.family), "strategy": strategy, "head": head, "dataset": dataset}
             found = sources(backbone, dataset.content, dataset.files(), **code)
             cells += [
                 Cell(
@@ -110,6 +109,7 @@ def expand(matrix: Matrix) -> Expansion:
                     weights=_lasting(backbone.file) if backbone.file else backbone.weights,
                     strategy=strategy.name,
                     options=taken,
+                    head=head.name,
                     dataset=dataset.name,
                     data=matrix.source,
                     frames=frames,
@@ -178,11 +178,6 @@ def _pays(matrix: Matrix, placement: Placement, backbone: BackboneName, dataset:
     nobody trains a large model, gains little (see benchmarks/README.md). Plain kernels run one by one unless asked for.
     """
     return matrix.kernels == "fast" and placement.type == "cuda" and backbone.model != "tiny" and not dataset.small
-
-
-def _missing_places(matrix: Matrix) -> list[str]:
-    named = ("data_root", "train_list", "val_list", "test_list", "class_names")
-    return missing_places(**{name: getattr(matrix, name) for name in named})
 
 
 def _check_recipes(matrix: Matrix, problems: list[str]) -> None:

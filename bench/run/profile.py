@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from adapters.base import STRATEGIES
+from adapters.heads import HEADS
 from backbones.names import BackboneName
 from bench.data.dataset import DATASETS
 from bench.errors import UserError
@@ -27,10 +28,10 @@ from bench.run.selection import (
     chosen_backbones,
     chosen_options,
     chosen_size,
+    fitted_options,
     names,
     placement_of,
-    with_freezing,
-    with_tubelet,
+    refusal,
 )
 from bench.spec import FrameCounts, FrozenModel, InputSize, Names, Plugins, Recipe, device_name, problems_of
 from bench.text import counted
@@ -135,17 +136,16 @@ def plan(request: ProfileRequest, problems: list[str]) -> Plan:
     sizes = {backbone: chosen_size(backbone, request.input_size, problems) for backbone in backbones}
     subjects = []
     for backbone, strategy in product(backbones, strategies):
-        if refusal := strategy.refuses(backbone.family):
+        if told := refusal(strategy, HEADS.get("linear"), backbone, sizes[backbone]):
             refused = defaults if request.whole else problems
-            refused.append(f"{backbone.family} cannot take {strategy.name}: {refusal}")
+            refused.append(told)
         elif strategy.name in options:
             frames, views, taken = request.frames or (8,), request.views or (3, 1), options[strategy.name]
             if published is not None:
                 own = published.defaults(backbone, strategy.name)
                 frames, views = request.frames or (own.frames,), request.views or (own.views.clips, own.views.crops)
                 taken = {**taken, **brought_options(own, published.name, backbone, strategy, request.options, defaults)}
-            taken = with_tubelet(taken, backbone.family, strategy.name, frames, problems)
-            taken = with_freezing(taken, backbone.family, problems)
+            taken = fitted_options(taken, strategy, backbone.family, frames, problems)
             size = sizes[backbone]
             subjects += [
                 Subject(backbone, strategy.name, taken, count, request.classes, *views, size) for count in frames
@@ -156,12 +156,12 @@ def plan(request: ProfileRequest, problems: list[str]) -> Plan:
         stood = {backbone: stand_in(backbone) for backbone in backbones}
         subjects = [replace(each, backbone=stood[each.backbone][0], note=stood[each.backbone][1]) for each in subjects]
     default = _BATCH_ON_CPU if placement is not None and placement.type == "cpu" else _BATCH_ON_GPU
-    told = tuple(dict.fromkeys(defaults))
+    assumed = tuple(dict.fromkeys(defaults))
     return Plan(
         tuple(subjects),
         placement,
         request.batch_size or default,
-        told,
+        assumed,
         request.whole,
         request.compile,
         request.checkpoint_activations,

@@ -11,11 +11,9 @@ from pydantic import Field
 
 from backbones.kernels.switch import Kernels
 from backbones.names import BackboneName
-from bench.spec.fields import MAX_FRAMES, MAX_SIDE, Decoder, Precision
-from bench.spec.frozen import FrozenModel
+from bench.spec.fields import MAX_FRAMES, MAX_SIDE, Decoder, FrozenModel, Precision
 from bench.spec.recipe import Recipe
-from bench.spec.source import DataSource
-from bench.spec.views import Views
+from bench.spec.source import DataSource, Views
 
 
 class Cell(FrozenModel):
@@ -25,6 +23,7 @@ class Cell(FrozenModel):
     weights: str = Field(description="a tag, a file, or none (random)")
     strategy: str
     options: dict[str, Any] = Field(default_factory=dict, description="of the strategy, all of them")
+    head: str = Field("linear", description="what scores the classes")
     dataset: str
     data: DataSource = Field(default_factory=DataSource, description="where the data set lies")
     frames: int = Field(ge=1, le=MAX_FRAMES)
@@ -71,7 +70,7 @@ class Cell(FrozenModel):
 
     @property
     def views(self) -> Views:
-        """Of a tested video."""
+        """Views of a tested video."""
         return Views(self.clips, self.crops, self.view_side)
 
     @property
@@ -81,21 +80,26 @@ class Cell(FrozenModel):
 
     @property
     def label(self) -> str:
-        """Name of the cell for people: backbone, strategy, frames and seed."""
-        return f"{self.backbone_label} {self.strategy} {self.frames}f seed {self.seed}"
+        """Name of the cell for people: backbone, strategy, head where it is not the usual one, frames and seed."""
+        return f"{self.backbone_label} {self.method} {self.frames}f seed {self.seed}"
+
+    @property
+    def method(self) -> str:
+        """Strategy, and head where that is not the linear one."""
+        return self.strategy if self.head == "linear" else f"{self.strategy}+{self.head}"
 
     @property
     def folder(self) -> str:
         """`<name>-<key>`, the cell's folder in a run."""
-        name = f"{self.backbone_label}-{self.strategy}-{self.dataset}-{self.frames}f-s{self.seed}"
+        name = f"{self.backbone_label}-{self.method}-{self.dataset}-{self.frames}f-s{self.seed}"
         return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)[:80]}-{self.key}"
 
     def _left_out(self) -> set[str]:
-        later = {"input_size": None, "kernels": "fast"}
+        later = {"input_size": None, "kernels": "fast", "head": "linear"}
         return {name for name, default in later.items() if getattr(self, name) == default}
 
     def model_key(self) -> str:
-        """Equal for cells whose trained model and batch are built alike: what speed, memory and counts depend on."""
+        """Return a key of what speed, memory and counts depend on: equal for cells that build model and batch alike."""
         testing = {"clips", "crops", "view_side", "order_test", "decoder", "cache_format"}
         if self.kernels == "fast":
             testing.add("kernels")  # of a run's measurements that were made before it was a field
@@ -105,5 +109,5 @@ class Cell(FrozenModel):
 
 
 def sized_label(label: str, size: int | None) -> str:
-    """A backbone's label with its input size, where that is not its own."""
+    """Return a backbone's label, with its input size where that is not its own."""
     return label if size is None else f"{label} {size}px"

@@ -6,15 +6,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from bench.spec.frozen import FrozenModel
+from bench.spec.fields import RECIPE, Flag, FrozenModel
 
 
 class Recipe(FrozenModel):
     """Optimiser, schedule, augmentation and sampling of a cell. Defaults are AIM's on Kinetics-400 (released code)."""
 
-    epochs: int = Field(30, ge=1)
-    batch_size: int = Field(64, ge=1, description="clips a step; the learning rate is not scaled with it")
-    lr: float = Field(3e-4, gt=0, le=10, description="peak learning rate of everything but the head")
+    epochs: Annotated[int, Flag(RECIPE, help="Epochs; 0 trains nothing", default="")] = Field(30, ge=0)
+    batch_size: Annotated[int, Flag(RECIPE, help="Clips a step", default="")] = Field(
+        64, ge=1, description="clips a step; the learning rate is not scaled with it"
+    )
+    lr: Annotated[
+        float,
+        Flag(RECIPE, help="Peak learning rate, the same for every strategy; the head keeps its ratio", default=""),
+    ] = Field(3e-4, gt=0, le=10, description="peak learning rate of everything but the head")
     head_lr: float = Field(3e-4, gt=0, le=10, description="peak learning rate of the head")
     time_lr: float | None = Field(
         None, gt=0, le=10, description="peak learning rate of the temporal embedding; as lr if not set"

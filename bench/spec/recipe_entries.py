@@ -26,12 +26,9 @@ from pydantic import Field, PrivateAttr, ValidationError
 
 from adapters.base import STRATEGIES, Trains
 from backbones.names import BackboneName
-from bench.spec.fields import MAX_FRAMES, Names, TestViews
-from bench.spec.frozen import FrozenModel
-from bench.spec.messages import problems_of
+from bench.spec.fields import MAX_FRAMES, FrozenModel, Names, problems_of
 from bench.spec.recipe import Recipe
-from bench.spec.views import Views
-from bench.spec.views import parse as parse_views
+from bench.spec.source import TestViews, Views, parse_views
 from bench.yaml_files import parse
 
 _KEYS = ("dataset", "family", "not_family", "model", "size", "strategy", "trains")
@@ -68,7 +65,7 @@ class RecipeEntry(FrozenModel):
 
     @property
     def keys(self) -> dict[str, Any]:
-        """The keys that are set: for what it holds."""
+        """Keys that are set: the cells for which it holds."""
         return {name: value for name in _KEYS if (value := getattr(self, name)) is not None}
 
     def matches(self, backbone: BackboneName | None, strategy: str | None) -> bool:
@@ -88,7 +85,7 @@ class RecipeEntry(FrozenModel):
 
 @dataclass(frozen=True)
 class Defaults:
-    """The values of a cell where its user says nothing.
+    """Values of a cell where its user says nothing.
 
     Attributes:
         frames: of a clip.
@@ -113,7 +110,7 @@ class Defaults:
     def changed_by(
         self, entries: Iterable[RecipeEntry], backbone: BackboneName | None, strategy: str | None
     ) -> Defaults:
-        """The values with those of the entries that match laid over them, one that names more after the others."""
+        """Return the values under those of the entries that match; one that names more comes after the others."""
         found = self
         for entry in sorted(entries, key=lambda each: len(each.keys)):
             if entry.matches(backbone, strategy):
@@ -135,7 +132,7 @@ class Defaults:
 
 
 def read_entries(found: Any, where: str, problems: list[str]) -> dict[str, RecipeEntry]:
-    """Entries by name, as YAML has them, in their order.
+    """Return the entries that a YAML file holds, by name, in their order.
 
     Args:
         found: entry's name -> its fields.
@@ -168,7 +165,7 @@ def read_entries(found: Any, where: str, problems: list[str]) -> dict[str, Recip
 
 @cache
 def package_entries() -> tuple[RecipeEntry, ...]:
-    """The entries of bench/recipes. Raises ValueError where a file of the package is damaged."""
+    """Return the entries of bench/recipes. Raises ValueError where a file of the package is damaged."""
     problems: list[str] = []
     entries: list[RecipeEntry] = []
     for file in sorted(files("bench").joinpath("recipes").iterdir(), key=lambda file: file.name):
@@ -181,5 +178,5 @@ def package_entries() -> tuple[RecipeEntry, ...]:
 
 
 def entries_of(dataset: str) -> Sequence[RecipeEntry]:
-    """The package's entries that name a data set; of "" those that name none."""
+    """Return the package's entries that name a data set; for "" those that name none."""
     return [entry for entry in package_entries() if (dataset in entry.dataset if entry.dataset else not dataset)]

@@ -8,89 +8,154 @@ from pydantic import AfterValidator, Field
 
 from backbones.kernels.switch import Kernels
 from bench.spec.fields import (
+    MATRIX,
+    RECIPE,
+    RUNNING,
     Cache,
     CacheLimit,
     Decoder,
+    Flag,
     FrameCounts,
+    FrozenModel,
     InputSize,
     LoaderWorkers,
     Names,
-    Place,
     Plugins,
     Seeds,
-    TestViews,
+    UserPath,
     Workers,
     device_name,
 )
-from bench.spec.frozen import FrozenModel
+from bench.spec.recipe import Recipe
 from bench.spec.recipe_entries import RecipeEntry
-from bench.spec.source import DataSource, Fold, LabelsFrom
+from bench.spec.source import DataOptions, TestViews
 
 
-class Matrix(FrozenModel):
-    """Request of one command: the axes, and what holds for all cells. `bench.run.matrix.expand` makes the cells."""
+class DeviceOptions(FrozenModel):
+    """Fields of every request that builds a model."""
 
-    backbones: Names = Field(("clip", "vit"), description="family[:model][@weights], or all")
-    strategies: Names = Field(("all",), description="names of strategies, or all")
-    datasets: Names = Field(("motion",), description="names of data sets, or all")
-    frames: FrameCounts = Field((), description="frames of a clip; empty: the data set's own")
-    input_size: InputSize = Field(
-        None, description="side of the models' frames, in pixels; not set: each backbone's own"
+    device: Annotated[str, AfterValidator(device_name), Flag(RUNNING)] = Field(
+        "auto", description="auto, cpu, cuda, cuda:N or mps"
     )
-    seeds: Seeds = Field((0,), description="one training each")
-    views: TestViews = Field(
-        None, description="of the test, clips x crops, such as 3x1 or 1x1@256; not set: the data set's own"
+    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], Flag(RUNNING)] = Field(
+        "auto", description="Number format of the arithmetic"
     )
-    data_root: Place | None = Field(None, description="folder of the videos")
-    train_list: Place | None = Field(None, description="list of the training videos; else found under data_root")
-    val_list: Place | None = Field(None, description="list of the validation videos; else found under data_root")
-    test_list: Place | None = Field(None, description="list of the test videos; else the validation's")
-    class_names: Place | None = Field(None, description="file of the classes' names")
-    fold: Fold | None = Field(None, description="which of the three official splits of ucf101 and hmdb51")
-    labels_from: LabelsFrom = Field(0, description="the first class's number in the lists")
-    recipe: dict[str, Any] = Field(default_factory=dict, description="changes to the recipe, for every cell")
-    recipe_by_strategy: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="changes to the recipe of single strategies, by name"
-    )
-    recipes: dict[str, RecipeEntry] = Field(
-        default_factory=dict, description="entries as in bench/recipes, which win over those; see bench list recipes"
-    )
-    options: dict[str, Any] = Field(default_factory=dict, description="options of the strategies that take them")
-    device: Annotated[str, AfterValidator(device_name)] = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    decoder: Decoder = Field("auto", description="auto, decord, pyav or torchcodec")
-    order_test: bool = True
-    cache_format: Literal["raw", "jpeg"] = Field("raw", description="how the cache keeps frames; jpeg changes pixels")
-    compile: bool | None = Field(None, description="torch.compile; not set: where it saves more than it costs")
-    checkpoint_activations: bool = Field(False, description="less memory, more time, the same numbers")
-    kernels: Kernels = Field("fast", description="plain: no hand-written kernels, for debugging and to measure them")
-
-    @property
-    def source(self) -> DataSource:
-        """Place of the data sets."""
-        return DataSource.of(
-            root=self.data_root,
-            train_list=self.train_list,
-            val_list=self.val_list,
-            test_list=self.test_list,
-            class_names=self.class_names,
-            fold=self.fold,
-            labels_from=self.labels_from,
-        )
 
 
-class Request(Matrix):
+class PluginOptions(FrozenModel):
+    """Field of every request whose backbones, strategies or data sets may be a user's own."""
+
+    plugins: Annotated[Plugins, Flag(RUNNING, name="plugin", repeated=True)] = Field(
+        (), description="A Python file or module that registers backbones, strategies or data sets"
+    )
+
+
+class PixelOptions(FrozenModel):
+    """Fields of every request that reads videos and on which the pixels depend."""
+
+    decoder: Annotated[Decoder, Flag(RUNNING)] = Field(
+        "auto",
+        description="auto (decord, and PyAV where decord cannot or would misread), decord, pyav or torchcodec",
+    )
+    cache_format: Annotated[Literal["raw", "jpeg"], Flag(RUNNING)] = Field(
+        "raw", description="Format of cached frames: raw, or jpeg: smaller, other pixels, and a footnote"
+    )
+
+
+class ReadingOptions(PixelOptions):
+    """Fields of every request that reads videos."""
+
+    loader_workers: Annotated[LoaderWorkers, Flag(RUNNING, metavar="INTEGER|auto")] = Field(
+        "auto",
+        description="Decoding processes of each cell; 0 decodes without them, and without a limit in seconds; auto: "
+        "the cores divided among the cells that run side by side, at most 16, none for the embedded data set",
+    )
+    decode_timeout: Annotated[float, Flag(RUNNING, metavar="SECONDS")] = Field(
+        60.0, gt=0, le=86400, description="Seconds after which a clip's video counts as broken"
+    )
+    strict: Annotated[bool, Flag(RUNNING)] = Field(
+        False,
+        description="A video that cannot be read is an error: its cell fails. So is a class without a training video: "
+        "nothing runs",
+    )
+    cache: Annotated[Cache, Flag(RUNNING)] = Field(
+        "auto",
+        description="Store of decoded frames for other epochs, cells and workers: ram, disk, off, or auto: what "
+        "`bench data prepare` left on the disk, else ram where all fit",
+    )
+    cache_limit: Annotated[CacheLimit, Flag(RUNNING, metavar="SIZE", default="a share of what is free")] = Field(
+        None, description="Size of the cache at most, such as 20GB or 1.5GiB"
+    )
+
+
+class Matrix(DataOptions, PixelOptions, DeviceOptions):
+    """Axes of one command, and what holds for all cells. `bench.run.matrix.expand` makes the cells."""
+
+    backbones: Annotated[Names, Flag(MATRIX)] = Field(
+        ("clip", "vit"),
+        description="Comma list of family[:model][@weights], such as clip,vit:vit_base_patch16_224.augreg_in21k, or "
+        "all",
+    )
+    strategies: Annotated[Names, Flag(MATRIX)] = Field(("all",), description="Comma list of strategies, or all")
+    heads: Annotated[Names, Flag(MATRIX)] = Field(("linear",), description="Comma list of heads, or all")
+    datasets: Annotated[Names, Flag(MATRIX, name="dataset")] = Field(("motion",), description="Comma list of data sets")
+    frames: Annotated[FrameCounts, Flag(MATRIX, default="the data set's")] = Field(
+        (), description="Comma list of frames a clip"
+    )
+    input_size: Annotated[InputSize, Flag(MATRIX, metavar="PIXELS", default="each backbone's own")] = Field(
+        None,
+        description="Side of the models' frames in pixels, where it is not the backbones' own: positions are "
+        "interpolated, a Swin keeps its windows",
+    )
+    seeds: Annotated[Seeds, Flag(MATRIX)] = Field((0,), description="Comma list of seeds, one training each")
+    views: Annotated[TestViews, Flag(MATRIX, metavar="CxK[@S]", default="the data set's")] = Field(
+        None,
+        description="Views of a test, clips x crops, such as 3x1; 1x1@256 takes the crop from a short side of 256 "
+        "pixels",
+    )
+    options: Annotated[dict[str, Any], Flag(MATRIX, name="option", short="o")] = Field(
+        default_factory=dict,
+        description="A strategy's option, name=value, such as ratio=0.5; `bench list strategies` names them",
+    )
+    recipe: Annotated[dict[str, Any], Flag(RECIPE, members=Recipe)] = Field(
+        default_factory=dict, description="Any other part of the recipe, name=value"
+    )
+    recipe_by_strategy: Annotated[dict[str, dict[str, Any]], Flag(hidden=True)] = Field(
+        default_factory=dict, description="Changes to the recipe of single strategies, by name"
+    )
+    recipes: Annotated[dict[str, RecipeEntry], Flag(hidden=True)] = Field(
+        default_factory=dict, description="Entries as in bench/recipes, which win over those; see bench list recipes"
+    )
+    compile: Annotated[bool | None, Flag(RUNNING, default="large models on a GPU and real data")] = Field(
+        None, description="Compile each model's step with torch.compile"
+    )
+    checkpoint_activations: Annotated[bool, Flag(RUNNING)] = Field(
+        False,
+        description="Compute each block once more for its gradients: less memory, more time, the same numbers",
+    )
+    kernels: Annotated[Kernels, Flag(RUNNING, metavar="fast|plain")] = Field(
+        "fast",
+        description="fast, or plain: PyTorch's own operations in place of what is written by hand for speed, to debug "
+        "it or to measure what it gives",
+    )
+    order_test: Annotated[bool, Flag(RUNNING)] = Field(
+        True, description="Also evaluate with the frames reversed and shuffled"
+    )
+
+
+class Request(Matrix, ReadingOptions, PluginOptions):
     """A matrix and how to run it: the fields of `bench run` and of its YAML file."""
 
-    out: Place | None = Field(None, description="folder of the run")
-    engine: str = Field("local", description="what executes the cells; see bench.run.engines.base")
-    workers: Workers = "auto"
-    loader_workers: LoaderWorkers = Field("auto", description="decoding processes of each cell")
-    decode_timeout: float = Field(60.0, gt=0, le=86400, description="seconds after which a clip counts as broken")
-    strict: bool = Field(False, description="a video that cannot be read, or a class without one, is an error")
-    cache: Cache = Field("auto", description="where decoded frames are kept: auto, ram, disk or off")
-    cache_limit: CacheLimit = Field(None, description="bytes, such as 20GB or 1.5GiB")
-    plugins: Plugins = Field((), description="Python files or modules that register backbones or strategies")
+    engine: Annotated[str, Flag(RUNNING, metavar="NAME")] = Field(
+        "local",
+        description="What executes the cells: local, the worker processes of this machine, or one that a plugin brings",
+    )
+    workers: Annotated[Workers, Flag(RUNNING, metavar="INTEGER|auto")] = Field(
+        "auto", description="Processes that run cells side by side, or auto: one a GPU, one a core"
+    )
+    out: Annotated[UserPath | None, Flag(RUNNING, default="results/DATASET-KEY")] = Field(
+        None, description="Folder of the run"
+    )
 
     @property
     def matrix(self) -> Matrix:

@@ -1,23 +1,27 @@
-"""Place of a data set on this machine, as a user says."""
+"""Folders and files of a data set on this machine, and the views that a test takes of its videos."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
-from pydantic import SerializerFunctionWrapHandler, model_serializer
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer
 
 from bench.files import did_you_mean_path
-from bench.spec.frozen import FrozenModel
+from bench.spec.fields import DATA, Flag, FrozenModel, UserPath
 
 Fold = Literal[1, 2, 3]
 LabelsFrom = Literal[0, 1]
 LISTS = ("train_list", "val_list", "test_list")
+EXPECTED_VIEWS = "expected clips x crops, such as 3x1, or with the short side before the crop, such as 1x1@256"
+# of the picture before the crop, in pixels: decoded frames have this size too
+_LARGEST = 4096
 
 
 class DataSource(FrozenModel):
-    """Places of a data set's parts; None is left to the data set to find under `root`, or not needed.
+    """Folders and files of a data set; None is left to the data set to find under `root`, or not needed.
 
     Attributes:
         root: folder of the videos.
@@ -37,7 +41,7 @@ class DataSource(FrozenModel):
 
     @model_serializer(mode="wrap")
     def _as_before(self, values: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """The values without a labels_from of 0, so that cells of before it have the keys that they had."""
+        """Leave out a labels_from of 0, so that cells of before it have the keys that they had."""
         written: dict[str, Any] = values(self)
         if not self.labels_from:
             written.pop("labels_from", None)
@@ -45,7 +49,7 @@ class DataSource(FrozenModel):
 
     @classmethod
     def of(cls, **given: Any) -> DataSource:
-        """The source with every path whole and without links, so that the same place always makes the same cell."""
+        """Return the source with absolute paths without links, so that the same folder always makes the same cell."""
         whole = {name: os.path.realpath(value) for name, value in given.items() if isinstance(value, Path)}
         return cls(**{**given, **whole})
 
@@ -56,17 +60,54 @@ class DataSource(FrozenModel):
 
     @property
     def lists(self) -> dict[str, Path]:
-        """The lists that were given, by the field's name."""
+        """Lists that were given, by the field's name."""
         return {name: path for name in LISTS if (path := getattr(self, name)) is not None}
 
     @property
     def files(self) -> dict[str, Path]:
-        """The files that were given, by the field's name."""
+        """Files that were given, by the field's name."""
         return self.lists | ({} if self.class_names is None else {"class_names": self.class_names})
 
 
-def missing_places(**given: Path | None) -> list[str]:
-    """Return the places that a user named and that are not there, in sentences.
+class DataOptions(FrozenModel):
+    """Fields of every request that say where a data set lies."""
+
+    data_root: Annotated[UserPath | None, Flag(DATA)] = Field(
+        None, description="Folder of the videos, below which lists of the usual names are found"
+    )
+    train_list: Annotated[UserPath | None, Flag(DATA)] = Field(
+        None, description="List of the training videos, or official file"
+    )
+    val_list: Annotated[UserPath | None, Flag(DATA)] = Field(
+        None, description="List of the validation videos, or official file"
+    )
+    test_list: Annotated[UserPath | None, Flag(DATA, default="the validation's")] = Field(
+        None, description="List of the test videos"
+    )
+    class_names: Annotated[UserPath | None, Flag(DATA)] = Field(
+        None, description="File of the classes' names, in the labels' order"
+    )
+    fold: Annotated[Fold | None, Flag(DATA, default="1")] = Field(
+        None, description="Official split of ucf101 and hmdb51: 1, 2 or 3"
+    )
+    labels_from: Annotated[LabelsFrom, Flag(DATA)] = Field(
+        0, description="The first class's number in lists of your own: 0 or 1"
+    )
+
+    @property
+    def source(self) -> DataSource:
+        """Folders and files of the data sets."""
+        fields = {name: getattr(self, name) for name in DataOptions.model_fields}
+        return DataSource.of(root=fields.pop("data_root"), **fields)
+
+    def missing(self) -> list[str]:
+        """Return the files and folders that were named and that do not exist, in sentences."""
+        names = ("data_root", *LISTS, "class_names")
+        return missing_paths(**{name: getattr(self, name) for name in names})
+
+
+def missing_paths(**given: Path | None) -> list[str]:
+    """Return the files and folders that a user named and that do not exist, in sentences.
 
     Args:
         given: by the field's name, as written; `data_root` is a folder, the others are files (official lists may be a
@@ -82,3 +123,50 @@ def missing_places(**given: Path | None) -> list[str]:
         elif not there:
             problems.append(f"{name} is {str(path)!r}: there is no such {noun}{did_you_mean_path(path)}")
     return problems
+
+
+class Views(NamedTuple):
+    """Clips of a video, crops of a clip, and the pixels of the short side before the crop.
+
+    `short_side` None is the side of the model's input: the crops then cover the short side.
+    """
+
+    clips: int
+    crops: Literal[1, 3]
+    short_side: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.clips}x{self.crops}" + (f"@{self.short_side}" if self.short_side else "")
+
+
+def parse_views(value: Any) -> Views:
+    """Read views such as `3x1` or `1x3@256`. Raises ValueError, its message in half a sentence."""
+    written = value if isinstance(value, str) else ""
+    found = re.fullmatch(r"\s*(\d{1,3})\s*[x×]\s*(\d{1,3})\s*(?:@\s*(\d{1,5})\s*)?", written)
+    if found is None or not int(found[1]):
+        raise ValueError(EXPECTED_VIEWS)
+    if (crops := int(found[2])) not in (1, 3):
+        raise ValueError("expected 1 crop (the centre) or 3 (left, centre, right)")
+    side = None if found[3] is None else int(found[3])
+    if side is not None and not 1 <= side <= _LARGEST:
+        raise ValueError(f"expected a short side of 1 to {_LARGEST} pixels")
+    return Views(int(found[1]), cast(Literal[1, 3], crops), side)
+
+
+def checked_views(views: Views, size: int | None, model: str) -> tuple[Views, str | None]:
+    """Return the views, without a short side that is the model's input anyway, and a sentence on one that is too small.
+
+    Args:
+        size: pixels of the input's side; None where it is not known.
+    """
+    if size is None or views.short_side is None or views.short_side > size:
+        return views, None
+    told = f"views is {str(views)!r}: {model} is shown {size} pixels, expected a short side of at least {size}"
+    return views._replace(short_side=None), told if views.short_side < size else None
+
+
+def _written(value: Any) -> str | None:
+    return None if value is None else str(parse_views(value))
+
+
+TestViews = Annotated[str | None, BeforeValidator(_written)]

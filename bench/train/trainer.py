@@ -32,9 +32,10 @@ class Trainer(Batched):
         recipe: of the optimiser.
         device, precision: where, and in which number format. In fp16 the loss is scaled.
         compile: see `bench.train.compute.Computation`.
-        checkpoint_activations: see `adapters.classifier.VideoClassifier`.
+        checkpoint_activations: see `adapters.body.Body`.
 
     Attributes:
+        trains: whether the model has parameters that train; a step of one without them computes the loss alone.
         steps: of the training that are done; its place in the schedule.
         seconds: spent on them: loading, steps and logging.
     """
@@ -51,9 +52,10 @@ class Trainer(Batched):
     ) -> None:
         super().__init__(Computation(model, device, precision, compile), recipe.batch_size)
         self.model = model
-        self.model.checkpoint_activations = checkpoint_activations
+        self.model.body.checkpoint_activations = checkpoint_activations
         self.recipe = recipe
         self.device = device
+        self.trains = any(model.trained())
         self.steps = 0
         self.seconds = 0.0
         self.optimiser = adamw(model, recipe)
@@ -74,7 +76,8 @@ class Trainer(Batched):
             label = label.to(self.device, non_blocking=True)
             logits = self.computation(part, self.micro_batch)
             loss = F.cross_entropy(logits.float(), label, label_smoothing=self.recipe.label_smoothing, reduction="sum")
-            self.scaler.scale(loss / len(clips)).backward()
+            if self.trains:
+                self.scaler.scale(loss / len(clips)).backward()
             loss_sum += loss.detach()
             correct += (logits.detach().argmax(1) == (label if label.ndim == 1 else label.argmax(1))).sum()
         return loss_sum / len(clips), correct
@@ -94,8 +97,9 @@ class Trainer(Batched):
             torch.OutOfMemoryError: not even one clip fits.
         """
         loss, correct = self.in_parts(lambda: self._gradients(clips, labels), len(clips))
-        self.scaler.step(self.optimiser)
-        self.scaler.update()
+        if self.trains:
+            self.scaler.step(self.optimiser)
+            self.scaler.update()
         return loss, correct
 
     def state_dict(self) -> dict[str, Any]:

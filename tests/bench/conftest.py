@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from adapters.base import STRATEGIES
+from adapters.heads import HEADS
 from backbones.base import Backbone
 from backbones.families import FAMILIES
 from backbones.registry import Registry
@@ -28,7 +29,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 @contextlib.contextmanager
 def nothing_stays_registered() -> Iterator[None]:
     """Nothing that is registered inside stays, nor a plugin's module."""
-    registries: list[Registry[Any]] = [STRATEGIES, DATASETS, FAMILIES, ENGINES]
+    registries: list[Registry[Any]] = [STRATEGIES, HEADS, DATASETS, FAMILIES, ENGINES]
     before = []
     for registry in registries:
         registry.names()

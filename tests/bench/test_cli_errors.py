@@ -51,7 +51,7 @@ def test_every_mistake_of_a_command_at_once_and_nothing_on_the_disk(bench: Comma
         "'moton'",
         "frames holds '0'",
         "seeds is ''",
-        "workers is '0'",
+        "workers is 0",
         "loader_workers is -1",
         "'fp16'",
         "recipe.epochs is 0",

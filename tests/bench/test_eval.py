@@ -31,8 +31,7 @@ from bench.run.model_files.adapter_file import pack
 from bench.run.result import Result
 from bench.run.store import ADAPTER, Run
 from bench.spec import Cell, Matrix
-from bench.spec.source import DataSource
-from bench.spec.views import Views
+from bench.spec.source import DataSource, Views
 from bench.train.evaluate import Predictor
 from tests.adapters import released as official
 from tests.bench import make

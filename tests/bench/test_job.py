@@ -18,8 +18,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from adapters.base import STRATEGIES, Strategy
+from adapters.base import STRATEGIES
 from adapters.block import AdaptedBlock
+from adapters.blockwise import BlockwiseStrategy
 from bench.data.cache import FrameCache, MemoryStore
 from bench.data.dataset import DATASETS
 from bench.data.reading import Reading
@@ -352,7 +353,7 @@ class _ByChance(nn.Module):
 
 @pytest.fixture
 def _chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Chance(Strategy):
+    class Chance(BlockwiseStrategy):
         name = "chance"
         summary = "runs an operation that depends on chance"
         trains = "head"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli.namesakes import namesakes
+from bench.cli.main import namesakes
 from bench.processes import METHOD, search_path
 
 ROOT = Path(__file__).parents[2]

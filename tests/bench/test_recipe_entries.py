@@ -10,14 +10,15 @@ import pytest
 from adapters.base import STRATEGIES
 from backbones.families import FAMILIES
 from backbones.names import BackboneName
-from bench.cli.request import build
+from bench.cli.options import Given
+from bench.cli.run import planned
 from bench.data.dataset import DATASETS
 from bench.data.motion.dataset import Motion
 from bench.errors import UserError
-from bench.run.matrix import expand
 from bench.run.selection import check_entries
+from bench.spec import Request
 from bench.spec.recipe_entries import Defaults, RecipeEntry, package_entries, read_entries
-from bench.spec.views import Views
+from bench.spec.source import Views
 from tests.bench.command import Command
 
 VIT = BackboneName("vit", "vit_base_patch16_224", "none")
@@ -129,7 +130,7 @@ def test_a_data_set_may_override_the_lookup(monkeypatch: pytest.MonkeyPatch) -> 
     DATASETS.names()
     monkeypatch.setitem(DATASETS._entries, "own", Own)
     file = {"backbones": "vit:tiny@none", "strategies": "joint", "datasets": "own", "device": "cpu"}
-    (cell,) = expand(build(file, None, []).matrix).cells
+    (cell,) = planned(Given(Request, file), None)[1].cells
     assert (cell.frames, cell.crops, cell.options["scale"], cell.recipe.epochs) == (3, 3, 2.0, 5)
 
 
@@ -141,7 +142,7 @@ BASE = {"backbones": "vit:tiny@none,clip:tiny@none", "strategies": "joint,full",
 def configured(tmp_path: Path, text: str, **flags: Any) -> Any:
     file = tmp_path / "c.yaml"
     file.write_text(text)
-    return expand(build({**BASE, **flags}, file, []).matrix)
+    return planned(Given(Request, {**BASE, **flags}), file)[1]
 
 
 def test_a_users_entries_win_over_the_packages_and_lose_to_the_command(tmp_path: Path) -> None:

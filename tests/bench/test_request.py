@@ -7,12 +7,18 @@ from typing import Any
 
 import pytest
 
-from bench.cli.request import assignments, build
+from bench.cli.options import Given, assignments
+from bench.cli.run import planned
 from bench.errors import UserError
 from bench.run.matrix import expand
 from bench.spec import Request
 
 TINY = {"backbones": "vit:tiny@none", "device": "cpu"}
+
+
+def build(flags: dict[str, Any], file: Path | None, problems: list[str]) -> Request:
+    given = {name: value for name, value in flags.items() if value is not None}
+    return planned(Given(Request, given, {}, problems), file)[0]
 
 
 def request(tmp_path: Path, text: str, **flags: Any) -> Request:
@@ -118,13 +124,21 @@ FILES: list[tuple[str | bytes, str]] = [
     ("seeds\n", "config 'FILE' holds the value 'seeds': expected names and values, such as seeds: 0,1"),
     ("seeds: 1\nx: [1,\n", "config 'FILE' is not YAML: line 3: expected the node content, but found '<stream end>'"),
     ("a: 1\n\tb: 2\n", "config 'FILE' is not YAML: line 2: found character '\\t' that cannot start any token"),
-    ("seeds: 1\nseeds: 2\n", "config 'FILE' is not YAML: line 2: the name 'seeds' is given twice"),
+    ("seeds: 1\nseeds: 2\n", "config 'FILE' is not YAML: line 2: found duplicate key \"seeds\" with value"),
     ("seeds: 2024-99-99\n", "config 'FILE' is not YAML: month must be in 1..12"),
     ("a: &a {b: *a}\n", "config 'FILE' is not YAML: it is nested too deeply"),
     ("a: !!python/name:os.system x\n", "config 'FILE' is not YAML: line 1: could not determine a constructor"),
     ("a: \x01\n", "config 'FILE' is not YAML: special characters are not allowed"),
     (b"\xff\xfes\x00", "config 'FILE' cannot be read: expected text in UTF-8"),
 ]
+
+
+def test_a_file_is_yaml_1_2(tmp_path: Path) -> None:
+    """Numbers need no point and no sign, a switch may be written as in any YAML, and no is a word elsewhere."""
+    found = request(tmp_path, "recipe: {lr: 1e-4, flip: no, dropout: 5e-1}\norder_test: off\nstrict: yes\ncache: off\n")
+    assert found.recipe == {"lr": 1e-4, "flip": "no", "dropout": 0.5}
+    assert {cell.recipe.flip for cell in expand(found.matrix).cells} == {False}
+    assert (found.order_test, found.strict, found.cache) == (False, True, "off")
 
 
 @pytest.mark.parametrize(("text", "sentence"), FILES, ids=[sentence[12:50] for _, sentence in FILES])
@@ -175,7 +189,7 @@ def test_everything_wrong_with_a_file_and_the_flags_at_once(tmp_path: Path) -> N
         "unknown name 'sedes': expected one of ",
         "plugin 'nosuch_module' cannot be imported: ModuleNotFoundError: No module named 'nosuch_module'",
         "unknown strategy 'jont': ",
-        "recipe.epochs is -1: expected at least 1",
+        "recipe.epochs is -1: expected at least 0",
         "recipe.lr is nan: expected a finite number",
         "recipe_by_strategy.full.batch_size is 0: expected at least 1",
         "unknown option '3': ",

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from bench.run.result import Result
 from bench.spec import Cell, Matrix, Recipe, Request, problems_of
-from bench.spec.views import EXPECTED
+from bench.spec.source import EXPECTED_VIEWS
 from tests.bench import make
 
 # another valid value for every field
@@ -19,6 +19,7 @@ OTHER_CELL: dict[str, Any] = {
     "backbone": "clip:tiny",
     "weights": "/somewhere/w.safetensors",
     "strategy": "temporal",
+    "head": "attentive",
     "options": {"ratio": 0.5},
     "dataset": "kinetics",
     "data": {"root": "/videos"},
@@ -116,6 +117,7 @@ def test_model_key_is_the_same_for_what_does_not_change_the_model() -> None:
     other: list[dict[str, Any]] = [
         {"backbone": "clip:tiny"},
         {"strategy": "spatial"},
+        {"head": "attentive"},
         {"frames": 16},
         {"input_size": 64},
         {"precision": "bf16"},
@@ -213,10 +215,10 @@ SENTENCES: list[tuple[dict[str, Any], str]] = [
     ({"input_size": 10**9}, "input_size is 1000000000: expected at most 8192"),
     ({"backbones": [{"vit": "tiny"}]}, "backbones holds {'vit': 'tiny'}: expected a text"),
     ({"strategies": 3}, "strategies holds 3: expected a text"),
-    ({"views": 3}, f"views is 3: {EXPECTED}"),
-    ({"views": "3"}, f"views is '3': {EXPECTED}"),
-    ({"views": "0x1"}, f"views is '0x1': {EXPECTED}"),
-    ({"views": "1x1@"}, f"views is '1x1@': {EXPECTED}"),
+    ({"views": 3}, f"views is 3: {EXPECTED_VIEWS}"),
+    ({"views": "3"}, f"views is '3': {EXPECTED_VIEWS}"),
+    ({"views": "0x1"}, f"views is '0x1': {EXPECTED_VIEWS}"),
+    ({"views": "1x1@"}, f"views is '1x1@': {EXPECTED_VIEWS}"),
     ({"views": "1x2"}, "views is '1x2': expected 1 crop (the centre) or 3 (left, centre, right)"),
     ({"views": "1x1@5000"}, "views is '1x1@5000': expected a short side of 1 to 4096 pixels"),
     ({"workers": 0}, "workers is 0: expected auto or a whole number from 1 to 256"),
@@ -236,15 +238,15 @@ SENTENCES: list[tuple[dict[str, Any], str]] = [
     ({"cache": True}, "cache is True: expected auto, ram, disk or off"),
     ({"cache_format": "jpg"}, "cache_format is 'jpg': expected raw or jpeg (did you mean 'jpeg'?)"),
     (
-        {"cache": False, "cache_format": "jpeg"},  # YAML's off
-        "cache is False: cache_format jpeg needs a cache, expected auto, disk or ram",
+        {"cache": "off", "cache_format": "jpeg"},
+        "cache is 'off': cache_format jpeg needs a cache, expected auto, disk or ram",
     ),
     ({"cache_limit": "much"}, "cache_limit is 'much': expected a size, such as 500MB, 20GB or 1.5GiB"),
     (
         {"cache_limit": "2GBB"},
-        "cache_limit is '2GBB': expected one of the units B, KB, KiB, MB, MiB, GB, GiB, TB, TiB (did you mean 'GB'?)",
+        "cache_limit is '2GBB': expected one of the units B, KB, MB, GB, TB, KiB, MiB, GiB, TiB (did you mean 'GB'?)",
     ),
-    ({"cache_limit": 0}, "cache_limit is 0: expected more than 0 bytes"),
+    ({"cache_limit": 0}, "cache_limit is 0: expected more than 0"),
     ({"out": 7}, "out is 7: expected a path"),
     ({"out": "a\0b"}, "out is 'a\\x00b': expected no null character in it"),
     ({"seeds": ["x" * 200]}, f"seeds holds {repr('x' * 200)[:76]} ...: expected a whole number"),
@@ -259,7 +261,7 @@ def test_what_is_wrong_is_one_sentence(fields: dict[str, Any], sentence: str) ->
 
 
 RECIPE_SENTENCES: list[tuple[dict[str, Any], str]] = [
-    ({"epochs": -1}, "recipe.epochs is -1: expected at least 1"),
+    ({"epochs": -1}, "recipe.epochs is -1: expected at least 0"),
     ({"epochs": True}, "recipe.epochs is True: expected no true or false"),
     ({"epochs": None}, "recipe.epochs is None: expected a whole number"),
     ({"epochs": 1.5}, "recipe.epochs is 1.5: expected a whole number"),
@@ -309,3 +311,31 @@ def test_unknown_names_come_with_the_nearest_known_one() -> None:
     assert first.startswith("unknown name 'recipe.drp_path': expected one of epochs, batch_size, lr, ")
     assert first.endswith("(did you mean 'drop_path'?)")
     assert second.endswith("(did you mean 'epochs'?)")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("20GB", 20 * 10**9), ("500 mb", 5 * 10**8), ("1.5GiB", 3 * 2**29), ("7", 7), ("2tib", 2**41), ("3KB", 3000)],
+)
+def test_sizes_are_read(text: str, size: int) -> None:
+    assert Request(cache_limit=text).cache_limit == size
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("much", "such as 500MB"),
+        ("20GB-30GB", "such as 500MB"),
+        (True, "such as 500MB"),
+        ("-1GB", "such as 500MB"),
+        ("20GBB", "did you mean 'GB'"),
+        ("20Gigs", "one of the units B, KB"),
+        ("0GB", "more than 0"),
+        ("", "such as"),
+    ],
+)
+def test_what_is_not_a_size_is_told(text: str, told: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        Request(cache_limit=text)
+    (problem,) = problems_of(error.value)
+    assert problem.startswith(f"cache_limit is {text!r}: expected ") and told in problem

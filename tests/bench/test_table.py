@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bench.cli.plain import PlainListener
+from bench.cli.listeners import PlainListener
 from bench.data.cache import FrameCache
 from bench.errors import UserError
 from bench.measure.machine import device_name

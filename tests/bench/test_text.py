@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from bench.text import counted, duration, indented, one_line, quantity, shortened, visible
+from bench.text import byte_size, counted, duration, indented, one_line, quantity, shortened, visible
 
 
 def test_nothing_reaches_a_terminal_but_letters_and_line_breaks() -> None:
@@ -61,3 +61,11 @@ def test_a_small_number_shows_three_digits_that_count(digits: int) -> None:
 )
 def test_a_time_is_told_in_the_unit_that_fits(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 B"), (999, "999 B"), (1500, "1.5 KB"), (195_840_000, "196 MB"), (5.9e9, "5.9 GB"), (1.2e12, "1.2 TB")],
+)
+def test_sizes_are_byte_size(size: float, text: str) -> None:
+    assert byte_size(size) == text

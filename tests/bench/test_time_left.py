@@ -9,10 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.cli import plain, progress, time_left
-from bench.cli.plain import PlainListener
-from bench.cli.progress import Lines
-from bench.cli.time_left import RunTimeLeft, TimeLeft, about
+from bench.cli import listeners, progress
+from bench.cli.listeners import PlainListener
+from bench.cli.progress import Lines, RunTimeLeft, TimeLeft, about
 from bench.measure.result import Measured
 from bench.run.expected import ExpectedTime
 from bench.run.result import Result
@@ -38,7 +37,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
-    for module in (time_left, plain, progress):
+    for module in (listeners, progress):
         monkeypatch.setattr(module, "time", found)
     return found
 
@@ -264,17 +263,14 @@ def test_another_stage_has_its_own_pace_and_what_was_there_already_none(clock: C
     assert stream.getvalue().splitlines()[-1] == "12:00:00 probing\\x1b[2J"
 
 
-def test_the_live_view_tells_the_same_time(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_live_view_tells_the_same_time(clock: Clock) -> None:
     from rich.console import Console
 
-    from bench.cli import live
-
-    monkeypatch.setattr(live, "time", clock)
     stream = io.StringIO()
-    shown = live.LiveListener(Console(file=io.StringIO(), width=150, color_system=None))
+    shown = listeners.LiveListener(Console(file=io.StringIO(), width=150, color_system=None))
     logged = PlainListener(stream)
 
-    def both(call: Callable[[live.LiveListener | PlainListener], None]) -> None:
+    def both(call: Callable[[listeners.LiveListener | PlainListener], None]) -> None:
         call(shown)
         call(logged)
 

@@ -48,11 +48,11 @@ def test_each_trained_parameter_is_in_one_group_and_norms_and_embeddings_do_not_
     for group in groups:
         for parameter in group["params"]:
             assert group["weight_decay"] == (0.0 if id(parameter) in undecayed else 0.05)
-            if parameter is adapted.head.weight:
+            if parameter is adapted.head.linear.weight:
                 assert group["base_lr"] == 3e-3
-            elif parameter is adapted.temporal_embedding:
+            elif parameter is adapted.body.temporal_embedding:
                 assert group["base_lr"] == 5e-3
-            elif parameter is not adapted.head.bias:
+            elif parameter is not adapted.head.linear.bias:
                 assert group["base_lr"] == 1e-3
 
 
@@ -60,7 +60,7 @@ def test_each_trained_parameter_is_in_one_group_and_norms_and_embeddings_do_not_
 def test_swins_tables_of_biases_over_time_and_space_do_not_decay(strategy: str) -> None:
     adapted = model("swin", strategy)
     undecayed = {id(p) for g in parameter_groups(adapted, _recipe()) if g["weight_decay"] == 0 for p in g["params"]}
-    over_time = [id(block.time.bias.table) for block in adapted.blocks if block.time is not None]
+    over_time = [id(block.time.bias.table) for block in adapted.body.blocks if block.time is not None]
     over_space = [id(block.module.attn.relative_position_bias_table) for block in adapted.backbone.blocks]
     assert len(over_time) == {"full": 0, "joint": 2, "timesformer": 4}[strategy]
     assert undecayed >= set(over_time)
@@ -96,7 +96,7 @@ def test_what_does_not_train_stays_bit_identical(family: str, strategy: str) -> 
     assert fixed <= before.keys()
     for name in fixed:
         assert torch.equal(after[name], before[name]), name
-    assert not torch.equal(after["head.weight"], before["head.weight"])
+    assert not torch.equal(after["head.linear.weight"], before["head.linear.weight"])
 
 
 def test_the_schedule_is_a_line_then_a_cosine() -> None:
@@ -260,7 +260,7 @@ def test_fit_tells_every_interval() -> None:
 def test_a_loss_that_is_no_number_ends_the_training() -> None:
     trainer = Trainer(model("vit", "frozen"), _recipe(), CPU, "fp32")
     with torch.no_grad():
-        trainer.model.head.weight.fill_(float("nan"))
+        trainer.model.head.linear.weight.fill_(float("nan"))
     with pytest.raises(Diverged, match="lower lr"):
         _fit(trainer, 3)
 

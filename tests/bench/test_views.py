@@ -17,7 +17,7 @@ from bench.report.sheet import make_sheet
 from bench.run.context import WorkerContext
 from bench.run.loaders import Loaders
 from bench.run.matrix import expand
-from bench.spec.views import Views, parse
+from bench.spec.source import Views, parse_views
 from tests.bench import make
 
 
@@ -26,7 +26,7 @@ from tests.bench import make
     [("3x1", Views(3, 1)), (" 10 × 3 ", Views(10, 3)), ("1x1@256", Views(1, 1, 256)), ("4x3 @ 240", Views(4, 3, 240))],
 )
 def test_views_are_read_and_written_alike(text: str, views: Views) -> None:
-    assert parse(text) == views and parse(str(views)) == views
+    assert parse_views(text) == views and parse_views(str(views)) == views
 
 
 def test_a_cell_tells_its_views_in_its_protocol_its_key_and_its_table() -> None:

@@ -20,8 +20,7 @@ from bench.data.dataset import DataError
 from bench.data.decode.open import open_video
 from bench.errors import UserError
 from bench.files import reason
-from bench.sizes import shown
-from bench.text import counted
+from bench.text import byte_size, counted
 
 Place = Literal["auto", "ram", "disk", "off"]
 
@@ -105,10 +104,10 @@ def choose(
         return FrameCache(), "frame cache: off"
     disk = _disk(asked, places)
     need = estimate(paths, asked.format, disk, short_side)
-    what = f"{shown(need.total)} for {counted(need.videos, 'video')}" + " as JPEG" * (asked.format == "jpeg")
+    what = f"{byte_size(need.total)} for {counted(need.videos, 'video')}" + " as JPEG" * (asked.format == "jpeg")
     on_disk = asked.place == "disk" or (asked.place == "auto" and (need.cached or asked.format == "jpeg"))
     if on_disk and disk is not None:
-        return FrameCache(disk), f"frame cache: {disk.folder}, {what}, limit {shown(disk.limit_bytes)}"
+        return FrameCache(disk), f"frame cache: {disk.folder}, {what}, limit {byte_size(disk.limit_bytes)}"
     share = int(psutil.virtual_memory().available * _RAM_SHARE)
     if asked.place == "auto":
         if once:
@@ -116,16 +115,16 @@ def choose(
         if not need.total or need.total > share:
             command = "bench data prepare" + (f" --short-side {short_side}" if short_side else "")
             return FrameCache(), (
-                f"frame cache: off, as {what} do not fit a quarter of the free memory ({shown(share)}); "
+                f"frame cache: off, as {what} do not fit a quarter of the free memory ({byte_size(share)}); "
                 f"`{command}` decodes them once for all, to the disk"
             )
     limit = asked.limit or share
     ram = _ram(asked, places, min(need.total, limit), share)
     if ram is not None:
-        return FrameCache(ram), f"frame cache: memory ({ram.folder}), {what}, limit {shown(ram.limit_bytes)}"
+        return FrameCache(ram), f"frame cache: memory ({ram.folder}), {what}, limit {byte_size(ram.limit_bytes)}"
     memory = MemoryStore(limit // processes, asked.format)
     each = f"of each of {processes} processes" if processes > 1 else "of this process"
-    return FrameCache(memory), f"frame cache: memory {each}, {what}, limit {shown(memory.limit_bytes)}"
+    return FrameCache(memory), f"frame cache: memory {each}, {what}, limit {byte_size(memory.limit_bytes)}"
 
 
 def _ram(asked: Asked, places: Places, need: int, share: int) -> FolderStore | None:

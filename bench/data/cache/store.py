@@ -21,7 +21,7 @@ from bench.data.cache.lock import locked
 from bench.data.cache.pieces import pieces
 from bench.data.cache.source import CacheKey, name_of
 from bench.data.decode.base import VideoReader
-from bench.sizes import shown
+from bench.text import byte_size
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class FolderStore:
         notes = []
         if state.full_ns >= self.since_ns:
             notes.append(
-                f"the frame cache is full ({shown(state.used)} of its limit of {shown(self.limit_bytes)}): "
+                f"the frame cache is full ({byte_size(state.used)} of its limit of {byte_size(self.limit_bytes)}): "
                 "videos beyond it are decoded each time they are shown"
             )
         if state.failed_ns >= self.since_ns:

@@ -12,8 +12,7 @@ from adapters.classifier import VideoClassifier
 from backbones.families import own_size
 from backbones.names import BackboneName
 from bench.errors import UserError
-from bench.spec.source import DataSource
-from bench.spec.views import Views
+from bench.spec.source import DataSource, Views
 
 
 @dataclass(frozen=True)

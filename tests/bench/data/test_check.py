@@ -12,7 +12,7 @@ import pytest
 from bench.data.dataset import DATASETS, VideoDataset
 from bench.data.files import sizes
 from bench.data.validate import Findings, examine, present
-from bench.spec.source import DataSource, missing_places
+from bench.spec.source import DataSource, missing_paths
 
 
 def mine(root: Path, train: str, val: str, **given: Any) -> VideoDataset:
@@ -265,11 +265,11 @@ def test_a_large_list_asks_the_file_system_little(tmp_path: Path, monkeypatch: p
 def test_places_that_are_not_there_are_told(tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     (tmp_path / "train.txt").touch()
-    assert missing_places(data_root=tmp_path / "videos", train_list=tmp_path / "train.txt", val_list=None) == []
-    assert missing_places(data_root=tmp_path / "vidoes", train_list=tmp_path / "tran.txt") == [
+    assert missing_paths(data_root=tmp_path / "videos", train_list=tmp_path / "train.txt", val_list=None) == []
+    assert missing_paths(data_root=tmp_path / "vidoes", train_list=tmp_path / "tran.txt") == [
         f"data_root is '{tmp_path}/vidoes': there is no such folder (did you mean '{tmp_path}/videos'?)",
         f"train_list is '{tmp_path}/tran.txt': there is no such file (did you mean '{tmp_path}/train.txt'?)",
     ]
-    assert missing_places(data_root=tmp_path / "train.txt") == [
+    assert missing_paths(data_root=tmp_path / "train.txt") == [
         f"data_root is '{tmp_path}/train.txt': it is not a folder"
     ]

@@ -1,11 +1,11 @@
-"""A run live in the terminal: the matrix, the running cells, loss, clips a second, time left."""
+"""Views of a run in progress: a few lines that are redrawn in a terminal, plain lines in a log file or a pipe."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -13,11 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from bench.cli.progress import StageTime
-from bench.cli.time_left import RunTimeLeft
+from bench.cli.progress import RunTimeLeft, StageTime
 from bench.run.result import Result
 from bench.spec import Cell
-from bench.text import counted, one_line, visible
+from bench.text import counted, indented, one_line, visible
 
 _MARKS = {
     "done": ("●", "green"),
@@ -29,10 +28,12 @@ _MARKS = {
 }
 _MARKED = 12  # cells of a backbone and a strategy that are shown by a mark each; more are counted
 _OTHER_LINES = 12  # of a terminal, that are left for what is not the matrix
+_QUIET = 30.0  # seconds between two lines on the same thing
+_QUIET_LEFT = 60.0  # seconds between two lines on the time left
 
 
 class LiveListener:
-    """Redraws a few lines: a bar over all cells, the matrix as marks, a line for each running cell.
+    """View that redraws a few lines: a bar over all cells, the matrix as marks, a line for each running cell.
 
     Of thousands of cells it draws no more than of a screenful: they are counted, and most backbones left out.
     """
@@ -120,7 +121,7 @@ class LiveListener:
         return Group(self._bar, *([self._table()] if self._matrix else []), self._details())
 
     def _table(self) -> Table:
-        """Backbones down, strategies across, a mark for each cell; no more backbones than the terminal has room for."""
+        """Return the matrix: backbones down, strategies across, a mark a cell; as many backbones as fit."""
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
         strategies = list(dict.fromkeys(strategy for _, strategy in self._matrix))
         backbones = list(dict.fromkeys(backbone for backbone, _ in self._matrix))
@@ -149,7 +150,7 @@ class LiveListener:
 
 
 def _marks(states: dict[str, str]) -> Text:
-    """The states of cells, a mark each; of many cells a mark for each state and how many are in it."""
+    """Return the states of cells, a mark each; of many cells a mark for each state and how many are in it."""
     text = Text()
     if len(states) <= _MARKED:
         for state in states.values():
@@ -160,3 +161,82 @@ def _marks(states: dict[str, str]) -> Text:
         if count := counts[mark, style]:
             text.append(f"{' ' * bool(text)}{mark}{count:,}", style)
     return text
+
+
+class PlainListener:
+    """View with a line for each thing that begins or ends, and now and then one on the progress and the time left."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._left = RunTimeLeft()
+        self._preparing = StageTime()
+        self._said: dict[str, float] = {}
+        self._said_left = -_QUIET_LEFT
+
+    def __enter__(self) -> PlainListener:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def _say(self, text: str) -> None:
+        self._stream.write(f"{time.strftime('%H:%M:%S')} {indented(visible(text), 9)}\n")
+        self._stream.flush()
+
+    def _due(self, topic: str) -> bool:
+        now = time.monotonic()
+        if now - self._said.get(topic, -_QUIET) < _QUIET:
+            return False
+        self._said[topic] = now
+        return True
+
+    def _say_left(self) -> None:
+        now = time.monotonic()
+        if now - self._said_left >= _QUIET_LEFT and (sentence := self._left.sentence):
+            self._said_left = now
+            self._say(sentence)
+
+    def preparing(self, what: str, done: int, total: int) -> None:
+        left = self._preparing(what, done, total)
+        if done == total or self._due(what):
+            self._say(f"preparing {what}: {done:,} of {total:,}{', ' * bool(left)}{left}")
+
+    def noted(self, note: str) -> None:
+        self._say(note)
+
+    def begun(self, cells: Sequence[Cell], skipped: int, workers: int) -> None:
+        self._left.begun(cells, workers)
+        before = f", {skipped:,} done before" if skipped else ""
+        self._say(f"{counted(len(cells), 'cell')} to run{before}; {counted(workers, 'worker')}")
+
+    def measuring(self, cell: Cell, index: int, total: int) -> None:
+        self._left.measuring(index, total)
+        self._say(f"measuring {index:,} of {total:,}: {cell.backbone} {cell.strategy}")
+        self._say_left()
+
+    def expected(self, cell: Cell, seconds: float) -> None:
+        self._left.expected(cell, seconds)
+
+    def progress(self, cell: Cell, event: dict[str, Any]) -> None:
+        self._left.progress(cell, event)
+        if event["stage"] == "starting":
+            self._said[cell.key] = time.monotonic()
+            self._say(f"started {cell.label}")
+        elif self._due(cell.key):
+            loss = f", loss {event['loss']:.3f}, {event['clips_per_s']:.0f} clips/s" if "loss" in event else ""
+            self._say(f"{event['stage']} {cell.label}: {event['done']:.0%}{loss}")
+        self._say_left()
+
+    def ended(self, result: Result) -> None:
+        self._left.finished(result)
+        self._said.pop(result.cell.key, None)
+        if result.metrics is not None:
+            outcome = f"top-1 {result.metrics.top1:.1f} %, {sum(result.seconds.values()):.0f} s"
+        else:
+            outcome = one_line(str(result.error))
+        which = f"{self._left.ended:,} of {self._left.total:,}"
+        self._say(f"{result.status} {which}: {result.cell.label}: {outcome}")
+        self._say_left()
+
+    def waiting(self, what: str) -> None:
+        self._say(f"waiting for {what}")

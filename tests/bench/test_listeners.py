@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from bench.cli.live import LiveListener
+from bench.cli.listeners import LiveListener
 from bench.spec import Cell
 from tests.bench import make
 
