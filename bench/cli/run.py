@@ -15,7 +15,7 @@ from bench.spec.fields import RUNNING
 from bench.spec.recipe_entries import read_entries
 
 if TYPE_CHECKING:
-    from bench.run.matrix import Expansion
+    from bench.run.matrix import Plan
 
 
 @takes(Request)
@@ -67,7 +67,7 @@ def run(
         raise typer.Exit(1)
 
 
-def planned(given: Given[Request], config: Path | None) -> tuple[Request, Expansion]:
+def planned(given: Given[Request], config: Path | None) -> tuple[Request, Plan]:
     """Return the request of the flags that were given and, below them, of the YAML file, and its cells.
 
     Raises:

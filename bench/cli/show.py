@@ -16,13 +16,13 @@ from bench.cli.listeners import LiveListener, PlainListener
 from bench.cli.output import print_table, tell
 from bench.errors import UserError
 from bench.run.engines.runner import Outcome
-from bench.run.matrix import Expansion
+from bench.run.matrix import Plan
 from bench.run.store import Run
 from bench.spec import Recipe
 from bench.text import counted, quantity
 
 
-def listener(expansion: Expansion) -> AbstractContextManager[LiveListener | PlainListener]:
+def listener(expansion: Plan) -> AbstractContextManager[LiveListener | PlainListener]:
     """The listener for where the output goes, with the defaults that were filled in already told."""
     for default in expansion.defaults:
         tell(default, style="dim")
@@ -30,10 +30,10 @@ def listener(expansion: Expansion) -> AbstractContextManager[LiveListener | Plai
     return LiveListener(console) if console.is_terminal else PlainListener(sys.stdout)
 
 
-def print_summary(run: Run, expansion: Expansion, outcome: Outcome) -> None:
+def print_summary(run: Run, expansion: Plan, outcome: Outcome) -> None:
     """The run's table, where its files are, and where the time went."""
-    from bench.report.sheet import make_sheet
-    from bench.report.terminal import render, table
+    from bench.report.table import make_table
+    from bench.report.terminal import TableView, render
 
     console = Console(highlight=False)
     wanted = {cell.key for cell in expansion.cells}
@@ -43,10 +43,10 @@ def print_summary(run: Run, expansion: Expansion, outcome: Outcome) -> None:
         tell("\n".join(error.problems), style="red")
         return
     if results:
-        sheet = make_sheet(results)
+        sheet = make_table(results)
         if console.is_terminal:
             console.print()
-            console.print(table(sheet))
+            console.print(TableView(sheet))
         else:
             sys.stdout.write("\n" + render(sheet))
     console.print()
@@ -71,7 +71,7 @@ def print_summary(run: Run, expansion: Expansion, outcome: Outcome) -> None:
         tell(f"results in {run.csv}")
 
 
-def print_plan(expansion: Expansion, flags: Mapping[str, str], config: Path | None) -> None:
+def print_plan(expansion: Plan, flags: Mapping[str, str], config: Path | None) -> None:
     """The cells and their counts, without training: parameters and GMACs of each model, with random weights.
 
     Then the values of the cells that are not the defaults of all recipes and options, and where each comes from.
@@ -115,7 +115,7 @@ def print_plan(expansion: Expansion, flags: Mapping[str, str], config: Path | No
     tell(f"{counted(len(expansion.cells), 'cell')} on {device.type}, {device.precision}")
 
 
-def _origins(expansion: Expansion, flags: Mapping[str, str], config: Path | None) -> Table:
+def _origins(expansion: Plan, flags: Mapping[str, str], config: Path | None) -> Table:
     """The values that are not the defaults, each with its source and the cells that have it from there."""
     plain = Recipe().model_dump()
     rows: dict[tuple[str, str, str], list[str]] = {}

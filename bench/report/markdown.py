@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.report.sheet import Sheet
+from bench.report.table import ResultTable
 
 
 def _escape(text: str) -> str:
@@ -16,23 +16,23 @@ def _line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def render(sheet: Sheet) -> str:
+def render(table: ResultTable) -> str:
     """A pipe table; the best value of a column is bold, footnotes and caption follow."""
     lines = [
-        _line([*map(_escape, sheet.labels), *(column.header for column in sheet.columns)]),
-        _line([*(":--" for _ in sheet.labels), *("--:" for _ in sheet.columns)]),
+        _line([*map(_escape, table.labels), *(column.header for column in table.columns)]),
+        _line([*(":--" for _ in table.labels), *("--:" for _ in table.columns)]),
     ]
-    for row in sheet.rows:
-        labels = [_escape(row.labels[label]) for label in sheet.labels]
+    for row in table.rows:
+        labels = [_escape(row.labels[label]) for label in table.labels]
         if row.notes:
             labels[1] += f" <sup>{','.join(map(str, row.notes))}</sup>"
         numbers = [
-            f"**{sheet.text(row, column)}**" if sheet.best(row, column) else sheet.text(row, column)
-            for column in sheet.columns
+            f"**{table.text(row, column)}**" if table.best(row, column) else table.text(row, column)
+            for column in table.columns
         ]
         lines.append(_line([*labels, *numbers]))
-    if sheet.failures:
-        lines += ["", *(f"- {_escape(failure)}" for failure in sheet.failures)]
-    lines += ["", *(f"<sup>{i}</sup> {_escape(note)}  " for i, note in enumerate(sheet.footnotes, start=1))]
-    lines += [f"{_escape(line)}  " for line in sheet.caption]
+    if table.failures:
+        lines += ["", *(f"- {_escape(failure)}" for failure in table.failures)]
+    lines += ["", *(f"<sup>{i}</sup> {_escape(note)}  " for i, note in enumerate(table.footnotes, start=1))]
+    lines += [f"{_escape(line)}  " for line in table.caption]
     return "\n".join(lines).rstrip() + "\n"

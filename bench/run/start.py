@@ -21,14 +21,14 @@ from bench.run.csv_writer import ThrottledCsvWriter
 from bench.run.engines.base import ENGINES
 from bench.run.engines.runner import Outcome, Runner
 from bench.run.events import Listener
-from bench.run.matrix import Expansion, expand
+from bench.run.matrix import Plan, expand
 from bench.run.store import RESULTS, Run
 from bench.spec import Cell, Request
 
 _USUAL_SIZE = 224  # pixels; of a model whose family does not tell
 
 
-def plan(request: Request) -> Expansion:
+def plan(request: Request) -> Plan:
     """The request's cells, its plugins loaded.
 
     Raises:
@@ -58,7 +58,7 @@ def plan(request: Request) -> Expansion:
     return expansion
 
 
-def _folder(request: Request, expansion: Expansion | None) -> Run:
+def _folder(request: Request, expansion: Plan | None) -> Run:
     return Run(request.out or default_folder(expansion.cells if expansion else ()))
 
 
@@ -72,7 +72,7 @@ def default_folder(cells: Iterable[Cell]) -> Path:
     return RESULTS / f"{names}-{key}"
 
 
-def execute(request: Request, expansion: Expansion, command: str, listener: Listener) -> tuple[Run, Outcome]:
+def execute(request: Request, expansion: Plan, command: str, listener: Listener) -> tuple[Run, Outcome]:
     """Run the cells of a plan.
 
     Raises:

@@ -146,7 +146,8 @@ def test_a_profile_tells_it_before_and_beside_its_numbers(
     bench: Command, emulating: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.run.profile.exclusive_machine_lock", lambda _: nullcontext())
-    monkeypatch.setattr("bench.run.profile._measured", lambda *_: (make.measured(batch_size=1, micro_batch=1), "", ()))
+    found = make.measured(batch_size=1, micro_batch=1)
+    monkeypatch.setattr("bench.measure.model.measure", lambda *_, **__: found)
     asked = ("profile", "vit:tiny@none", "frozen", "--device", "cpu", "--batch-size", 1, "--format", "json")
     said = bench(*asked, "--precision", "bf16")
     assert SLOW in said.err and SLOW in json.loads(said.out)[0]["footnotes"]

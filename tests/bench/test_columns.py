@@ -81,7 +81,7 @@ def test_numbers_are_in_the_units_that_the_columns_name() -> None:
         "loader_wait": 3.25,
         "train_ms": 49.8,
         "infer_ms": 16.2,
-        "timed_batch_size": 16,
+        "batch_size": 16,
         "warmup_seconds": 1.5,
         "compile_seconds": 0.0,
     }
@@ -99,15 +99,19 @@ def test_what_is_missing_is_empty_and_whole_numbers_stay_whole() -> None:
     assert {bad[name] for name in ("top1", "params_m", "train_seconds", "micro_batch", "weights_sha256")} == {""}
     assert (bad["commit"], bad["batch_size"]) == (good["commit"], "16")
     assert (good["evaluated"], good["listed"], good["threads"], good["micro_batch"]) == ("400", "400", "2", "16")
-    assert (good["top1"], good["params_m"], good["dirty"]) == ("61.25", "1.23457", "False")
+    assert (good["top1"], good["params_m"], good["dirty"]) == ("61.25", "1.234567", "False")
     for values in (bad, good):
         assert not {"nan", "None", "<NA>", "NaN", "inf"} & set(values.values())
 
 
 def test_results_of_runs_before_speed_with_loading_was_measured_can_still_be_read() -> None:
-    older = make.done().model_dump(exclude={"loaded_clips_per_s", "loader_wait"})
+    older = make.done().model_dump(exclude={"training", "version"}) | {"version": 1, "train_seconds": 30.25}
     (found,) = read([Result.model_validate(older)])
     assert (found["train_clips_per_s_loaded"], found["loader_wait"], found["train_clips_per_s"]) == ("", "", "321.4")
+    assert found["train_seconds"] == "30.25"
+    loaded = older | {"loaded_clips_per_s": 204.8, "loader_wait": 3.25}
+    (found,) = read([Result.model_validate(loaded)])
+    assert (found["train_clips_per_s_loaded"], found["loader_wait"]) == ("204.8", "3.25")
 
 
 def test_large_whole_numbers_keep_their_digits_beside_a_failed_cell() -> None:

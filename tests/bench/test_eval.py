@@ -14,7 +14,6 @@ import torch
 
 from backbones.weights import digest
 from bench.cli.app import app
-from bench.cli.eval import _table
 from bench.data.cache import FrameCache, MemoryStore
 from bench.data.clips import TestClips
 from bench.data.dataset import DATASETS
@@ -24,14 +23,14 @@ from bench.data.transforms import TestTransform, ValTransform
 from bench.errors import UserError
 from bench.plugins import load as load_plugins
 from bench.run.build import classifier
-from bench.run.cell import train_and_evaluate
+from bench.run.cell import execute
 from bench.run.context import WorkerContext
-from bench.run.evaluation import Evaluation, Plan, Request, _dataset, _differing_classes, plan
+from bench.run.evaluation import _dataset, _differing_classes, plan
 from bench.run.model_files.adapter_file import pack
 from bench.run.result import Result
 from bench.run.store import ADAPTER, Run
-from bench.spec import Cell, Matrix
-from bench.spec.source import DataSource, Views
+from bench.spec import Cell, EvaluationRequest, Matrix
+from bench.spec.source import DataSource
 from bench.train.evaluate import Predictor
 from tests.adapters import released as official
 from tests.bench import make
@@ -79,7 +78,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
         run.open(matrix, [cell], "bench run", {})
         context = WorkerContext(torch.device("cpu"), Reading(), "bench run", FrameCache(MemoryStore(2**28)))
         measured = make.measured(batch_size=8, micro_batch=8)
-        result = train_and_evaluate(cell, measured, run.cell_folder(cell), context, lambda event: None)
+        result = execute(cell, context, measured=measured, folder=run.cell_folder(cell))
         yield run.folder, result
 
 
@@ -109,7 +108,7 @@ def test_a_cells_checkpoint_gives_the_numbers_of_its_training(bench: Command, tr
     file = Run(folder).cell_folder(cell) / ADAPTER
     found = _said(bench, "--checkpoint", file)
     assert _numbers(found) == pytest.approx(_numbers(result.metrics.model_dump()))
-    assert (found["views"], found["frames"], found["clips"], found["crops"]) == ("8x1x1", 8, 1, 1)
+    assert (found["protocol"], found["frames"], found["clips"], found["crops"]) == ("8x1x1", 8, 1, 1)
     assert (found["backbone"], found["weights"], found["strategy"]) == ("vit:tiny", "bundled", "joint")
     assert found["options"] == cell.options
     shape = {"side": 32, "patch": 8, "width": 96, "depth": 4, "frames": 8}
@@ -118,15 +117,14 @@ def test_a_cells_checkpoint_gives_the_numbers_of_its_training(bench: Command, tr
     )
     assert found["macs_view"] == pytest.approx(sum(counted.values()), rel=1e-3)
     assert found["layout"] == "aim-bench"
-    assert f"{found['top5']:.2f}" in _table(Evaluation(**found)).split()
-    few = _table(Evaluation(**{**found, "top5": None, "footnotes": ["a\x1b[2J\nb"]})).splitlines()
-    assert ["top-5", "%", "-"] in [line.split() for line in few] and few[-1] == "note: a\\x1b[2J b"
+    shown = bench("eval", "--checkpoint", file, "--device", "cpu", "--plugin", PLUGIN).out
+    assert f"{found['top5']:.2f}" in shown.split()
     where = found["provenance"]
     assert where["dataset_fingerprint"] == result.provenance.dataset_fingerprint
     assert where["command"].startswith("bench eval --checkpoint")
     assert where["decoders"] == ["decord"]
     assert where["weights_sha256"] == result.provenance.weights_sha256
-    assert found["checkpoint_sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert found["model_file_sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     val = _said(bench, "--checkpoint", f"{folder}/{cell.key}", "--split", "val", "--no-order-test", "--decoder", "pyav")
     assert val["provenance"]["decoders"] == ["pyav"] and "decoded by pyav" in val["footnotes"]
     assert val["top1"] == pytest.approx(result.metrics.val_top1)
@@ -171,7 +169,7 @@ def test_a_released_file_on_a_data_set_with_several_views(
     torch.save({"state_dict": official.vit(JOINT, frames=4)}, tmp_path / "one.pth")
     asked = ("--checkpoint", tmp_path / "one.pth", "--dataset", "dense")
     found = _said(bench, *asked, "--crops", "3")
-    assert (found["views"], found["frames"], found["clips"], found["crops"]) == ("4x2x3", 4, 2, 3)
+    assert (found["protocol"], found["frames"], found["clips"], found["crops"]) == ("4x2x3", 4, 2, 3)
     assert (found["evaluated"], found["listed"]) == (20, 20)
     assert found["footnotes"] == [
         "scale is 0.5, as published with such a model: the file does not tell, --scale can",
@@ -259,8 +257,8 @@ def test_precision_and_split_reach_what_computes_and_what_crops(
 
         return make
 
-    for kind in (Predictor, TestClips):
-        monkeypatch.setattr(f"bench.run.evaluation.{kind.__name__}", seen(kind))
+    for kind, module in ((Predictor, "cell"), (TestClips, "loaders")):
+        monkeypatch.setattr(f"bench.run.{module}.{kind.__name__}", seen(kind))
     asked = ("--checkpoint", f"{folder}/{result.cell.key}", "--no-order-test")
     _said(bench, *asked, "--split", "val", "--precision", "bf16")
     _said(bench, *asked)
@@ -296,15 +294,16 @@ def test_frames_views_and_folder_are_the_trainings_where_they_have_to_be(
     file = tmp_path / "one.safetensors"
     file.write_bytes(pack(model, cell, DATASETS.get("small")(None).classes, digest(model.backbone)))
 
-    def planned(**asked: Any) -> Plan:
-        return plan(Request(str(file), device="cpu", **asked))
+    def planned(**asked: Any) -> Cell:
+        (found,) = plan(EvaluationRequest(checkpoint=str(file), device="cpu", **asked)).cells
+        return found
 
-    assert planned().dataset.root == tmp_path
-    assert planned(source=DataSource(root=tmp_path.parent)).dataset.root == tmp_path.parent
-    assert planned(dataset="dense").dataset.root is None
+    assert planned().data.root == tmp_path
+    assert planned(data_root=tmp_path.parent).data.root == tmp_path.parent
+    assert planned(dataset="dense").data.root is None
     # views too, on the data set of the training, as far as they are not asked for
     assert planned().views == (1, 3, 40) and planned(crops=1).views == (1, 1, 40)
-    assert planned(views=Views(1, 1)).views == (1, 1, None) and planned(dataset="dense").views == (2, 1, None)
+    assert planned(views="1x1").views == (1, 1, None) and planned(dataset="dense").views == (2, 1, None)
     # frames that do not see each other may be of any number
     assert (planned().frames, planned(frames=5).frames) == (8, 5)
     with pytest.raises(UserError, match=r"^frames is 1025: expected at most 1024$"):
@@ -315,8 +314,9 @@ def test_what_is_said_of_labels_alone_is_said_of_the_lists_of_the_training(tmp_p
     (tmp_path / "list.txt").write_text("a.mp4 1\nb.mp4 2\n")
     lists = DataSource(train_list=tmp_path / "list.txt", val_list=tmp_path / "list.txt")
     counted = lists.model_copy(update={"labels_from": 1})
-    for asked, data in ((DataSource(labels_from=1), lists), (DataSource(), counted)):
-        found = _dataset(Request("x", source=asked), SimpleNamespace(dataset="list", data=data))  # type: ignore[arg-type]
+    for labels_from, data in ((1, lists), (0, counted)):
+        request = EvaluationRequest(checkpoint="x", labels_from=labels_from)
+        found = _dataset(request, SimpleNamespace(dataset="list", data=data))  # type: ignore[arg-type]
         assert found is not None and (found.source, found.classes) == (counted, ("1", "2"))
 
 

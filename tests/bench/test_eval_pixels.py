@@ -16,7 +16,7 @@ from bench.data.decode.open import open_video
 from bench.data.resize import FOOTNOTES
 from bench.data.transforms import ValTransform
 from bench.measure import placement as placed
-from bench.run import evaluation
+from bench.run import cell as execution
 from tests.adapters import released as official
 from tests.bench.command import Command
 from tests.bench.data.test_resize import EXACT
@@ -47,14 +47,14 @@ def asked(tmp_path: Path) -> tuple[object, ...]:
 def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[torch.Tensor]]:
     """The views (V, T, 3, S, S) of each video that the model was shown."""
     shown: list[torch.Tensor] = []
-    predict = evaluation.predict
+    predict = execution.predict
 
     def watched(predictor: Any, batches: Any, **how: Any) -> Any:
         listed = list(batches)
         shown.extend(views for clips, _, _ in listed for views in clips)
         return predict(predictor, iter(listed), **how)
 
-    monkeypatch.setattr(evaluation, "predict", watched)
+    monkeypatch.setattr(execution, "predict", watched)
     return lambda: shown
 
 
@@ -80,7 +80,7 @@ def test_released_pixels_are_those_that_the_released_code_would_show(
     said = bench(*asked, "--pixels", "released", "--views", "1x3")
     assert said.code == 0, said.err
     found = json.loads(said.out)
-    assert (found["pixels"], found["views"], found["clips"], found["crops"]) == ("released", "4x1x3", 1, 3)
+    assert (found["pixels"], found["protocol"], found["clips"], found["crops"]) == ("released", "4x1x3", 1, 3)
     assert FOOTNOTES["released"] in found["footnotes"] and FOOTNOTES["own"] not in found["footnotes"]
     for label, views in enumerate(seen()):
         assert (views.int() - of_cv2(frames(asked, label), SIZE, 3).int()).abs().max() <= EXACT
@@ -94,7 +94,7 @@ def test_the_views_of_diving48_and_the_validations_are_alike(
     for how in (("--views", "1x1@37"), ("--split", "val")):
         found = json.loads(bench(*asked, *how, "--pixels", pixels).out)
         assert found["pixels"] == pixels and FOOTNOTES[pixels] in found["footnotes"]
-        assert found["views"] == ("4x1x1@37" if how[0] == "--views" else "4x1x1")
+        assert found["protocol"] == ("4x1x1@37" if how[0] == "--views" else "4x1x1")
     plain, again, *validation = seen()
     assert torch.equal(torch.stack((plain, again)), torch.stack(validation))
     for label, views in enumerate((plain, again)):
@@ -114,7 +114,7 @@ def test_own_views_are_the_default_and_say_so(
     same += [("--clips", str(found["clips"]), "--crops", str(found["crops"]))]
     for how in same:
         seen().clear()
-        assert json.loads(bench(*asked, *how).out)["views"] == found["views"]
+        assert json.loads(bench(*asked, *how).out)["protocol"] == found["protocol"]
         assert torch.equal(seen()[0], own)
 
 
@@ -135,7 +135,7 @@ def test_an_evaluation_in_bf16_that_is_emulated_has_a_footnote(
         (("--views", "3x1"), "clips is 3: folder is sampled over the whole video, one clip covers it, expected 1"),
         (("--views", "1x3", "--clips", "1"), "clips is 1: views is '1x3', expected one of the two"),
         (("--views", "1x3", "--crops", "1"), "crops is 1: views is '1x3', expected one of the two"),
-        (("--pixels", "relased"), "pixels is 'relased': expected one of own, released (did you mean 'released'?)"),
+        (("--pixels", "relased"), "pixels is 'relased': expected own or released (did you mean 'released'?)"),
         (
             ("--split", "val", "--views", "1x1@40"),
             "clips, crops and views are of the test: validation has 1 clip and 1 crop of its own size, expected split "

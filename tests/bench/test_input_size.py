@@ -6,7 +6,6 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +25,15 @@ from bench.data.dataset import DATASETS, register_dataset
 from bench.data.reading import Reading
 from bench.errors import UserError
 from bench.plugins import load as load_plugins
-from bench.report.sheet import make_sheet
+from bench.report.table import make_table
 from bench.run.build import classifier
-from bench.run.cell import train_and_evaluate
+from bench.run.cell import execute
 from bench.run.columns import row
 from bench.run.context import WorkerContext
 from bench.run.matrix import expand
 from bench.run.model_files.adapter_file import pack
 from bench.run.model_files.open import open_checkpoint
 from bench.run.model_files.released import export
-from bench.run.profile_result import Profile, Subject
 from bench.run.result import Result
 from bench.run.start import _videos
 from bench.run.store import ADAPTER, Run
@@ -108,13 +106,13 @@ def test_a_profile_of_another_size_is_another_row(bench: Command) -> None:
 
 
 def test_a_device_s_table_holds_both(tmp_path: Path) -> None:
-    from bench.run.profile_table import ProfileTable
-
-    subject = Subject(_cell("vit:tiny@none").backbone_name, "frozen", {}, 8, 400, 3, 1)
-    both = [Profile(replace(subject, input_size=size), {}, {}) for size in (None, 64)]
-    table = ProfileTable(tmp_path / "one.csv", both)
-    for profile in both:
-        table.put(profile)
+    both = [
+        _cell("vit:tiny@none").model_copy(update={"input_size": size, "stages": ("measure",)}) for size in (None, 64)
+    ]
+    run = Run(tmp_path / "one", tmp_path / "one.csv")
+    run.open(make.matrix(), both, "bench profile", {})
+    for cell in both:
+        run.write(make.profiled(cell))
     with (tmp_path / "one.csv").open(newline="") as stream:
         assert [one["input_size"] for one in csv.DictReader(stream)] == ["", "64"]
 
@@ -176,7 +174,7 @@ def test_the_own_size_is_the_same_cell_and_another_one_another() -> None:
 
 def test_a_table_tells_two_sizes_apart() -> None:
     results = [make.done(make.cell(input_size=size)) for size in (None, 64)]
-    assert [one.labels["backbone"] for one in make_sheet(results).rows] == ["vit:tiny@none", "vit:tiny@none 64px"]
+    assert [one.labels["backbone"] for one in make_table(results).rows] == ["vit:tiny@none", "vit:tiny@none 64px"]
     assert [row(result)["input_size"] for result in results] == [None, 64]
     assert list(row(results[0]))[list(row(results[0])).index("options") + 1] == "input_size"
 
@@ -234,7 +232,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Re
         run.open(matrix, [cell], "bench run", {})
         context = WorkerContext(torch.device("cpu"), Reading(), "bench run", FrameCache(MemoryStore(2**28)))
         measured = make.measured(batch_size=8, micro_batch=8)
-        yield run.folder, train_and_evaluate(cell, measured, run.cell_folder(cell), context, lambda event: None)
+        yield run.folder, execute(cell, context, measured=measured, folder=run.cell_folder(cell))
         torch.set_num_threads(threads)
 
 

@@ -27,7 +27,7 @@ from bench.data.reading import Reading
 from bench.measure.model import measure
 from bench.plugins import load as load_plugins
 from bench.run.build import classifier
-from bench.run.cell import make_repeatable, train_and_evaluate
+from bench.run.cell import execute, make_repeatable
 from bench.run.columns import COLUMNS, to_csv
 from bench.run.context import WorkerContext
 from bench.run.engines.base import Job
@@ -66,7 +66,7 @@ def _run(cell: Cell, folder: Path, context: WorkerContext) -> Result:
     classes = len(context.dataset(cell).classes)
     make_repeatable(cell.seed)
     measured = measure(classifier(cell, classes), cell.recipe, CPU, cell.precision)
-    return train_and_evaluate(cell, measured, folder, context, lambda event: None)
+    return execute(cell, context, measured=measured, folder=folder)
 
 
 def _train(cell: Cell, folder: Path, context: WorkerContext) -> Result:
@@ -74,7 +74,7 @@ def _train(cell: Cell, folder: Path, context: WorkerContext) -> Result:
     folder.mkdir(exist_ok=True)
     batch = cell.recipe.batch_size
     measured = make.measured(batch_size=batch, micro_batch=batch, busy_cores=0.0)
-    return train_and_evaluate(cell, measured, folder, context, lambda event: None)
+    return execute(cell, context, measured=measured, folder=folder)
 
 
 Finished: TypeAlias = Callable[[str, str], tuple[Result, Path]]  # its files lie in the folder
@@ -304,10 +304,12 @@ def test_a_step_that_waits_for_real_videos_is_footnoted(small: bool, tmp_path: P
     result = _train(cell, tmp_path, context)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     later = [line for line in lines if "clips_per_s" in line][1:]
-    assert result.loaded_clips_per_s == pytest.approx(statistics.median(line["clips_per_s"] for line in later), 1e-5)
+    assert result.training.train_clips_per_s_loaded == pytest.approx(
+        statistics.median(line["clips_per_s"] for line in later), 1e-5
+    )
     seconds = sum(line["interval_seconds"] for line in later)
     waited = sum(line["loader_wait"] / 100 * line["interval_seconds"] for line in later)
-    assert result.loader_wait == pytest.approx(100 * waited / seconds, rel=1e-3)
+    assert result.training.loader_wait == pytest.approx(100 * waited / seconds, rel=1e-3)
     told = [note for note in result.footnotes if note.startswith("training waited for its clips")]
     assert len(told) == (not small)
 
@@ -322,7 +324,7 @@ def test_a_cell_that_is_done_says_where_its_numbers_come_from(tmp_path: Path, co
     assert {"python", "torch", "timm", "open_clip_torch"} <= result.provenance.versions.keys()
     assert result.provenance.command == "bench run"
     assert result.provenance.threads == 1
-    assert result.provenance.wall_seconds >= result.train_seconds > 0
+    assert result.provenance.wall_seconds >= result.training.train_seconds > 0
     again = Result.model_validate_json(result.model_dump_json())
     assert again == result
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from dataclasses import replace
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,18 @@ import pytest
 import torch
 
 import bench.measure.model
-import bench.run.profile_columns
+import bench.run.provenance
 from adapters.base import STRATEGIES, register_strategy
 from adapters.blockwise import BlockwiseStrategy
 from backbones.families import FAMILIES
 from bench.measure.machine import device_name, slug
-from bench.measure.parts import PARTS
-from bench.run.profile import counted_profiles, plan, request_of
-from bench.run.profile_columns import COLUMNS, read_back, texts
-from bench.run.profile_result import Conditions, Profile, Subject
-from bench.run.profile_table import ProfileTable
-from bench.run.profile_weights import without_weights
+from bench.run.columns import COLUMNS
+from bench.run.columns import row as row_of
+from bench.run.matrix import Plan
+from bench.run.profile import incompatibility, plan, without_weights
+from bench.run.result import Result
+from bench.run.store import Run
+from bench.spec import ProfileRequest
 from tests.bench import make
 from tests.bench.command import Command
 
@@ -58,8 +59,7 @@ def measuring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Measuring:
 
 
 def _code(monkeypatch: pytest.MonkeyPatch, commit: str, dirty: bool) -> None:
-    for module in (bench.run.profile_columns, bench.run.provenance):
-        monkeypatch.setattr(module, "commit", lambda: (commit, dirty))
+    monkeypatch.setattr(bench.run.provenance, "commit", lambda: (commit, dirty))
 
 
 def _read(file: Path) -> list[dict[str, str]]:
@@ -67,34 +67,41 @@ def _read(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+def _plan(**fields: Any) -> Plan:
+    return plan(ProfileRequest(device="cpu", whole=True, **fields))
+
+
 def _file() -> Path:
     return Path("results") / f"{slug(device_name('cpu'))}.csv"
+
+
+def _stored() -> list[Path]:
+    return sorted(_file().with_suffix("").glob("cells/*/result.json"))
 
 
 # --- what is measured ---
 
 
 def test_all_is_every_familys_base_model_with_every_strategy_as_published() -> None:
-    chosen = plan(request_of({"backbones": "all", "strategies": "all", "device": "cpu", "whole": True}, []), [])
+    chosen = _plan(backbones="all", strategies="all")
     expected = {
         (FAMILIES.get(family).base.partition("@")[0].partition(".")[0], strategy)
         for family in FAMILIES.names()
         for strategy in STRATEGIES.names()
     }
-    assert {(subject.backbone.model, subject.strategy) for subject in chosen.subjects} == expected
-    assert len(chosen.subjects) == len(expected)
-    assert chosen.batch_size == 1
-    for subject in chosen.subjects:
-        assert subject.backbone.random and subject.note == "random weights (@none): they change no speed"
-        swin = subject.backbone.family == "swin"
-        assert (subject.frames, subject.clips, subject.crops) == ((32, 4, 3) if swin else (8, 3, 1))
+    assert {(cell.backbone_name.model, cell.strategy) for cell in chosen.cells} == expected
+    assert len(chosen.cells) == len(expected)
+    for cell in chosen.cells:
+        assert cell.backbone_name.random and chosen.notes[cell.key] == "random weights (@none): they change no speed"
+        swin = cell.backbone_name.family == "swin"
+        assert (cell.frames, cell.clips, cell.crops) == ((32, 4, 3) if swin else (8, 3, 1))
+        assert (cell.stages, cell.recipe.batch_size, cell.classes) == (("measure",), 1, 400)
 
 
 def test_what_is_given_wins_over_what_was_published() -> None:
-    fields = {"backbones": "swin:tiny", "strategies": "joint", "device": "cpu", "whole": True}
     given = {"frames": "4", "views": "1x1", "batch_size": 2, "options": {"ratio": 0.5}}
-    (subject,) = plan(request_of({**fields, **given}, []), []).subjects
-    assert (subject.frames, subject.views, subject.options["ratio"]) == (4, 1, 0.5)
+    (cell,) = _plan(backbones="swin:tiny", strategies="joint", **given).cells
+    assert (cell.frames, str(cell.views), cell.options["ratio"], cell.recipe.batch_size) == (4, "1x1", 0.5, 2)
 
 
 def test_names_without_weights_have_random_ones() -> None:
@@ -132,7 +139,7 @@ def test_the_file_is_named_after_the_device_and_says_where_its_numbers_come_from
         ("swin:tiny", "joint", "32"),
     ]
     for row in rows:
-        for name in ("device", "threads", "precision", "torch", "versions", "date"):
+        for name in ("device", "threads", "precision", "torch", "versions", "started"):
             assert row[name], name
         assert (row["batch_size"], row["micro_batch"], row["commit"], row["dirty"]) == ("2", "2", "abc", "False")
         assert (row["train_ms"], row["train_spread"], row["train_repeats"]) == ("49.8", "0.02", "20")
@@ -165,7 +172,7 @@ def test_it_is_taken_up_where_it_was_stopped(bench: Command, measuring: Measurin
     rates = [float(line[line.index("32" if "swin" in line[0] else "8") + 5]) for line in shown]
     assert rates == [11, 12, 14, 15]
     assert len(measuring.models) == 5
-    assert {name for name in os.listdir("results") if not name.endswith(".lock")} == {_file().name}
+    assert set(os.listdir("results")) == {_file().name, _file().stem}
 
 
 def test_other_models_measured_alike_stay_in_the_file(bench: Command, measuring: Measuring) -> None:
@@ -176,19 +183,14 @@ def test_other_models_measured_alike_stay_in_the_file(bench: Command, measuring:
     assert [row["train_clips_per_s"] for row in _read(_file())] == ["12", "13", "11", "14"]
 
 
-def test_two_commands_that_write_one_file_keep_each_others_rows(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    _code(monkeypatch, "abc", False)
-    file = tmp_path / "a.csv"
-    planned = []
-    for name in ("vit:tiny", "swin:tiny"):
-        fields = {"backbones": name, "strategies": "frozen", "device": "cpu", "whole": True}
-        planned += counted_profiles(plan(request_of(fields, []), []))
-    tables = [ProfileTable(file, [profile]) for profile in planned]  # both begin before either writes
-    for table, profile in zip(tables, planned, strict=True):
-        table.put(replace(profile, measured=make.measured()))
-    assert {row["backbone"] for row in _read(file)} == {"vit:tiny", "swin:tiny"}
+def test_two_commands_that_write_one_file_keep_each_others_rows(tmp_path: Path) -> None:
+    runs, cells = [], [_plan(backbones=name, strategies="frozen").cells[0] for name in ("vit:tiny", "swin:tiny")]
+    for cell in cells:  # both begin before either writes
+        runs.append(Run(tmp_path / "a", tmp_path / "a.csv"))
+        runs[-1].open(make.matrix(), [cell], "bench profile", {}, "last")
+    for run, cell in zip(runs, cells, strict=True):
+        run.write(make.profiled(cell))
+    assert {row["backbone"] for row in _read(tmp_path / "a.csv")} == {"vit:tiny", "swin:tiny"}
 
 
 @pytest.mark.parametrize(
@@ -243,8 +245,8 @@ def test_changed_code_is_not_taken_for_the_same(
 
 def test_other_versions_make_it_anew(bench: Command, measuring: Measuring) -> None:
     bench(*ALL, "vit:tiny", "frozen")
-    file = _file()
-    file.write_text(file.read_text().replace("timm=", "timm=0."))
+    (stored,) = _stored()
+    stored.write_text(stored.read_text().replace('"timm": "', '"timm": "0.'))
     assert "rows of other versions of packages" in bench(*ALL, "vit:tiny", "frozen").err
     assert len(measuring.models) == 2
 
@@ -256,37 +258,32 @@ def test_a_file_without_rows_begins_anew(bench: Command, measuring: Measuring, t
     assert len(_read(tmp_path / "a.csv")) == 1
 
 
-def test_a_damaged_row_is_measured_again(bench: Command, measuring: Measuring) -> None:
+def test_a_file_whose_results_are_gone_is_made_anew(bench: Command, measuring: Measuring) -> None:
+    bench(*ALL, "vit:tiny", "frozen,full")
+    shutil.rmtree(_file().with_suffix(""))
+    assert f"rows of results that are not in {_file().with_suffix('')}" in bench(*ALL, "vit:tiny", "frozen").err
+    assert [row["train_clips_per_s"] for row in _read(_file())] == ["13"]
+
+
+def test_a_damaged_result_is_measured_again(bench: Command, measuring: Measuring) -> None:
     bench(*ALL, "vit:tiny", "frozen")
-    file = _file()
-    file.write_text(file.read_text().replace("49.8", "x"))
+    (stored,) = _stored()
+    stored.write_text(stored.read_text().replace("49.8", "x"))
     assert bench(*ALL, "vit:tiny", "frozen").code == 0
-    assert _read(file)[0]["train_ms"] == "49.8"
+    assert _read(_file())[0]["train_ms"] == "49.8"
     assert len(measuring.models) == 2
 
 
-def test_a_row_reads_back_as_it_was_written() -> None:
-    (subject,) = plan(
-        request_of({"backbones": "vit:tiny", "strategies": "joint", "device": "cpu", "whole": True}, []), []
-    ).subjects
-    counted = Profile(
-        subject,
-        {part: 10**index + 7 for index, part in enumerate(PARTS)},
-        {part: (index + 5, index) for index, part in enumerate(PARTS)},
-        conditions=Conditions("Some CPU", 2, "fp32", 16, compile=True),
+def test_a_result_reads_back_as_it_was_written(bench: Command, measuring: Measuring) -> None:
+    said = bench(*ALL, "vit:tiny", "joint", "--compile", "--format", "csv")
+    (stored,) = _stored()
+    result = Result.model_validate_json(stored.read_text())
+    assert Result.model_validate_json(result.model_dump_json()) == result
+    assert {name: str(value) for name, value in row_of(result).items() if isinstance(value, int | str)}.items() <= (
+        _read(_file())[0].items()
     )
-    from dataclasses import replace
-
-    whole = replace(
-        counted,
-        measured=make.measured(compiled=True, compile_seconds=12.5, batch_size=16, device="Some CPU"),
-        footnotes=("one", "two"),
-        date="2025-01-02T03:04:05+00:00",
-    )
-    assert read_back(counted, texts(whole)).measured is not None
-    assert texts(read_back(counted, texts(whole))) == texts(whole)
-    with pytest.raises(ValueError, match="could not convert"):
-        read_back(counted, texts(counted))
+    assert said.out == _file().read_text()
+    assert incompatibility([result], _plan(backbones="vit:tiny", strategies="joint", compile=True)) == ""
 
 
 # --- what goes wrong ---
@@ -300,7 +297,7 @@ def test_one_model_that_fails_ends_no_other_and_is_tried_again(bench: Command, m
     assert [bool(row["train_clips_per_s"]) for row in rows] == [False, True, False, True]
     assert rows[0]["footnotes"].endswith("; memory ran out: cpu has no room for one clip")
     assert rows[2]["footnotes"].endswith("; could not be timed: ValueError: a plugin's mistake")
-    assert all(row["gmacs_view"] and row["device"] and row["date"] for row in rows)
+    assert all(row["gmacs_view"] and row["device"] and row["started"] for row in rows)
 
     assert bench(*SMALL).code == 0
     assert [row["train_clips_per_s"] for row in _read(_file())] == ["15", "12", "16", "14"]
@@ -365,11 +362,21 @@ def test_without_all_a_backbone_and_a_strategy_are_needed(bench: Command) -> Non
     assert bench("profile", "clip", "--frames", "0").problems[0] == f"STRATEGY {missing}"
 
 
-def test_the_key_tells_a_model_by_all_that_it_is_made_of() -> None:
-    (subject,) = plan(
-        request_of({"backbones": "vit:tiny@none", "strategies": "joint", "device": "cpu"}, []), []
-    ).subjects
-    assert isinstance(subject, Subject)
-    row = texts(Profile(subject, {}, {}))
-    assert (row["gmacs_view"], row["device"], row["sources"]) == ("", "", "")
-    assert row["options"] == "blocks=all ratio=0.25 scale=0.5 temporal_adapters=1 tubelet=1"
+def test_a_model_that_is_only_counted_has_no_device() -> None:
+    asked = {"backbones": "vit:tiny@none", "strategies": "joint", "timing": False}
+    (cell,) = plan(ProfileRequest(**asked)).cells
+    found = row_of(make.failed(cell))
+    assert [found[name] for name in ("gmacs_view", "device", "precision", "sources", "dataset")] == [
+        *(None, None, None, "", None)
+    ]
+    assert found["options"] == "blocks=all ratio=0.25 scale=0.5 temporal_adapters=1 tubelet=1"
+
+
+def test_a_table_of_a_run_is_not_replaced(bench: Command, measuring: Measuring, tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    run.open(make.matrix(), [make.cell()], "bench run", {})
+    run.write(make.done())
+    before = run.csv.read_text()
+    (sentence,) = bench(*ALL, "vit:tiny", "frozen", "--out", run.csv).problems
+    assert "holds something else than profiles" in sentence
+    assert run.csv.read_text() == before

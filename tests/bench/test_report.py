@@ -14,10 +14,10 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from bench.report.formats import RENDERERS
-from bench.report.sheet import NUMBERS, Column, Sheet, make_sheet
-from bench.report.terminal import render, table
+from bench.report.table import NUMBERS, Column, ResultTable, make_table
+from bench.report.terminal import TableView, render
 from bench.run.columns import COLUMNS, to_csv
-from bench.run.result import Result
+from bench.run.result import Result, Training
 from bench.run.store import Run
 from tests.bench import make
 from tests.bench.command import Command
@@ -41,7 +41,7 @@ def results() -> list[Result]:
     ]
 
 
-def by_strategy(sheet: Sheet, strategy: str) -> int:
+def by_strategy(sheet: ResultTable, strategy: str) -> int:
     return [row.labels["strategy"] for row in sheet.rows].index(strategy)
 
 
@@ -50,10 +50,10 @@ def by_strategy(sheet: Sheet, strategy: str) -> int:
 
 def test_how_many_videos_were_evaluated_shows_where_some_were_not() -> None:
     whole = [make.done(make.cell(seed=seed)) for seed in (0, 1)]
-    assert "evaluated" not in make_sheet(whole).labels
+    assert "evaluated" not in make_table(whole).labels
     fewer = whole[1].model_copy(update={"metrics": make.metrics(evaluated=398)})
     frozen = make.done(make.cell(strategy="frozen", options={}))
-    sheet = make_sheet([whole[0], fewer, frozen, make.failed(make.cell(strategy="full", options={}))])
+    sheet = make_table([whole[0], fewer, frozen, make.failed(make.cell(strategy="full", options={}))])
     assert sheet.labels[:2] == ["backbone", "strategy"] and sheet.labels[-1] == "evaluated"
     assert [row.labels["evaluated"] for row in sheet.rows] == ["400 / 400, 398 / 400", "400 / 400", "-"]
     for renderer in ("terminal", "markdown"):
@@ -62,7 +62,7 @@ def test_how_many_videos_were_evaluated_shows_where_some_were_not() -> None:
 
 def test_seeds_become_a_mean_and_a_standard_deviation() -> None:
     tops, speeds = [61.25, 64.0, 58.5], [300.0, 330.0, 345.0]
-    sheet = make_sheet(
+    sheet = make_table(
         [
             make.done(make.cell(seed=seed), top1=top1, train_clips_per_s=speed)
             for seed, (top1, speed) in enumerate(zip(tops, speeds, strict=True))
@@ -79,28 +79,28 @@ def test_seeds_become_a_mean_and_a_standard_deviation() -> None:
 
 
 def test_speed_with_loading_stands_beside_the_models_own() -> None:
-    sheet = make_sheet([make.done(), make.done(make.cell(strategy="full", options={}), train_clips_per_s=900.0)])
+    sheet = make_table([make.done(), make.done(make.cell(strategy="full", options={}), train_clips_per_s=900.0)])
     keys = [column.key for column in sheet.columns]
     first = keys.index("train_clips_per_s")
     assert keys[first : first + 3] == ["train_clips_per_s", "train_clips_per_s_loaded", "loader_wait"]
     assert [sheet.text(sheet.rows[0], column) for column in sheet.columns[first : first + 3]] == ["321", "205", "3.2"]
     assert "cells train side by side" in sheet.caption[-1]
-    on_gpu = make_sheet([make.done(make.cell(device="cuda"))])
+    on_gpu = make_table([make.done(make.cell(device="cuda"))])
     assert on_gpu.caption[-1].startswith("loaded clips/s: ") and "side by side" not in on_gpu.caption[-1]
-    older = make.done().model_copy(update={"loaded_clips_per_s": None, "loader_wait": None})
-    assert not {"loader_wait", "train_clips_per_s_loaded"} & {column.key for column in make_sheet([older]).columns}
-    assert "loaded" not in " ".join(make_sheet([older]).caption)
+    older = make.done().model_copy(update={"training": Training(train_seconds=30.25)})
+    assert not {"loader_wait", "train_clips_per_s_loaded"} & {column.key for column in make_table([older]).columns}
+    assert "loaded" not in " ".join(make_table([older]).caption)
 
 
 def test_top_5_of_few_classes_is_a_dash_and_the_caption_says_why() -> None:
     few = make.done_of_few_classes(make.cell(dataset="few"))
     for listed in ([few], [make.done(), few]):
-        sheet = make_sheet(listed)
+        sheet = make_table(listed)
         column = next(column for column in sheet.columns if column.key == "top5")
         assert sheet.text(sheet.rows[-1], column) == "-"
         assert any("top-5" in line for line in sheet.caption)
         assert "100.0" not in RENDERERS["markdown"](listed, 0) + RENDERERS["terminal"](listed, 0)
-    assert not any("top-5" in line for line in make_sheet([make.done()]).caption)
+    assert not any("top-5" in line for line in make_table([make.done()]).caption)
 
 
 def test_small_counts_are_not_shown_as_nothing() -> None:
@@ -110,7 +110,7 @@ def test_small_counts_are_not_shown_as_nothing() -> None:
         make.done(fewer, trained_params=578),
         make.done(),
     ]
-    sheet = make_sheet(listed)
+    sheet = make_table(listed)
     shown = {column.key: [sheet.text(row, column) for row in sheet.rows] for column in sheet.columns}
     assert shown["trained_params_m"] == ["0.000579", "0.000578", "0.0988"]
     assert shown["train_clips_per_s"][0] == "0.312" and shown["train_memory_gb"][0] == "0.00000456"
@@ -121,8 +121,8 @@ def test_small_counts_are_not_shown_as_nothing() -> None:
 
 def test_one_epoch_is_one_epoch() -> None:
     one, two = (make.done(make.cell(recipe={"epochs": epochs}), threads=epochs) for epochs in (1, 2))
-    assert "1 epoch of batch 16" in make_sheet([one]).caption[0] and "1 thread" in make_sheet([one]).caption[1]
-    assert "2 epochs of batch 16" in make_sheet([two]).caption[0] and "2 threads" in make_sheet([two]).caption[1]
+    assert "1 epoch of batch 16" in make_table([one]).caption[0] and "1 thread" in make_table([one]).caption[1]
+    assert "2 epochs of batch 16" in make_table([two]).caption[0] and "2 threads" in make_table([two]).caption[1]
 
 
 def test_names_out_of_files_are_harmless_in_every_format() -> None:
@@ -134,19 +134,19 @@ def test_names_out_of_files_are_harmless_in_every_format() -> None:
         text = RENDERERS[format_](listed, 0)
         assert "\x1b" not in text
         assert re.search(r"b\\+x1b\[2J c\.mp4", text) and re.search(r"d\\+x1b\[2J e", text)
-    sheet = make_sheet([make.done(make.cell(weights="/a\x1b[2J\n.pt")), make.done()])
+    sheet = make_table([make.done(make.cell(weights="/a\x1b[2J\n.pt")), make.done()])
     assert sheet.rows[0].labels["backbone"] == "vit:tiny@a\\x1b[2J .pt"
     assert "\x1b" not in render(sheet)
 
 
 def test_one_seed_has_no_spread() -> None:
-    sheet = make_sheet([make.done(top1=61.25)])
+    sheet = make_table([make.done(top1=61.25)])
     assert sheet.text(sheet.rows[0], TOP1) == "61.2"
     assert "±" not in render(sheet)
 
 
 def test_a_row_of_fewer_seeds_than_the_others_says_so() -> None:
-    sheet = make_sheet(
+    sheet = make_table(
         [
             *(make.done(make.cell(seed=seed)) for seed in (0, 1)),
             make.done(make.cell(strategy="frozen", options={}, seed=1)),
@@ -158,7 +158,7 @@ def test_a_row_of_fewer_seeds_than_the_others_says_so() -> None:
 
 
 def test_the_best_value_of_each_column_is_marked() -> None:
-    sheet = make_sheet(results())
+    sheet = make_table(results())
     joint, frozen = sheet.rows[by_strategy(sheet, "joint")], sheet.rows[by_strategy(sheet, "frozen")]
     best = {column.key: [sheet.best(row, column) for row in (joint, frozen)] for column in sheet.columns}
     assert best["top1"] == [True, False]
@@ -172,26 +172,26 @@ def test_the_best_value_of_each_column_is_marked() -> None:
 def test_values_that_look_alike_are_a_tie() -> None:
     alike = [make.done(top1=61.21), make.done(make.cell(strategy="full", options={}), top1=61.24)]
     worse = make.done(make.cell(strategy="frozen", options={}), top1=50.0)
-    sheet = make_sheet([*alike, worse])
+    sheet = make_table([*alike, worse])
     assert [sheet.text(row, TOP1) for row in sheet.rows] == ["61.2", "61.2", "50.0"]
     assert [sheet.best(row, TOP1) for row in sheet.rows] == [True, True, False]
-    tied = make_sheet(alike)
+    tied = make_table(alike)
     assert not any(tied.best(row, TOP1) for row in tied.rows)
 
 
 def test_a_failed_cell_is_neither_best_nor_a_rival() -> None:
-    sheet = make_sheet([make.done(), make.failed(make.cell(seed=1))])
+    sheet = make_table([make.done(), make.failed(make.cell(seed=1))])
     assert not any(sheet.best(row, column) for row in sheet.rows for column in sheet.columns)
 
 
 def test_footnotes_are_numbered_once_and_shared() -> None:
-    sheet = make_sheet(results())
+    sheet = make_table(results())
     assert sheet.footnotes == ["random weights", "2 videos skipped", "seed 0 alone"]
     assert [row.notes for row in sheet.rows] == [[1, 2], [2, 3], []]
 
 
 def test_failed_cells_stand_by_themselves_with_their_reason() -> None:
-    sheet = make_sheet([make.done(), make.failed(make.cell(seed=1)), make.failed(make.cell(seed=2), "oom", "no room")])
+    sheet = make_table([make.done(), make.failed(make.cell(seed=1)), make.failed(make.cell(seed=2), "oom", "no room")])
     assert [(row.status, row.failure) for row in sheet.rows] == [
         ("done", None),
         ("failed", "failed (seed 1): ValueError: no such luck"),
@@ -213,8 +213,8 @@ def test_a_run_in_which_all_failed_still_shows_its_cells(format_: str) -> None:
 
 
 def test_what_varies_is_a_column_and_what_does_not_is_not() -> None:
-    assert make_sheet(results()).labels == ["backbone", "strategy"]  # options differ by strategy alone
-    sheet = make_sheet(
+    assert make_table(results()).labels == ["backbone", "strategy"]  # options differ by strategy alone
+    sheet = make_table(
         [
             make.done(make.cell(frames=frames, recipe={"lr": lr, "head_lr": 2 * lr}))
             for frames in (8, 16)
@@ -251,25 +251,25 @@ def test_what_varies_is_a_column_and_what_does_not_is_not() -> None:
     ],
 )
 def test_no_two_rows_look_alike(changes: dict[str, object], header: str, text: str) -> None:
-    sheet = make_sheet([make.done(), make.done(make.cell(**changes))])
+    sheet = make_table([make.done(), make.done(make.cell(**changes))])
     assert sheet.labels == ["backbone", "strategy", header]
     assert sheet.rows[1].labels[header] == text
     assert sheet.rows[0].labels[header] != text
 
 
 def test_backbones_that_were_shown_other_frames_are_not_compared_in_silence() -> None:
-    sheet = make_sheet([make.done(), make.done(make.cell(backbone="clip:tiny", frames=16, recipe={"lr": 1e-3}))])
+    sheet = make_table([make.done(), make.done(make.cell(backbone="clip:tiny", frames=16, recipe={"lr": 1e-3}))])
     assert sheet.labels == ["backbone", "strategy", "frames"]  # each backbone and strategy has its own best lr
 
 
 def test_two_files_of_weights_with_one_name_are_told_apart() -> None:
-    sheet = make_sheet([make.done(make.cell(weights=f"/{folder}/w.pt")) for folder in "ab"])
+    sheet = make_table([make.done(make.cell(weights=f"/{folder}/w.pt")) for folder in "ab"])
     assert [row.labels["weights file"] for row in sheet.rows] == ["/a/w.pt", "/b/w.pt"]
 
 
 def test_cells_without_a_result_are_counted() -> None:
-    assert make_sheet([make.done()], missing=2).caption[0].startswith("without a result, and not shown: 2 of 3 cells")
-    assert "without a result" not in render(make_sheet([make.done()]))
+    assert make_table([make.done()], missing=2).caption[0].startswith("without a result, and not shown: 2 of 3 cells")
+    assert "without a result" not in render(make_table([make.done()]))
 
 
 # --- formats ---
@@ -317,7 +317,7 @@ def test_nothing_that_is_missing_leaks_as_a_word(format_: str) -> None:
 
 
 def test_plain_text_is_in_one_piece_and_marks_the_best() -> None:
-    text = render(make_sheet(results()))
+    text = render(make_table(results()))
     header, first, second, blank, failed = text.splitlines()[:5]
     assert header.split()[:4] == ["backbone", "strategy", "top-1", "%"]
     assert first.split()[:5] == ["vit:tiny@none", "joint¹,²", "62.6", "±", "1.9*"]
@@ -333,10 +333,10 @@ def test_plain_text_is_in_one_piece_and_marks_the_best() -> None:
 @pytest.mark.parametrize("width", [20, 40, 72, 80, 120, 400])
 def test_no_width_cuts_a_text(width: int) -> None:
     long = "vit:vit_base_patch16_224"
-    sheet = make_sheet([*results(), make.done(make.cell(backbone=long, weights="augreg_in21k", frames=16))])
+    sheet = make_table([*results(), make.done(make.cell(backbone=long, weights="augreg_in21k", frames=16))])
     console = Console(width=width, color_system=None)
     with console.capture() as capture:
-        console.print(table(sheet))
+        console.print(TableView(sheet))
     text = capture.get()
     assert "…" not in text
     assert all(len(line) <= width for line in text.splitlines())
@@ -349,13 +349,13 @@ def test_no_width_cuts_a_text(width: int) -> None:
 
 
 def test_digits_stand_below_each_other_beside_a_star() -> None:
-    lines = render(make_sheet(results())).splitlines()
+    lines = render(make_table(results())).splitlines()
     assert lines[1].index("62.6 ± 1.9*") + len("62.6 ± 1.9") == lines[2].index("30.0") + len("30.0")
     assert lines[0].index("top-1 %") + len("top-1 %") == lines[1].index("62.6 ± 1.9*") + len("62.6 ± 1.9*")
 
 
 def test_names_of_wide_letters_keep_the_columns_straight() -> None:
-    sheet = make_sheet([make.done(), make.done(make.cell(weights="/模型.pt"))])
+    sheet = make_table([make.done(), make.done(make.cell(weights="/模型.pt"))])
     header, *lines = render(sheet).splitlines()[:4]
     ends = {cell_len(line[: line.index("97.5")]) for line in lines if "97.5" in line}
     assert len(ends) == 1
@@ -363,10 +363,10 @@ def test_names_of_wide_letters_keep_the_columns_straight() -> None:
 
 
 def test_a_table_in_pieces_repeats_the_labels_and_loses_no_column() -> None:
-    sheet = make_sheet(results())
+    sheet = make_table(results())
     console = Console(width=60, color_system=None)
     with console.capture() as capture:
-        console.print(table(sheet))
+        console.print(TableView(sheet))
     pieces = re.split(r"(?m)^(?=backbone)", capture.get())[1:]
     assert len(pieces) > 1
     for piece in pieces:
@@ -379,7 +379,7 @@ def test_a_table_in_pieces_repeats_the_labels_and_loses_no_column() -> None:
 
 
 def test_a_sheet_of_other_columns_needs_no_spread() -> None:
-    sheet = make_sheet(results())
+    sheet = make_table(results())
     assert sheet.text(sheet.rows[0], Column("nosuch", "x", 1)) == "-"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench.report import markdown
-from bench.report.sheet import Sheet, make_sheet
+from bench.report.table import ResultTable, make_table
 from bench.report.terminal import render
 from tests.bench import make
 
@@ -32,11 +32,11 @@ class Counted(dict[str, float]):
 
 
 @pytest.mark.parametrize("format_", [render, markdown.render])
-def test_twice_the_rows_take_twice_the_looks(format_: Callable[[Sheet], str]) -> None:
+def test_twice_the_rows_take_twice_the_looks(format_: Callable[[ResultTable], str]) -> None:
     """Else the report of a large run compares every row with every other."""
     looks = []
     for count in (20, 40):
-        sheet = make_sheet([make.done(make.cell(recipe={"lr": 1e-4 * (i + 1)}), top1=30.0 + i) for i in range(count)])
+        sheet = make_table([make.done(make.cell(recipe={"lr": 1e-4 * (i + 1)}), top1=30.0 + i) for i in range(count)])
         for row in sheet.rows:
             row.values = Counted(row.values)
         Counted.looks = 0

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from bench.data.motion.encode import write_h264
-from bench.run.skipped import SkippedVideo, footnotes, write_skipped
+from bench.run.footnotes import of_skipped
+from bench.run.result import SkippedVideo
+from bench.run.store import write_skipped
 from tests.bench.command import Command, Said
 
 PLUGIN = Path(__file__).parent / "plugins" / "torn.py"
@@ -144,13 +146,13 @@ def _video(name: str, split: str, times: int = 1) -> SkippedVideo:
 
 
 def test_footnotes_count_name_a_few_and_keep_silent_where_nothing_was_skipped() -> None:
-    assert footnotes((), 5) == []
+    assert of_skipped((), 5) == []
     lost = [_video(f"{i}.mp4", "test") for i in range(5)]
-    assert footnotes([*lost, _video("a", "train", 12), _video("b", "train", 5)], 20) == [
+    assert of_skipped([*lost, _video("a", "train", 12), _video("b", "train", 5)], 20) == [
         "5 of 20 test videos could not be read: accuracy is over the other 15 (0.mp4, 1.mp4, 2.mp4 and 2 more)",
         "2 training videos could not be read, other clips took their places (17 times; a, b)",
     ]
-    assert footnotes([_video("v", "val", 3)], 20, "val") == [
+    assert of_skipped([_video("v", "val", 3)], 20, "val") == [
         "1 of 20 validation videos could not be read: accuracy is over the other 19 (v)"
     ]
 
@@ -167,4 +169,4 @@ def test_an_evaluation_tells_wrong_numbers_with_its_other_mistakes(bench: Comman
     said = bench("eval", "--checkpoint", "/no/such", "--loader-workers", "many", "--decode-timeout", 0)
     assert said.code == 2 and len(said.problems) == 3
     assert "loader_workers is 'many': expected auto or a whole number from 0 to 256" in said.problems
-    assert any(problem.startswith("decode_timeout is 0.0: expected more than 0") for problem in said.problems)
+    assert any(problem.startswith("decode_timeout is 0: expected more than 0") for problem in said.problems)

@@ -11,7 +11,7 @@ import pytest
 from backbones.names import BackboneName
 from bench.plugins import load
 from bench.run.matrix import expand
-from bench.run.sources import sources
+from bench.run.provenance import sources
 from bench.spec import Cell, Matrix
 
 STRATEGY = """

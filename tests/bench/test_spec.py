@@ -38,6 +38,11 @@ OTHER_CELL: dict[str, Any] = {
     "checkpoint_activations": True,
     "kernels": "plain",
     "sources": {"weights": "00" * 8},
+    "stages": ("measure",),
+    "classes": 7,
+    "model_file": {"path": "/somewhere/a.pth", "sha256": "00" * 32, "layout": "released"},
+    "split": "val",
+    "pixels": "released",
 }
 OTHER_RECIPE: dict[str, Any] = {
     "epochs": 3,

@@ -13,7 +13,7 @@ from bench.cli import listeners, progress
 from bench.cli.listeners import PlainListener
 from bench.cli.progress import Lines, RunTimeLeft, TimeLeft, about
 from bench.measure.result import Measured
-from bench.run.expected import ExpectedTime
+from bench.run.events import ExpectedTime
 from bench.run.result import Result
 from bench.spec import Cell
 from tests.bench import make

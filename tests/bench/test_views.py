@@ -13,7 +13,7 @@ from bench.data.cache import FrameCache
 from bench.data.dataset import DATASETS, Video
 from bench.data.reading import Reading
 from bench.errors import UserError
-from bench.report.sheet import make_sheet
+from bench.report.table import make_table
 from bench.run.context import WorkerContext
 from bench.run.loaders import Loaders
 from bench.run.matrix import expand
@@ -33,7 +33,7 @@ def test_a_cell_tells_its_views_in_its_protocol_its_key_and_its_table() -> None:
     plain, larger = make.cell(clips=1), make.cell(clips=1, view_side=256)
     assert (plain.protocol, larger.protocol) == ("8x1x1", "8x1x1@256")
     assert plain.key != larger.key and plain.model_key() == larger.model_key()
-    sheet = make_sheet([make.done(plain), make.done(larger)])
+    sheet = make_table([make.done(plain), make.done(larger)])
     assert [row.labels["views"] for row in sheet.rows] == ["1x1", "1x1@256"]
 
 
@@ -87,7 +87,7 @@ def test_a_training_is_tested_with_its_views_and_validated_as_ever(tmp_path: Pat
     context = WorkerContext(torch.device("cpu"), Reading(), "bench run", FrameCache())
     cell = make.cell(clips=2, crops=3, view_side=288)
     loaders = Loaders(cell, data, 224, (0.5, 0.5, 0.5), context)  # type: ignore[arg-type]
-    train, val, test = (loader._clips for loader in (loaders._train, loaders._val, loaders._test))
+    train, val, test = (loader._clips for loader in loaders._loaders.values())
     assert (test.clips, test.crops, test.transform.short_side, test.short_side) == (2, 3, 288, 288)
     assert (val.clips, val.crops, val.transform.short_side, val.short_side) == (1, 1, 256, 256)
     assert train.short_side == 256

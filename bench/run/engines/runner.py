@@ -18,8 +18,7 @@ from bench.processes import interrupts_ignored
 from bench.run.csv_writer import ThrottledCsvWriter
 from bench.run.engines.base import Engine, Event, Job
 from bench.run.engines.local import threads_of
-from bench.run.events import Listener
-from bench.run.expected import ExpectedTime
+from bench.run.events import ExpectedTime, Listener
 from bench.run.provenance import Stopwatch, provenance
 from bench.run.result import Result, Status
 from bench.run.store import Run

@@ -21,12 +21,9 @@ import torch
 import open_clip  # noqa: F401  # isort: skip  (imported before the fork, not in every worker)
 import timm  # noqa: F401  # isort: skip
 
-from backbones.kernels.switch import using
-from bench.measure.model import measure
 from bench.plugins import load as load_plugins
 from bench.processes import end_with_parent
-from bench.run.build import classifier
-from bench.run.cell import make_repeatable, train_and_evaluate, why_unrepeatable
+from bench.run.cell import as_repeatable_as_possible, execute, measure
 from bench.run.context import WorkerContext
 from bench.run.engines.base import Job
 from bench.run.engines.local import Setup
@@ -56,22 +53,9 @@ def main(connection: Connection, setup: Setup) -> None:
 
 def _run(job: Job, context: WorkerContext, connection: Connection) -> tuple[str, dict[str, Any]]:
     """The job's outcome: "measured" or "trained" with a value, or "failed" with the error's line and traceback."""
-    with using(job.cell.kernels):
-        return _outcome(job, context, connection)
-
-
-def _outcome(job: Job, context: WorkerContext, connection: Connection) -> tuple[str, dict[str, Any]]:
     torch.set_num_threads(job.threads)
-    context.unrepeatable = ""
     try:
-        try:
-            return _done(job, context, connection)
-        except RuntimeError as error:
-            if not (reason := why_unrepeatable(error)):
-                raise
-            context.unrepeatable = reason  # better a number with a footnote than none
-            context.cleanup.close()
-            return _done(job, context, connection)
+        return as_repeatable_as_possible(context, lambda: _done(job, context, connection))
     except Exception as error:  # a broken cell must not take the others with it, whatever broke it
         line = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no details'}"
         status = "oom" if is_out_of_memory(error) else "failed"
@@ -84,23 +68,16 @@ def _outcome(job: Job, context: WorkerContext, connection: Connection) -> tuple[
 
 def _done(job: Job, context: WorkerContext, connection: Connection) -> tuple[str, dict[str, Any]]:
     if job.kind == "measure":
-        classes = len(context.dataset(job.cell).classes)
-        make_repeatable(job.cell.seed, strict=not context.unrepeatable)
-        model = classifier(job.cell, classes)
-        cell = job.cell
-        measured = measure(
-            model,
-            cell.recipe,
-            context.device,
-            cell.precision,
-            compile=cell.compile,
-            checkpoint_activations=cell.checkpoint_activations,
-        )
+        measured, _ = measure(job.cell, context)
         return "measured", {"value": measured}
     if job.measured is None:
         raise ValueError("a training needs its model's measurements")
-    result = train_and_evaluate(
-        job.cell, job.measured, job.folder, context, lambda values: connection.send(("progress", values))
+    result = execute(
+        job.cell,
+        context,
+        measured=job.measured,
+        folder=job.folder,
+        report=lambda values: connection.send(("progress", values)),
     )
     return "trained", {"value": result}
 

@@ -28,7 +28,7 @@ from backbones.registry import UnknownName
 from backbones.weights import digest
 from bench.run.build import classifier
 from bench.run.model_files.base import Checkpoint, wrong
-from bench.run.sources import sources
+from bench.run.provenance import sources
 from bench.spec import Cell, problems_of
 from bench.spec.source import Views
 

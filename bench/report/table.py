@@ -94,7 +94,7 @@ class Row:
 
 
 @dataclass
-class Sheet:
+class ResultTable:
     """A table ready to be rendered; its rows and columns stay as they are.
 
     Attributes:
@@ -206,7 +206,7 @@ def _axes(cells: Sequence[Cell]) -> dict[str, list[str]]:
     return axes
 
 
-def make_sheet(results: Sequence[Result], missing: int = 0) -> Sheet:
+def make_table(results: Sequence[Result], missing: int = 0) -> ResultTable:
     """The comparison table of a run.
 
     Args:
@@ -241,7 +241,7 @@ def make_sheet(results: Sequence[Result], missing: int = 0) -> Sheet:
     shown = {key for row in rows for key in row.values} | {_TOP5.key for row in rows if row.values}
     columns = [column for column in NUMBERS if column.key in shown] or [NUMBERS[0]]
     labels = ["backbone", "strategy", *axes, *([_EVALUATED] if incomplete else [])]
-    return Sheet(labels, columns, rows, list(notes), _caption(results, missing))
+    return ResultTable(labels, columns, rows, list(notes), _caption(results, missing))
 
 
 def _evaluated(group: Sequence[Result]) -> str:
@@ -286,7 +286,7 @@ def _caption(results: Sequence[Result], missing: int) -> list[str]:
         if (m := r.measured)
     )
     lines.append(f"speed and memory: {'; '.join(speeds)}")
-    if any(r.loaded_clips_per_s is not None for r in done):
+    if any(r.training and r.training.train_clips_per_s_loaded is not None for r in done):
         shared = any(r.cell.device == "cpu" for r in done)
         lines.append(
             "loaded clips/s: of the training itself, from decoding to step; loader wait: share of it in which the step "
