@@ -17,7 +17,9 @@ class Gpu(FrozenModel):
     """A CUDA GPU around a measurement, as its driver tells; what it does not tell is None."""
 
     utilisation: float | None = Field(None, description="by others just before: percent of the time, median of samples")
-    others_memory_bytes: int | None = Field(None, description="held by other processes just before")
+    others_memory_bytes: int | None = Field(
+        None, description="held by other processes just before; with our context where the driver tells a sum alone"
+    )
     clock_mhz: int | None = Field(None, description="of the multiprocessors while training steps ran")
     max_clock_mhz: int | None = None
     temperature: int | None = Field(None, description="degrees Celsius, while training steps ran")
@@ -79,12 +81,13 @@ def _of_gpu(gpu: Gpu) -> list[str]:
     notes = []
     held = gpu.others_memory_bytes or 0
     holding = f"other processes held {held / 1e9:.1f} GB of its memory" if held > _MEMORY else ""
+    beside = f" ({holding})" if holding else ""
     if gpu.utilisation is None:
         notes.append(
-            "speed measured on a GPU of which neither nvidia-ml-py nor nvidia-smi tells whether something else used it"
+            f"speed measured on a GPU of which nothing tells whether something else used it{beside}: "
+            "nvidia-ml-py, the extra gpu, asks its driver"
         )
     elif gpu.utilisation > _PERCENT:
-        beside = f" ({holding})" if holding else ""
         notes.append(
             f"speed measured while something else kept the GPU busy for {gpu.utilisation:.0f} % of the time{beside}"
         )

@@ -225,7 +225,7 @@ def _executed(cell: Cell, planned: Plan, counts: Counts) -> Result:
     from bench.data.reading import Reading
     from bench.run import cell as execution
     from bench.run.context import WorkerContext
-    from bench.train.trainer import is_out_of_memory
+    from bench.train.compute import is_out_of_memory
 
     device = planned.placement.torch_name
     note = planned.notes.get(cell.key)

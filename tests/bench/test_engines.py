@@ -97,7 +97,7 @@ def _job(seed: int, kind: Any = "train") -> Job:
 
 
 def _events(engine: LocalEngine) -> list[Event]:
-    """What the workers have sent so far; a look for each, as a worker can be heard once a look."""
+    """Events that the workers have sent so far; a look for each, as a worker can be heard once a look."""
     return [event for _ in range(3) for event in engine.events(0.0)]
 
 

@@ -21,6 +21,7 @@ from torch import nn
 from adapters.base import STRATEGIES
 from adapters.block import AdaptedBlock
 from adapters.blockwise import BlockwiseStrategy
+from backbones.kernels.switch import is_fast
 from bench.data.cache import FrameCache, MemoryStore
 from bench.data.dataset import DATASETS
 from bench.data.reading import Reading
@@ -365,6 +366,25 @@ def _chance(monkeypatch: pytest.MonkeyPatch) -> None:
 
     STRATEGIES.names()
     monkeypatch.setitem(STRATEGIES._entries, "chance", Chance())
+
+
+def test_a_cell_with_plain_kernels_computes_without_ours_and_says_so(tmp_path: Path, context) -> None:
+    from bench.run.engines.worker import _run as run_job
+
+    found = {}
+    for kernels in ("fast", "plain"):
+        cell = _cell("vit", "joint", kernels=kernels)
+        folder = tmp_path / kernels
+        folder.mkdir()
+        measured = run_job(Job("measure", cell, folder, 1, context.cache), context, _Connection())[1]["value"]
+        assert measured.kernels == kernels
+        kind, values = run_job(Job("train", cell, folder, 1, context.cache, measured), context, _Connection())
+        assert kind == "trained", values
+        told = [note for note in values["value"].footnotes if note.startswith("plain kernels")]
+        assert len(told) == (kernels == "plain")
+        found[kernels] = np.load(folder / "predictions.npz")["probabilities"]
+        assert is_fast()
+    np.testing.assert_allclose(found["plain"], found["fast"], atol=1e-4)
 
 
 @pytest.mark.usefixtures("_chance")

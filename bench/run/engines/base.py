@@ -88,7 +88,7 @@ class Engine(Protocol):
 
 
 class WorkerFailed(RuntimeError):
-    """No worker process is left, as none came up; `printed` is what the last one said."""
+    """Error of an engine whose workers are all lost, as none came up; `printed` is what the last one said."""
 
     def __init__(self, message: str, printed: str) -> None:
         super().__init__(message)

@@ -94,7 +94,7 @@ def _main(connection: Connection, setup: Setup) -> None:
 
 
 class LocalEngine:
-    """As many workers as there are setups; see `Engine`.
+    """Engine with a worker process for each setup; see `Engine`.
 
     Args:
         setups: one a worker; `output` is filled in here.

@@ -21,14 +21,13 @@ import torch
 import open_clip  # noqa: F401  # isort: skip  (imported before the fork, not in every worker)
 import timm  # noqa: F401  # isort: skip
 
-from backbones.kernels.switch import using
 from bench.plugins import load as load_plugins
 from bench.processes import end_with_parent
 from bench.run.cell import as_repeatable_as_possible, execute, measure
 from bench.run.context import WorkerContext
 from bench.run.engines.base import Job
 from bench.run.engines.local import Setup
-from bench.train.trainer import is_out_of_memory
+from bench.train.compute import is_out_of_memory
 from bench.version import commit
 
 
@@ -54,11 +53,6 @@ def main(connection: Connection, setup: Setup) -> None:
 
 def _run(job: Job, context: WorkerContext, connection: Connection) -> tuple[str, dict[str, Any]]:
     """The job's outcome: "measured" or "trained" with a value, or "failed" with the error's line and traceback."""
-    with using(job.cell.kernels):
-        return _outcome(job, context, connection)
-
-
-def _outcome(job: Job, context: WorkerContext, connection: Connection) -> tuple[str, dict[str, Any]]:
     torch.set_num_threads(job.threads)
     try:
         return as_repeatable_as_possible(context, lambda: _done(job, context, connection))
