@@ -9,17 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil, isqrt
-from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from adapters.aim import chosen
 from adapters.aim_names import BUFFERS, CLIP, LAYOUTS, SWIN, VIT, BadCheckpoint, Layout
-from adapters.base import AdapterOptions
-from adapters.build import chosen
+from adapters.body import BlockwiseBody
 from adapters.classifier import VideoClassifier
-from backbones.base import Block
 
 State = Mapping[str, Tensor]
 
@@ -127,14 +125,12 @@ def _strategy(layout: Layout, depths: tuple[int, ...], parts: list[set[str]]) ->
     strategy = "joint" if "joint" in has else "temporal" if "time.after" in has else "spatial"
     over_time = has & {"time.before", "time.after"}
     attends = [layout.table is None or b % 2 == 0 for _, b, _ in layout.blocks(depths)]
-    # `chosen` asks its blocks for nothing else
-    blocks = cast(list[Block], [SimpleNamespace(attends_time=attends_time) for attends_time in attends])
     wanted = {"spatial": {"spatial"}, "temporal": {"spatial", "time.after"}}.get(
         strategy, {"spatial", "time.after", "joint"}
     )
     if has - {"time.before"} == wanted and (strategy != "spatial" or not over_time):
         for which in ("all", "top", "bottom", "second"):
-            picked = chosen(blocks, AdapterOptions(blocks=which))
+            picked = chosen(attends, which)
             expected = [
                 (has if attends_time else has - over_time) if one else set()
                 for one, attends_time in zip(picked, attends, strict=True)
@@ -277,7 +273,8 @@ def save(model: VideoClassifier) -> dict[str, Tensor]:
     names = _names(model, layout)
     if layout is SWIN:
         patches = f"backbone.model.{layout.patches}"
-        ours[patches] = (ours[patches] / model.tubelet)[:, :, None].repeat(1, 1, model.tubelet, 1, 1)
+        tubelet = cast(BlockwiseBody, model.body).tubelet
+        ours[patches] = (ours[patches] / tubelet)[:, :, None].repeat(1, 1, tubelet, 1, 1)
     return {names[name]: value for name, value in ours.items()}
 
 

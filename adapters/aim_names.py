@@ -27,7 +27,7 @@ class BadCheckpoint(ValueError):
 # a part of an adapted block -> what the released ViT and CLIP call it
 _ADAPTERS = {"time.before": "T_Adapter_in", "time.after": "T_Adapter", "spatial": "S_Adapter", "joint": "MLP_Adapter"}
 _LINEARS = {"down": "D_fc1", "up": "D_fc2"}
-_HEAD = {"head.weight": "cls_head.fc_cls.weight", "head.bias": "cls_head.fc_cls.bias"}
+_HEAD = {f"head.linear.{end}": f"cls_head.fc_cls.{end}" for end in ("weight", "bias")}
 # ends of the buffers that follow from the model's shape: a file may hold them or not
 BUFFERS = ("attn.relative_position_index", "attn.t_relative_coords", "attn_mask")
 
@@ -78,7 +78,7 @@ class Layout:
 
     def names(self, depths: tuple[int, ...]) -> dict[str, str]:
         """Name in a VideoClassifier -> released name, of every tensor that may be there."""
-        found = {**_HEAD, "temporal_embedding": "backbone.temporal_embedding"}
+        found = {**_HEAD, "body.temporal_embedding": "backbone.temporal_embedding"}
 
         def both(name: str, library: str) -> None:
             ends = ("weight", "bias") if name.endswith("*") else ("",)
@@ -93,11 +93,12 @@ class Layout:
             for name in self.each:
                 both(f"{block}.{name}", f"{block}.{name}")
             if self.table is not None:
-                found[f"blocks.{n}.time.bias.table"] = f"backbone.{block}.{self.table}"
+                found[f"body.blocks.{n}.time.bias.table"] = f"backbone.{block}.{self.table}"
             for part, adapter in self.adapters.items():
                 for ours, theirs in _LINEARS.items():
                     for end in ("weight", "bias"):
-                        found[f"blocks.{n}.{part}.{ours}.{end}"] = f"backbone.{block}.{adapter}.{theirs}.{end}"
+                        name = f"body.blocks.{n}.{part}.{ours}.{end}"
+                        found[name] = f"backbone.{block}.{adapter}.{theirs}.{end}"
         return found
 
 

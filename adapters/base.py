@@ -1,20 +1,24 @@
-"""Contract of a strategy: the adapters that a block gets, attention over time or none, and the parameters that train.
+"""Contract of a strategy: the body that it makes of an image model, and the parameters that train.
 
-Nothing here imports torch until a block is adapted, so that names and options can be listed and checked at once.
+Nothing here imports torch until a body is built, so that names and options can be listed and checked at once.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from backbones.registry import Registry
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from backbones.base import Block
+    from adapters.body import Body
+    from adapters.classifier import VideoClassifier
+    from backbones.base import Backbone
 
 Trains = Literal["head", "added", "all"]
 
@@ -32,79 +36,105 @@ class Options(BaseModel):
         return value
 
 
-class AdapterOptions(Options):
-    """Options of every strategy with adapters."""
+@dataclass(frozen=True)
+class BodyConfig:
+    """The part of a cell and its recipe that shapes a body.
 
-    ratio: float = Field(0.25, gt=0, le=4, description="width of an adapter's bottleneck / width of the block")
-    blocks: Literal["all", "top", "bottom", "second"] = Field(
-        "all", description="which blocks are adapted: all, the top or bottom half, every second one (AIM, Table 7)"
-    )
-    released_freezing: bool = Field(
-        False,
-        description="of a Swin, freeze what AIM's released code does: final norm and bias over time, no embedding",
-    )
+    Attributes:
+        frames: T of a clip.
+        drop_path: rate of the last block; the first has none, linear in between.
+        drop_path_mode: "clip": whole clips lose a branch; "released": what AIM's released code of the family drops at
+            once, see `Backbone.drop_axes`.
+        adapter_init: start of an adapter's first layer: "released": as in AIM's released code; "torch": that of any
+            `nn.Linear`.
+    """
 
-
-class TemporalOptions(AdapterOptions):
-    """Options of the strategies with temporal adapters."""
-
-    temporal_adapters: Literal[1, 2] = Field(
-        1, description="2: one more adapter, with skip, before the attention over time (AIM's SSv2 variant)"
-    )
-    tubelet: Literal[1, 2] | None = Field(
-        None, description="frames that one patch covers; by default the published model's: of Swin 2, of others 1"
-    )
+    frames: int
+    drop_path: float = 0.0
+    drop_path_mode: Literal["clip", "released"] = "clip"
+    adapter_init: Literal["released", "torch"] = "released"
 
 
-class JointOptions(TemporalOptions):
-    """Options of AIM."""
+class FamilyFacts(Protocol):
+    """Facts of a backbone family that are known before a model is built."""
 
-    scale: float = Field(0.5, ge=0, le=10, description="s of the joint adapter (AIM: 0.5, on SSv2: 1)")
+    name: str
+    tubelet: int
+    released_freezing: bool
 
 
 class Strategy:
-    """One way to make an image model a video model. Subclasses set the attributes; few need more than that.
+    """One way to make an image model a video model.
 
     Attributes:
         name: as on the command line.
         summary: one line for `bench list strategies`.
-        trains: "head" alone; "added": the head, what was added and the backbone's final norm; "all": everything.
-        time: attention over time: None, "shared" (the frozen weights) or "own" (trained copies, TimeSformer).
-        spatial, joint: whether a block gets these adapters.
+        trains: the kind, for lists and for recipes that hold for a kind: the "head" alone, what was "added" as well, or
+            "all". The parameters themselves are those of `trainable`.
         options: the pydantic model of its options.
+        order_aware: whether the features depend on the order of a clip's frames.
+        any_frames: whether a trained model takes clips of another length than its own.
+        gives_sequence: whether its body gives all tokens, for heads that read them.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     trains: ClassVar[Trains] = "added"
-    time: ClassVar[Literal["shared", "own"] | None] = None
-    spatial: ClassVar[bool] = False
-    joint: ClassVar[bool] = False
     options: ClassVar[type[Options]] = Options
+    order_aware: ClassVar[bool] = False
+    any_frames: ClassVar[bool] = True
+    gives_sequence: ClassVar[bool] = True
 
-    def refuses(self, family: str) -> str | None:
-        """Return the reason why a backbone family cannot take this strategy; None where it can."""
-        return None
-
-    def adapt(self, block: Block, index: int, depth: int, frames: int, options: Options, drop_path: float) -> nn.Module:
-        """The block with what this strategy adds; called as module(x, frames).
-
-        Blocks that the option `blocks` leaves out are not asked for: they stay as they are.
+    def refuses(self, backbone: Backbone) -> str | None:
+        """Return the reason why a backbone cannot take this strategy; None where it can.
 
         Args:
-            block: of the backbone.
-            index: of the block, from 0.
-            depth: number of blocks.
-            frames: T.
-            options: of the class `self.options`.
-            drop_path: rate of this block.
+            backbone: opened, of the size that is asked for, on torch's meta device: shapes and no weights.
         """
-        from adapters.build import adapted
+        return None
 
-        return adapted(self, block, frames, options, drop_path)
+    def fit_options(
+        self, options: Mapping[str, Any], family: FamilyFacts, frames: Iterable[int]
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Settle the options that depend on the backbone's family.
+
+        Args:
+            options: all of them.
+            family: of the backbone.
+            frames: of clips that they are for.
+
+        Returns:
+            The options of a cell, and a sentence on each that does not fit.
+        """
+        return dict(options), []
+
+    def footnotes(self, options: Mapping[str, Any], family: FamilyFacts) -> list[str]:
+        """Sentences on what a reader of a trained cell's numbers would not expect."""
+        return []
+
+    def body(self, backbone: Backbone, config: BodyConfig, options: Any) -> Body:
+        """Build what turns clips into features. It shares the backbone's weights and owns what was added alone.
+
+        Args:
+            backbone: whose weights were hashed already; they may be moved or wrapped, not changed.
+            config: frames, and what the recipe asks of the body.
+            options: of the class `self.options`.
+
+        Raises:
+            ValueError: options that fit neither the frames nor the backbone.
+        """
+        raise NotImplementedError(f"{type(self).__name__} builds no body")
+
+    def trainable(self, model: VideoClassifier) -> Iterable[nn.Parameter]:
+        """The parameters that train beside the head's: here all that the body owns."""
+        return model.body.parameters()
+
+    def merge(self, model: VideoClassifier) -> VideoClassifier:
+        """The trained model as it is deployed, which predicts the same; in place. Here the model as it is."""
+        return model
 
 
-STRATEGIES: Registry[Strategy] = Registry("strategy", "aim_bench.strategies", ("adapters.strategies",))
+STRATEGIES: Registry[Strategy] = Registry("strategy", "aim_bench.strategies", ("adapters.baselines", "adapters.aim"))
 
 
 def register_strategy(strategy: type[Strategy]) -> type[Strategy]:

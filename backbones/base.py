@@ -13,6 +13,8 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from backbones.projections import Projection, Role
+
 # of tokens (B*T, ..., D): B, T, and what lies between
 Axis = Literal["clip", "frame", "position"]
 
@@ -72,6 +74,10 @@ class Block(Protocol):
         """The MLP, layer scale included."""
         ...
 
+    def linear(self, role: Role) -> Projection | None:
+        """The place of one of the block's matrices; None where its module computes it in a way that takes no update."""
+        ...
+
     def copy_attention(self) -> Block:
         """A block whose `module` owns copies of norm1 and the attention, for a strategy that trains its own over time.
 
@@ -95,6 +101,9 @@ class Backbone(nn.Module):
             over time and of the others; here as its ViT, frame by frame.
         released_freezing: whether AIM's released training of this family freezes the final norm and the bias over
             time, and has no temporal embedding (Swin).
+        prefix_tokens: tokens of a frame that stand before its patches: CLS, registers.
+        takes_tokens: whether more tokens may stand between those and the patches inside the blocks: not in windows, nor
+            where each token's place enters the attention.
         size_unit: pixels of which every other input size is a multiple: a patch's side, of a Swin the side of what its
             largest window sees; None where the model takes no other size than its own.
         notes: what was assumed of the weights, for whoever reads the numbers.
@@ -110,6 +119,8 @@ class Backbone(nn.Module):
     drop_axes: tuple[Axis, ...] = ("clip", "frame")
     time_drop_axes: tuple[Axis, ...] = ("clip", "frame")
     released_freezing: bool = False
+    prefix_tokens: int = 0
+    takes_tokens: bool = False
     size_unit: int | None = None
     notes: tuple[str, ...] = ()
 
@@ -152,14 +163,30 @@ class Backbone(nn.Module):
         # under autocast the sums between the blocks are whole, whatever was added on the way
         return self.settle(x.to(torch.promote_types(x.dtype, torch.float32)))
 
+    @property
     @abstractmethod
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the patches of a frame of the model's own size, before the first block."""
+
+    @abstractmethod
+    def sequence(self, tokens: Tensor) -> Tensor:
+        """Final norm over all tokens of a frame: tokens -> (B*T, N, D).
+
+        A model that norms after pooling has none before it: there the tokens are those of the last block.
+        """
+
+    @abstractmethod
+    def pool(self, sequence: Tensor) -> Tensor:
+        """The model's own pooling of a `sequence`: (B*T, N, D) -> (B*T, D)."""
+
     def finish(self, tokens: Tensor) -> Tensor:
         """Final norm and pooling: tokens -> (B*T, D)."""
+        return self.pool(self.sequence(tokens))
 
     @property
     @abstractmethod
     def final_norm(self) -> nn.Module:
-        """The norm after the last block, which the adapter strategies train."""
+        """The norm after the last block."""
 
     @abstractmethod
     def embeddings(self) -> Iterator[nn.Parameter]:
@@ -169,10 +196,15 @@ class Backbone(nn.Module):
         """(B*T, 3, H, W) -> (B*T, D)."""
         x = self.embed(frames)
         for block in self.blocks:
-            x = block.enter(x)
-            x = x + block.attend(block.norm1(x))
-            x = x + block.mlp(block.norm2(x))
+            x = compute(block, x)
         return self.finish(x)
+
+
+def compute(block: Block, x: Tensor) -> Tensor:
+    """The block as the image model has it: (B*T, ..., D) -> (B*T, ..., D')."""
+    x = block.enter(x)
+    x = x + block.attend(block.norm1(x))
+    return x + block.mlp(block.norm2(x))
 
 
 def over_time(attend: Callable[[Tensor], Tensor], x: Tensor, frames: int) -> Tensor:

@@ -11,7 +11,6 @@ from typing import Any
 
 import open_clip
 import torch
-import torch.nn.functional as F
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.model import _build_vision_tower, resize_pos_embed
 from open_clip.timm_model import TimmModel
@@ -26,6 +25,7 @@ from backbones.kernels.norm import normed
 from backbones.kernels.quick_gelu import quick_gelu_mlp
 from backbones.kernels.switch import is_plain_module
 from backbones.names import BackboneName, UnsupportedModel, WeightsError
+from backbones.projections import InProjection, Projection, Role, whole
 from backbones.settings import Settings
 from backbones.timm_models import load_file
 from backbones.trunks import open_trunk
@@ -55,6 +55,7 @@ class CLIPBlock:
         self.module: Any = module
         self.heads: int = module.attn.num_heads
         self.width: int = module.ln_1.normalized_shape[0]
+        self.in_projection = InProjection(module.attn) if isinstance(module.attn, nn.MultiheadAttention) else None
 
     def enter(self, x: Tensor) -> Tensor:
         return x
@@ -65,7 +66,8 @@ class CLIPBlock:
     # nn.MultiheadAttention computes differently in training, in evaluation and under autocast (its "fast path"); its
     # weights are used directly so that what is trained is what is evaluated and counted
     def _project(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.module.attn.in_proj_weight, self.module.attn.in_proj_bias)
+        assert self.in_projection is not None
+        return self.in_projection(x)
 
     def _out(self, attended: Tensor) -> Tensor:
         return self.module.ls_1(projected(attended, self.module.attn.out_proj))
@@ -82,6 +84,19 @@ class CLIPBlock:
     def mlp(self, x: Tensor) -> Tensor:
         mlp = self.module.mlp
         return self.module.ls_2(quick_gelu_mlp(x, mlp.c_fc, mlp.c_proj) if _is_quick(mlp) else mlp(x))
+
+    def linear(self, role: Role) -> Projection | None:
+        attention, mlp = self.module.attn, self.module.mlp
+        if role == "output":
+            return whole(attention.out_proj)
+        if role in ("up", "down"):
+            return whole(mlp.c_fc if role == "up" else mlp.c_proj)
+        if self.in_projection is None:  # open_clip's own attention uses the matrix, no module that could be updated
+            return None
+        width = attention.embed_dim
+        start = ("query", "key", "value").index(role) * width
+        rows = slice(start, start + width)
+        return Projection(self.in_projection, attention, rows, "in_proj_weight", "in_proj_bias")
 
     def copy_attention(self) -> CLIPBlock:
         owner = nn.Module()
@@ -145,6 +160,7 @@ class CLIP(Backbone):
         self.width = visual.ln_post.normalized_shape[0]
         self.input_size = min(visual.image_size)
         self.size_unit = lcm(*visual.patch_size)
+        self.prefix_tokens, self.takes_tokens = 1, True
         self.mean, self.std = OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
         self.pretrained = pretrained
 
@@ -163,8 +179,21 @@ class CLIP(Backbone):
         # patches are never dropped: a position must be there in every frame for attention over time
         return self.model.ln_pre(tokens)
 
-    def finish(self, tokens: Tensor) -> Tensor:
-        return self.model._pool(tokens)[0]
+    @property
+    def grid(self) -> tuple[int, int]:
+        rows, columns = self.model.grid_size
+        return rows, columns
+
+    @property
+    def _norms_first(self) -> bool:
+        """Test that the norm comes before the pooling, as in CLIP, and not behind it."""
+        return self.model.attn_pool is None and not self.model.final_ln_after_pool
+
+    def sequence(self, tokens: Tensor) -> Tensor:
+        return self.model.ln_post(tokens) if self._norms_first else tokens
+
+    def pool(self, sequence: Tensor) -> Tensor:
+        return (self.model._global_pool if self._norms_first else self.model._pool)(sequence)[0]
 
     @property
     def final_norm(self) -> nn.Module:

@@ -16,6 +16,7 @@ from backbones.input_size import resize
 from backbones.kernels.attention import among_frames, among_windows, projected
 from backbones.kernels.norm import normed
 from backbones.kernels.switch import is_plain_module
+from backbones.projections import Projection, Role, third, whole
 
 # about 0.5 M parameters on 32x32 frames: 8x8 tokens of 4x4 pixels, then 4x4 tokens; windows of 4
 TINY = {
@@ -74,6 +75,12 @@ class SwinBlock:
     def mlp(self, x: Tensor) -> Tensor:
         return self.module.mlp(x)
 
+    def linear(self, role: Role) -> Projection | None:
+        attention, mlp = self.module.attn, self.module.mlp
+        if role in ("up", "down"):
+            return whole(mlp.fc1 if role == "up" else mlp.fc2)
+        return whole(attention.proj) if role == "output" else third(attention.qkv, role)
+
     def copy_attention(self) -> SwinBlock:
         owner: Any = nn.Module()
         attention: Any = nn.Module()
@@ -127,8 +134,16 @@ class Swin(Backbone):
         projected = embed.proj(frames).unflatten(0, (-1, tubelet)).mean(dim=1)
         return embed.norm(projected.permute(0, 2, 3, 1))
 
-    def finish(self, tokens: Tensor) -> Tensor:
-        return self.model.forward_head(self.model.norm(tokens), pre_logits=True)
+    @property
+    def grid(self) -> tuple[int, int]:
+        rows, columns = self.model.patch_embed.grid_size
+        return rows, columns
+
+    def sequence(self, tokens: Tensor) -> Tensor:
+        return self.model.norm(tokens).flatten(1, 2)
+
+    def pool(self, sequence: Tensor) -> Tensor:
+        return self.model.forward_head(sequence[:, :, None], pre_logits=True)
 
     @property
     def final_norm(self) -> nn.Module:

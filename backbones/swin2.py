@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backbones.base import over_time
+from backbones.projections import Projection, Role
 from backbones.swin import Swin, SwinBlock
 
 
@@ -46,6 +47,10 @@ class SwinV2Block(SwinBlock):
 
     def mlp(self, x: Tensor) -> Tensor:
         return self.module.norm2(self.module.mlp(x))
+
+    def linear(self, role: Role) -> Projection | None:
+        # timm's cosine attention uses the joint matrix with biases of its own and calls no module
+        return None if role in ("query", "key", "value") else super().linear(role)
 
     def copy_attention(self) -> SwinV2Block:
         owner: Any = nn.Module()

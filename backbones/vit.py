@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from math import lcm
 from typing import Any
 
-from timm.layers import Attention
+from timm.layers import Attention, Mlp
 from torch import Tensor, nn
 
 from backbones.base import Backbone, check_size, only_single, over_time
@@ -15,6 +15,7 @@ from backbones.input_size import resize
 from backbones.kernels.attention import among_frames, multi_head, projected
 from backbones.kernels.norm import normed
 from backbones.names import UnsupportedModel
+from backbones.projections import Projection, Role, third, whole
 
 # about 0.46 M parameters on 32x32 frames: 16 patches of 8x8 and CLS
 TINY = {"img_size": 32, "patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 4}
@@ -76,6 +77,21 @@ class ViTBlock:
 
     def mlp(self, x: Tensor) -> Tensor:
         return self.module.ls2(self.module.mlp(x))
+
+    def linear(self, role: Role) -> Projection | None:
+        attention, mlp = self.module.attn, self.module.mlp
+        if role == "output":
+            return whole(attention.proj)
+        if role in ("up", "down"):  # of a gated MLP the matrix before the activation is two
+            return whole(mlp.fc1 if role == "up" else mlp.fc2) if type(mlp) is Mlp else None
+        if isinstance(separate := getattr(attention, f"{role[0]}_proj", None), nn.Linear):
+            return whole(separate)
+        return third(attention.qkv, role) if self._calls_joint() else None
+
+    def _calls_joint(self) -> bool:
+        """Return whether attention calls its joint Linear of query, key and value, rather than uses its matrix."""
+        attention = self.module.attn
+        return getattr(attention, "q_bias", None) is None or bool(getattr(attention, "qkv_bias_separate", False))
 
     def copy_attention(self) -> ViTBlock:
         owner = nn.Module()
@@ -142,6 +158,8 @@ class ViT(Backbone):
         self.width = model.num_features
         self.input_size = min(model.patch_embed.img_size)
         self.size_unit = lcm(*self._patch)
+        self.prefix_tokens = model.num_prefix_tokens
+        self.takes_tokens = getattr(model, "rope", None) is None
         self.mean, self.std = tuple(model.pretrained_cfg["mean"]), tuple(model.pretrained_cfg["std"])
         self.pretrained = pretrained
 
@@ -177,8 +195,16 @@ class ViT(Backbone):
         # patches are never dropped: a position must be there in every frame for attention over time
         return self.model.norm_pre(tokens)
 
-    def finish(self, tokens: Tensor) -> Tensor:
-        return self.model.forward_head(self.model.norm(tokens), pre_logits=True)
+    @property
+    def grid(self) -> tuple[int, int]:
+        rows, columns = self.model.patch_embed.grid_size
+        return rows, columns
+
+    def sequence(self, tokens: Tensor) -> Tensor:
+        return self.model.norm(tokens)
+
+    def pool(self, sequence: Tensor) -> Tensor:
+        return self.model.forward_head(sequence, pre_logits=True)
 
     @property
     def final_norm(self) -> nn.Module:

@@ -26,7 +26,7 @@ def context(preload: str) -> Any:
     found: Any = multiprocessing.get_context(METHOD)
     if METHOD == "forkserver":
         found.set_forkserver_preload([preload])
-        with _surroundings(), interrupts_ignored():
+        with _environment(), interrupts_ignored():
             forkserver.ensure_running()
     return found
 
@@ -39,7 +39,7 @@ def search_path() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _surroundings() -> Iterator[None]:
+def _environment() -> Iterator[None]:
     """Processes that start here find our modules, and print no warnings of the libraries to the terminal."""
     changes = {**search_path(), "PYTHONWARNINGS": "ignore"}
     before = {name: os.environ.get(name) for name in changes}

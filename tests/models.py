@@ -59,5 +59,5 @@ def without_numbers(name: str, strategy: str, frames: int, classes: int, **optio
 
 def image_features(adapted: VideoClassifier, x: torch.Tensor) -> torch.Tensor:
     """Features of single frames by the image model, their mean; of a patch over two frames, of the frames' mean."""
-    single = x.unflatten(1, (-1, adapted.tubelet)).mean(dim=2)
+    single = x.unflatten(1, (-1, adapted.body.tubelet)).mean(dim=2)
     return adapted.backbone(single.flatten(0, 1)).view(*single.shape[:2], -1).mean(1)

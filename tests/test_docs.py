@@ -212,7 +212,7 @@ def test_the_strategy_of_the_page_keeps_the_contract(family: str, home: Path) ->
     trained = {name for name, parameter in adapted.named_parameters() if parameter.requires_grad}
     final_norm = {id(parameter) for parameter in backbone.final_norm.parameters()}
     for name, parameter in adapted.named_parameters():
-        added = name.startswith(("blocks.", "head."))
+        added = name.startswith(("body.", "head."))
         assert (name in trained) == (added or id(parameter) in final_norm), name
 
 

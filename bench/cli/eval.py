@@ -66,7 +66,8 @@ def eval_(
 def _evaluated(request: EvaluationRequest, planned: Plan) -> Result:
     from bench.run.evaluation import execute
     from bench.run.provenance import command
-    from bench.train.trainer import Diverged, is_out_of_memory
+    from bench.train.compute import is_out_of_memory
+    from bench.train.trainer import Diverged
 
     with progress() as show:
         show("building the model")

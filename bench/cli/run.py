@@ -51,7 +51,7 @@ def run(
     """
     request, plan = planned(given, config)
 
-    from bench.run.engines.local import WorkerFailed
+    from bench.run.engines.base import WorkerFailed
     from bench.run.provenance import command
     from bench.run.start import execute
 

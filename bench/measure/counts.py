@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from adapters.classifier import VideoClassifier
-from bench.measure.parts import IN_BLOCKS, PARTS, Part, Whereabouts, by_part
+from bench.measure.parts import PARTS, Part, Whereabouts, by_part
 
 # Their few operations an element are not multiply-accumulates of the model's products; the published counts leave
 # them out (AIM, Table 2: 606 GMACs are 3 x 202.1, which norms would raise to 202.3).
@@ -107,10 +107,10 @@ class _InParts(nn.Module):
     def __init__(self, model: VideoClassifier) -> None:
         super().__init__()
         self.model = model
-        self.scopes = nn.ModuleDict({part: _Scope() for part in PARTS})
+        self.scopes = nn.ModuleDict({name: _Scope() for part in PARTS for name in (part, f"inside_{part}")})
 
     def forward(self, clips: Tensor) -> Tensor:
-        with by_part(self.model, lambda part, call: self.scopes[part](call)):
+        with by_part(self.model, lambda part, inside, call: self.scopes[f"inside_{part}" if inside else part](call)):
             return self.model(clips)
 
 
@@ -165,11 +165,12 @@ def _traced(model: VideoClassifier, view: Tensor) -> tuple[dict[Part, int], set[
                 analysis.set_op_handle(f"aten::{operation}", _nothing)
             analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
             total = int(analysis.total())
-            found = {part: int(analysis.total(f"scopes.{part}")) for part in PARTS}
+            inside = {part: int(analysis.total(f"scopes.inside_{part}")) for part in PARTS}
+            found = {part: int(analysis.total(f"scopes.{part}")) + inside[part] for part in PARTS}
             unseen = {name for name in analysis.unsupported_ops() if multiplies(name)}
     finally:
         logger.setLevel(level)
-    found["adapters"] -= sum(found[part] for part in IN_BLOCKS)
+    found["adapters"] -= sum(inside.values())
     found["elsewhere"] = total - sum(found.values())
     return found, unseen
 

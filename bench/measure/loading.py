@@ -32,7 +32,7 @@ class Waits(Protocol):
 
 
 class HostWaits:
-    """By the host's clock."""
+    """Waits by the host's clock."""
 
     def __init__(self) -> None:
         self._seconds = 0.0
@@ -50,7 +50,7 @@ class HostWaits:
 
 
 class EventWaits:
-    """By a GPU's own events: time in which it had nothing to do."""
+    """Waits by a GPU's own events: time in which it had nothing to do."""
 
     def __init__(self, device: torch.device) -> None:
         self._kind: Any = torch.mps.Event if device.type == "mps" else torch.cuda.Event

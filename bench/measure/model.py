@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from adapters.classifier import VideoClassifier
+from backbones.kernels.switch import kernels
 from bench.measure import gpu
 from bench.measure.counts import macs
 from bench.measure.machine import device_name, others_load, versions
@@ -44,7 +45,7 @@ def measure(
     generator = torch.Generator().manual_seed(0)
     size, batch = model.backbone.input_size, recipe.batch_size
     clips = torch.randint(0, 256, (batch, model.frames, 3, size, size), dtype=torch.uint8, generator=generator)
-    labels = torch.randint(0, model.head.out_features, (batch,), generator=generator)
+    labels = torch.randint(0, model.classes, (batch,), generator=generator)
     if device.type == "cuda":
         clips, labels = clips.pin_memory(), labels.pin_memory()  # as the loaders' batches are
 
@@ -82,6 +83,7 @@ def measure(
         compiled=compiled,
         why_not_compiled=trainer.computation.why_not or predictor.computation.why_not,
         compile_seconds=compile_seconds,
+        kernels=kernels(),
         train_memory_bytes=training_bytes,
         infer_memory_bytes=inference_bytes,
         batch_size=batch,

@@ -37,8 +37,6 @@ def count_by_part(model: VideoClassifier) -> dict[Part, tuple[int, int]]:
             model(view_of(model))
     finally:
         model.train(training)
-    if model.temporal_embedding is not None:
-        users[id(model.temporal_embedding)] = {"embedding"}  # the model lays it out before it hands it to the backbone
     found: dict[Part, list[int]] = {part: [0, 0] for part in PARTS}
     for parameter in model.parameters():
         part = min(users.get(id(parameter), {"elsewhere"}), key=PARTS.index)

@@ -5,8 +5,8 @@ merging              between the stages of a Swin
 spatial_attention    among the tokens of a frame, with its norm
 temporal_attention   among the frames; with parameters of its own only where the strategy copies the attention
 mlp                  with its norm
-adapters             all else that a strategy puts into a block; of TimeSformer the Linear after attention over time
-head                 final norm, pooling, classifier
+adapters             all else that a strategy's body computes; of TimeSformer the Linear after attention over time
+head                 final norm, pooling, the head that scores classes
 elsewhere            outside of every part; parameters that nothing computes with. Of our own models there are none
 """
 
@@ -34,8 +34,6 @@ PARTS: tuple[Part, ...] = (
     "head",
     "elsewhere",
 )
-# within a strategy's blocks, the other parts of a block
-IN_BLOCKS: tuple[Part, ...] = ("merging", "spatial_attention", "temporal_attention", "mlp")
 _OF_A_BLOCK: dict[str, Part] = {
     "enter": "merging",
     "attend": "spatial_attention",
@@ -50,7 +48,7 @@ class Whereabouts:
 
     part: Part = "elsewhere"
 
-    def run(self, part: Part, call: Callable[[], Any]) -> Any:
+    def run(self, part: Part, inside: bool, call: Callable[[], Any]) -> Any:
         before, self.part = self.part, part
         try:
             return call()
@@ -59,13 +57,13 @@ class Whereabouts:
 
 
 @contextlib.contextmanager
-def by_part(model: VideoClassifier, run: Callable[[Part, Callable[[], Any]], Any]) -> Iterator[None]:
-    """Until the context ends, every call into a part of the model goes through `run(part, call)`, which calls `call`.
+def by_part(model: VideoClassifier, run: Callable[[Part, bool, Callable[[], Any]], Any]) -> Iterator[None]:
+    """Until the context ends, every call into a part of the model goes through `run(part, inside, call)`, which calls
+    `call`; `inside`: the call lies inside one of "adapters".
 
-    Parts are the methods of the Backbone and Block contracts and the model's head. What a strategy's block computes
-    outside of them is "adapters", so that one that replaces `AdaptedBlock` by its own is told apart as well; the calls
-    into the parts lie inside its own. No other two lie within each other: a part that is built from another one, as
-    attention over time is from attention, is the outer one.
+    Parts are the methods of the Backbone and Block contracts and the model's head. What a body computes outside of them
+    is "adapters", whatever its strategy builds; the calls into the parts lie inside its own. No other two lie within
+    each other: a part that is built from another one, as attention over time is from attention, is the outer one.
     """
     backbone = model.backbone
     own = {id(block) for block in backbone.blocks}
@@ -77,7 +75,7 @@ def by_part(model: VideoClassifier, run: Callable[[Part, Callable[[], Any]], Any
             return call(*args, **kwargs)
         before, within = within, part
         try:
-            return run(part, lambda: call(*args, **kwargs))
+            return run(part, before is not None, lambda: call(*args, **kwargs))
         finally:
             within = before
 
@@ -93,11 +91,13 @@ def by_part(model: VideoClassifier, run: Callable[[Part, Callable[[], Any]], Any
         return normed
 
     with contextlib.ExitStack() as stack:
-        _replace(stack, backbone, "embed", bound("embedding", backbone.embed))
-        _replace(stack, backbone, "finish", bound("head", backbone.finish))
         _replace(stack, model.head, "forward", bound("head", model.head.forward))
-        for module in model.blocks:
-            _replace(stack, module, "forward", bound("adapters", module.forward))
+        for name in ("features", "sequence"):
+            _replace(stack, model.body, name, bound("adapters", getattr(model.body, name)))
+        _replace(stack, model.body, "embed", bound("embedding", model.body.embed))
+        _replace(stack, backbone, "embed", bound("embedding", backbone.embed))
+        _replace(stack, backbone, "sequence", bound("head", backbone.sequence))
+        _replace(stack, backbone, "pool", bound("head", backbone.pool))
         # in the class, since a strategy may hold a block, or a copy of it, wherever it likes
         for kind in {type(block) for block in backbone.blocks}:
             for name, part in _OF_A_BLOCK.items():

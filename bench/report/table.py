@@ -176,6 +176,7 @@ def _further(cell: Cell) -> dict[str, str]:
         "cache format": cell.cache_format,
         "compiled": cell.compile,
         "checkpointed": cell.checkpoint_activations,
+        "kernels": cell.kernels,
     }
     values |= {f"{name} sha256": digest[:8] for name, digest in cell.sources.items()}
     return {name.replace("_", " "): _plain(value) for name, value in values.items()}

@@ -12,7 +12,10 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from adapters.base import STRATEGIES
 from adapters.classifier import VideoClassifier
+from backbones.families import FAMILIES
+from backbones.kernels.switch import using
 from backbones.weights import digest
 from bench.data.cache.entry import FOOTNOTES as CODEC_FOOTNOTES
 from bench.data.decode.open import footnotes as decoder_footnotes
@@ -27,7 +30,7 @@ from bench.measure.params import count
 from bench.measure.result import Measured
 from bench.measure.result import footnotes as measured_footnotes
 from bench.run import footnotes
-from bench.run.build import classifier
+from bench.run.build import classifier, image_model
 from bench.run.context import WorkerContext
 from bench.run.loaders import Loaders
 from bench.run.model_files.adapter_file import pack
@@ -99,15 +102,16 @@ def measure(cell: Cell, context: WorkerContext) -> tuple[Measured, tuple[str, ..
     """
     classes = cell.classes or len(context.dataset(cell).classes)
     make_repeatable(cell.seed, strict=not context.unrepeatable)
-    model = classifier(cell, classes)
-    measured = measuring.measure(
-        model,
-        cell.recipe,
-        context.device,
-        cell.precision,
-        compile=cell.compile,
-        checkpoint_activations=cell.checkpoint_activations,
-    )
+    with using(cell.kernels):
+        model = classifier(cell, classes)
+        measured = measuring.measure(
+            model,
+            cell.recipe,
+            context.device,
+            cell.precision,
+            compile=cell.compile,
+            checkpoint_activations=cell.checkpoint_activations,
+        )
     return measured, tuple(model.backbone.notes)
 
 
@@ -134,7 +138,8 @@ def execute(
         DataError, UnsupportedModel, WeightsError, Diverged, OSError and whatever a strategy's own code raises.
     """
     if {"train", "evaluate"} & set(cell.stages):
-        return _Execution(cell, context, measured, folder, report).result()
+        with using(cell.kernels):
+            return _Execution(cell, context, measured, folder, report).result()
     since = Stopwatch()
     assumed: tuple[str, ...] = ()
     if "measure" in cell.stages and measured is None:
@@ -234,8 +239,9 @@ class _Execution:
         """The model, new or from its file, and the hash of its backbone's weights."""
         cell = self.cell
         if (file := self.context.model_file(cell)) is None:
-            model = classifier(cell, cell.classes or len(self.dataset.classes))
-            return model, digest(model.backbone)
+            backbone = image_model(cell)
+            weights = digest(backbone)  # before anything is adapted
+            return classifier(cell, cell.classes or self.dataset.classes, backbone), weights
         model, notes = file.build(cell.frames)
         self.notes += notes
         if cell.input_size != file.input_size:
@@ -271,7 +277,7 @@ class _Execution:
             first, _ = next(self.loaders.training(0))
             pixels = normalise(first.to(context.device), model.backbone.mean, model.backbone.std)
             with mixed(context.device, cell.precision):
-                model.start_temporal_embedding(pixels, cell.recipe.time_init)
+                model.body.start(pixels, cell.recipe.time_init)
         return trainer
 
     def _train(self, trainer: Trainer) -> tuple[Training, float | None]:
@@ -335,7 +341,9 @@ class _Execution:
         cell, context, loaders, measured = self.cell, self.context, self.loaders, self.measured
         told = list(self.notes)
         told += [footnotes.RANDOM] if cell.backbone_name.random else []
-        told += footnotes.of_freezing(cell) if self.trainer else []
+        if self.trainer:
+            family = FAMILIES.get(cell.backbone_name.family)
+            told += STRATEGIES.get(cell.strategy).footnotes(cell.options, family)
         told += context.notes(cell)
         told += [PIXEL_FOOTNOTES[cell.pixels]] if cell.model_file else []
         told += footnotes.of_small_training_set(cell, loaders.batch_size)

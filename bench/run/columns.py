@@ -43,6 +43,7 @@ COLUMNS = (
     "footnotes",
     # further ones: of the cell
     "options",
+    "head",
     "input_size",
     "classes",
     "split",
@@ -52,6 +53,7 @@ COLUMNS = (
     "lr",
     "head_lr",
     "compile",
+    "kernels",
     "checkpoint_activations",
     # of its accuracy
     "val_top1",
@@ -116,6 +118,7 @@ def row(result: Result) -> dict[str, Any]:
         "status": result.status,
         "footnotes": one_line("; ".join(result.footnotes)),
         "options": options_of(result),
+        "head": cell.head,
         "input_size": cell.input_size,
         "classes": cell.classes,
         "sources": _pairs(cell.sources),
@@ -137,6 +140,7 @@ def row(result: Result) -> dict[str, Any]:
             "device": known.device,
             "threads": known.threads,
             "compile": cell.compile,
+            "kernels": cell.kernels,
             "checkpoint_activations": cell.checkpoint_activations,
         }
     if "train" in cell.stages:

@@ -24,8 +24,9 @@ from bench.run.cell import execute as execute_cell
 from bench.run.cell import in_this_process
 from bench.run.context import WorkerContext
 from bench.run.counts import input_size
-from bench.run.engines.runner import threads_of
+from bench.run.engines.local import threads_of
 from bench.run.matrix import Plan
+from bench.run.model_files.adapter_file import Own
 from bench.run.model_files.base import Checkpoint
 from bench.run.model_files.find import find
 from bench.run.model_files.open import open_checkpoint
@@ -83,6 +84,7 @@ def plan(request: EvaluationRequest) -> Plan:
         weights=file.backbone.weights if file.layout == "aim-bench" else str(file.file.resolve()),
         strategy=file.strategy,
         options=dict(file.options),
+        head=file.cell.head if isinstance(file, Own) else "linear",
         dataset=dataset.name,
         data=dataset.source,
         frames=frames,

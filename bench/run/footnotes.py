@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from adapters.base import STRATEGIES
-from backbones.families import FAMILIES
 from bench.data.dataset import Split
 from bench.measure.result import Measured, not_compiled
 from bench.run.result import SkippedVideo
@@ -26,17 +24,6 @@ def of_memory(batch_size: int, micro_batch: int) -> list[str]:
 def of_repeating(unrepeatable: str) -> list[str]:
     """Note why numbers depend on chance; nothing where they do not."""
     return [f"not repeatable to the bit: {unrepeatable}"] if unrepeatable else []
-
-
-def of_freezing(cell: Cell) -> list[str]:
-    """Note that a cell trains what AIM's released training of its backbone's family freezes or does not have."""
-    strategy = STRATEGIES.get(cell.strategy)
-    if strategy.trains != "added" or not FAMILIES.get(cell.backbone_name.family).released_freezing:
-        return []
-    if cell.options.get("released_freezing"):
-        return []
-    also = "final norm, temporal embedding and bias over time train" if strategy.time else "final norm trains"
-    return [f"{also}, unlike in AIM's released code"]
 
 
 def of_small_training_set(cell: Cell, batch_size: int) -> list[str]:

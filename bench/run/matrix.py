@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from adapters.base import STRATEGIES
+from adapters.heads import HEADS
 from backbones.families import FAMILIES
 from backbones.names import BackboneName
 from backbones.registry import did_you_mean
@@ -27,10 +28,10 @@ from bench.run.selection import (
     chosen_backbones,
     chosen_options,
     chosen_size,
+    fitted_options,
     names,
     placement_of,
-    with_freezing,
-    with_tubelet,
+    refusal,
 )
 from bench.spec import Cell, Matrix, Recipe, problems_of
 from bench.spec.recipe_entries import Defaults
@@ -70,6 +71,7 @@ def expand(matrix: Matrix) -> Plan:
     problems: list[str] = []
     defaults: list[str] = []
     strategies = [STRATEGIES.get(name) for name in names(matrix.strategies, STRATEGIES, problems)]
+    heads = [HEADS.get(name) for name in names(matrix.heads, HEADS, problems)]
     datasets = [DATASETS.get(name)(matrix.source) for name in names(matrix.datasets, DATASETS, problems)]
     lost = matrix.missing() or source_problems(datasets, matrix.source)
     problems += lost
@@ -91,9 +93,9 @@ def expand(matrix: Matrix) -> Plan:
         defaults += () if lost else dataset.notes()
         backbones = chosen_backbones(matrix.backbones, dataset.size, f"on {dataset.name}", problems, defaults)
         sizes = {backbone: chosen_size(backbone, matrix.input_size, problems) for backbone in backbones}
-        for backbone, strategy in product(backbones, strategies):
-            if refusal := strategy.refuses(backbone.family):
-                problems.append(f"{backbone.family} cannot take {strategy.name}: {refusal}")
+        for backbone, strategy, head in product(backbones, strategies, heads):
+            if told := refusal(strategy, head, backbone, sizes[backbone]):
+                problems += [] if told in problems else [told]
                 continue
             own = _defaults(matrix, dataset, backbone, strategy.name)
             recipe, recipe_from = _recipe(matrix, dataset, own, strategy.name, problems)
@@ -105,11 +107,10 @@ def expand(matrix: Matrix) -> Plan:
             problems += [] if (told := too_many_clips(views.clips, dataset)) is None or told in problems else [told]
             brought = brought_options(own, dataset.name, backbone, strategy, matrix.options, defaults)
             taken = {**options[strategy.name], **brought}
-            taken = with_tubelet(taken, backbone.family, strategy.name, counts, problems)
-            taken = with_freezing(taken, backbone.family, problems)
+            taken = fitted_options(taken, strategy, backbone.family, counts, problems)
             if lost:
                 continue
-            code = {"family": FAMILIES.get(backbone.family), "strategy": strategy, "dataset": dataset}
+            code = {"family": FAMILIES.get(backbone.family), "strategy": strategy, "head": head, "dataset": dataset}
             found = sources(backbone, dataset.content, dataset.files(), **code)
             cells += [
                 Cell(
@@ -117,6 +118,7 @@ def expand(matrix: Matrix) -> Plan:
                     weights=lasting(backbone.file) if backbone.file else backbone.weights,
                     strategy=strategy.name,
                     options=taken,
+                    head=head.name,
                     dataset=dataset.name,
                     data=matrix.source,
                     frames=frames,
@@ -131,8 +133,9 @@ def expand(matrix: Matrix) -> Plan:
                     decoder=matrix.decoder,
                     order_test=matrix.order_test,
                     cache_format=matrix.cache_format,
-                    compile=_pays(placement, backbone, dataset) if matrix.compile is None else matrix.compile,
+                    compile=_pays(matrix, placement, backbone, dataset) if matrix.compile is None else matrix.compile,
                     checkpoint_activations=matrix.checkpoint_activations,
+                    kernels=matrix.kernels,
                     sources=found,
                 )
                 for frames, seed in product(counts, matrix.seeds)
@@ -177,13 +180,13 @@ def lasting(file: Path) -> str:
     return os.path.join(os.path.realpath(file.parent), file.name)
 
 
-def _pays(placement: Placement, backbone: BackboneName, dataset: VideoDataset) -> bool:
+def _pays(matrix: Matrix, placement: Placement, backbone: BackboneName, dataset: VideoDataset) -> bool:
     """Return whether compiling saves more than it costs, which is a minute or two each for training and testing.
 
     A large model's training on a GPU takes hours. A tiny one's is over before it is compiled, and a CPU, on which
-    nobody trains a large model, gains little (see benchmarks/README.md).
+    nobody trains a large model, gains little (see benchmarks/README.md). Plain kernels run one by one unless asked for.
     """
-    return placement.type == "cuda" and backbone.model != "tiny" and not dataset.small
+    return matrix.kernels == "fast" and placement.type == "cuda" and backbone.model != "tiny" and not dataset.small
 
 
 def _check_recipes(matrix: Matrix, problems: list[str]) -> None:

@@ -8,6 +8,7 @@ from itertools import product
 from typing import Any
 
 from adapters.base import STRATEGIES
+from adapters.heads import HEADS
 from backbones.families import FAMILIES, build
 from backbones.names import BackboneName, BadBackboneName, UnsupportedModel, WeightsError, split
 from bench.data.dataset import DATASETS
@@ -25,10 +26,10 @@ from bench.run.selection import (
     chosen_backbones,
     chosen_options,
     chosen_size,
+    fitted_options,
     names,
     placement_of,
-    with_freezing,
-    with_tubelet,
+    refusal,
 )
 from bench.spec import Cell, ProfileRequest, Recipe
 from bench.spec.source import Views, parse_views
@@ -41,7 +42,7 @@ _NO_DEVICE = Placement("cpu", None, "fp32")  # of cells that compute nothing
 _RANDOM = "random weights (@none): they change no speed"
 # what tells models apart, and what must be alike for speeds to stand in one table
 _OF_MODEL = ("weights", "options", "input_size", "frames", "views", "classes", "sources")
-_OF_USE = ("precision", "batch_size", "compile", "checkpoint_activations")
+_OF_USE = ("precision", "batch_size", "compile", "kernels", "checkpoint_activations")
 _CONDITIONS = ("commit", "dirty", "versions", "device", "threads", *_OF_USE)
 
 
@@ -69,9 +70,9 @@ def plan(request: ProfileRequest, problems: Iterable[str] = ()) -> Plan:
     sizes = {backbone: chosen_size(backbone, request.input_size, problems) for backbone in backbones}
     chosen = []
     for backbone, strategy in product(backbones, strategies):
-        if refusal := strategy.refuses(backbone.family):
+        if told := refusal(strategy, HEADS.get("linear"), backbone, sizes[backbone]):
             refused = defaults if request.whole else problems
-            refused.append(f"{backbone.family} cannot take {strategy.name}: {refusal}")
+            refused.append(told)
         elif strategy.name in options:
             frames, taken = request.frames or (8,), options[strategy.name]
             views = parse_views(request.views or "3x1")
@@ -79,8 +80,7 @@ def plan(request: ProfileRequest, problems: Iterable[str] = ()) -> Plan:
                 own = published.defaults(backbone, strategy.name)
                 frames, views = request.frames or (own.frames,), views if request.views else own.views
                 taken = {**taken, **brought_options(own, published.name, backbone, strategy, request.options, defaults)}
-            taken = with_tubelet(taken, backbone.family, strategy.name, frames, problems)
-            taken = with_freezing(taken, backbone.family, problems)
+            taken = fitted_options(taken, strategy, backbone.family, frames, problems)
             chosen += [(backbone, strategy.name, taken, count, views) for count in frames]
     if problems or placement is None:
         raise UserError(problems)
@@ -119,6 +119,7 @@ def _cell(
         device=placement.type,
         precision=placement.precision,
         compile=request.compile,
+        kernels=request.kernels,
         checkpoint_activations=request.checkpoint_activations,
         sources=sources(backbone, family=FAMILIES.get(backbone.family), strategy=STRATEGIES.get(strategy)),
         stages=("measure",) if request.timing else (),
@@ -224,7 +225,7 @@ def _executed(cell: Cell, planned: Plan, counts: Counts) -> Result:
     from bench.data.decode_pool import Reading
     from bench.run import cell as execution
     from bench.run.context import WorkerContext
-    from bench.train.trainer import is_out_of_memory
+    from bench.train.compute import is_out_of_memory
 
     device = planned.placement.torch_name
     note = planned.notes.get(cell.key)

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from adapters.base import STRATEGIES, Strategy
+from adapters.heads import Head
 from backbones.families import FAMILIES, another_size, resolve, why_unsupported
 from backbones.names import BackboneName, BadBackboneName, BadInputSize
 from backbones.registry import Registry, UnknownName, did_you_mean
@@ -165,36 +166,32 @@ def check_entries(entries: Mapping[str, RecipeEntry], problems: list[str]) -> No
                 problems += problems_of(error, f"{entry.where}.options", tuple(taken))
 
 
-def with_tubelet(
-    options: dict[str, Any], family: str, strategy: str, frames: Iterable[int], problems: list[str]
+def fitted_options(
+    options: dict[str, Any], strategy: Strategy, family: str, frames: Iterable[int], problems: list[str]
 ) -> dict[str, Any]:
-    """The options with the family's own tubelet where none is named; frames must be a multiple of it."""
-    if "tubelet" not in options:
-        return options
-    own = FAMILIES.get(family).tubelet
-    tubelet = own if options["tubelet"] is None else options["tubelet"]
-    found = []
-    if tubelet not in (1, own):
-        found.append(f"option tubelet is {tubelet}: a patch of {family} covers one frame, expected 1")
-    found += [
-        f"frames is {count}: {strategy} on {family} takes frames in tubelets of {tubelet}, "
-        f"expected a multiple of {tubelet}, or the option tubelet=1"
-        for count in frames
-        if tubelet == own and count % tubelet
-    ]
-    problems += [problem for problem in found if problem not in problems]
-    return {**options, "tubelet": tubelet}
+    """The options as the strategy settles them for a family and these numbers of frames."""
+    fitted, told = strategy.fit_options(options, FAMILIES.get(family), tuple(frames))
+    problems += [problem for problem in told if problem not in problems]
+    return fitted
 
 
-def with_freezing(options: dict[str, Any], family: str, problems: list[str]) -> dict[str, Any]:
-    """The options without `released_freezing` where the family has no such training; it must not be asked for then."""
-    if FAMILIES.get(family).released_freezing or "released_freezing" not in options:
-        return options
-    others = [name for name in FAMILIES.names() if FAMILIES.get(name).released_freezing]
-    problem = (
-        f"option released_freezing is True: AIM's released code freezes no more of a {family} than is frozen here, "
-        f"expected false, or backbones of {' or '.join(others)} alone"
-    )
-    if options["released_freezing"] and problem not in problems:
-        problems.append(problem)
-    return {name: value for name, value in options.items() if name != "released_freezing"}
+def refusal(strategy: Strategy, head: Head, name: BackboneName, size: int | None) -> str | None:
+    """Return the sentence on why a backbone, a strategy and a head do not go together; None where they do.
+
+    A model is opened, without its weights, only where the strategy or the head looks at it.
+
+    Args:
+        name: of the backbone.
+        size: of the input in pixels, where it is not the backbone's own.
+    """
+    if head.reads == "sequence" and not strategy.gives_sequence:
+        return f"the head {head.name} reads all tokens, and {strategy.name} gives one feature a clip"
+    parts: tuple[Strategy | Head, ...] = (strategy, head)
+    for part in parts:
+        if type(part).refuses in (Strategy.refuses, Head.refuses):
+            continue
+        from bench.run.build import without_weights  # it imports torch
+
+        if reason := part.refuses(without_weights(name, size)):
+            return f"{name.architecture} cannot take {part.name}: {reason}"
+    return None

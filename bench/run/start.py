@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from backbones.families import own_size
+from backbones.registry import UnknownName
 from bench.data.cache.choose import CacheFolders, CacheSettings, choose
 from bench.data.dataset import DATASETS, SPLITS, DataError
 from bench.data.validate import examine
@@ -16,7 +17,8 @@ from bench.errors import UserError
 from bench.measure.machine import describe
 from bench.plugins import load as load_plugins
 from bench.run.csv_writer import ThrottledCsvWriter
-from bench.run.engines.runner import Outcome, Runner, start_workers
+from bench.run.engines.base import ENGINES
+from bench.run.engines.runner import Outcome, Runner
 from bench.run.events import Listener
 from bench.run.matrix import Plan, expand
 from bench.run.store import RESULTS, Run
@@ -37,6 +39,10 @@ def plan(request: Request) -> Plan:
         load_plugins(request.plugins)
     except UserError as error:
         problems += error.problems
+    try:
+        ENGINES.get(request.engine)
+    except UnknownName as error:
+        problems.append(str(error))
     try:
         expansion = expand(request.matrix)
     except UserError as error:
@@ -82,14 +88,15 @@ def execute(request: Request, expansion: Plan, command: str, listener: Listener)
     if problems:
         raise UserError([*problems, *_unusable_data(todo, request.strict, listener)])
     # the folders are left last: a worker that is being ended may still write frames
-    with CacheFolders() as folders, start_workers(request, expansion.placement, todo, command) as pool:
+    start = ENGINES.get(request.engine)
+    with CacheFolders() as folders, contextlib.closing(start(request, expansion.placement, todo, command)) as engine:
         if problems := _unusable_data(todo, request.strict, listener):
             raise UserError(problems)
         asked = CacheSettings(request.cache, request.cache_limit, request.cache_format)
         videos, short_side = ([], None) if asked.mode == "off" else _videos(todo)
         cache, chosen = choose(asked, videos, folders, short_side)
         run.open(request.matrix, expansion.cells, command, describe())
-        outcome = Runner(run, pool, expansion.placement, command, cache, listener).execute(expansion.cells)
+        outcome = Runner(run, engine, expansion.placement, command, cache, listener).execute(expansion.cells)
         outcome.notes += [chosen, *cache.notes()]
     total = time.perf_counter() - begun
     outcome.seconds["starting and preparing"] = total - sum(outcome.seconds.values())

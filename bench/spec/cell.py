@@ -9,13 +9,14 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from backbones.kernels.switch import Kernels
 from backbones.names import BackboneName
 from bench.spec.fields import MAX_FRAMES, MAX_SIDE, Decoder, FrozenModel, Pixels, Precision
 from bench.spec.recipe import Recipe
 from bench.spec.source import DataSource, Views
 
 # fields that came after cells were keyed: the keys of cells that do not set them stay what they were
-_LATER = {"input_size", "stages", "classes", "model_file", "split", "pixels"}
+_LATER = {"input_size", "kernels", "head", "stages", "classes", "model_file", "split", "pixels"}
 
 Stage = Literal["measure", "train", "evaluate"]
 STAGES: tuple[Stage, ...] = ("measure", "train", "evaluate")
@@ -46,6 +47,7 @@ class Cell(FrozenModel):
     weights: str = Field(description="a tag, a file, or none (random)")
     strategy: str
     options: dict[str, Any] = Field(default_factory=dict, description="of the strategy, all of them")
+    head: str = Field("linear", description="what scores the classes")
     dataset: str = Field(description="its name; empty where no stage reads videos")
     data: DataSource = Field(default_factory=DataSource, description="where the data set lies")
     frames: int = Field(ge=1, le=MAX_FRAMES)
@@ -66,6 +68,7 @@ class Cell(FrozenModel):
     cache_format: Literal["raw", "jpeg"] = Field("raw", description="jpeg: every frame went through a JPEG picture")
     compile: bool = Field(False, description="the step goes through torch.compile")
     checkpoint_activations: bool = Field(False, description="blocks are computed again for their gradients")
+    kernels: Kernels = Field("fast", description="plain: PyTorch's own operations in place of hand-written ones")
     sources: dict[str, str] = Field(
         default_factory=dict, description="hashes of weight, list and plugin files and of rendered videos"
     )
@@ -107,14 +110,19 @@ class Cell(FrozenModel):
 
     @property
     def label(self) -> str:
-        """Name of the cell for people: backbone, strategy, frames and, of a training, its seed."""
-        name = f"{self.backbone_label} {self.strategy} {self.frames}f"
+        """Name of the cell for people: backbone, strategy, head if not the usual one, frames and a training's seed."""
+        name = f"{self.backbone_label} {self.method} {self.frames}f"
         return f"{name} seed {self.seed}" if "train" in self.stages else name
+
+    @property
+    def method(self) -> str:
+        """Strategy, and head where that is not the linear one."""
+        return self.strategy if self.head == "linear" else f"{self.strategy}+{self.head}"
 
     @property
     def folder(self) -> str:
         """`<name>-<key>`, the cell's folder in a run."""
-        parts = (self.backbone_label, self.strategy, self.dataset, f"{self.frames}f", f"s{self.seed}")
+        parts = (self.backbone_label, self.method, self.dataset, f"{self.frames}f", f"s{self.seed}")
         name = "-".join(part for part in parts if part)
         return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)[:80]}-{self.key}"
 
@@ -124,7 +132,9 @@ class Cell(FrozenModel):
     def model_key(self) -> str:
         """Return a key of what speed, memory and counts depend on: equal for cells that build model and batch alike."""
         testing = {"clips", "crops", "view_side", "order_test", "decoder", "cache_format"}
-        later = {name for name in _LATER - {"input_size"} if name != "classes" or self.classes is None}
+        # measurements that a run made before these were fields stay valid
+        later = {"stages", "model_file", "split", "pixels"}
+        later |= {name for name in ("kernels", "head", "classes") if name in self._left_out()}
         shape = self.model_dump(mode="json", exclude={"seed", "recipe", *testing, *later})
         shape["recipe"] = self.recipe.model_dump(include={"batch_size", "drop_path", "drop_path_mode"})
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:10]

@@ -12,7 +12,7 @@ from bench.spec.fields import RECIPE, Flag, FrozenModel
 class Recipe(FrozenModel):
     """Optimiser, schedule, augmentation and sampling of a cell. Defaults are AIM's on Kinetics-400 (released code)."""
 
-    epochs: Annotated[int, Flag(RECIPE, help="Epochs", default="")] = Field(30, ge=1)
+    epochs: Annotated[int, Flag(RECIPE, help="Epochs; 0 trains nothing", default="")] = Field(30, ge=0)
     batch_size: Annotated[int, Flag(RECIPE, help="Clips a step", default="")] = Field(
         64, ge=1, description="clips a step; the learning rate is not scaled with it"
     )

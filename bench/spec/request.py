@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from backbones.kernels.switch import Kernels
 from bench.spec.fields import (
     MATRIX,
     RECIPE,
@@ -97,6 +98,7 @@ class Matrix(DataOptions, PixelOptions, DeviceOptions):
         "all",
     )
     strategies: Annotated[Names, Flag(MATRIX)] = Field(("all",), description="Comma list of strategies, or all")
+    heads: Annotated[Names, Flag(MATRIX)] = Field(("linear",), description="Comma list of heads, or all")
     datasets: Annotated[Names, Flag(MATRIX, name="dataset")] = Field(("motion",), description="Comma list of data sets")
     frames: Annotated[FrameCounts, Flag(MATRIX, default="the data set's")] = Field(
         (), description="Comma list of frames a clip"
@@ -132,6 +134,11 @@ class Matrix(DataOptions, PixelOptions, DeviceOptions):
         False,
         description="Compute each block once more for its gradients: less memory, more time, the same numbers",
     )
+    kernels: Annotated[Kernels, Flag(RUNNING, metavar="fast|plain")] = Field(
+        "fast",
+        description="fast, or plain: PyTorch's own operations in place of what is written by hand for speed, to debug "
+        "it or to measure what it gives",
+    )
     order_test: Annotated[bool, Flag(RUNNING)] = Field(
         True, description="Also evaluate with the frames reversed and shuffled"
     )
@@ -140,6 +147,10 @@ class Matrix(DataOptions, PixelOptions, DeviceOptions):
 class Request(Matrix, ReadingOptions, PluginOptions):
     """A matrix and how to run it: the fields of `bench run` and of its YAML file."""
 
+    engine: Annotated[str, Flag(RUNNING, metavar="NAME")] = Field(
+        "local",
+        description="What executes the cells: local, the worker processes of this machine, or one that a plugin brings",
+    )
     workers: Annotated[Workers, Flag(RUNNING, metavar="INTEGER|auto")] = Field(
         "auto", description="Processes that run cells side by side, or auto: one a GPU, one a core"
     )
@@ -185,6 +196,9 @@ class ProfileRequest(DeviceOptions, PluginOptions):
         None, ge=1, description="Clips of a timed step"
     )
     compile: bool = Field(False, description="Compile the step with torch.compile")
+    kernels: Annotated[Kernels, Flag(metavar="fast|plain")] = Field(
+        "fast", description="fast, or plain: PyTorch's own operations in place of what is written by hand for speed"
+    )
     checkpoint_activations: bool = Field(
         False, description="Compute each block once more for its gradients: less memory, more time"
     )

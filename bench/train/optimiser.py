@@ -9,17 +9,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from adapters.block import TimeBias
 from adapters.classifier import VideoClassifier
 from bench.spec import Recipe
 
 
 def _undecayed(model: VideoClassifier) -> Iterator[nn.Parameter]:
-    """Norms, CLS tokens, position embeddings, and tables of biases by position."""
+    """Norms, CLS tokens, position embeddings, tables of biases by position, and what a strategy names besides."""
     yield from model.backbone.embeddings()
+    yield from model.body.undecayed()
     for module in model.modules():
-        norm = isinstance(module, nn.LayerNorm | nn.GroupNorm) or type(module).__name__.lower().endswith("norm")
-        if norm or isinstance(module, TimeBias):
+        if isinstance(module, nn.LayerNorm | nn.GroupNorm) or type(module).__name__.lower().endswith("norm"):
             yield from module.parameters(recurse=False)
 
 
@@ -30,12 +29,14 @@ def parameter_groups(model: VideoClassifier, recipe: Recipe) -> list[dict[str, A
     """
     undecayed = {id(p) for p in _undecayed(model)}
     head = {id(p) for p in model.head.parameters()}
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    time = {id(p) for p in model.body.time_parameters()}
+    # a model of which nothing trains has one group, of no parameters
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {} if any(model.trained()) else {(recipe.lr, 0.0): []}
     for _, parameter in model.trained():
         lr = recipe.lr
         if id(parameter) in head:
             lr = recipe.head_lr
-        elif parameter is model.temporal_embedding and recipe.time_lr is not None:
+        elif id(parameter) in time and recipe.time_lr is not None:
             lr = recipe.time_lr
         decay = 0.0 if id(parameter) in undecayed else recipe.weight_decay
         groups.setdefault((lr, decay), []).append(parameter)

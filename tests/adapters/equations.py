@@ -110,7 +110,7 @@ def _kept(added: plain.Added, strategy: str, draw: Draw, clips: int) -> list[pla
 def logits_vit_or_clip(adapted: VideoClassifier, x: Tensor, draw: Draw = _every_time) -> Tensor:
     """(B, T, 3, H, W) -> (B, classes); timm's ViT or open_clip's tower."""
     model, name = adapted.backbone.model, adapted.strategy.name
-    embedding = None if adapted.temporal_embedding is None else adapted.temporal_embedding[0]
+    embedding = None if adapted.body.temporal_embedding is None else adapted.body.temporal_embedding[0]
     if hasattr(model, "patch_embed"):
         weights, final = plain.of_vit, model.norm
         positions = model.pos_embed
@@ -129,11 +129,11 @@ def logits_vit_or_clip(adapted: VideoClassifier, x: Tensor, draw: Draw = _every_
             )
             for clip in x
         ]
-    for index, block in enumerate(adapted.blocks):
+    for index, block in enumerate(adapted.body.blocks):
         own, added = weights(block.block.module), _added(block, name, weights, time=True)
         kept = _kept(added, name, draw if index else _every_time, len(x))
         tokens = [plain.block(clip, own, added, keep) for clip, keep in zip(tokens, kept, strict=True)]
-    head = plain.affine(adapted.head)
+    head = plain.affine(adapted.head.linear)
     return torch.stack([plain.classified(clip, plain.affine(final), head) for clip in tokens])
 
 
@@ -147,10 +147,12 @@ def logits_swin(
     """
     model, name = adapted.backbone.model, adapted.strategy.name
     embed = model.patch_embed
-    tokens = [plain.norm(plain.tubelets(clip, embed.proj, adapted.tubelet), plain.affine(embed.norm)) for clip in x]
-    if adapted.temporal_embedding is not None:
-        tokens = [clip + adapted.temporal_embedding[0][:, None, None] for clip in tokens]
-    for index, block in enumerate(adapted.blocks):
+    tokens = [
+        plain.norm(plain.tubelets(clip, embed.proj, adapted.body.tubelet), plain.affine(embed.norm)) for clip in x
+    ]
+    if adapted.body.temporal_embedding is not None:
+        tokens = [clip + adapted.body.temporal_embedding[0][:, None, None] for clip in tokens]
+    for index, block in enumerate(adapted.body.blocks):
         stage, unshifted = model.layers[index // 2], index % 2 == 0
         window, shift = windows[index // 2]
         if unshifted and index:
@@ -179,7 +181,7 @@ def logits_swin(
                 clip = clip + keep.joint * plain.joint_branch(normed, added)
             after.append(clip)
         tokens = after
-    head, final = plain.affine(adapted.head), plain.affine(model.norm)
+    head, final = plain.affine(adapted.head.linear), plain.affine(model.norm)
     return torch.stack([plain.linear(plain.norm(clip, final).mean(dim=(0, 1, 2)), head) for clip in tokens])
 
 

@@ -57,7 +57,7 @@ def test_gradients_are_those_of_the_operations_one_by_one(skip: bool, behind: st
 
 
 def _adapters(adapted: VideoClassifier) -> list[Adapter]:
-    found = [module for module in adapted.blocks.modules() if isinstance(module, Adapter)]
+    found = [module for module in adapted.body.blocks.modules() if isinstance(module, Adapter)]
     # of four blocks, two of a Swin attend over time
     assert len(found) == (12 if isinstance(adapted.backbone, Swin) else 16)
     return found

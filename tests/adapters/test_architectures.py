@@ -72,7 +72,8 @@ def test_it_starts_as_the_image_model_trains_what_the_strategy_names_and_sees_or
 def _in_half_precision_the_sums_between_blocks_stay_whole(kind: str, adapted: VideoClassifier) -> None:
     found: list[torch.dtype] = []
     hooks = [
-        block.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0].dtype)) for block in adapted.blocks
+        block.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0].dtype))
+        for block in adapted.body.blocks
     ]
     with torch.autocast("cpu", torch.bfloat16):
         loss = F.cross_entropy(adapted(clips(2, 4)), torch.arange(2))

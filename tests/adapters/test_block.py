@@ -39,7 +39,7 @@ def test_logits_and_gradients_are_those_of_the_equations(
 
 def test_so_it_is_with_the_activation_of_openais_weights() -> None:
     adapted, x = _model("clip", "joint", {}, 3).eval(), clips(1, 3).double()
-    for block in adapted.blocks:
+    for block in adapted.body.blocks:
         block.block.module.mlp.gelu = QuickGELU()
     assert_alike(adapted, adapted(x), logits_vit_or_clip(adapted, x))
 
@@ -85,14 +85,14 @@ def test_drop_path_is_on_what_was_added_and_of_a_finetuned_block_on_every_branch
 @each_family
 def test_rates_of_drop_path_grow_with_the_depth(family: str) -> None:
     adapted = _model(family, "joint", {}, 2)
-    assert [block.drop_path.rate for block in adapted.blocks] == pytest.approx([0.0, 0.1, 0.2, 0.3])
+    assert [block.drop_path.rate for block in adapted.body.blocks] == pytest.approx([0.0, 0.1, 0.2, 0.3])
 
 
 @each_family
 @pytest.mark.parametrize("strategy", NAMES)
 def test_the_head_starts_small(family: str, strategy: str) -> None:
     chosen = STRATEGIES.get(strategy)
-    head = VideoClassifier(backbone(family), chosen, chosen.options(), classes=50, frames=2).head
+    head = VideoClassifier(backbone(family), chosen, chosen.options(), classes=50, frames=2).head.linear
     assert head.weight.std().item() == pytest.approx(0.01, rel=0.05)
     assert head.weight.mean().item() == pytest.approx(0.0, abs=1e-3)
     assert not head.bias.any()

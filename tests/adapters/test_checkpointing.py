@@ -14,13 +14,13 @@ def _gradients(
 ) -> tuple[list[torch.Tensor], int]:
     """Gradients of a training step with dropped paths and dropout, and the bytes that were kept for them."""
     adapted = model(family, strategy)
-    adapted.dropout.p = 0.5
-    for block in adapted.blocks:
+    adapted.head.dropout.p = 0.5
+    for block in adapted.body.blocks:
         assert isinstance(block, AdaptedBlock)
         block.time_drop_path.rate = block.drop_path.rate = 0.4
     awaken(adapted)
     adapted.train()
-    adapted.checkpoint_activations = checkpointed
+    adapted.body.checkpoint_activations = checkpointed
     known = {p.untyped_storage().data_ptr() for p in adapted.parameters()}
     kept: dict[int, torch.Tensor] = {}
 
@@ -54,8 +54,8 @@ def test_gradients_are_the_same_to_the_bit_and_less_is_kept(family: str, strateg
 
 def test_nothing_is_computed_again_where_no_gradient_is_wanted() -> None:
     adapted = model("vit", "joint").eval()
-    adapted.checkpoint_activations = True
+    adapted.body.checkpoint_activations = True
     with torch.no_grad():
         again = adapted(clips())
-        adapted.checkpoint_activations = False
+        adapted.body.checkpoint_activations = False
         assert adapted(clips()).equal(again)

@@ -43,7 +43,7 @@ def _positions(family: str) -> tuple[int, ...]:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("strategy", "branch"), [("joint", "time"), ("joint", "joint"), ("full", "own")])
 def test_what_is_dropped_together_and_how_often(family: str, mode: str, strategy: str, branch: str) -> None:
-    path: DropPath = getattr(_model(family, strategy, mode).blocks[-1], BRANCHES[branch])
+    path: DropPath = getattr(_model(family, strategy, mode).body.blocks[-1], BRANCHES[branch])
     assert path.rate == pytest.approx(RATE)
     between = _positions(family)
     ones = torch.ones(BATCH * FRAMES, *between, 3)
@@ -69,7 +69,7 @@ def test_what_is_dropped_together_and_how_often(family: str, mode: str, strategy
 @pytest.mark.parametrize("family", FAMILIES)
 def test_frozen_blocks_never_drop_their_own_branches(family: str) -> None:
     for strategy in ("frozen", "spatial", "temporal", "joint"):
-        assert {block.own_drop_path.rate for block in _model(family, strategy, "clip").blocks} == {0.0}
+        assert {block.own_drop_path.rate for block in _model(family, strategy, "clip").body.blocks} == {0.0}
 
 
 def test_nothing_is_dropped_in_a_test_or_at_the_rate_0() -> None:
@@ -91,8 +91,8 @@ def _step(adapted: VideoClassifier, forward: Callable[[torch.Tensor], torch.Tens
 @pytest.mark.parametrize(("family", "strategy"), [("clip", "joint"), ("swin", "joint"), ("vit", "timesformer")])
 def test_a_step_repeats_and_recomputes_to_the_bit(family: str, strategy: str, mode: str) -> None:
     plain, again, recomputed, other = (_model(family, strategy, mode) for _ in range(4))
-    recomputed.checkpoint_activations = True
-    other.blocks.eval()  # drops nothing
+    recomputed.body.checkpoint_activations = True
+    other.body.blocks.eval()  # drops nothing
     expected = _step(plain, plain)
     for found in (_step(again, again), _step(recomputed, recomputed)):
         assert all(torch.equal(one, two) for one, two in zip(found, expected, strict=True))

@@ -48,12 +48,12 @@ def _expected_trained(adapted, strategy: str) -> set[str]:
     if strategy in ("full", "timesformer"):
         return names
     if strategy == "frozen":
-        return {"head.weight", "head.bias"}
+        return {"head.linear.weight", "head.linear.bias"}
     norm = {id(p) for p in adapted.backbone.final_norm.parameters()}
     return {
         name
         for name, parameter in adapted.named_parameters()
-        if name.startswith(("head.", "blocks.")) or name == "temporal_embedding" or id(parameter) in norm
+        if name.startswith(("head.", "body.")) or id(parameter) in norm
     }
 
 
@@ -94,10 +94,10 @@ def test_exactly_the_named_parameters_get_gradients_and_change(family: str, stra
 def test_released_freezing_trains_exactly_what_the_released_swin_does(strategy: str) -> None:
     """Adapters and head alone: neither the final norm nor the bias over time, and there is no temporal embedding."""
     ours, theirs = model("swin", strategy), model("swin", strategy, released_freezing=True).train()
-    expected = {name for name in _expected_trained(ours, strategy) if name.startswith(("head.", "blocks."))}
+    expected = {name for name in _expected_trained(ours, strategy) if name.startswith(("head.", "body.blocks."))}
     expected -= {name for name in expected if name.endswith("time.bias.table")}
     assert {name for name, _ in theirs.trained()} == expected
-    assert theirs.temporal_embedding is None
+    assert theirs.body.temporal_embedding is None
     before = {name: value.detach().clone() for name, value in theirs.state_dict().items()}
     assert _steps(theirs) == expected
     assert {name for name, value in theirs.state_dict().items() if not torch.equal(value, before[name])} == expected
@@ -123,7 +123,7 @@ def test_only_attention_over_time_sees_the_order_of_frames(family: str, strategy
         assert change > 1e-3
     else:
         assert change < 1e-5
-        assert adapted.temporal_embedding is None
+        assert adapted.body.temporal_embedding is None
 
 
 @each_family
@@ -141,10 +141,10 @@ def test_clips_of_a_batch_do_not_see_each_other(family: str, strategy: str) -> N
 def test_the_chosen_blocks_are_half_of_them_and_some_attend_over_time(family: str, which: str) -> None:
     """A half without attention over time would be blind to the order of frames, whatever its name says."""
     adapted = model(family, "joint", blocks=which)
-    depth = len(adapted.blocks)
-    chosen = [index for index, block in enumerate(adapted.blocks) if any(True for _ in block.parameters())]
+    depth = len(adapted.body.blocks)
+    chosen = [index for index, block in enumerate(adapted.body.blocks) if any(True for _ in block.parameters())]
     assert len(chosen) == (depth if which == "all" else depth // 2)
-    assert [index for index in chosen if adapted.blocks[index].time is not None]
+    assert [index for index in chosen if adapted.body.blocks[index].time is not None]
     ends = {"all": range(depth), "bottom": range(depth // 2), "top": range(depth // 2, depth)}
     if which in ends:
         assert chosen == list(ends[which])
@@ -152,7 +152,7 @@ def test_the_chosen_blocks_are_half_of_them_and_some_attend_over_time(family: st
         assert {after - before for before, after in pairwise(chosen)} == {2}
     if family == "swin" and which == "second":
         assert chosen == [index for index, block in enumerate(adapted.backbone.blocks) if block.attends_time]
-    for index, block in enumerate(adapted.blocks):
+    for index, block in enumerate(adapted.body.blocks):
         if index not in chosen:
             assert block.time is block.spatial is block.joint is None
 
@@ -161,11 +161,11 @@ def _dtypes(family: str, strategy: str, **options: object) -> list[torch.dtype]:
     """Of the tokens into each block, under autocast to bf16."""
     adapted = model(family, strategy, **options).train()
     found: list[torch.dtype] = []
-    for block in adapted.blocks:
+    for block in adapted.body.blocks:
         block.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0].dtype))
     with torch.autocast("cpu", torch.bfloat16):
         adapted(clips())
-    assert len(found) == len(adapted.blocks)
+    assert len(found) == len(adapted.body.blocks)
     return found
 
 
@@ -179,12 +179,12 @@ def test_mixed_precision_is_the_same_for_every_strategy(family: str, strategy: s
 
 
 def test_patches_of_swin_cover_two_frames_where_they_attend_over_time_and_only_there() -> None:
-    covered = {strategy: model("swin", strategy).tubelet for strategy in NAMES}
+    covered = {strategy: model("swin", strategy).body.tubelet for strategy in NAMES}
     assert covered == dict.fromkeys(NAMES, 1) | {"temporal": 2, "joint": 2}
     adapted = model("swin", "joint", frames=8)
-    assert adapted.temporal_embedding.shape[1] == 4
-    assert {len(block.time.bias.table) for block in adapted.blocks if block.time} == {2 * 4 - 1}
-    assert model("swin", "joint", tubelet=1).tubelet == 1
+    assert adapted.body.temporal_embedding.shape[1] == 4
+    assert {len(block.time.bias.table) for block in adapted.body.blocks if block.time} == {2 * 4 - 1}
+    assert model("swin", "joint", tubelet=1).body.tubelet == 1
     with pytest.raises(ValueError, match="frames is 5: expected a multiple of the tubelet, 2"):
         model("swin", "joint", frames=5)
     with pytest.raises(ValueError, match="tubelet is 2: expected 1"):

@@ -33,7 +33,7 @@ def _model(state: State, *, scale: float = 0.5, frames: int = 6, dtype: torch.dt
     """The tiny model that the state dict is one of, loaded."""
     found = describe(state)
     strategy = STRATEGIES.get(found.strategy)
-    options = {**found.options, **({"scale": scale} if strategy.joint else {})}
+    options = {**found.options, **({"scale": scale} if strategy.name == "joint" else {})}
     built = VideoClassifier(
         backbone(found.layout.family, seed=7),
         strategy,
@@ -42,7 +42,7 @@ def _model(state: State, *, scale: float = 0.5, frames: int = 6, dtype: torch.dt
         frames=found.frames or frames,
     )
     if found.layout is CLIP:
-        for block in built.blocks:
+        for block in built.body.blocks:
             block.block.module.mlp.gelu = QuickGELU()
     built = built.to(dtype).eval()
     assert load(built, state, found) == []
@@ -107,7 +107,7 @@ def test_a_released_state_dict_means_the_same_function(
 
 def test_swins_temporal_embedding_is_read_where_there_is_one() -> None:
     state = official.swin([(S2, T, J2), (S2, J2)] * 2)
-    assert _model(state).temporal_embedding is None
+    assert _model(state).body.temporal_embedding is None
     state["backbone.temporal_embedding"] = torch.randn(1, 3, 64, dtype=torch.float64)
     x = clips(1, 6).double()
     torch.testing.assert_close(_model(state)(x), official.logits_swin(state, x, 0.5), atol=1e-10, rtol=0)
@@ -236,7 +236,7 @@ def test_what_is_written_is_a_copy() -> None:
     state = save(original)
     for value in state.values():
         value.zero_()
-    assert original.head.weight.any()
+    assert original.head.linear.weight.any()
 
 
 def _problems(state: State, into: str | None = None) -> str:
@@ -377,8 +377,8 @@ def test_values_that_are_no_finite_numbers_are_told() -> None:
 def test_half_precision_is_read() -> None:
     state = {name: value.half() for name, value in official.vit([(S, T, J)] * 4).items()}
     built = _model(state, dtype=torch.float32)
-    assert built.head.bias.dtype == torch.float32
-    assert torch.equal(built.head.bias, state["cls_head.fc_cls.bias"].float())
+    assert built.head.linear.bias.dtype == torch.float32
+    assert torch.equal(built.head.linear.bias, state["cls_head.fc_cls.bias"].float())
 
 
 def test_what_the_released_code_has_no_place_for_is_not_written() -> None:

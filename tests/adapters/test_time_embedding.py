@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from adapters.classifier import sinusoids
+from adapters.body import sinusoids
 from tests.models import FAMILIES, FRAMES, clips, model
 
 
@@ -23,19 +23,19 @@ def test_sinusoids_are_vaswanis() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_its_scale_is_a_share_of_the_tokens(family: str) -> None:
     adapted, x = model(family, "joint"), clips()
-    assert not adapted.temporal_embedding.any()
-    adapted.start_temporal_embedding(x, 0.3)
-    tokens = adapted.backbone.tokens(x.flatten(0, 1), adapted.tubelet)
-    found = adapted.temporal_embedding.pow(2).mean().sqrt() / tokens.pow(2).mean().sqrt()
+    assert not adapted.body.temporal_embedding.any()
+    adapted.body.start(x, 0.3)
+    tokens = adapted.backbone.tokens(x.flatten(0, 1), adapted.body.tubelet)
+    found = adapted.body.temporal_embedding.pow(2).mean().sqrt() / tokens.pow(2).mean().sqrt()
     assert found.item() == pytest.approx(0.3, rel=1e-4)
-    assert len({row.sum().item() for row in adapted.temporal_embedding[0]}) == FRAMES // adapted.tubelet
-    assert adapted.temporal_embedding.requires_grad
+    assert len({row.sum().item() for row in adapted.body.temporal_embedding[0]}) == FRAMES // adapted.body.tubelet
+    assert adapted.body.temporal_embedding.requires_grad
 
 
 def test_zero_is_the_published_start_and_nothing_happens_without_attention_over_time() -> None:
     adapted = model("vit", "joint")
-    adapted.start_temporal_embedding(clips(), 0.0)
-    assert not adapted.temporal_embedding.any()
+    adapted.body.start(clips(), 0.0)
+    assert not adapted.body.temporal_embedding.any()
     blind = model("vit", "spatial")
-    blind.start_temporal_embedding(clips(), 0.3)
-    assert blind.temporal_embedding is None
+    blind.body.start(clips(), 0.3)
+    assert blind.body.temporal_embedding is None

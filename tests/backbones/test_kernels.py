@@ -99,7 +99,7 @@ def test_both_forms_agree_under_autocast_as_far_as_its_rounding_goes(name: str) 
 
 
 def _quick_clip() -> Backbone:
-    """Of OpenAI's kind, with QuickGELU, which the tiny CLIP lacks."""
+    """A CLIP of OpenAI's kind, with QuickGELU, which the tiny CLIP lacks."""
     torch.manual_seed(0)
     shape = {"image_size": 32, "patch_size": 8, "width": 48, "layers": 2, "heads": 3, "mlp_ratio": 4.0}
     return opened(VisionTransformer(**shape, output_dim=48, act_layer=QuickGELU))

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from adapters.base import STRATEGIES
+from adapters.heads import HEADS
 from backbones.base import Backbone
 from backbones.families import FAMILIES
 from backbones.registry import Registry
 from backbones.settings import Settings
 from bench.data.dataset import DATASETS
+from bench.run.engines.base import ENGINES
 from tests.bench.command import Command, Wording
 
 
@@ -33,7 +35,7 @@ def wording(request: pytest.FixtureRequest) -> Wording:
 @contextlib.contextmanager
 def nothing_stays_registered() -> Iterator[None]:
     """Nothing that is registered inside stays, nor a plugin's module."""
-    registries: list[Registry[Any]] = [STRATEGIES, DATASETS, FAMILIES]
+    registries: list[Registry[Any]] = [STRATEGIES, HEADS, DATASETS, FAMILIES, ENGINES]
     before = []
     for registry in registries:
         registry.names()

@@ -16,7 +16,7 @@ from bench.errors import UserError
 from bench.measure import placement as placed
 from bench.measure.placement import Placement
 from bench.run.context import WorkerContext
-from bench.run.engines.runner import start_workers
+from bench.run.engines.local import local
 from bench.spec import Request
 from tests.adapters import released as official
 from tests.bench import make
@@ -135,8 +135,8 @@ def test_a_plan_tells_it(bench: Command, emulating: None) -> None:
 
 def test_workers_know_it_and_cells_carry_it_as_a_footnote(emulating: None, monkeypatch: pytest.MonkeyPatch) -> None:
     setups = []
-    monkeypatch.setattr("bench.run.engines.runner.Pool", setups.extend)
-    start_workers(Request(), CPU, [make.cell(precision="bf16")], "bench run")
+    monkeypatch.setattr("bench.run.engines.local.LocalEngine", setups.extend)
+    local(Request(), CPU, [make.cell(precision="bf16")], "bench run")
     assert [setup.notes for setup in setups] == [(SLOW,)]
     context = WorkerContext(torch.device("cpu"), Reading(), "bench run", FrameCache(), device_notes=setups[0].notes)
     assert SLOW in context.notes(make.cell(precision="bf16"))

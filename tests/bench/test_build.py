@@ -17,13 +17,13 @@ def _model(**recipe: Any) -> VideoClassifier:
 
 
 def test_drop_path_and_its_mode() -> None:
-    last = _model(drop_path=0.3, drop_path_mode="released").blocks[-1]
+    last = _model(drop_path=0.3, drop_path_mode="released").body.blocks[-1]
     assert last.drop_path.rate == pytest.approx(0.3) and last.drop_path.axes == ("clip", "frame")
-    assert _model().blocks[-1].drop_path.axes == ("clip",)
+    assert _model().body.blocks[-1].drop_path.axes == ("clip",)
 
 
 def test_dropout() -> None:
-    assert _model(dropout=0.25).dropout.p == 0.25
+    assert _model(dropout=0.25).head.dropout.p == 0.25
 
 
 @pytest.mark.parametrize("start", ["released", "torch"])

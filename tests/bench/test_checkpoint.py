@@ -111,7 +111,7 @@ def test_a_frozen_table_that_is_missing_is_told(tmp_path: Path) -> None:
     cell = _cell("swin:tiny@none", "joint", released_freezing=True)
     file = tmp_path / "own.safetensors"
     _write(file, cell)
-    tensors, name = load_file(file), "blocks.2.time.bias.table"
+    tensors, name = load_file(file), "body.blocks.2.time.bias.table"
     with safe_open(file, "pt") as opened:
         about = opened.metadata()
     save_file({each: value for each, value in tensors.items() if each != name}, file, about)
@@ -127,7 +127,7 @@ def test_a_file_says_what_is_in_it(tmp_path: Path) -> None:
     assert (
         about.items()
         >= {
-            "format_version": "1",
+            "format_version": "2",
             "backbone": "vit:tiny",
             "weights": "none",
             "weights_sha256": weights,
@@ -190,13 +190,13 @@ def _changed(file: Path, tensors: dict[str, torch.Tensor] | None = None, **about
     [
         ({"cell": None}, "its metadata lack cell: it was written by an older version or changed"),
         ({"weights_sha256": None, "classes": None}, "its metadata lack classes, weights_sha256"),
-        ({"format_version": "2"}, "its format is version '2': expected 1"),
+        ({"format_version": "3"}, "its format is version '3': expected 1 or 2"),
         ({"cell": "{"}, "its metadata are damaged: Invalid JSON"),
         ({"cell": "{}"}, "its metadata are damaged: backbone is missing; weights is missing; strategy is missing"),
         ({"classes": "["}, "its metadata are damaged"),
         ({"classes": "[1, 2]"}, "its metadata are damaged: expected the names of the classes"),
         ({"classes": "[" * 10_000}, "its metadata are damaged"),
-        ({"classes": '["a", "b"]'}, "misshapen: head.weight is torch.float32 (10, 96), expected (2, 96)"),
+        ({"classes": '["a", "b"]'}, "misshapen: head.linear.weight is torch.float32 (10, 96), expected (2, 96)"),
     ],
     ids=str,
 )
@@ -223,25 +223,39 @@ def test_all_of_a_cells_tensors_or_none(tmp_path: Path) -> None:
     _changed(
         file,
         {
-            "head.bias": None,
-            "head.extra": torch.zeros(2),
-            "head.weight": torch.zeros(3, 3),
-            "temporal_embedding": torch.zeros(1, 4, 96, dtype=torch.int32),
+            "head.linear.bias": None,
+            "head.linear.extra": torch.zeros(2),
+            "head.linear.weight": torch.zeros(3, 3),
+            "body.temporal_embedding": torch.zeros(1, 4, 96, dtype=torch.int32),
         },
     )
     assert _problems(file) == [
-        "missing: head.bias",
-        "surplus: head.extra",
-        "misshapen: temporal_embedding is torch.int32 (1, 4, 96), expected (1, 4, 96)",
-        "misshapen: head.weight is torch.float32 (3, 3), expected (10, 96)",
+        "missing: head.linear.bias",
+        "surplus: head.linear.extra",
+        "misshapen: body.temporal_embedding is torch.int32 (1, 4, 96), expected (1, 4, 96)",
+        "misshapen: head.linear.weight is torch.float32 (3, 3), expected (10, 96)",
     ]
+
+
+def test_a_file_of_version_1_is_read(tmp_path: Path) -> None:
+    """Its names of what a strategy adds had no common prefix, and the head was the Linear itself."""
+    file = tmp_path / "one.safetensors"
+    written = _write(file, _cell("vit:tiny@none", "joint"))
+    with safe_open(file, "pt") as opened:
+        about = {**opened.metadata(), "format_version": "1"}
+    old = {n.removeprefix("body.").replace("head.linear.", "head."): t for n, t in load_file(file).items()}
+    assert {"temporal_embedding", "head.bias", "blocks.0.spatial.up.weight"} <= set(old)
+    save_file(old, file, metadata=about)
+    with torch.no_grad():
+        clips = torch.randn(1, 4, 3, 32, 32)
+        assert torch.equal(open_checkpoint(file).build(4)[0](clips), written.eval()(clips))
 
 
 def test_values_that_are_no_finite_numbers_are_told(tmp_path: Path) -> None:
     file = tmp_path / "one.safetensors"
     _write(file, _cell("vit:tiny@none", "joint"))
-    _changed(file, {"head.bias": torch.full((10,), float("nan"))})
-    assert "head.bias" in open_checkpoint(file).build(4)[1][0]
+    _changed(file, {"head.linear.bias": torch.full((10,), float("nan"))})
+    assert "head.linear.bias" in open_checkpoint(file).build(4)[1][0]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -303,7 +317,7 @@ def test_a_released_file_alone_says_what_it_is(
         assert found.options["scale"] == scale
         assert (found.dataset, found.class_names, found.classes) == (None, None, 10)
         model, notes = found.build(found.frames)
-        assert model.blocks[0].scale == scale
+        assert model.body.blocks[0].scale == scale
         assert any(f"scale is {scale:g}, as published" in note for note in notes)
         mean = {"imagenet": (0.485, 0.456, 0.406), "clip": (0.4815, 0.4578, 0.4082)}[pixels]
         assert model.backbone.mean == pytest.approx(mean, abs=1e-4)

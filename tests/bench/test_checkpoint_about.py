@@ -34,7 +34,7 @@ def _written(file: Path, strategy: str, *, spoilt: bool = False) -> Own:
     model = classifier(cell, len(CLASSES))
     if spoilt:
         with torch.no_grad():
-            model.head.bias[3] = float("nan")
+            model.head.linear.bias[3] = float("nan")
     file.write_bytes(pack(model, cell, CLASSES, digest(model.backbone)))
     found = open_checkpoint(file)
     assert isinstance(found, Own)
@@ -61,7 +61,7 @@ def test_without_attention_over_time_a_model_takes_clips_of_another_length(tmp_p
 
 def test_values_that_are_no_finite_numbers_are_told_of_an_export(tmp_path: Path) -> None:
     notes = export(_written(tmp_path / "one.safetensors", "joint", spoilt=True), tmp_path / "one.pth")
-    assert notes == ["the checkpoint holds values that are not finite numbers, in head.bias"]
+    assert notes == ["the checkpoint holds values that are not finite numbers, in head.linear.bias"]
 
 
 @pytest.mark.parametrize(("shape", "model"), _ARCHITECTURES.items(), ids=str)

@@ -13,10 +13,11 @@ from tests.bench.command import Command
 DRY = ("run", "--backbones", "vit:tiny@none", "--device", "cpu", "--dry-run")
 
 STRATEGY = """
-from adapters.base import Strategy, register_strategy
+from adapters.base import register_strategy
+from adapters.blockwise import BlockwiseStrategy
 
 @register_strategy
-class Mine(Strategy):
+class Mine(BlockwiseStrategy):
     name = "{name}"
     summary = "from a file"
 
@@ -60,7 +61,7 @@ def test_a_plugin_that_takes_a_name_of_ours_is_one_sentence(bench: Command, tmp_
         assert sentence.startswith(
             "plugin 'mine.py' cannot be imported: ValueError: the strategy name 'joint' is already taken"
         )
-    assert type(STRATEGIES.get("joint")).__module__ == "adapters.strategies"
+    assert type(STRATEGIES.get("joint")).__module__ == "adapters.aim"
     assert os.listdir(tmp_path) == ["mine.py"]
 
 

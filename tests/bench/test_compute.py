@@ -45,7 +45,7 @@ def test_frozen_weights_of_products_are_rounded_and_nothing_else_is(family: str)
             assert parameter.equal(before[name])
     matrices = {n for n, p in adapted.named_parameters() if p.ndim > 1 and not p.requires_grad and "embed" not in n}
     assert {n for n in matrices if not n.endswith(("table", "token", "positional_embedding"))} <= rounded
-    assert len(rounded) > 4 * len(adapted.blocks)
+    assert len(rounded) > 4 * len(adapted.body.blocks)
 
 
 def test_in_single_precision_nothing_is_rounded() -> None:
@@ -145,7 +145,7 @@ def test_a_model_that_breaks_into_several_graphs_runs_and_says_so(monkeypatch: p
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x * 2 if x.sum().item() > 0 else x
 
-    adapted.dropout = Looks()  # type: ignore[assignment]
+    adapted.head.dropout = Looks()  # type: ignore[assignment]
     predictor = Predictor(adapted, CPU, "fp32", micro_batch=2, compile=True)
     assert predictor(_pixels()[:, None]).shape == (2, CLASSES)
     assert predictor.computation.why_not
@@ -167,8 +167,8 @@ def test_in_fp16_the_loss_is_scaled_and_a_step_with_infinite_gradients_is_left_o
     assert scale > 1
     before = {name: p.detach().clone() for name, p in adapted.trained()}
     with torch.no_grad():
-        adapted.head.weight.mul_(1e30)  # the gradients overflow
-        before["head.weight"] = adapted.head.weight.detach().clone()
+        adapted.head.linear.weight.mul_(1e30)  # the gradients overflow
+        before["head.linear.weight"] = adapted.head.linear.weight.detach().clone()
     trainer.step(_pixels(), _labels())
     assert trainer.scaler.get_scale() < scale
     assert all(p.equal(before[name]) for name, p in adapted.trained())

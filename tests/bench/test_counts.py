@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from adapters.adapter import Adapter
-from adapters.base import Strategy
+from adapters.blockwise import BlockwiseStrategy
 from bench.measure.counts import UncountedOperation, macs, macs_by_part
 from bench.measure.params import count_by_part
 from bench.measure.parts import by_part
@@ -122,7 +122,7 @@ class _OwnBlock(nn.Module):
         return x + self.block.mlp(self.block.norm2(x)) + self.block.mlp(x)
 
 
-class _Own(Strategy):
+class _Own(BlockwiseStrategy):
     name = "own"
 
     def adapt(self, block: Any, *_: Any) -> nn.Module:
@@ -144,7 +144,7 @@ def test_the_model_is_as_it_was_after_counting() -> None:
     adapted = model("clip", "timesformer").train()
     kind = type(adapted.backbone.blocks[0])
     before = [dict(vars(kind)), *(set(vars(module)) for module in adapted.modules())]
-    with pytest.raises(ZeroDivisionError), by_part(adapted, lambda part, call: 1 / 0):
+    with pytest.raises(ZeroDivisionError), by_part(adapted, lambda part, inside, call: 1 / 0):
         adapted(torch.zeros(1, 4, 3, 32, 32))
     macs_by_part(adapted)
     count_by_part(adapted)

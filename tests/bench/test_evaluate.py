@@ -144,7 +144,7 @@ def test_a_prediction_that_is_no_number_ends_the_cell(frames: str) -> None:
 def test_weights_that_are_no_numbers_are_noticed_in_evaluation() -> None:
     adapted = model("vit", "frozen")
     with torch.no_grad():
-        adapted.head.bias[3] = float("nan")
+        adapted.head.linear.bias[3] = float("nan")
     predictor = Predictor(adapted, CPU, "fp32", micro_batch=8)
     with pytest.raises(Diverged):
         predict(predictor, [(_videos(2, 1), torch.arange(2), ["a", "b"])], order_test=False)

@@ -18,8 +18,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from adapters.base import STRATEGIES, Strategy
+from adapters.base import STRATEGIES
 from adapters.block import AdaptedBlock
+from adapters.blockwise import BlockwiseStrategy
+from backbones.kernels.switch import is_fast
 from bench.data.cache import FrameCache
 from bench.data.dataset import DATASETS
 from bench.data.decode_pool import Reading
@@ -355,7 +357,7 @@ class _ByChance(nn.Module):
 
 @pytest.fixture
 def _chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Chance(Strategy):
+    class Chance(BlockwiseStrategy):
         name = "chance"
         summary = "runs an operation that depends on chance"
         trains = "head"
@@ -367,6 +369,25 @@ def _chance(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(STRATEGIES._entries, "chance", Chance())
 
 
+def test_a_cell_with_plain_kernels_computes_without_ours_and_says_so(tmp_path: Path, context) -> None:
+    from bench.run.engines.worker import _run as run_job
+
+    found = {}
+    for kernels in ("fast", "plain"):
+        cell = _cell("vit", "joint", kernels=kernels)
+        folder = tmp_path / kernels
+        folder.mkdir()
+        measured = run_job(Job("measure", cell, folder, 1, context.cache), context, _Connection())[1]["value"]
+        assert measured.kernels == kernels
+        kind, values = run_job(Job("train", cell, folder, 1, context.cache, measured), context, _Connection())
+        assert kind == "trained", values
+        told = [note for note in values["value"].footnotes if note.startswith("plain kernels")]
+        assert len(told) == (kernels == "plain")
+        found[kernels] = np.load(folder / "predictions.npz")["probabilities"]
+        assert is_fast()
+    np.testing.assert_allclose(found["plain"], found["fast"], atol=1e-4)
+
+
 @pytest.mark.usefixtures("_chance")
 def test_an_operation_without_a_deterministic_kernel_is_footnoted(tmp_path: Path, context) -> None:
     from bench.run.engines.worker import _run as run_job
@@ -374,18 +395,18 @@ def test_an_operation_without_a_deterministic_kernel_is_footnoted(tmp_path: Path
     connection = _Connection()
     cell = _cell("vit", "chance")
     measured = run_job(Job("measure", cell, tmp_path, 1, context.cache), context, connection)
-    assert measured["kind"] == "measured", measured
-    trained = run_job(Job("train", cell, tmp_path, 1, context.cache, measured["value"]), context, connection)
-    assert trained["kind"] == "trained", trained
-    result = trained["value"]
+    assert measured[0] == "measured", measured
+    trained = run_job(Job("train", cell, tmp_path, 1, context.cache, measured[1]["value"]), context, connection)
+    assert trained[0] == "trained", trained
+    result = trained[1]["value"]
     assert result.status == "done"
     assert "not repeatable to the bit: foo has no deterministic kernel" in result.footnotes
-    assert {event["stage"] for event in connection.sent} == {"building", "training", "evaluating"}
+    assert {values["stage"] for _, values in connection.sent} == {"building", "training", "evaluating"}
 
     # the next cell is held to the bit again
     after = run_job(
         Job("train", _cell("vit", "frozen"), tmp_path, 1, context.cache, make.measured()), context, connection
-    )["value"]
+    )[1]["value"]
     assert not [note for note in after.footnotes if "repeatable" in note]
     assert torch.are_deterministic_algorithms_enabled()
     assert not torch.is_deterministic_algorithms_warn_only_enabled()
@@ -402,10 +423,10 @@ def test_another_error_is_not_taken_for_chance(tmp_path: Path, context, monkeypa
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied\nmore of it")
 
     monkeypatch.setattr(_ByChance, "forward", broken)
-    event = run_job(
+    kind, event = run_job(
         Job("train", _cell("vit", "chance"), tmp_path, 1, context.cache, make.measured()), context, _Connection()
     )
-    assert (event["kind"], event["status"]) == ("failed", "failed")
+    assert (kind, event["status"]) == ("failed", "failed")
     assert event["error"] == "RuntimeError: mat1 and mat2 shapes cannot be multiplied"
     assert "Traceback" in event["traceback"]
     assert len(calls) == 1

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from adapters.base import STRATEGIES, AdapterOptions, Strategy
+from adapters.aim import AdapterOptions
+from adapters.base import STRATEGIES, Strategy
 from backbones.families import FAMILIES
 from backbones.names import BackboneName
 from bench.data.dataset import DATASETS
@@ -164,7 +165,7 @@ def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
         strategies="jont,spatial",
         datasets="moton",
         data_root=tmp_path / "vidoes",
-        recipe={"epochs": 0, "drp_path": 1},
+        recipe={"epochs": -1, "drp_path": 1},
         recipe_by_strategy={"joint": {"lr": 99}, "fulll": {}},
         options={"ratio": 9, "scale": 1, "ratoi": 1},
         precision="fp16",
@@ -175,7 +176,7 @@ def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
         f"unknown data set 'moton': expected one of {', '.join(DATASETS.names())} (did you mean 'motion'?)",
         f"data_root is '{tmp_path}/vidoes': there is no such folder (did you mean '{tmp_path}/videos'?)",
         f"recipe_by_strategy names 'fulll': expected one of {strategies} (did you mean 'full'?)",
-        "recipe.epochs is 0: expected at least 1",
+        "recipe.epochs is -1: expected at least 0",
         "recipe_by_strategy.joint.lr is 99: expected at most 10",
         "option 'scale': none of the chosen strategies takes it, expected joint among them,"
         " or one of their own options: ratio, blocks, released_freezing",
@@ -194,7 +195,7 @@ def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
 
 def test_a_wrong_name_hides_no_wrong_value() -> None:
     """Nothing of the recipe and the options reaches a cell where there is no cell; it is told all the same."""
-    assert problems(backbones="vitt", recipe={"epochs": 0})[0] == "recipe.epochs is 0: expected at least 1"
+    assert problems(backbones="vitt", recipe={"epochs": -1})[0] == "recipe.epochs is -1: expected at least 0"
     found = problems(strategies="jont", options={"ratio": 9, "scael": 1})
     assert any("option.ratio is 9" in sentence for sentence in found)
     assert any("did you mean 'scale'" in sentence for sentence in found)
@@ -223,8 +224,9 @@ def picky() -> Iterator[None]:
         summary = "takes ViTs alone"
         options = AdapterOptions
 
-        def refuses(self, family: str) -> str | None:
-            return None if family == "vit" else "it needs a CLS token"
+        def refuses(self, backbone: Any) -> str | None:
+            assert all(parameter.is_meta for parameter in backbone.parameters())
+            return None if type(backbone).__name__ == "ViT" else "it needs a CLS token"
 
     STRATEGIES.names()
     STRATEGIES.add("picky", Picky())
@@ -235,8 +237,8 @@ def picky() -> Iterator[None]:
 @pytest.mark.usefixtures("picky")
 def test_impossible_combinations_are_told() -> None:
     assert problems(backbones="vit,swin,clip", strategies="picky,frozen") == (
-        "swin cannot take picky: it needs a CLS token",
-        "clip cannot take picky: it needs a CLS token",
+        "swin:tiny cannot take picky: it needs a CLS token",
+        "clip:tiny cannot take picky: it needs a CLS token",
     )
     assert len(cells(strategies="picky")) == 1
 

@@ -63,7 +63,7 @@ def test_parameters_of_each_part_follow_from_the_layers_shapes(device: str, stra
 
 def test_parameters_that_nothing_computes_with_are_elsewhere() -> None:
     adapted = model("clip", "joint")
-    adapted.blocks[1].forgotten = torch.nn.Linear(3, 5, bias=False)
+    adapted.body.blocks[1].forgotten = torch.nn.Linear(3, 5, bias=False)
     assert count_by_part(adapted)["elsewhere"] == (15, 15)
 
 

@@ -42,7 +42,7 @@ def _trained(strategy: str, steps: int) -> VideoClassifier:
     recipe = Recipe(epochs=1, batch_size=BATCH, lr=6e-3, head_lr=6e-3, betas=(0.9, 0.98), warmup_epochs=0.1)
     recipe = recipe.model_copy(update={"schedule": "step"})
     clips, labels = _clips(steps * BATCH, stream=0)
-    model.start_temporal_embedding(normalise(clips[:BATCH], model.backbone.mean, model.backbone.std), 0.3)
+    model.body.start(normalise(clips[:BATCH], model.backbone.mean, model.backbone.std), 0.3)
     trainer = Trainer(model, recipe, CPU, "fp32")
     for step in range(steps):
         trainer.scale_lr(lr_scale(recipe, step, steps))

@@ -14,10 +14,11 @@ from bench.plugins import load
 from tests.bench.command import Command
 
 STRATEGY = """
-from adapters.base import Strategy, register_strategy
+from adapters.base import register_strategy
+from adapters.blockwise import BlockwiseStrategy
 
 @register_strategy
-class Mine(Strategy):
+class Mine(BlockwiseStrategy):
     name = "{name}"
     summary = "{name}, from a file"
 """

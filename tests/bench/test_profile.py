@@ -213,13 +213,14 @@ def test_a_model_that_cannot_be_timed_ends_no_other(bench: Command, monkeypatch:
 
 
 def test_models_that_cannot_be_counted_are_told_together(bench: Command, registries_as_before: None) -> None:
-    from adapters.base import Strategy, register_strategy
+    from adapters.base import register_strategy
+    from adapters.blockwise import BlockwiseStrategy
 
-    def adapt(self: Strategy, *_: Any) -> Any:
+    def adapt(self: BlockwiseStrategy, *_: Any) -> Any:
         raise KeyError(self.name)
 
     for name in ("first", "second"):
-        register_strategy(type("Broken", (Strategy,), {"name": name, "summary": "raises", "adapt": adapt}))
+        register_strategy(type("Broken", (BlockwiseStrategy,), {"name": name, "summary": "raises", "adapt": adapt}))
 
     said = bench("profile", "vit:tiny@none", "first,joint,second", "--no-timing")
     assert (said.code, said.out) == (2, "")

@@ -13,7 +13,8 @@ import torch
 
 import bench.measure.model
 import bench.run.provenance
-from adapters.base import STRATEGIES, Strategy, register_strategy
+from adapters.base import STRATEGIES, register_strategy
+from adapters.blockwise import BlockwiseStrategy
 from backbones.families import FAMILIES
 from bench.measure.machine import device_name, slug
 from bench.run.columns import COLUMNS
@@ -305,17 +306,21 @@ def test_one_model_that_fails_ends_no_other_and_is_tried_again(bench: Command, m
 def test_a_model_that_cannot_be_counted_is_a_row_with_its_reason(
     bench: Command, measuring: Measuring, registries_as_before: None
 ) -> None:
-    def adapt(self: Strategy, *_: Any) -> Any:
+    def adapt(self: BlockwiseStrategy, *_: Any) -> Any:
         raise KeyError(self.name)
 
     broken = {"name": "broken", "summary": "raises", "adapt": adapt}
-    register_strategy(type("Broken", (Strategy,), broken))
+    register_strategy(type("Broken", (BlockwiseStrategy,), broken))
     register_strategy(
-        type("Refusing", (Strategy,), {"name": "refusing", "summary": "no", "refuses": lambda self, family: "never"})
+        type(
+            "Refusing",
+            (BlockwiseStrategy,),
+            {"name": "refusing", "summary": "no", "refuses": lambda self, backbone: "never"},
+        )
     )
     said = bench(*ALL, "vit:tiny", "broken,refusing,frozen", "--format", "table")
     assert said.code == 1
-    assert "vit cannot take refusing: never" in said.out
+    assert "vit:tiny cannot take refusing: never" in said.out
     first, second = _read(_file())
     assert (first["strategy"], first["gmacs_view"], first["train_clips_per_s"]) == ("broken", "", "")
     assert first["footnotes"] == "vit:tiny@none broken 8f cannot be counted: KeyError: 'broken'"

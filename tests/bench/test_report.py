@@ -247,6 +247,7 @@ def test_what_varies_is_a_column_and_what_does_not_is_not() -> None:
         ({"cache_format": "jpeg"}, "cache format", "jpeg"),
         ({"compile": True}, "compiled", "yes"),
         ({"checkpoint_activations": True}, "checkpointed", "yes"),
+        ({"kernels": "plain"}, "kernels", "plain"),
     ],
 )
 def test_no_two_rows_look_alike(changes: dict[str, object], header: str, text: str) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.run.engines import runner
+from bench.run.engines import local
 from tests.bench.command import Command, Said
 
 PLUGINS = Path(__file__).parent / "plugins"
@@ -188,7 +188,7 @@ def test_a_run_without_arguments_for_what_is_done_prints_the_table(
     arguments = ("--backbones", "swin:tiny@none", "--strategies", "joint")
     assert run(out, *arguments).code == 0
     begun = time.monotonic()
-    monkeypatch.setattr(runner, "Pool", lambda _: pytest.fail("a worker was started"))
+    monkeypatch.setattr(local, "LocalEngine", lambda _: pytest.fail("a worker was started"))
     again = run(out, *arguments)
     assert again.code == 0
     assert "1 cell was done before" in again.out

@@ -169,4 +169,4 @@ def test_an_evaluation_tells_wrong_numbers_with_its_other_mistakes(bench: Comman
     said = bench("eval", "--checkpoint", "/no/such", "--loader-workers", "many", "--decode-timeout", 0)
     assert said.code == 2 and len(said.problems) == 3
     assert "loader_workers is 'many': expected auto or a whole number from 0 to 256" in said.problems
-    assert any(problem.startswith("decode_timeout is 0.0: expected more than 0") for problem in said.problems)
+    assert any(problem.startswith("decode_timeout is 0: expected more than 0") for problem in said.problems)

@@ -15,10 +15,11 @@ from bench.run.provenance import sources
 from bench.spec import Cell, Matrix
 
 STRATEGY = """
-from adapters.base import Strategy, register_strategy
+from adapters.base import register_strategy
+from adapters.blockwise import BlockwiseStrategy
 
 @register_strategy
-class Mine(Strategy):
+class Mine(BlockwiseStrategy):
     name = "{name}"
     summary = "from a file"
 """

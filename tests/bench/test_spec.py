@@ -19,6 +19,7 @@ OTHER_CELL: dict[str, Any] = {
     "backbone": "clip:tiny",
     "weights": "/somewhere/w.safetensors",
     "strategy": "temporal",
+    "head": "attentive",
     "options": {"ratio": 0.5},
     "dataset": "kinetics",
     "data": {"root": "/videos"},
@@ -35,6 +36,7 @@ OTHER_CELL: dict[str, Any] = {
     "cache_format": "jpeg",
     "compile": True,
     "checkpoint_activations": True,
+    "kernels": "plain",
     "sources": {"weights": "00" * 8},
     "stages": ("measure",),
     "classes": 7,
@@ -120,6 +122,7 @@ def test_model_key_is_the_same_for_what_does_not_change_the_model() -> None:
     other: list[dict[str, Any]] = [
         {"backbone": "clip:tiny"},
         {"strategy": "spatial"},
+        {"head": "attentive"},
         {"frames": 16},
         {"input_size": 64},
         {"precision": "bf16"},
@@ -129,6 +132,7 @@ def test_model_key_is_the_same_for_what_does_not_change_the_model() -> None:
         {"recipe": {"drop_path_mode": "released"}},
         {"compile": True},
         {"checkpoint_activations": True},
+        {"kernels": "plain"},
     ]
     assert {make.cell(**changes).model_key() for changes in same} == {key}
     assert len({make.cell(**changes).model_key() for changes in other} | {key}) == len(other) + 1

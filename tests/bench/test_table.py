@@ -22,8 +22,7 @@ from bench.run import start
 from bench.run.columns import to_csv
 from bench.run.csv_writer import ThrottledCsvWriter
 from bench.run.engines import runner
-from bench.run.engines.base import Job, Setup
-from bench.run.engines.local import Pool, Worker, WorkerFailed
+from bench.run.engines.base import Event, Job, WorkerFailed
 from bench.run.engines.runner import Outcome, Runner
 from bench.run.result import Result
 from bench.run.store import Run
@@ -136,30 +135,40 @@ def test_a_failure_ends_no_run_and_is_told_at_its_end(clock: Clock, error: Excep
 # --- how a command ends ---
 
 
-class Instant(Pool):
-    """One worker, which says at once how a job ended; `ends` makes the event, or raises."""
+Ends = Callable[[Cell], tuple[Any, dict[str, Any]]]
 
-    def __init__(self, ends: Callable[[Cell], dict[str, Any]]) -> None:
-        nothing: Any = None
-        setup = Setup("cpu", (), nothing, "bench run", Path())
-        self.workers = [Worker(0, nothing, nothing, setup, ready=True)]
+
+class Instant:
+    """An engine of one slot, which says at once how a job ended; `ends` makes the event, or raises."""
+
+    slots = 1
+
+    def __init__(self, ends: Ends) -> None:
         self._ends = ends
+        self._jobs: list[Job] = []
 
-    def submit(self, worker: Worker, job: Job) -> None:
-        worker.job = job
+    def submit(self, job: Job) -> None:
+        assert not self._jobs
+        self._jobs.append(job)
 
-    def events(self, timeout: float) -> Iterator[tuple[Worker, dict[str, Any]]]:
-        (worker,) = self.workers
-        if worker.job is not None:
-            yield worker, self._ends(worker.job.cell)
+    def events(self, timeout: float) -> Iterator[Event]:
+        for job in self._jobs:
+            kind, values = self._ends(job.cell)
+            self._jobs.clear()
+            yield Event(job, kind, values)
+
+    def cancel(self, cell: Cell) -> None:
+        self._jobs.clear()
+
+    def close(self) -> None: ...
 
 
-def trained(cell: Cell) -> dict[str, Any]:
-    return {"kind": "trained", "value": make.done(cell, top1=50.0 + cell.seed)}
+def trained(cell: Cell) -> tuple[str, dict[str, Any]]:
+    return "trained", {"value": make.done(cell, top1=50.0 + cell.seed)}
 
 
-def stopped_by(error: BaseException) -> Callable[[Cell], dict[str, Any]]:
-    def ends(cell: Cell) -> dict[str, Any]:
+def stopped_by(error: BaseException) -> Ends:
+    def ends(cell: Cell) -> tuple[str, dict[str, Any]]:
         if cell.seed == 7:
             raise error
         return trained(cell)
@@ -167,9 +176,9 @@ def stopped_by(error: BaseException) -> Callable[[Cell], dict[str, Any]]:
     return ends
 
 
-def broken(cell: Cell) -> dict[str, Any]:
+def broken(cell: Cell) -> tuple[str, dict[str, Any]]:
     if cell.seed % 2:
-        return {"kind": "failed", "status": "failed", "error": "ValueError: no", "traceback": "Traceback"}
+        return "failed", {"status": "failed", "error": "ValueError: no", "traceback": "Traceback"}
     return trained(cell)
 
 
@@ -182,7 +191,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return found
 
 
-def executed(run: Run, ends: Callable[[Cell], dict[str, Any]]) -> Outcome:
+def executed(run: Run, ends: Ends) -> Outcome:
     listener = PlainListener(sys.stdout)
     return Runner(run, Instant(ends), Placement("cpu", None, "fp32"), "bench run", FrameCache(), listener).execute(
         CELLS
@@ -221,7 +230,7 @@ def test_until_then_the_table_is_behind(run: Run) -> None:
     """Or the tests above could not fail."""
     seen = []
 
-    def ends(cell: Cell) -> dict[str, Any]:
+    def ends(cell: Cell) -> tuple[str, dict[str, Any]]:
         seen.append(run.csv.read_text().count("\n") - 1 if run.csv.exists() else 0)
         return trained(cell)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 
 import pytest
@@ -13,7 +14,7 @@ from adapters.base import STRATEGIES
 from adapters.classifier import VideoClassifier
 from bench.data.augment import MixupCutmix
 from bench.data.transforms import normalise
-from bench.spec import Recipe
+from bench.spec import Precision, Recipe
 from bench.train.optimiser import adamw, lr_scale, parameter_groups
 from bench.train.trainer import Diverged, Trainer, fit
 from tests.models import CLASSES, FAMILIES, FRAMES, NAMES, awaken, backbone, model
@@ -47,11 +48,11 @@ def test_each_trained_parameter_is_in_one_group_and_norms_and_embeddings_do_not_
     for group in groups:
         for parameter in group["params"]:
             assert group["weight_decay"] == (0.0 if id(parameter) in undecayed else 0.05)
-            if parameter is adapted.head.weight:
+            if parameter is adapted.head.linear.weight:
                 assert group["base_lr"] == 3e-3
-            elif parameter is adapted.temporal_embedding:
+            elif parameter is adapted.body.temporal_embedding:
                 assert group["base_lr"] == 5e-3
-            elif parameter is not adapted.head.bias:
+            elif parameter is not adapted.head.linear.bias:
                 assert group["base_lr"] == 1e-3
 
 
@@ -59,7 +60,7 @@ def test_each_trained_parameter_is_in_one_group_and_norms_and_embeddings_do_not_
 def test_swins_tables_of_biases_over_time_and_space_do_not_decay(strategy: str) -> None:
     adapted = model("swin", strategy)
     undecayed = {id(p) for g in parameter_groups(adapted, _recipe()) if g["weight_decay"] == 0 for p in g["params"]}
-    over_time = [id(block.time.bias.table) for block in adapted.blocks if block.time is not None]
+    over_time = [id(block.time.bias.table) for block in adapted.body.blocks if block.time is not None]
     over_space = [id(block.module.attn.relative_position_bias_table) for block in adapted.backbone.blocks]
     assert len(over_time) == {"full": 0, "joint": 2, "timesformer": 4}[strategy]
     assert undecayed >= set(over_time)
@@ -95,7 +96,7 @@ def test_what_does_not_train_stays_bit_identical(family: str, strategy: str) -> 
     assert fixed <= before.keys()
     for name in fixed:
         assert torch.equal(after[name], before[name]), name
-    assert not torch.equal(after["head.weight"], before["head.weight"])
+    assert not torch.equal(after["head.linear.weight"], before["head.linear.weight"])
 
 
 def test_the_schedule_is_a_line_then_a_cosine() -> None:
@@ -259,7 +260,7 @@ def test_fit_tells_every_interval() -> None:
 def test_a_loss_that_is_no_number_ends_the_training() -> None:
     trainer = Trainer(model("vit", "frozen"), _recipe(), CPU, "fp32")
     with torch.no_grad():
-        trainer.model.head.weight.fill_(float("nan"))
+        trainer.model.head.linear.weight.fill_(float("nan"))
     with pytest.raises(Diverged, match="lower lr"):
         _fit(trainer, 3)
 
@@ -272,3 +273,59 @@ def test_a_loader_of_another_length_is_an_error() -> None:
 def test_adamw_runs_with_the_recipes_betas() -> None:
     optimiser = adamw(model("vit", "joint"), _recipe(betas=(0.8, 0.95)))
     assert all(group["betas"] == (0.8, 0.95) for group in optimiser.param_groups)
+
+
+class _Stopped(Exception):
+    pass
+
+
+def _trained(precision: Precision, stop: int | None = None) -> list[torch.Tensor]:
+    """What six steps with dropout and drop path make of a model, stopped after `stop` of them and gone on with."""
+
+    def trainer() -> Trainer:
+        torch.manual_seed(0)
+        joint = STRATEGIES.get("joint")
+        shape = {"classes": CLASSES, "frames": FRAMES, "drop_path": 0.3, "dropout": 0.5}
+        built = VideoClassifier(backbone("vit"), joint, joint.options(), **shape)
+        return Trainer(built, _recipe(), CPU, precision)
+
+    def run(with_: Trainer) -> None:
+        def on_interval(line: dict[str, float]) -> None:
+            if line["step"] == stop:
+                raise _Stopped
+
+        fit(
+            with_, lambda epoch: (_batch(seed=3 * epoch + i) for i in range(3)), 3, on_interval, lambda epoch: None, 0.0
+        )
+
+    first = trainer()
+    if stop is not None:
+        with pytest.raises(_Stopped):
+            run(first)
+        kept = io.BytesIO()
+        torch.save(first.state_dict(), kept)
+        seconds = first.seconds
+        torch.manual_seed(99)
+        first = trainer()
+        first.load_state_dict(torch.load(io.BytesIO(kept.getvalue()), weights_only=True))
+        assert (first.steps, first.seconds) == (stop, seconds) and seconds > 0
+        stop = None
+    run(first)
+    assert first.steps == 6
+    state = first.optimiser.state_dict()["state"]
+    moments = [value for entry in state.values() for value in entry.values()]
+    return [*(p.detach() for _, p in first.model.trained()), *moments, torch.tensor(first.scaler.get_scale())]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("stop", [3, 5])
+def test_a_training_goes_on_from_its_state_as_if_nothing_had_happened(precision: Precision, stop: int) -> None:
+    """Between two epochs and within one: parameters, moments and the loss's scale are equal to the last bit."""
+    for found, expected in zip(_trained(precision, stop), _trained(precision), strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_a_state_of_another_strategy_is_refused() -> None:
+    state = Trainer(model("vit", "frozen"), _recipe(), CPU, "fp32").state_dict()
+    with pytest.raises(ValueError, match="other parameters"):
+        Trainer(model("vit", "joint"), _recipe(), CPU, "fp32").load_state_dict(state)

@@ -94,7 +94,7 @@ def clip_features(model: VideoClassifier, frames: Tensor, offset: Tensor | None)
     cls = tower.class_embedding.to(patches.dtype) + patches.new_zeros(len(patches), 1, patches.shape[-1])
     x = torch.cat([cls, patches], dim=1) + tower.positional_embedding.to(patches.dtype)
     x = norm(x if offset is None else x + offset[:, None], tower.ln_pre).permute(1, 0, 2)
-    for block in model.blocks:
+    for block in model.body.blocks:
         x = clip_block(x, block, model.frames, rates(block, model.training))
     return norm(x.permute(1, 0, 2), tower.ln_post)[:, 0]
 
@@ -140,7 +140,7 @@ def vit_features(model: VideoClassifier, frames: Tensor, offset: Tensor | None) 
     x = torch.cat([image.cls_token.expand(len(patches), -1, -1), patches], dim=1) + image.pos_embed
     if offset is not None:
         x = x + offset[:, None]
-    for block in model.blocks:
+    for block in model.body.blocks:
         x = vit_block(x, block, model.frames, rates(block, model.training))
     return norm(x, image.norm)[:, 0]
 
@@ -204,19 +204,19 @@ def swin_block(x: Tensor, of: AdaptedBlock, steps: int, rate: Rates) -> Tensor:
 def swin_features(model: VideoClassifier, frames: Tensor, offset: Tensor | None) -> Tensor:
     image = model.backbone.model
     projection = image.patch_embed.proj
-    if model.tubelet == 1:
+    if model.body.tubelet == 1:
         x = projection(frames).permute(0, 2, 3, 1)
     else:
         # the released video patch: a convolution over space and time
-        weight = (projection.weight / model.tubelet)[:, :, None].repeat(1, 1, model.tubelet, 1, 1)
+        weight = (projection.weight / model.body.tubelet)[:, :, None].repeat(1, 1, model.body.tubelet, 1, 1)
         clips = frames.unflatten(0, (-1, model.frames)).transpose(1, 2)
-        x = F.conv3d(clips, weight, projection.bias, stride=(model.tubelet, *projection.stride))
+        x = F.conv3d(clips, weight, projection.bias, stride=(model.body.tubelet, *projection.stride))
         x = x.permute(0, 2, 3, 4, 1).flatten(0, 1)
     x = norm(x, image.patch_embed.norm)
     if offset is not None:
         x = x + offset[:, None, None]
-    steps = model.frames // model.tubelet
-    for block in model.blocks:
+    steps = model.frames // model.body.tubelet
+    for block in model.body.blocks:
         x = swin_block(x, block, steps, rates(block, model.training))
     return norm(x, image.norm).mean(dim=(1, 2))
 
@@ -228,8 +228,8 @@ def logits(model: VideoClassifier, clips: Tensor) -> Tensor:
     """(B, T, 3, H, W), normalised -> (B, classes), by the weights of the model and none of its code."""
     batch = len(clips)
     offset = None
-    if model.temporal_embedding is not None:
-        offset = model.temporal_embedding.expand(batch, -1, -1).flatten(0, 1)
+    if model.body.temporal_embedding is not None:
+        offset = model.body.temporal_embedding.expand(batch, -1, -1).flatten(0, 1)
     features = FEATURES[type(model.backbone).__name__](model, clips.flatten(0, 1), offset)
     mean = features.view(batch, -1, features.shape[-1]).mean(dim=1)
-    return model.head(F.dropout(mean, model.dropout.p, model.training))
+    return model.head.linear(F.dropout(mean, model.head.dropout.p, model.training))

@@ -1,36 +1,20 @@
-"""Messages between the parent and its workers. Imports no torch: the parent has no need of it."""
+"""The contract of an engine, which executes the jobs of a run's cells, and the names of engines.
+
+Imports no torch: the process that plans a run has no need of it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
 
+from backbones.registry import Registry
 from bench.data.cache import FrameCache
-from bench.data.decode_pool import Reading
+from bench.measure.placement import Placement
 from bench.measure.result import Measured
-from bench.spec import Cell
-
-
-@dataclass(frozen=True)
-class Setup:
-    """Setup that a worker is started with.
-
-    Attributes:
-        device: "cpu", "cuda:1", "mps".
-        plugins: modules or files that register names.
-        reading: how videos are read.
-        command: the command line.
-        output: file that takes what the process prints.
-        notes: what a reader of all its numbers must know of the device.
-    """
-
-    device: str
-    plugins: tuple[str, ...]
-    reading: Reading
-    command: str
-    output: Path
-    notes: tuple[str, ...] = ()
+from bench.spec import Cell, Request
 
 
 @dataclass(frozen=True)
@@ -38,7 +22,9 @@ class Job:
     """Something to do for a cell: measure its model, or train and evaluate it (then with the measurements).
 
     Attributes:
-        cache: of decoded frames, the same in all jobs of a run. It is chosen while the workers start.
+        folder: of the cell, there already.
+        threads: that compute it.
+        cache: of decoded frames, the same in all jobs of a run. It is chosen while the engine starts.
     """
 
     kind: Literal["measure", "train"]
@@ -47,3 +33,65 @@ class Job:
     threads: int
     cache: FrameCache
     measured: Measured | None = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """Progress of a job, or its end.
+
+    Attributes:
+        kind: "progress" any number of times, then one of the others.
+        values: of "progress" stage, done (0..1) and what else there is to show; of "measured" the `Measured`, of
+            "trained" the `Result`, as `value`; of "failed" status, error and traceback.
+    """
+
+    job: Job
+    kind: Literal["progress", "measured", "trained", "failed"]
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """Executor of jobs, made for one run and closed at its end.
+
+    It never looks into the run's results nor claims a cell: the runner above it does.
+
+    Attributes:
+        slots: jobs that it executes side by side; fewer once a worker is lost for good.
+    """
+
+    @property
+    def slots(self) -> int: ...
+
+    def submit(self, job: Job) -> None:
+        """Accept a job and return at once. No other job runs on the machine of a "measure" job, nor is started."""
+        ...
+
+    def events(self, timeout: float) -> Iterator[Event]:
+        """Yield what happened to the jobs within `timeout` seconds, of each job in order.
+
+        Raises:
+            WorkerFailed: no job can be executed any more.
+        """
+        ...
+
+    def cancel(self, cell: Cell) -> None:
+        """End the job of a cell, started or not; no event of it follows. Nothing happens where it has none."""
+        ...
+
+    def close(self) -> None:
+        """End every job, whatever it is doing, and free what the engine holds."""
+        ...
+
+
+class WorkerFailed(RuntimeError):
+    """Error of an engine whose workers are all lost, as none came up; `printed` is what the last one said."""
+
+    def __init__(self, message: str, printed: str) -> None:
+        super().__init__(message)
+        self.printed = printed
+
+
+# a run's request, its device, the cells that have no result and the command line -> an engine that starts
+EngineFactory = Callable[[Request, Placement, Sequence[Cell], str], Engine]
+
+ENGINES: Registry[EngineFactory] = Registry("engine", "aim_bench.engines", ("bench.run.engines.local",))

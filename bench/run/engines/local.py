@@ -1,23 +1,82 @@
-"""Worker processes and the jobs they hold. A worker that dies is replaced; its job comes back as failed."""
+"""The engine of this machine: worker processes, one job each. A worker that dies is replaced; its job has failed."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from bench.data.decode_pool import Reading, reading
+from bench.measure.machine import cores
+from bench.measure.placement import Placement, bf16_notes
 from bench.processes import context, interrupts_ignored
-from bench.run.engines.base import Job, Setup
+from bench.run.engines.base import ENGINES, Event, Job, WorkerFailed
+from bench.spec import Cell, Request
+
+_PATIENCE = 5.0  # seconds that a worker is given to end
+
+
+def threads_of(cell: Cell) -> int:
+    """Threads that train a cell. They change the order of sums, so they follow from the cell and the machine alone.
+
+    The tiny models gain nothing from a second thread; other models on a CPU get all the cores.
+    """
+    return 1 if cell.device != "cpu" or cell.backbone.endswith(":tiny") else cores()
+
+
+def worker_devices(request: Request, placement: Placement, cells: Sequence[Cell]) -> list[str]:
+    """One device name a worker: every GPU once; on a CPU as many as the cores have room for; no more than cells."""
+    if placement.type == "cuda":
+        import torch
+
+        gpus = [placement.index] if placement.index is not None else list(range(torch.cuda.device_count()))
+        count = len(gpus) if request.workers == "auto" else request.workers
+        devices = [f"cuda:{gpus[index % len(gpus)]}" for index in range(count)]
+    else:
+        room = cores() // max(map(threads_of, cells)) if placement.type == "cpu" else 1
+        devices = [placement.type] * (room if request.workers == "auto" else request.workers)
+    return devices[: len(cells)]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Setup that a worker is started with.
+
+    Attributes:
+        device: "cpu", "cuda:1", "mps".
+        plugins: modules or files that register names.
+        reading: how videos are read.
+        command: the command line.
+        output: file that takes what the process prints.
+        notes: what a reader of all its numbers must know of the device.
+    """
+
+    device: str
+    plugins: tuple[str, ...]
+    reading: Reading
+    command: str
+    output: Path
+    notes: tuple[str, ...] = ()
+
+
+@ENGINES.register("local")
+def local(request: Request, placement: Placement, cells: Sequence[Cell], command: str) -> LocalEngine:
+    """Start the workers of a run; they import their libraries while this process goes on."""
+    devices = worker_devices(request, placement, cells)
+    how = reading(request.loader_workers, cores() // len(devices), request.decode_timeout, request.strict)
+    notes = bf16_notes(placement)
+    return LocalEngine([Setup(device, tuple(request.plugins), how, command, Path(), notes) for device in devices])
 
 
 @dataclass
-class Worker:
+class _Worker:
     """A process with at most one job."""
 
     index: int
@@ -34,8 +93,8 @@ def _main(connection: Connection, setup: Setup) -> None:
     main(connection, setup)
 
 
-class Pool:
-    """As many workers as there are setups; use as a context manager.
+class LocalEngine:
+    """Engine with a worker process for each setup; see `Engine`.
 
     Args:
         setups: one a worker; `output` is filled in here.
@@ -45,9 +104,10 @@ class Pool:
         self._context = context(preload="bench.run.engines.worker")
         self._folder = tempfile.TemporaryDirectory(prefix="aim-bench-")
         self._made = 0
-        self.workers = [self._start(index, setup) for index, setup in enumerate(setups)]
+        self._waiting: deque[Job] = deque()
+        self._workers = [self._start(index, setup) for index, setup in enumerate(setups)]
 
-    def _start(self, index: int, setup: Setup) -> Worker:
+    def _start(self, index: int, setup: Setup) -> _Worker:
         self._made += 1
         setup = replace(setup, output=Path(self._folder.name) / f"worker-{self._made}.txt")
         ours, theirs = self._context.Pipe()
@@ -55,41 +115,66 @@ class Pool:
         with interrupts_ignored():
             process.start()
         theirs.close()
-        return Worker(index, process, ours, setup)
+        return _Worker(index, process, ours, setup)
 
-    def submit(self, worker: Worker, job: Job) -> None:
-        """Give a job to a worker that has none."""
-        if worker.job is not None:
-            raise RuntimeError(f"worker {worker.index} already has a job")
-        worker.job = job
-        with contextlib.suppress(OSError):  # it died: `events` tells
-            worker.connection.send(job)
+    @property
+    def slots(self) -> int:
+        return len(self._workers)
 
-    def events(self, timeout: float) -> Iterator[tuple[Worker, dict[str, Any]]]:
-        """Yield the workers' messages within `timeout` seconds, in order; the death of one is {"kind": "died", ...}.
+    def submit(self, job: Job) -> None:
+        self._waiting.append(job)
+        self._dispatch()
 
-        A dead worker has been replaced when its event is given; its job is still at the worker given. One that dies
-        before it is ready is {"kind": "lost", ...} and not replaced. Raises WorkerFailed where none is left.
+    def _dispatch(self) -> None:
+        """Give the jobs that wait to workers that are ready and have none."""
+        while self._waiting and (worker := self._free(self._waiting[0])) is not None:
+            worker.job = self._waiting.popleft()
+            with contextlib.suppress(OSError):  # it died: `events` tells
+                worker.connection.send(worker.job)
+
+    def _free(self, job: Job) -> _Worker | None:
+        """The worker that can take a job now."""
+        workers = self._workers
+        if any(worker.job is not None and worker.job.kind == "measure" for worker in workers):
+            return None
+        # a measurement must not share the machine with what another one computes, or with its imports
+        if job.kind == "measure" and not all(worker.ready and worker.job is None for worker in workers):
+            return None
+        return next((worker for worker in workers if worker.ready and worker.job is None), None)
+
+    def events(self, timeout: float) -> Iterator[Event]:
+        self._dispatch()
+        for worker, kind, values in self._messages(timeout):
+            if kind == "ready":
+                worker.ready = True
+            elif (job := worker.job) is not None:
+                if kind != "progress":
+                    worker.job = None
+                yield Event(job, kind, values)
+        self._dispatch()
+
+    def _messages(self, timeout: float) -> Iterator[tuple[_Worker, Any, dict[str, Any]]]:
+        """Yield the workers' messages within `timeout` seconds, of each in order: kind and values.
+
+        A worker that died has been replaced when it is told that its job failed; one that died before it was ready is
+        not, since another one would not come up either.
         """
-        by_source: dict[Any, Worker] = {
-            source: worker for worker in self.workers for source in (worker.connection, worker.process.sentinel)
+        by_source: dict[Any, _Worker] = {
+            source: worker for worker in self._workers for source in (worker.connection, worker.process.sentinel)
         }
         for source in wait(list(by_source), timeout):
             worker = by_source[source]
-            if worker not in self.workers:
+            if worker not in self._workers:
                 continue  # its death was noticed by its other source
             try:
                 while worker.connection.poll():
-                    event = worker.connection.recv()
-                    if event["kind"] == "ready":
-                        worker.ready = True
-                    yield worker, event
+                    yield worker, *worker.connection.recv()
             except (EOFError, OSError):
                 pass
-            if not worker.process.is_alive() and not worker.connection.closed:
-                yield worker, self._bury(worker)
+            if worker in self._workers and not worker.process.is_alive():
+                yield worker, "failed", self._bury(worker)
 
-    def _bury(self, worker: Worker) -> dict[str, Any]:
+    def _bury(self, worker: _Worker) -> dict[str, Any]:
         worker.process.join()
         code = worker.process.exitcode or 0
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
@@ -101,44 +186,38 @@ class Pool:
             printed = worker.setup.output.read_text(errors="replace")[-4000:]
         except OSError:
             printed = ""
-        if not worker.ready:
-            # it never came up: another one would not either
-            self.workers.remove(worker)
-            if not self.workers:
+        if worker.ready:
+            self._workers[self._workers.index(worker)] = self._start(worker.index, worker.setup)
+        else:
+            self._workers.remove(worker)
+            if not self._workers:
                 raise WorkerFailed(f"a worker process {how} before it was ready", printed)
-            return {"kind": "lost", "error": f"a worker process {how} before it was ready"}
-        self.workers[self.workers.index(worker)] = self._start(worker.index, worker.setup)
         return {
-            "kind": "died",
             "status": "oom" if code == -signal.SIGKILL else "failed",
             "error": f"the worker process {how}",
             "traceback": printed,
         }
 
+    def cancel(self, cell: Cell) -> None:
+        self._waiting = deque(job for job in self._waiting if job.cell != cell)
+        for index, worker in enumerate(self._workers):
+            if worker.job is not None and worker.job.cell == cell:
+                self._workers[index] = self._start(worker.index, worker.setup)
+                self._end([worker])
+
     def close(self) -> None:
-        """End every worker, whatever it is doing."""
-        for worker in self.workers:
+        self._waiting.clear()
+        self._end(self._workers)
+        self._folder.cleanup()
+
+    def _end(self, workers: Sequence[_Worker]) -> None:
+        for worker in workers:
             with contextlib.suppress(OSError):
                 worker.connection.close()
             if worker.job is not None and worker.process.is_alive():
                 worker.process.terminate()
-        for worker in self.workers:
-            worker.process.join(5)
+        for worker in workers:
+            worker.process.join(_PATIENCE)
             if worker.process.is_alive():
                 worker.process.kill()
                 worker.process.join()
-        self._folder.cleanup()
-
-    def __enter__(self) -> Pool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class WorkerFailed(RuntimeError):
-    """No worker process is left, as none came up; `printed` is what the last one said."""
-
-    def __init__(self, message: str, printed: str) -> None:
-        super().__init__(message)
-        self.printed = printed

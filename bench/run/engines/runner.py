@@ -1,4 +1,4 @@
-"""Runs the cells of a matrix in worker processes of this machine."""
+"""The cells of a matrix, from what has no result to the last result, on whatever engine executes them."""
 
 from __future__ import annotations
 
@@ -7,25 +7,22 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 from filelock import BaseFileLock
 
 from bench.data.cache import FrameCache
-from bench.data.decode_pool import reading
 from bench.measure.machine import cores, device_name, exclusive_machine_lock
-from bench.measure.placement import Placement, bf16_notes
+from bench.measure.placement import Placement
 from bench.measure.result import Measured
 from bench.processes import interrupts_ignored
 from bench.run.csv_writer import ThrottledCsvWriter
-from bench.run.engines.base import Job, Setup
-from bench.run.engines.local import Pool, Worker
+from bench.run.engines.base import Engine, Event, Job
+from bench.run.engines.local import threads_of
 from bench.run.events import ExpectedTime, Listener
 from bench.run.provenance import Stopwatch, provenance
 from bench.run.result import Result, Status
 from bench.run.store import Run
-from bench.spec import Cell, Request
+from bench.spec import Cell
 from bench.text import counted
 
 # seconds between looks at a cell that another process runs
@@ -54,42 +51,14 @@ class Outcome:
     unwritten: str = ""
 
 
-def threads_of(cell: Cell) -> int:
-    """Threads that train a cell. They change the order of sums, so they follow from the cell and the machine alone.
-
-    The tiny models gain nothing from a second thread; other models on a CPU get all the cores.
-    """
-    return 1 if cell.device != "cpu" or cell.backbone.endswith(":tiny") else cores()
-
-
-def worker_devices(request: Request, placement: Placement, cells: Sequence[Cell]) -> list[str]:
-    """One device name a worker: every GPU once; on a CPU as many as the cores have room for; no more than cells."""
-    if placement.type == "cuda":
-        import torch
-
-        gpus = [placement.index] if placement.index is not None else list(range(torch.cuda.device_count()))
-        count = len(gpus) if request.workers == "auto" else request.workers
-        devices = [f"cuda:{gpus[index % len(gpus)]}" for index in range(count)]
-    else:
-        room = cores() // max(map(threads_of, cells)) if placement.type == "cpu" else 1
-        devices = [placement.type] * (room if request.workers == "auto" else request.workers)
-    return devices[: len(cells)]
-
-
-def start_workers(request: Request, placement: Placement, cells: Sequence[Cell], command: str) -> Pool:
-    """Start the workers of a run; they import their libraries while the parent goes on."""
-    devices = worker_devices(request, placement, cells)
-    how = reading(request.loader_workers, cores() // len(devices), request.decode_timeout, request.strict)
-    notes = bf16_notes(placement)
-    return Pool([Setup(device, tuple(request.plugins), how, command, Path(), notes) for device in devices])
-
-
 class Runner:
     """Measures the models one after the other with the machine to itself, then trains the cells side by side.
 
+    Claims cells, so that no two processes run the same one, and writes what becomes of them.
+
     Args:
         run: where the results go.
-        pool: its workers.
+        engine: executes the jobs.
         placement: the device.
         command: the command line, for the provenance.
         cache: of decoded frames.
@@ -97,16 +66,16 @@ class Runner:
     """
 
     def __init__(
-        self, run: Run, pool: Pool, placement: Placement, command: str, cache: FrameCache, listener: Listener
+        self, run: Run, engine: Engine, placement: Placement, command: str, cache: FrameCache, listener: Listener
     ) -> None:
         self.run = run
-        self.pool = pool
+        self.engine = engine
         self.listener = listener
         self.outcome = Outcome()
         self._command = command
         self._cache = cache
         self._device = device_name(placement.torch_name)
-        self._since: dict[Cell, Stopwatch] = {}
+        self._running: dict[Cell, Stopwatch] = {}  # in training
         self._locks: dict[Cell, BaseFileLock] = {}
         self._measured: dict[str, Measured] = {}
         self._table = ThrottledCsvWriter(run)
@@ -124,10 +93,9 @@ class Runner:
                 self.outcome.skipped += 1
             else:
                 todo.append(cell)
-        self.listener.begun(todo, self.outcome.skipped, len(self.pool.workers))
+        self.listener.begun(todo, self.outcome.skipped, self.engine.slots)
         if todo:
             try:
-                self._until_ready()
                 with self._phase("measuring"):
                     todo = self._measure(todo)
                 with self._phase("training and evaluating"):
@@ -151,12 +119,6 @@ class Runner:
         finally:
             self.outcome.seconds[name] = time.perf_counter() - begun
 
-    def _until_ready(self) -> None:
-        """Wait for every worker: a measurement must not share the machine with their imports."""
-        while not all(worker.ready for worker in self.pool.workers):
-            for _ in self.pool.events(timeout=1.0):
-                pass
-
     # --- measuring ---
 
     def _measure(self, cells: list[Cell]) -> list[Cell]:
@@ -164,7 +126,7 @@ class Runner:
         models: dict[str, list[Cell]] = {}
         for cell in cells:
             models.setdefault(cell.model_key(), []).append(cell)
-        failures: dict[str, dict[str, Any]] = {}
+        failures: dict[str, Event] = {}
         expected = ExpectedTime()
         for index, (key, alike) in enumerate(models.items(), start=1):
             cell = alike[0]
@@ -174,10 +136,10 @@ class Runner:
                     known = self.run.measured(cell, self._device)  # another run may have measured it while we waited
                     if known is None:
                         event = self._measure_one(cell)
-                        if event["kind"] != "measured":
+                        if event.kind != "measured":
                             failures[key] = event
                             continue
-                        known = event["value"]
+                        known = event.values["value"]
                         with contextlib.suppress(OSError):  # a full disk: whether the result fits shows later
                             self.run.write_measured(cell, known)
             self._measured[key] = known
@@ -189,7 +151,7 @@ class Runner:
                 self._fail(cell, failures[cell.model_key()])
         return [cell for cell in cells if cell.model_key() in self._measured]
 
-    def _fail(self, cell: Cell, event: dict[str, Any]) -> None:
+    def _fail(self, cell: Cell, event: Event) -> None:
         """Record that a cell's model could not be measured, unless another process runs it or has run it."""
         if not self._claim(cell):
             self.outcome.failures.append(self._failure(cell, event))
@@ -200,16 +162,12 @@ class Runner:
         else:
             self._finish(cell, self._failure(cell, event))
 
-    def _measure_one(self, cell: Cell) -> dict[str, Any]:
-        worker = self.pool.workers[0]
+    def _measure_one(self, cell: Cell) -> Event:
         # all the cores: nothing else runs
-        self.pool.submit(worker, Job("measure", cell, self.run.cell_folder(cell), cores(), self._cache))
+        self.engine.submit(Job("measure", cell, self.run.cell_folder(cell), cores(), self._cache))
         while True:
-            for source, event in self.pool.events(timeout=1.0):
-                if source is worker and event["kind"] in ("measured", "failed", "died"):
-                    worker.job = None
-                    if event["kind"] == "died":
-                        self._until_ready()
+            for event in self.engine.events(timeout=1.0):
+                if event.job.cell == cell and event.kind != "progress":
                     return event
 
     # --- training ---
@@ -218,12 +176,10 @@ class Runner:
         todo = deque(cells)
         elsewhere: list[Cell] = []
         told = False
-        while todo or elsewhere or any(worker.job for worker in self.pool.workers):
-            for worker in self.pool.workers:
-                if worker.job is None and worker.ready and (cell := self._next(todo, elsewhere)) is not None:
-                    self._give(worker, cell)
-            idle = not any(worker.job for worker in self.pool.workers)
-            if idle and not todo and elsewhere:
+        while todo or elsewhere or self._running:
+            while len(self._running) < self.engine.slots and (cell := self._next(todo, elsewhere)) is not None:
+                self._submit(cell)
+            if not self._running and not todo and elsewhere:
                 if not told:
                     self.listener.waiting(f"{counted(len(elsewhere), 'cell')} that another process runs")
                     told = True
@@ -231,8 +187,8 @@ class Runner:
                 time.sleep(_PATIENCE)
                 todo, elsewhere = deque(elsewhere), []
                 continue
-            for worker, event in self.pool.events(timeout=0.5):
-                self._handle(worker, event)
+            for event in self.engine.events(timeout=0.5):
+                self._handle(event)
             self._table.keep_up()
 
     def _next(self, todo: deque[Cell], elsewhere: list[Cell]) -> Cell | None:
@@ -255,23 +211,22 @@ class Runner:
             self._locks[cell] = lock
         return lock is not None
 
-    def _give(self, worker: Worker, cell: Cell) -> None:
+    def _submit(self, cell: Cell) -> None:
         measured = self._measured[cell.model_key()]
-        self._since[cell] = Stopwatch()
+        self._running[cell] = Stopwatch()
         # beside a GPU the threads feed it, and change no number
-        threads = threads_of(cell) if cell.device == "cpu" else max(1, cores() // len(self.pool.workers))
-        self.pool.submit(worker, Job("train", cell, self.run.cell_folder(cell), threads, self._cache, measured))
+        threads = threads_of(cell) if cell.device == "cpu" else max(1, cores() // self.engine.slots)
+        self.engine.submit(Job("train", cell, self.run.cell_folder(cell), threads, self._cache, measured))
         self.listener.progress(cell, {"stage": "starting", "done": 0.0})
 
-    def _handle(self, worker: Worker, event: dict[str, Any]) -> None:
-        if event["kind"] == "ready" or worker.job is None:
+    def _handle(self, event: Event) -> None:
+        cell = event.job.cell
+        if cell not in self._running:
             return
-        cell = worker.job.cell
-        if event["kind"] == "progress":
-            self.listener.progress(cell, event)
+        if event.kind == "progress":
+            self.listener.progress(cell, dict(event.values))
             return
-        worker.job = None
-        self._finish(cell, event["value"] if event["kind"] == "trained" else self._failure(cell, event))
+        self._finish(cell, event.values["value"] if event.kind == "trained" else self._failure(cell, event))
 
     def _finish(self, cell: Cell, result: Result) -> None:
         try:
@@ -279,26 +234,24 @@ class Runner:
         except OSError as error:  # a full disk: the others go on, and the exit code tells
             result = self._ended(cell, "failed", f"the result cannot be written: {error.strerror or error}")
         self._locks.pop(cell).release()
-        self._since.pop(cell, None)
+        self._running.pop(cell, None)
         self._table.changed()
         if result.status != "done":
             self.outcome.failures.append(result)
         self.listener.ended(result)
 
     def _record_interrupted(self) -> None:
-        for worker in self.pool.workers:
-            if worker.job is not None and worker.job.kind == "train" and worker.job.cell in self._locks:
-                cell = worker.job.cell
-                self._finish(cell, self._ended(cell, "interrupted", "stopped from outside before it ended"))
+        for cell in [cell for cell in self._running if cell in self._locks]:
+            self._finish(cell, self._ended(cell, "interrupted", "stopped from outside before it ended"))
 
-    def _failure(self, cell: Cell, event: dict[str, Any]) -> Result:
-        return self._ended(cell, event["status"], event["error"], event["traceback"])
+    def _failure(self, cell: Cell, event: Event) -> Result:
+        return self._ended(cell, event.values["status"], event.values["error"], event.values["traceback"])
 
     def _ended(self, cell: Cell, status: Status, error: str, traceback: str | None = None) -> Result:
         """A cell that ended without numbers."""
         known = provenance(
             cell,
-            self._since.get(cell, Stopwatch()),
+            self._running.get(cell, Stopwatch()),
             command=self._command,
             device=self._device,
             threads=threads_of(cell),

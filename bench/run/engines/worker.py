@@ -25,8 +25,9 @@ from bench.plugins import load as load_plugins
 from bench.processes import end_with_parent
 from bench.run.cell import as_repeatable_as_possible, execute, measure
 from bench.run.context import WorkerContext
-from bench.run.engines.base import Job, Setup
-from bench.train.trainer import is_out_of_memory
+from bench.run.engines.base import Job
+from bench.run.engines.local import Setup
+from bench.train.compute import is_out_of_memory
 from bench.version import commit
 
 
@@ -39,7 +40,7 @@ def main(connection: Connection, setup: Setup) -> None:
         torch.cuda.set_device(device)
     context: WorkerContext | None = None
     commit()  # as it is now, when the code was loaded
-    connection.send({"kind": "ready"})
+    connection.send(("ready", {}))
     while True:
         try:
             job: Job = connection.recv()
@@ -50,29 +51,25 @@ def main(connection: Connection, setup: Setup) -> None:
         connection.send(_run(job, context, connection))
 
 
-def _run(job: Job, context: WorkerContext, connection: Connection) -> dict[str, Any]:
+def _run(job: Job, context: WorkerContext, connection: Connection) -> tuple[str, dict[str, Any]]:
     """The job's outcome: "measured" or "trained" with a value, or "failed" with the error's line and traceback."""
     torch.set_num_threads(job.threads)
     try:
         return as_repeatable_as_possible(context, lambda: _done(job, context, connection))
     except Exception as error:  # a broken cell must not take the others with it, whatever broke it
         line = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no details'}"
-        return {
-            "kind": "failed",
-            "status": "oom" if is_out_of_memory(error) else "failed",
-            "error": line,
-            "traceback": traceback.format_exc(),
-        }
+        status = "oom" if is_out_of_memory(error) else "failed"
+        return "failed", {"status": status, "error": line, "traceback": traceback.format_exc()}
     finally:
         context.cleanup.close()
         if context.device.type == "cuda":
             torch.cuda.empty_cache()
 
 
-def _done(job: Job, context: WorkerContext, connection: Connection) -> dict[str, Any]:
+def _done(job: Job, context: WorkerContext, connection: Connection) -> tuple[str, dict[str, Any]]:
     if job.kind == "measure":
         measured, _ = measure(job.cell, context)
-        return {"kind": "measured", "value": measured}
+        return "measured", {"value": measured}
     if job.measured is None:
         raise ValueError("a training needs its model's measurements")
     result = execute(
@@ -80,9 +77,9 @@ def _done(job: Job, context: WorkerContext, connection: Connection) -> dict[str,
         context,
         measured=job.measured,
         folder=job.folder,
-        report=lambda event: connection.send({"kind": "progress", **event}),
+        report=lambda values: connection.send(("progress", values)),
     )
-    return {"kind": "trained", "value": result}
+    return "trained", {"value": result}
 
 
 def _settle(output: Path) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from adapters.base import STRATEGIES
 from adapters.classifier import VideoClassifier
+from adapters.heads import HEADS
 from backbones.families import FAMILIES, resolve
 from backbones.names import BadBackboneName, UnsupportedModel, WeightsError
 from backbones.registry import UnknownName
@@ -31,7 +32,7 @@ from bench.run.provenance import sources
 from bench.spec import Cell, problems_of
 from bench.spec.source import Views
 
-VERSION = "1"
+VERSION = "2"
 _NEEDED = ("format_version", "cell", "classes", "weights_sha256")
 
 
@@ -88,10 +89,11 @@ class Own(Checkpoint):
         cell = self.cell.model_copy(update={"frames": frames})
         try:
             STRATEGIES.get(cell.strategy)
+            HEADS.get(cell.head)
             resolve(str(cell.backbone_name), "base")  # the file may say anything, a device for a file of weights too
             model = classifier(cell, self.classes)
         except UnknownName as error:
-            raise self.wrong([f"{error}; a strategy of your own comes with --plugin"]) from None
+            raise self.wrong([f"{error}; what is your own comes with --plugin"]) from None
         except (BadBackboneName, UnsupportedModel, WeightsError) as error:
             raise self.wrong([f"the backbone {self.written} that it was trained on cannot be had: {error}"]) from error
         except ValueError as error:  # options that the strategy does not take any more
@@ -127,6 +129,7 @@ def _other_code(cell: Cell) -> list[str]:
     code: dict[str, Any] = {
         "family": FAMILIES.get(cell.backbone_name.family),
         "strategy": STRATEGIES.get(cell.strategy),
+        "head": HEADS.get(cell.head),
     }
     now = sources(cell.backbone_name, **code)
     return [
@@ -180,8 +183,10 @@ def read(file: Path, sha256: str, backbone: str | None) -> Own | None:
         raise wrong(file, [f"it cannot be read: {' '.join(str(error).split())}"]) from error
     if lacking := [name for name in _NEEDED if name not in about]:
         raise wrong(file, [f"its metadata lack {', '.join(lacking)}: it was written by an older version or changed"])
-    if about["format_version"] != VERSION:
-        raise wrong(file, [f"its format is version {about['format_version'][:20]!r}: expected {VERSION}"])
+    if about["format_version"] == "1":
+        tensors = {_since_version_2(name): tensor for name, tensor in tensors.items()}
+    elif about["format_version"] != VERSION:
+        raise wrong(file, [f"its format is version {about['format_version'][:20]!r}: expected 1 or {VERSION}"])
     try:
         cell = Cell.model_validate_json(about["cell"])
         names = json.loads(about["classes"])
@@ -203,7 +208,7 @@ def read(file: Path, sha256: str, backbone: str | None) -> Own | None:
         options=cell.options,
         frames=cell.frames,
         input_size=cell.input_size,
-        any_frames=strategy is not None and strategy.time is None,
+        any_frames=strategy is not None and strategy.any_frames,
         classes=len(names),
         class_names=tuple(names),
         dataset=cell.dataset,
@@ -214,6 +219,13 @@ def read(file: Path, sha256: str, backbone: str | None) -> Own | None:
         weights_sha256=about["weights_sha256"],
         tensors=tensors,
     )
+
+
+def _since_version_2(name: str) -> str:
+    """The name of a tensor of a file of version 1, in which a strategy's parts had no common prefix."""
+    if name.startswith("head."):
+        return name.replace("head.", "head.linear.")
+    return name if name.startswith("backbone.") else f"body.{name}"
 
 
 def _on(cell: Cell, backbone: str | None, file: Path) -> Cell:

@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 from typing import Any, ClassVar
 
-from adapters.base import Strategy, register_strategy
+from adapters.base import register_strategy
+from adapters.blockwise import BlockwiseStrategy
 from bench.data.dataset import register_dataset
 from bench.data.motion.dataset import Motion
 from bench.spec.source import DataSource
@@ -24,7 +25,7 @@ class Small(Motion):
 
 
 @register_strategy
-class Raises(Strategy):
+class Raises(BlockwiseStrategy):
     name = "raises"
     summary = "fails while it adapts a block"
 
@@ -32,7 +33,7 @@ class Raises(Strategy):
         raise ZeroDivisionError("this strategy is broken")
 
 
-class _Late(Strategy):
+class _Late(BlockwiseStrategy):
     """Harmless while it is measured, which is the first time that it is built; a mark beside this file tells of it."""
 
     trains = "head"

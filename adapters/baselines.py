@@ -1,0 +1,58 @@
+"""The baselines of AIM's Table 1: no adaptation, and finetuning with and without attention over time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from adapters.base import register_strategy
+from adapters.blockwise import BlockwiseStrategy
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from adapters.classifier import VideoClassifier
+    from backbones.base import Block
+
+
+@register_strategy
+class Frozen(BlockwiseStrategy):
+    name = "frozen"
+    summary = "space-only: a linear classifier on the frozen model's features, mean over frames"
+    trains = "head"
+
+    def trainable(self, model: VideoClassifier) -> Iterable[nn.Parameter]:
+        return ()
+
+
+@register_strategy
+class Full(BlockwiseStrategy):
+    name = "full"
+    summary = "space-only: every parameter of the image model is finetuned, no attention over time"
+    trains = "all"
+
+    def adapt(self, block: Block, index: int, depth: int, frames: int, options: Any, drop_path: float) -> nn.Module:
+        from adapters.block import AdaptedBlock
+
+        return AdaptedBlock(block, drop_path=drop_path, drops_own=True)
+
+    def trainable(self, model: VideoClassifier) -> Iterable[nn.Parameter]:
+        return [*model.backbone.parameters(), *model.body.parameters()]
+
+
+@register_strategy
+class TimeSformer(Full):
+    name = "timesformer"
+    summary = "space-time: every parameter is finetuned, with attention over time of its own in each block"
+    order_aware = True
+    any_frames = False
+
+    def adapt(self, block: Block, index: int, depth: int, frames: int, options: Any, drop_path: float) -> nn.Module:
+        from adapters.adapter import zero_linear
+        from adapters.block import AdaptedBlock, TimeBranch
+
+        time = TimeBranch(block, frames, after=zero_linear(block.width, block.width), copy=True)
+        return AdaptedBlock(block, time=time, drop_path=drop_path, drops_own=True)
+
+    def embeds_time(self, options: Any) -> bool:
+        return True

@@ -1,0 +1,105 @@
+"""Places of a block's matrices, so that a strategy can update one without knowing how a library stores it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+# query, key, value and output of the attention; up and down of the MLP
+Role = Literal["query", "key", "value", "output", "up", "down"]
+_THIRDS = ("query", "key", "value")
+_LINEAR = (nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear)
+
+
+@dataclass(frozen=True)
+class Projection:
+    """One matrix of a block: some rows, or all, of the matrix that a module multiplies its input with.
+
+    Attributes:
+        module: called with (..., D), gives (..., rows of the whole matrix); updates are added to what it gives.
+        owner, weight_name, bias_name: the module that holds the matrix (rows, D) and the bias (rows,), and their names.
+        rows: of the matrix.
+    """
+
+    module: nn.Module
+    owner: nn.Module
+    rows: slice
+    weight_name: str = "weight"
+    bias_name: str = "bias"
+
+    @property
+    def weight(self) -> Tensor:
+        """(D_out, D_in), a view of the whole matrix."""
+        return getattr(self.owner, self.weight_name)[self.rows]
+
+    @property
+    def bias(self) -> Tensor | None:
+        """(D_out,), a view; None where there is none."""
+        bias = getattr(self.owner, self.bias_name)
+        return None if bias is None else bias[self.rows]
+
+    def add(self, update: nn.Module) -> None:
+        """Add `update(x)` (..., D_out) to this projection of x (..., D_in), wherever the block computes it.
+
+        The module that calls it stays the owner of the update's parameters.
+        """
+        self.module.register_forward_hook(_Addition(update, self.rows))
+
+    def fold(self, update: nn.Module, matrix: Tensor) -> None:
+        """Take back an update that was added, and add its matrix (D_out, D_in) to the weight instead."""
+        hooks = self.module._forward_hooks
+        for number, hook in list(hooks.items()):
+            if isinstance(hook, _Addition) and hook.update is update and hook.rows == self.rows:
+                del hooks[number]
+        with torch.no_grad():
+            self.weight.add_(matrix.to(self.weight.dtype))
+
+
+class _Addition:
+    """Forward hook of a module; an object, so that a copy of the whole model calls the copy of the update."""
+
+    def __init__(self, update: nn.Module, rows: slice) -> None:
+        self.update = update
+        self.rows = rows
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        added = self.update(inputs[0])
+        if added.shape == output.shape:
+            return output + added
+        # in place in a part of it: what follows a product never needs the product's own result for its gradient
+        output[..., self.rows] += added
+        return output
+
+
+class InProjection(nn.Module):
+    """x W^T + b with the joint matrix of an nn.MultiheadAttention, which torch keeps as bare parameters.
+
+    Args:
+        attention: owner of the parameters, which this module does not hold.
+    """
+
+    def __init__(self, attention: nn.MultiheadAttention) -> None:
+        super().__init__()
+        self._attention = (attention,)  # in a tuple it is not registered as a part
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., 3 D)."""
+        (attention,) = self._attention
+        return nn.functional.linear(x, attention.in_proj_weight, attention.in_proj_bias)
+
+
+def whole(linear: Any) -> Projection | None:
+    """The projection that a Linear is; None of any other module."""
+    return Projection(linear, linear, slice(None)) if isinstance(linear, _LINEAR) else None
+
+
+def third(joint: Any, role: Role) -> Projection | None:
+    """Query, key or value of a Linear that computes all three side by side; None of any other module."""
+    if not isinstance(joint, _LINEAR):
+        return None
+    width = joint.out_features // 3
+    start = _THIRDS.index(role) * width
+    return Projection(joint, joint, slice(start, start + width))
