@@ -1,4 +1,4 @@
-"""An entry of a list of videos, whatever the format of the list, and the errors about lists."""
+"""Files that come with data sets: text, JSON items, names of classes; the entry of a list, and the errors about it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def is_video_path(text: str) -> bool:
 
 
 def more_than_half(answers: Iterable[bool]) -> bool:
-    """Test for a majority of yes: lists are read as most of their lines want it, and the others told."""
+    """Test for a majority: lists are read as most of their lines demand, and the others are reported."""
     listed = list(answers)
     return 2 * sum(listed) > len(listed)
 

@@ -30,6 +30,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from bench.data.decode_worker import ONE_THREAD, Begun, Clip, Reader, Ready, fill, main, portable, receive, send
+from bench.errors import UserError
 from bench.processes import context, interrupts_ignored
 
 if TYPE_CHECKING:
@@ -363,7 +364,7 @@ def run_isolated(
         limit: seconds that a call may take.
 
     Returns each item with its result or its error (`Lost` where there was no end to wait for), as they end. Leaving off
-    ends the processes. Raises RuntimeError where a process does not come up.
+    ends the processes. Raises UserError where a process does not come up, as where memory runs out.
     """
     reader = _Function(call)
     todo, running = iter(items), 0
@@ -374,7 +375,11 @@ def run_isolated(
                 running += 1
             if not running:
                 return
-            for task, outcome in pool.outcomes():
+            try:
+                outcomes = list(pool.outcomes())
+            except RuntimeError as error:
+                raise UserError([str(error)]) from error
+            for task, outcome in outcomes:
                 running -= 1
                 if isinstance(outcome, _Broken):
                     yield task.value, Lost(outcome)

@@ -228,11 +228,11 @@ def prefetched(
 
 @dataclass(eq=False)
 class _Item:
-    """An item under way and where it belongs."""
+    """An item that is being read, and its index in a batch."""
 
     steps: Generator[Draw, Sample | str, Sample]
     buffer: BatchBuffer
-    place: int
+    index: int
 
 
 class _Prefetcher:
@@ -267,7 +267,7 @@ class _Prefetcher:
             yield batch
 
     def close(self) -> None:
-        """End the thread; who still takes batches gets an error."""
+        """End the thread; whoever iterates gets an error."""
         self._stopped = True
         self._pool.wake()
         self._thread.join()
@@ -303,8 +303,8 @@ class _Prefetcher:
         try:
             draw = next(item.steps) if outcome is None else item.steps.send(outcome)
         except StopIteration as end:
-            item.buffer.put(item.place, end.value)
+            item.buffer.put(item.index, end.value)
             return
-        task = Task(self._clips, draw, draw.video.path, partial(item.buffer.slot, item.place))
+        task = Task(self._clips, draw, draw.video.path, partial(item.buffer.slot, item.index))
         self._items[task] = item
         self._pool.submit(task)

@@ -1,4 +1,4 @@
-"""Writes a pretrained backbone and the card that says how it came about and what it knows."""
+"""Files of a pretrained backbone: its weights, and a card with its recipe and its linear probe."""
 
 from __future__ import annotations
 

@@ -215,5 +215,9 @@ class StillBatches(Dataset[StillBatch]):
         return StillBatch(self.resize(pictures)[0], attributes_of(stills), texts)
 
     def drawn(self, processes: int) -> Iterator[StillBatch]:
-        """The batches in order, drawn ahead by `processes` processes beside this one (0: none)."""
+        """The batches in order, drawn ahead by `processes` processes beside this one (0: none).
+
+        By torch's loader and not by `bench.data.decode_pool`: it gives results in order, and a still, which is computed
+        from numbers, can neither hang a decoder nor crash one.
+        """
         return iter(DataLoader(self, batch_size=None, num_workers=processes))

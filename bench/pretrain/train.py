@@ -1,4 +1,4 @@
-"""Pretrains a family's tiny backbone on stills: on their attributes as labels, or on their captions."""
+"""Pretraining of a family's tiny backbone on stills: on their attributes as labels, or on their captions."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ Progress = Callable[[int, int, float, float], None]
 
 @dataclass
 class Pretrained:
-    """A pretrained backbone and how it came about."""
+    """A pretrained backbone with its recipe, time and losses."""
 
     backbone: Backbone
     objective: str

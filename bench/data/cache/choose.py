@@ -44,7 +44,7 @@ def disk_folder() -> Path:
 
 
 def own_folder(parent: Path) -> Path | None:
-    """A folder that nobody but this user can look into; None where there can be none."""
+    """Make a folder that this user alone can read; return None where that is not possible."""
     if sys.platform == "win32" or not parent.is_dir():  # which could not tell when the last run has ended
         return None
     folder = parent / f"aim-bench-{os.getuid()}"
@@ -59,7 +59,7 @@ def own_folder(parent: Path) -> Path | None:
 
 
 class CacheFolders:
-    """The folders that a run uses, claimed until it ends; use as a context manager around all that reads frames.
+    """Folders that a run uses, claimed until it ends; a context manager around all that reads frames.
 
     A claim is a shared lock (filelock has none), which the system takes away from a process that dies. Who is alone
     with a folder clears away what others left: half-written files on the disk, everything elsewhere.
@@ -79,7 +79,7 @@ class CacheFolders:
         return folder
 
     def temporary(self) -> Path | None:
-        """A folder of temporary files, of which the system keeps in memory what there is room for; None for none."""
+        """Folder of temporary files, which the system keeps in memory while there is room; None where there is none."""
         return self._claim(own_folder(Path(tempfile.gettempdir())))
 
     def __exit__(self, *_: object) -> None:
@@ -95,7 +95,7 @@ class CacheFolders:
 
 @contextlib.contextmanager
 def _claim_of(folder: Path, clean: Callable[[Path], None], clean_after: bool) -> Iterator[None]:
-    """A claim on a folder. `clean` is called at its beginning, and at its end if asked, where nobody else has one."""
+    """Claim a folder. `clean` is called before, and after it if `clean_after`, where no other process has a claim."""
     try:
         file: BinaryIO = (folder / _CLAIM).open("ab")
     except OSError:  # a folder that may be read alone
@@ -137,7 +137,7 @@ def _tidy(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class CacheSettings:
-    """The user's wishes for the cache.
+    """Settings of the cache that a user asked for.
 
     Attributes:
         mode: "auto" for the disk where the videos were prepared there, else memory where they fit, else none.
@@ -168,7 +168,7 @@ class Estimate:
 def estimate(
     paths: Sequence[Path], format: Format = "raw", disk: FolderStore | None = None, short_side: int | None = None
 ) -> Estimate:
-    """Look at a few videos, evenly spread over the list. Those that cannot be read count for nothing."""
+    """Estimate from a few videos, evenly spread over the list, without those that cannot be read."""
     distinct = sorted(set(paths))
     looked_at = distinct[:: max(1, len(distinct) // _SAMPLES)][:_SAMPLES]
     codec, sizes, cached = CODECS[format], [], disk is not None

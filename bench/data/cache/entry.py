@@ -1,8 +1,8 @@
-"""The file of a cached video: its frames one after the other, then what they are.
+"""Entry of a cached video: its key, the formats of its frames, and its file.
 
     frame 0 | frame 1 | ... | length of each frame (uint32) | description (JSON) | its length, its CRC-32, a mark
 
-What a file is stands at its end, so that frames are written as they are decoded, and a file whose writing was cut
+The description is at the end, so that frames are written as they are decoded, and a file whose writing was cut
 short lacks it. Frames are read by their place in the file and not mapped into memory: a mapping holds a file open, of
 which a process may have a thousand, and a file that is cut meanwhile would end the process.
 """
@@ -229,7 +229,7 @@ class CacheKey:
 
     @classmethod
     def of(cls, path: Path, decoder: Decoder, short_side: int | None) -> CacheKey:
-        """Raises OSError where there is no such file, or a folder of pictures: those are decoded already, nearly."""
+        """Return the key. Raises OSError where the file is missing, or is a folder of pictures, which need no cache."""
         found = os.stat(path)
         if stat.S_ISDIR(found.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -263,7 +263,7 @@ _SUBSAMPLING = "4:2:0"
 
 
 class Codec(Protocol):
-    """Turns one frame, uint8 (H, W, 3), into bytes and back."""
+    """Format of a frame: uint8 (H, W, 3) to bytes and back."""
 
     name: Format
 
@@ -312,7 +312,7 @@ FOOTNOTES: dict[Format, str] = {"jpeg": f"frames from a JPEG cache, quality {QUA
 
 
 class Recompressed(VideoReader):
-    """A video whose frames went through a codec: what a cache would return that had no room for it."""
+    """Reader whose frames pass through a codec, as those do that a cache returns: for videos it has no room for."""
 
     def __init__(self, reader: VideoReader, codec: Codec) -> None:
         super().__init__(reader.path)

@@ -1,4 +1,4 @@
-"""Decodes a whole data set into the cache, in processes that are replaced where a decoder hangs or crashes."""
+"""Decoding of a whole data set into the cache, in processes that are replaced where a decoder hangs or crashes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Filled:
 
 
 def fill_one(store: FolderStore, short_side: int | None, path: Path) -> Filled:
-    """See to it that a video lies in the store. Raises DataError where it cannot be decoded to its end, OSError."""
+    """Put a video into the store, unless it is there. Raises OSError, DataError where it cannot be decoded whole."""
     try:
         key = CacheKey.of(path, "auto", short_side)
     except OSError:
@@ -61,7 +61,7 @@ def _lies(store: FolderStore, key: CacheKey) -> bool:
 
 
 def fill(store: FolderStore, paths: Sequence[Path], short_side: int | None, workers: int) -> Iterator[Filled]:
-    """Yield the outcome of each video, as it is decoded. Leaving off early ends the processes."""
+    """Yield the outcome of each video, as it is decoded. Closing the generator ends the processes."""
     for path, outcome in run_isolated(partial(fill_one, store, short_side), paths, workers, _PATIENCE):
         if isinstance(outcome, Filled):
             yield outcome

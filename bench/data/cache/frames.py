@@ -15,7 +15,7 @@ _MEMORY = 2**28  # bytes of small videos that a process keeps for itself
 
 
 class FrameCache:
-    """Opens videos; what was decoded once is read from a store.
+    """Reader of videos that decodes each once, into a store.
 
     What it returns shows the same frames whether they were in the store or not, and whether the store has room. It can
     be sent to other processes, and used by several of them and by threads at once.
@@ -75,7 +75,7 @@ class FrameCache:
         return self.store.find(key) if kept else None
 
     def _remembered(self, key: CacheKey, found: VideoReader) -> VideoReader:
-        """The video found; a small one is kept at hand, as opening its file takes longer than copying its frames."""
+        """Return the video; keep a small one in memory, as opening its file takes longer than copying its frames."""
         if (
             isinstance(found, Entry)
             and found.in_memory
@@ -87,5 +87,5 @@ class FrameCache:
         return found
 
     def notes(self) -> list[str]:
-        """Return what a user should know of how the cache has fared."""
+        """Return the reasons that kept videos out of the cache, for the user."""
         return [] if self.store is None else self.store.notes()

@@ -63,7 +63,7 @@ class FolderStore:
         return entry.read(self.path(key), key, CODECS[self.format])
 
     def has_room(self, key: CacheKey) -> bool:
-        """False where the video could not be kept, whatever its frames are."""
+        """Return False where there is no room for the video, whatever its frames are."""
         state = self._account.read()
         if state is None:
             return True
@@ -74,7 +74,7 @@ class FolderStore:
         return state.failed_ns < self.since_ns and state.used + least < self.limit_bytes
 
     def lock(self, key: CacheKey) -> AbstractContextManager[object]:
-        """Held by the one process that decodes a video; those that need it too wait. Entering it may raise OSError.
+        """Lock of the process that decodes a video; others that need the video wait. Entering it may raise OSError.
 
         A process that dies lets go of it. Videos share 256 locks, as the file of a lock outlives its use.
         """
@@ -122,7 +122,7 @@ class FolderStore:
 
     @contextlib.contextmanager
     def _temporary(self) -> Iterator[tuple[Path, BinaryIO]]:
-        """A new file that is gone afterwards, unless it was renamed. It is not synced: a cache can be made anew."""
+        """Make a file that is removed afterwards, unless it was renamed. It is not synced: a cache can be made anew."""
         path = self.folder / "tmp" / secrets.token_hex(8)
         with path.open("xb") as file:
             try:
@@ -199,11 +199,13 @@ _MARK = b"aimcount"
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Attributes:
-    used: bytes of all entries, those that are just being written among them.
-    full_ns: when the limit last kept a video out, in nanoseconds since 1970; 0 for never.
-    failed_ns: when writing last failed.
-    error: the system's number of that failure.
+    """Count of a folder's bytes, and what kept videos out of it.
+
+    Attributes:
+        used: bytes of all entries, those that are just being written among them.
+        full_ns: when the limit last kept a video out, in nanoseconds since 1970; 0 for never.
+        failed_ns: when writing last failed.
+        error: the system's number of that failure.
     """
 
     used: int
@@ -219,7 +221,7 @@ class Account:
         self._file = folder / "account"
 
     def read(self) -> State | None:
-        """None where there is no count, or a damaged one."""
+        """Return the count; None where there is none, or it is damaged."""
         try:
             mark, used, full_ns, failed_ns, error = _STATE.unpack(self._file.read_bytes())
         except (OSError, struct.error):

@@ -77,7 +77,7 @@ class AnnotatedDataset(VideoDataset):
         raise NotImplementedError
 
     def official_classes(self, file: Path) -> Names:
-        """The names of the classes that an official training file tells, where `official_names` says that it does."""
+        """Names of the classes in an official training file; called where `official_names` is True."""
         raise NotImplementedError
 
     # --- finding ---
@@ -89,7 +89,7 @@ class AnnotatedDataset(VideoDataset):
         return [str(self.root), *(home for name in self.homes if os.path.isdir(home := os.path.join(self.root, name)))]
 
     def _found(self, names: Names, beside: Iterable[Path] = ()) -> tuple[Path | None, str]:
-        """The first of the names that is there, and where it was looked for: beside these files before the usual."""
+        """Return the first of the names that exists, and the folders that were searched: beside these files first."""
         folders = [str(path.parent) for path in beside]
         folders += [os.path.join(home, below) if below else home for home in self._homes for below in _LIST_FOLDERS]
         for name in names:
@@ -105,7 +105,7 @@ class AnnotatedDataset(VideoDataset):
 
     @cached_property
     def _searched(self) -> dict[Split, tuple[Path | None, str]]:
-        """The list of each split where there is one, and where it was looked for."""
+        """List of each split, None where there is none, and the folders that were searched."""
         found: dict[Split, tuple[Path | None, str]] = {}
         for split in _SPLIT_NAMES:
             if given := self.source.lists.get(f"{split}_list"):
@@ -144,7 +144,7 @@ class AnnotatedDataset(VideoDataset):
 
     @cached_property
     def _naming_list(self) -> Path | None:
-        """The official list that tells the names of the classes: the training's, where it is there."""
+        """Official list that names the classes: the training's; None where there is none."""
         split = next(iter(self.splits), None)
         if not self.official_names or split is None or not self.is_official(self.file(split)):
             return None
@@ -152,7 +152,7 @@ class AnnotatedDataset(VideoDataset):
 
     @property
     def _nameless(self) -> bool:
-        """True where nothing tells the classes' names."""
+        """True where no file names the classes."""
         return self._names_file is None and self._naming_list is None
 
     def files(self) -> Mapping[str, tuple[Path, ...]]:
@@ -248,16 +248,16 @@ class AnnotatedDataset(VideoDataset):
         yield str(file.parent)
 
     def prepare(self, progress: Progress | None = None) -> None:
-        """Nothing: whether the lists and their videos are good is what `bench.data.validate` looks at."""
+        """Do nothing: `bench.data.validate` checks the lists and their videos."""
 
 
 def _whole(path: Path) -> tuple[Path, ...]:
-    """A file; of a folder of official files each of them."""
+    """Return a file; of a folder of official files each of them."""
     return tuple(sorted(path.rglob("*.txt"))) if path.is_dir() else (path,)
 
 
 class VideoFinder:
-    """Finds where videos lie, without asking the file system for each.
+    """Index of the videos below some folders, which does not ask the file system for each.
 
     Args:
         folders: below which they may lie, the likeliest first.

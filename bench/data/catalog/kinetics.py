@@ -20,7 +20,7 @@ _ID = re.compile(r"(.{11})(_\d{6}_\d{6})?\.\w+")
 
 
 class Kinetics(AnnotatedDataset):
-    """Common part of the three."""
+    """Base of the three data sets."""
 
     sampling: Sampling = "dense"
     official_names = True

@@ -1,4 +1,4 @@
-"""A file's account of its frames before one of them is decoded: how many, when, and where decoding can start."""
+"""Index of a file's frames, read before one of them is decoded: their number, times and key frames."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def glance(path: Path) -> tuple[int, str]:
 
 
 def read_index(path: Path, container: Any) -> Index:
-    """Read all the packets of the video stream. `container` is PyAV's; it stands at its end afterwards.
+    """Read all the packets of the video stream. `container` is PyAV's; it is at its end afterwards.
 
     Raises VideoError where there is no video stream, or the file is cut short.
     """

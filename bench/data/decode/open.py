@@ -1,4 +1,4 @@
-"""The one door to videos: which decoder reads which file."""
+"""Opening of videos: the decoders that can be used here, and the choice of one for a file."""
 
 from __future__ import annotations
 

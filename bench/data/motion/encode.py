@@ -1,4 +1,4 @@
-"""Writes frames as H.264 files in which no frame depends on another, many of them side by side.
+"""H.264 files in which no frame depends on another, written side by side.
 
 A codec that predicts one frame from those before it would leave its errors in the direction of time, and a model could
 read the direction from them. Here every frame is a key frame of constant quantisation, so that encoding the frames

@@ -15,8 +15,8 @@ import psutil
 import pytest
 import torch
 
-from bench.data.dataset import DataError
-from bench.data.decode_pool import DecodePool, run_isolated
+from bench.data.dataset import DATASETS, DataError
+from bench.data.decode_pool import DecodePool, Reading, reading, run_isolated
 from bench.data.loader import Batch, ClipLoader, eval_loader, train_loader
 from tests.bench.data import hanging
 from tests.bench.data.conftest import Pools
@@ -300,3 +300,16 @@ def test_calls_take_items_as_they_are_needed() -> None:
     calls = run_isolated(hanging.loaded, items(), 1, 60)
     assert next(calls) == ("numpy", True) and len(taken) <= 4
     calls.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(0, 1), (1, 1), (8, 8), (64, 16)])
+def test_auto_takes_the_cores_within_reason_and_none_for_small_videos(cores: int, workers: int) -> None:
+    assert reading("auto", cores, 9.0, True) == Reading(workers, 0, 9.0, True)
+
+
+def test_a_number_holds_for_all_data_sets() -> None:
+    assert reading(3, 64, 60, False) == Reading(3, 3, 60.0, False)
+
+
+def test_the_embedded_videos_are_the_small_ones() -> None:
+    assert [name for name in DATASETS.names() if DATASETS.get(name).small] == ["motion"]
