@@ -25,8 +25,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.data.decode.names import why_unusable
-from bench.data.decode.open import open_video
+from bench.data.decode.open import open_video, why_unusable
 from bench.data.sampling import train_indices
 from bench.spec.fields import DECODERS, Decoder
 

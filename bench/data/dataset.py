@@ -138,7 +138,7 @@ class VideoDataset(ABC):
         """Return the files that decide which videos there are, by kind ("train list"); other content, another cell."""
         return {}
 
-    def lacking(self, splits: Sequence[Split]) -> list[str]:
+    def missing_lists(self, splits: Sequence[Split]) -> list[str]:
         """Return the files that these splits need and that were neither named nor found, in sentences."""
         return []
 

@@ -78,3 +78,13 @@ def _sizes(paths: Sequence[Path]) -> list[str]:
         else:
             found.append("folder" if stat.S_ISDIR(state.st_mode) else str(state.st_size))
     return found
+
+
+def cache_root() -> Path:
+    """$AIM_BENCH_CACHE, else the user's cache folder of this system."""
+    named = os.environ.get("AIM_BENCH_CACHE")
+    if named:
+        return Path(named).expanduser().absolute()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("aim-bench", appauthor=False))

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from backbones.registry import did_you_mean
+from bench.data.annotations import Entry, is_number, is_video_path, more_than_half, unusable
 from bench.data.dataset import DataError
-from bench.data.entries import Entry, is_number, is_video_path, more_than_half, unusable
 
 SUFFIXES = (".csv", ".tsv")
 _SIGNS = {"\t": "tab", ";": "semicolon", ",": "comma"}

@@ -17,9 +17,9 @@ from adapters.classifier import VideoClassifier
 from backbones.families import FAMILIES
 from backbones.kernels.switch import using
 from backbones.weights import digest
-from bench.data.cache.codec import FOOTNOTES as CODEC_FOOTNOTES
-from bench.data.decode.names import footnotes as decoder_footnotes
-from bench.data.resize import FOOTNOTES as PIXEL_FOOTNOTES
+from bench.data.cache.entry import FOOTNOTES as CODEC_FOOTNOTES
+from bench.data.decode.open import footnotes as decoder_footnotes
+from bench.data.transforms import FOOTNOTES as PIXEL_FOOTNOTES
 from bench.data.transforms import normalise
 from bench.files import write_atomically
 from bench.measure import model as measuring

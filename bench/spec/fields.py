@@ -46,6 +46,9 @@ class FrozenModel(BaseModel):
 Precision = Literal["fp32", "bf16", "fp16"]
 Decoder = Literal["auto", "decord", "pyav", "torchcodec"]
 DECODERS: tuple[str, ...] = get_args(Decoder)
+# "own": bilinear and antialiased. "released": bilinear alone, as the released code has it from cv2 through mmcv
+Pixels = Literal["own", "released"]
+PIXELS: tuple[Pixels, ...] = get_args(Pixels)
 MATRIX, DATA, RECIPE, RUNNING = "The matrix", "The data", "The recipe", "Running"
 PANELS = ("", MATRIX, DATA, RECIPE, RUNNING)  # headings of the options in --help, in their order
 MAX_FRAMES = 1024  # of a clip

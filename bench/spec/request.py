@@ -20,6 +20,7 @@ from bench.spec.fields import (
     InputSize,
     LoaderWorkers,
     Names,
+    Pixels,
     Plugins,
     Seeds,
     UserPath,
@@ -228,7 +229,7 @@ class EvaluationRequest(DataOptions, ReadingOptions, DeviceOptions, PluginOption
         None,
         description="Clips x crops in one, such as 3x1; 1x1@256 takes the crop from a short side of 256 pixels",
     )
-    pixels: Literal["own", "released"] = Field(
+    pixels: Pixels = Field(
         "own", description="Resizing of frames: own, with antialiasing, or released, as AIM's released code does"
     )
     split: Literal["test", "val"] = Field("test", description="List that is evaluated")

@@ -14,12 +14,11 @@ import torch
 
 from backbones.weights import digest
 from bench.cli.app import app
-from bench.data.cache import FrameCache, MemoryStore
+from bench.data.cache import FrameCache
 from bench.data.clips import TestClips
 from bench.data.dataset import DATASETS
-from bench.data.reading import Reading
-from bench.data.resize import FOOTNOTES
-from bench.data.transforms import TestTransform, ValTransform
+from bench.data.decode_pool import Reading
+from bench.data.transforms import FOOTNOTES, TestTransform, ValTransform
 from bench.errors import UserError
 from bench.plugins import load as load_plugins
 from bench.run.build import classifier
@@ -36,6 +35,7 @@ from tests.adapters import released as official
 from tests.bench import make
 from tests.bench.command import Command, Said
 from tests.bench.conftest import nothing_stays_registered
+from tests.bench.data.cache.conftest import make_store
 from tests.bench.test_checkpoint import JOINT
 from tests.reference import macs as closed
 
@@ -76,7 +76,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
         matrix = Matrix(backbones=("vit:tiny",), strategies=("joint",), datasets=("small",), device="cpu")
         cell = expand(matrix).cells[0]
         run.open(matrix, [cell], "bench run", {})
-        context = WorkerContext(torch.device("cpu"), Reading(), "bench run", FrameCache(MemoryStore(2**28)))
+        cache = FrameCache(make_store(tmp_path_factory.mktemp("cache")))
+        context = WorkerContext(torch.device("cpu"), Reading(), "bench run", cache)
         measured = make.measured(batch_size=8, micro_batch=8)
         result = execute(cell, context, measured=measured, folder=run.cell_folder(cell))
         yield run.folder, result

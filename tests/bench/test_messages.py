@@ -13,7 +13,7 @@ import pytest
 from bench.cli.check import _csv
 from bench.cli.output import print_table, tell
 from bench.data.dataset import Video
-from bench.data.verify import Finding
+from bench.data.validate import VideoFault
 from bench.errors import UserError
 from tests.bench.command import Command
 
@@ -112,5 +112,5 @@ def test_what_a_check_finds_is_harmless_and_its_csv_has_a_row_each(bench: Comman
         == "list train, val, test: 4 videos, 1 missing, 3 broken, classes without a training video"
     )
     assert len((tmp_path / "o.csv").read_text().splitlines()) == 1 + 4 + 2  # two sentences on classes
-    finding = Finding("val", Video(tmp_path / "c.mp4", 0, "c.mp4"), "broken", "one\x1b[2J\ntwo")
+    finding = VideoFault("val", Video(tmp_path / "c.mp4", 0, "c.mp4"), "broken", "one\x1b[2J\ntwo")
     assert len(_csv([finding], []).splitlines()) == 2 and "one\\x1b[2J two" in _csv([finding], [])

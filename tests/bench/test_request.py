@@ -12,6 +12,7 @@ from bench.cli.run import planned
 from bench.errors import UserError
 from bench.run.matrix import expand
 from bench.spec import Request
+from tests.bench.command import Wording
 
 TINY = {"backbones": "vit:tiny@none", "device": "cpu"}
 
@@ -119,17 +120,17 @@ def test_a_name_without_a_value_is_not_given(tmp_path: Path, text: str) -> None:
     assert request(tmp_path, text) == Request(**TINY)
 
 
-FILES: list[tuple[str | bytes, str]] = [
-    ("- a\n- b\n", "config 'FILE' holds a list: expected names and values, such as seeds: 0,1"),
-    ("seeds\n", "config 'FILE' holds the value 'seeds': expected names and values, such as seeds: 0,1"),
-    ("seeds: 1\nx: [1,\n", "config 'FILE' is not YAML: line 3: expected the node content, but found '<stream end>'"),
-    ("a: 1\n\tb: 2\n", "config 'FILE' is not YAML: line 2: found character '\\t' that cannot start any token"),
-    ("seeds: 1\nseeds: 2\n", "config 'FILE' is not YAML: line 2: found duplicate key \"seeds\" with value"),
-    ("seeds: 2024-99-99\n", "config 'FILE' is not YAML: month must be in 1..12"),
-    ("a: &a {b: *a}\n", "config 'FILE' is not YAML: it is nested too deeply"),
-    ("a: !!python/name:os.system x\n", "config 'FILE' is not YAML: line 1: could not determine a constructor"),
-    ("a: \x01\n", "config 'FILE' is not YAML: special characters are not allowed"),
-    (b"\xff\xfes\x00", "config 'FILE' cannot be read: expected text in UTF-8"),
+FILES: list[str | bytes] = [
+    "- a\n- b\n",
+    "seeds\n",
+    "seeds: 1\nx: [1,\n",
+    "a: 1\n\tb: 2\n",
+    "seeds: 1\nseeds: 2\n",
+    "seeds: 2024-99-99\n",
+    "a: &a {b: *a}\n",
+    "a: !!python/name:os.system x\n",
+    "a: \x01\n",
+    b"\xff\xfes\x00",
 ]
 
 
@@ -141,11 +142,13 @@ def test_a_file_is_yaml_1_2(tmp_path: Path) -> None:
     assert (found.order_test, found.strict, found.cache) == (False, True, "off")
 
 
-@pytest.mark.parametrize(("text", "sentence"), FILES, ids=[sentence[12:50] for _, sentence in FILES])
-def test_a_bad_file_is_one_sentence(tmp_path: Path, text: str | bytes, sentence: str) -> None:
-    (found,) = problems(tmp_path, text)
-    assert found.startswith(sentence)
-    assert "\n" not in found
+def test_a_bad_file_is_one_sentence(tmp_path: Path, wording: Wording) -> None:
+    found = []
+    for text in FILES:
+        (sentence,) = problems(tmp_path, text)
+        assert sentence.startswith("config 'FILE' ") and "\n" not in sentence
+        found.append(sentence)
+    wording(found)
 
 
 def test_a_missing_file_comes_with_its_neighbour(tmp_path: Path) -> None:
@@ -160,7 +163,7 @@ def test_a_missing_file_comes_with_its_neighbour(tmp_path: Path) -> None:
         build(TINY, tmp_path, [])
 
 
-def test_everything_wrong_with_a_file_and_the_flags_at_once(tmp_path: Path) -> None:
+def test_everything_wrong_with_a_file_and_the_flags_at_once(tmp_path: Path, wording: Wording) -> None:
     found = problems(
         tmp_path,
         """
@@ -180,26 +183,8 @@ def test_everything_wrong_with_a_file_and_the_flags_at_once(tmp_path: Path) -> N
         strategies="jont",
         out=tmp_path / "config.yaml" / "run",
     )
-    starts = [
-        "config: 'datasets' says 'datasets' a second time, expected it once",
-        "recipe is 3: expected names and values",
-        "recipe_by_strategy.joint is 3: expected names and values",
-        "seeds holds 'foo': expected a whole number",
-        "workers is 0: expected auto or a whole number from 1 to 256",
-        "unknown name 'sedes': expected one of ",
-        "plugin 'nosuch_module' cannot be imported: ModuleNotFoundError: No module named 'nosuch_module'",
-        "unknown strategy 'jont': ",
-        "recipe.epochs is -1: expected at least 0",
-        "recipe.lr is nan: expected a finite number",
-        "recipe_by_strategy.full.batch_size is 0: expected at least 1",
-        "unknown option '3': ",
-        "option.ratio is 99: expected at most 4",
-        "unknown backbone 'vitt': ",
-        f"out is '{'FILE'}/run': cannot be written (FILE is not a folder)",
-    ]
-    assert len(found) == len(starts)
-    for sentence, start in zip(found, starts, strict=True):
-        assert sentence.startswith(start)
+    wording(found)
+    assert len(found) == 15
     assert found[5].endswith("(did you mean 'seeds'?)")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["config.yaml"]
 

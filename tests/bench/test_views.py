@@ -11,7 +11,7 @@ import torch
 
 from bench.data.cache import FrameCache
 from bench.data.dataset import DATASETS, Video
-from bench.data.reading import Reading
+from bench.data.decode_pool import Reading
 from bench.errors import UserError
 from bench.report.table import make_table
 from bench.run.context import WorkerContext

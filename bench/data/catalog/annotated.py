@@ -12,9 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from bench.data.class_names import read_class_names
+from bench.data.annotations import Entry, read_class_names
 from bench.data.dataset import DataError, Progress, Split, Video, VideoDataset
-from bench.data.entries import Entry
 from bench.data.files import Listing
 from bench.data.lists import read_entries, to_videos
 from bench.text import counted
@@ -163,7 +162,7 @@ class AnnotatedDataset(VideoDataset):
     def _own_list(self, split: Split) -> bool:
         return split != "test" or self.file("test") != self.file("val")
 
-    def lacking(self, splits: Sequence[Split]) -> list[str]:
+    def missing_lists(self, splits: Sequence[Split]) -> list[str]:
         problems = []
         for split in splits:
             try:
@@ -233,9 +232,9 @@ class AnnotatedDataset(VideoDataset):
                     f"{file}: it has names of classes, of which the order is not known: expected "
                     f"{looked}{' or ' * bool(looked)}class_names (--class-names FILE)"
                 )
-            place = _Places(self._folders(split, file)).of
+            finder = VideoFinder(self._folders(split, file))
             self._videos[split] = to_videos(
-                file, entries, self.classes, place, self._labels_from(file), self._counted_by()
+                file, entries, self.classes, finder.find, self._labels_from(file), self._counted_by()
             )
         return self._videos[split]
 
@@ -257,7 +256,7 @@ def _whole(path: Path) -> tuple[Path, ...]:
     return tuple(sorted(path.rglob("*.txt"))) if path.is_dir() else (path,)
 
 
-class _Places:
+class VideoFinder:
     """Finds where videos lie, without asking the file system for each.
 
     Args:
@@ -268,11 +267,10 @@ class _Places:
         self._folders = list(dict.fromkeys(folders))
         self._listing = Listing()
 
-    def of(self, entry: Entry) -> Path:
-        """The first place that there is; where there is none, the first place that was looked at."""
-        places = entry.places or (entry.name,)
-        for place in places:
-            below, _, leaf = place.rpartition("/")
+    def find(self, entry: Entry) -> Path:
+        """The first candidate that exists; where none does, the first that was looked for."""
+        for candidate in entry.candidates or (entry.name,):
+            below, _, leaf = candidate.rpartition("/")
             for folder in self._folders:
                 whole = os.path.join(folder, below) if below else folder
                 if leaf.endswith(".*"):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.data.class_names import read_class_names
+from bench.data.annotations import read_class_names
 from bench.data.dataset import DataError
 from bench.data.lists import read_entries
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.data.augment import Augment
-from bench.data.lighting import Lighting
+from bench.data.augment import Augment, Lighting
 from tests.reference.lighting import covariance, lit
 
 MEAN = (0.5, 0.5, 0.5)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.data.mixing import MixupCutmix
+from bench.data.augment import MixupCutmix
 from tests.reference import mixing as reference
 
 CLASSES = 5

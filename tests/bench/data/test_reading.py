@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bench.data.dataset import DATASETS
-from bench.data.reading import Reading, reading
+from bench.data.decode_pool import Reading, reading
 
 
 @pytest.mark.parametrize(("cores", "workers"), [(0, 1), (1, 1), (8, 8), (64, 16)])

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from bench.data.cache import FrameCache
-from bench.data.cache import places as module
-from bench.data.cache.places import Places, disk_folder, ram_folder
+from bench.data.cache import choose as module
+from bench.data.cache.choose import CacheFolders, disk_folder, own_folder
 from bench.data.dataset import Video
-from tests.bench.data.cache.apart import SPAWN, hold
 from tests.bench.data.cache.conftest import files, make_store
+from tests.bench.data.cache.processes import SPAWN, hold
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="shared memory as a file system is Linux's")
 
@@ -29,15 +29,30 @@ def fill(folder: Path | None, video: Video) -> None:
 
 
 def test_memory_is_given_back_with_the_last_run(good: tuple[Video, ...]) -> None:
-    folder = ram_folder()
+    folder = own_folder(module.SHARED_MEMORY)
     assert folder is not None and folder.stat().st_mode & 0o777 == 0o700
-    with Places() as places:
-        assert places.ram == folder
+    with CacheFolders() as folders:
+        assert folders.ram == folder
         fill(folder, good[0])
-        with Places():  # a run that ends before
+        with CacheFolders():  # a run that ends before
             pass
         assert len(files(make_store(folder))) == 1
     assert [path.name for path in folder.rglob("*") if not path.is_dir()] == [".in-use"]
+
+
+def test_temporary_files_are_removed_with_the_last_run(
+    good: tuple[Video, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.tempfile, "gettempdir", lambda: str(tmp_path))
+    with CacheFolders() as folders:
+        assert not (tmp_path / f"aim-bench-{os.getuid()}").exists()  # where nobody asks
+        temporary = folders.temporary()
+        assert temporary is not None and temporary == folders.temporary()
+        fill(temporary, good[0])
+        with CacheFolders() as other:
+            other.temporary()
+        assert len(files(make_store(temporary))) == 1
+    assert [path.name for path in temporary.rglob("*") if not path.is_dir()] == [".in-use"]
 
 
 def test_what_a_dead_run_left_in_memory_goes_with_the_next(good: tuple[Video, ...], tmp_path: Path) -> None:
@@ -45,14 +60,14 @@ def test_what_a_dead_run_left_in_memory_goes_with_the_next(good: tuple[Video, ..
     process = SPAWN.Process(target=hold, args=(tmp_path / "shm", good[0].path, ready, end))
     process.start()
     assert ready.wait(60)
-    folder = ram_folder()
+    folder = own_folder(module.SHARED_MEMORY)
     assert folder is not None
-    with Places():
+    with CacheFolders():
         assert len(files(make_store(folder))) == 1  # another run's, which lives
     process.kill()
     process.join()
     assert len(files(make_store(folder))) == 1
-    with Places():
+    with CacheFolders():
         assert not files(make_store(folder))
 
 
@@ -67,20 +82,20 @@ def test_a_folder_in_memory_that_others_could_have_made_is_not_used(stranger: st
     else:
         place.mkdir()
         place.chmod(0o777)
-    assert ram_folder() is None
-    with Places() as places:
-        assert places.ram is None
+    assert own_folder(module.SHARED_MEMORY) is None
+    with CacheFolders() as folders:
+        assert folders.ram is None
 
 
 def test_the_disk_keeps_entries_and_loses_what_was_half_written(good: tuple[Video, ...]) -> None:
-    with Places() as places:
-        assert places.disk() == disk_folder() == places.disk()
-        fill(places.disk(), good[0])
+    with CacheFolders() as folders:
+        assert folders.disk() == disk_folder() == folders.disk()
+        fill(folders.disk(), good[0])
         (disk_folder() / "tmp" / "half").write_bytes(bytes(100))
-        with Places() as other:
+        with CacheFolders() as other:
             other.disk()
             assert (disk_folder() / "tmp" / "half").exists()  # its writer may live
-    with Places() as places:
-        assert list((places.disk() / "tmp").iterdir()) == []
-        store = make_store(places.disk())
+    with CacheFolders() as folders:
+        assert list((folders.disk() / "tmp").iterdir()) == []
+        store = make_store(folders.disk())
         assert len(files(store)) == 1 and store.used_bytes == files(store)[0].stat().st_size

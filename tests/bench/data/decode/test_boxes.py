@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.data.decode.boxes import ends_early
+from bench.data.decode.index import ends_early
 
 SHORT = b"\x00\x00\x00\x0cfree" + b"abcd"
 LONG = b"\x00\x00\x00\x01mdat" + (20).to_bytes(8, "big") + b"abcd"

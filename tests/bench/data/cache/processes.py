@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+import bench.data.cache.choose
 import bench.data.cache.frames
-import bench.data.cache.places
 import bench.data.cache.store
 from bench.data.cache import FolderStore, FrameCache
 from bench.data.decode.base import Frames, VideoReader
@@ -47,9 +47,9 @@ def write_half(store: FolderStore, path: Path, begun: Any) -> None:
 
 def hold(memory: Path, path: Path, ready: Any, end: Any) -> None:
     """Keep a video in the shared memory at `memory` until told to end."""
-    bench.data.cache.places.SHARED_MEMORY = memory
-    with bench.data.cache.places.Places() as places:
-        assert places.ram is not None
-        FrameCache(make_store(places.ram)).open(path).close()
+    bench.data.cache.choose.SHARED_MEMORY = memory
+    with bench.data.cache.choose.CacheFolders() as folders:
+        assert folders.ram is not None
+        FrameCache(make_store(folders.ram)).open(path).close()
         ready.set()
         end.wait(60)

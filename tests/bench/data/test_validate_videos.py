@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.data import verify
+from bench.data import validate
 from bench.data.dataset import DATASETS, Video
 from bench.data.motion.encode import write_h264
-from bench.data.verify import Clip
+from bench.data.validate import ClipSampling
 from bench.spec.source import DataSource
 from tests.bench.command import Command
 from tests.bench.data import hanging
@@ -80,35 +80,37 @@ def test_lists_that_cannot_be_used_end_with_code_2(bench: Command, root: Path) -
     assert said.code == 2 and "the label 7 is out of range: expected 0 to 1" in said.err
     said = bench("data", "check", "lsit", "--split", "tset", "--data-root", root / "nosuch", "--fold", "4")
     assert said.code == 2
-    marks = ("unknown data set 'lsit'", "split is 'tset'", "data_root is", "fold is '4': expected 1, 2 or 3")
+    marks = ("unknown data set 'lsit'", "split is 'tset'", "data_root is", "fold is 4: expected 1, 2 or 3")
     assert [len([p for p in said.problems if mark in p]) for mark in marks] == [1, 1, 1, 1]
     assert len(said.problems) == 4
 
 
 def test_a_decoder_that_hangs_or_crashes_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify, "look", hanging.look)
+    monkeypatch.setattr(validate, "decode", hanging.decode)
     videos = []
     for name in ("one", "hangs", "dies", "raises", "two"):
         (tmp_path / f"{name}.mp4").touch()
         videos.append(("train", Video(tmp_path / f"{name}.mp4", 0, name)))
-    clip = Clip("uniform", 8, 1, 1)
-    found = {v.name: (count, told) for _, v, count, told in verify._looked_at(videos, clip, 2, 4.0, False)}
+    clip = ClipSampling("uniform", 8, 1, 1)
+    found = {v.name: (count, told) for _, v, count, told in validate._decoded(videos, clip, 2, 4.0, False)}
     assert found == {
         "one": (8, ""),
         "two": (8, ""),
         "hangs": (0, "the decoder took more than 4 s"),
-        "dies": (0, f"the decoder ended its process (exit code {-6})"),
+        "dies": (0, "the decoder crashed (SIGABRT)"),
         "raises": (0, "MemoryError: no room"),
     }
 
 
-@pytest.mark.parametrize(("clip", "needed"), [(Clip("uniform", 8, 16, 1), 8), (Clip("dense", 8, 16, 3), 113)])
-def test_a_clip_needs_as_many_frames_as_it_spans(clip: Clip, needed: int) -> None:
+@pytest.mark.parametrize(
+    ("clip", "needed"), [(ClipSampling("uniform", 8, 16, 1), 8), (ClipSampling("dense", 8, 16, 3), 113)]
+)
+def test_a_clip_needs_as_many_frames_as_it_spans(clip: ClipSampling, needed: int) -> None:
     assert clip.needed == needed
 
 
 def test_a_validation_that_is_the_test_is_looked_at_once(root: Path) -> None:
     source = DataSource(root=root, train_list=root / "train.txt", val_list=root / "val.txt")
-    clip = Clip("uniform", 2, 1, 1)
-    found = list(verify.verify(DATASETS.get("list")(source), ("val", "test"), clip, workers=1, timeout=60))
+    clip = ClipSampling("uniform", 2, 1, 1)
+    found = list(validate.examine_videos(DATASETS.get("list")(source), ("val", "test"), clip, workers=1, timeout=60))
     assert [(f.split, f.fault) for f in found] == [("val", "missing")]
