@@ -41,6 +41,11 @@ class DeviceOptions(FrozenModel):
     precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], Flag(RUNNING)] = Field(
         "auto", description="Number format of the arithmetic"
     )
+    kernels: Annotated[Kernels, Flag(RUNNING, metavar="fast|plain")] = Field(
+        "fast",
+        description="fast, or plain: PyTorch's own operations in place of what is written by hand for speed, to debug "
+        "it or to measure what it gives",
+    )
 
 
 class PluginOptions(FrozenModel):
@@ -134,11 +139,6 @@ class Matrix(DataOptions, PixelOptions, DeviceOptions):
         False,
         description="Compute each block once more for its gradients: less memory, more time, the same numbers",
     )
-    kernels: Annotated[Kernels, Flag(RUNNING, metavar="fast|plain")] = Field(
-        "fast",
-        description="fast, or plain: PyTorch's own operations in place of what is written by hand for speed, to debug "
-        "it or to measure what it gives",
-    )
     order_test: Annotated[bool, Flag(RUNNING)] = Field(
         True, description="Also evaluate with the frames reversed and shuffled"
     )
@@ -196,9 +196,6 @@ class ProfileRequest(DeviceOptions, PluginOptions):
         None, ge=1, description="Clips of a timed step"
     )
     compile: bool = Field(False, description="Compile the step with torch.compile")
-    kernels: Annotated[Kernels, Flag(metavar="fast|plain")] = Field(
-        "fast", description="fast, or plain: PyTorch's own operations in place of what is written by hand for speed"
-    )
     checkpoint_activations: bool = Field(
         False, description="Compute each block once more for its gradients: less memory, more time"
     )
