@@ -10,7 +10,7 @@ import torch
 
 from bench.data.cache import FrameCache
 from bench.data.dataset import DATASETS, SPLITS, VideoDataset
-from bench.data.reading import Reading
+from bench.data.decode_pool import Reading
 from bench.data.validate import examine
 from bench.errors import UserError
 from bench.run.model_files.base import Checkpoint

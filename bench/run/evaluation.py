@@ -10,13 +10,12 @@ import torch
 from backbones.families import resolve
 from backbones.names import BadBackboneName
 from backbones.registry import UnknownName
-from bench.data.cache.choose import Asked, choose
-from bench.data.cache.places import Places
+from bench.data.cache.choose import CacheFolders, CacheSettings, choose
 from bench.data.clips import decoded_side
 from bench.data.dataset import DATASETS, DataError, Progress, VideoDataset
-from bench.data.decode.names import why_unusable
-from bench.data.reading import reading
-from bench.data.validate import examine, too_many_clips, unfit
+from bench.data.decode.open import why_unusable
+from bench.data.decode_pool import reading
+from bench.data.validate import examine, source_problems, too_many_clips
 from bench.errors import UserError
 from bench.measure.machine import cores
 from bench.measure.placement import bf16_notes, place
@@ -97,6 +96,7 @@ def plan(request: EvaluationRequest) -> Plan:
         recipe=Recipe(batch_size=file.batch or _BATCH),
         device=placement.type,
         precision=placement.precision,
+        kernels=request.kernels,
         decoder=request.decoder,
         order_test=request.order_test,
         cache_format=request.cache_format,
@@ -130,7 +130,7 @@ def _dataset(request: EvaluationRequest, file: Checkpoint | None) -> VideoDatase
         dataset = DATASETS.get(name)(source)
     except UnknownName as error:
         raise UserError([str(error)]) from None
-    if problems := unfit([dataset], source, (request.split,)):
+    if problems := source_problems([dataset], source, (request.split,)):
         raise UserError(problems)
     return dataset
 
@@ -206,7 +206,7 @@ def execute(
     device = torch.device(planned.placement.torch_name)
     context = WorkerContext(device, how, command, device_notes=planned.defaults, model_files=dict(planned.model_files))
     dataset = context.dataset(cell)
-    with Places() as places:
+    with CacheFolders() as folders:
         try:
             dataset.prepare(preparing)
             about_data = examine(dataset, request.strict, preparing, (cell.split,))
@@ -215,9 +215,8 @@ def execute(
             context.noted[cell.dataset, cell.data] = about_data.notes
             videos = dataset.videos(cell.split)
             side = decoded_side(dataset, input_size(cell) or _USUAL_SIZE, cell.view_side, cell.pixels)
-            asked = Asked(request.cache, request.cache_limit, request.cache_format)
-            readers = max(1, how.processes(dataset.small))
-            context.cache, chosen = choose(asked, [video.path for video in videos], places, readers, side, once=True)
+            asked = CacheSettings(request.cache, request.cache_limit, request.cache_format)
+            context.cache, chosen = choose(asked, [video.path for video in videos], folders, side, once=True)
 
             def report(event: dict[str, Any]) -> None:
                 if event["stage"] == "evaluating":

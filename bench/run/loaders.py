@@ -7,13 +7,11 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from bench.data.augment import Augment
-from bench.data.batches import Batch
+from bench.data.augment import Augment, MixupCutmix
 from bench.data.clips import Clips, TestClips, TrainClips, decoded_side
 from bench.data.dataset import Split, VideoDataset
 from bench.data.decode_pool import DecodePool
-from bench.data.loaders import ClipLoader, test_loader, train_loader
-from bench.data.mixing import MixupCutmix
+from bench.data.loader import Batch, ClipLoader, eval_loader, train_loader
 from bench.data.transforms import TrainTransform
 from bench.data.validate import present
 from bench.run.context import WorkerContext
@@ -103,7 +101,7 @@ class Loaders:
             else:  # batches of at most so many views, but of one video at least
                 tested = cast("TestClips", each)
                 at_once = max(1, recipe.batch_size // tested.views)
-                self._loaders[split] = test_loader(tested, at_once, pool, strict)
+                self._loaders[split] = eval_loader(tested, at_once, pool, strict)
 
     @property
     def steps(self) -> int:

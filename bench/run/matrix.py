@@ -17,8 +17,8 @@ from backbones.families import FAMILIES
 from backbones.names import BackboneName
 from backbones.registry import did_you_mean
 from bench.data.dataset import DATASETS, VideoDataset
-from bench.data.decode.names import why_unusable
-from bench.data.validate import too_many_clips, unfit
+from bench.data.decode.open import why_unusable
+from bench.data.validate import source_problems, too_many_clips
 from bench.errors import UserError
 from bench.measure.placement import Placement, bf16_notes
 from bench.run.provenance import sources
@@ -73,7 +73,7 @@ def expand(matrix: Matrix) -> Plan:
     strategies = [STRATEGIES.get(name) for name in names(matrix.strategies, STRATEGIES, problems)]
     heads = [HEADS.get(name) for name in names(matrix.heads, HEADS, problems)]
     datasets = [DATASETS.get(name)(matrix.source) for name in names(matrix.datasets, DATASETS, problems)]
-    lost = matrix.missing() or unfit(datasets, matrix.source)
+    lost = matrix.missing() or source_problems(datasets, matrix.source)
     problems += lost
     # what is wrong by itself is told even where the names beside it are wrong too and no cell comes of them
     _check_recipes(matrix, problems)

@@ -222,7 +222,7 @@ def execute(
 def _executed(cell: Cell, planned: Plan, counts: Counts) -> Result:
     import torch
 
-    from bench.data.reading import Reading
+    from bench.data.decode_pool import Reading
     from bench.run import cell as execution
     from bench.run.context import WorkerContext
     from bench.train.compute import is_out_of_memory

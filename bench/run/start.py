@@ -10,8 +10,7 @@ from pathlib import Path
 
 from backbones.families import own_size
 from backbones.registry import UnknownName
-from bench.data.cache.choose import Asked, choose
-from bench.data.cache.places import Places
+from bench.data.cache.choose import CacheFolders, CacheSettings, choose
 from bench.data.dataset import DATASETS, SPLITS, DataError
 from bench.data.validate import examine
 from bench.errors import UserError
@@ -87,14 +86,14 @@ def execute(request: Request, planned: Plan, command: str, listener: Listener) -
     problems = _unusable_backbones(todo, listener)
     if problems:
         raise UserError([*problems, *_unusable_data(todo, request.strict, listener)])
-    # the places are left last: a worker that is being ended may still write frames
+    # the folders are left last: a worker that is being ended may still write frames
     start = ENGINES.get(request.engine)
-    with Places() as places, contextlib.closing(start(request, planned.placement, todo, command)) as engine:
+    with CacheFolders() as folders, contextlib.closing(start(request, planned.placement, todo, command)) as engine:
         if problems := _unusable_data(todo, request.strict, listener):
             raise UserError(problems)
-        asked = Asked(request.cache, request.cache_limit, request.cache_format)
-        videos, short_side = ([], None) if asked.place == "off" else _videos(todo)
-        cache, chosen = choose(asked, videos, places, engine.readers, short_side)
+        asked = CacheSettings(request.cache, request.cache_limit, request.cache_format)
+        videos, short_side = ([], None) if asked.mode == "off" else _videos(todo)
+        cache, chosen = choose(asked, videos, folders, short_side)
         run.open(request.matrix, planned.cells, command, describe())
         outcome = Runner(run, engine, planned.placement, command, cache, listener).execute(planned.cells)
         outcome.notes += [chosen, *cache.notes()]

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from backbones.kernels.switch import Kernels
 from backbones.names import BackboneName
-from bench.spec.fields import MAX_FRAMES, MAX_SIDE, Decoder, FrozenModel, Precision
+from bench.spec.fields import MAX_FRAMES, MAX_SIDE, Decoder, FrozenModel, Pixels, Precision
 from bench.spec.recipe import Recipe
 from bench.spec.source import DataSource, Views
 
@@ -77,7 +77,7 @@ class Cell(FrozenModel):
     classes: int | None = Field(None, ge=1, description="of the head; not set: the data set's")
     model_file: ModelFile | None = Field(None, description="where the trained model is; not set: it is built anew")
     split: Literal["val", "test"] = Field("test", description="which list is evaluated")
-    pixels: Literal["own", "released"] = Field("own", description="how frames are resized")
+    pixels: Pixels = Field("own", description="how frames are resized")
 
     @property
     def key(self) -> str:

@@ -20,6 +20,7 @@ from bench.spec.fields import (
     InputSize,
     LoaderWorkers,
     Names,
+    Pixels,
     Plugins,
     Seeds,
     UserPath,
@@ -39,6 +40,11 @@ class DeviceOptions(FrozenModel):
     )
     precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], Flag(RUNNING)] = Field(
         "auto", description="Number format of the arithmetic"
+    )
+    kernels: Annotated[Kernels, Flag(RUNNING, metavar="fast|plain")] = Field(
+        "fast",
+        description="fast, or plain: PyTorch's own operations in place of what is written by hand for speed, to debug "
+        "it or to measure what it gives",
     )
 
 
@@ -133,11 +139,6 @@ class Matrix(DataOptions, PixelOptions, DeviceOptions):
         False,
         description="Compute each block once more for its gradients: less memory, more time, the same numbers",
     )
-    kernels: Annotated[Kernels, Flag(RUNNING, metavar="fast|plain")] = Field(
-        "fast",
-        description="fast, or plain: PyTorch's own operations in place of what is written by hand for speed, to debug "
-        "it or to measure what it gives",
-    )
     order_test: Annotated[bool, Flag(RUNNING)] = Field(
         True, description="Also evaluate with the frames reversed and shuffled"
     )
@@ -171,7 +172,7 @@ class ProfileRequest(DeviceOptions, PluginOptions):
     strategies: Annotated[Names, Flag(name="strategy", argument=True)] = Field(
         ("all",), description="Comma list of strategies, or all"
     )
-    whole: Annotated[bool, Flag(name="all", default="")] = Field(
+    whole: Annotated[bool, Flag(name="all", default="", one_way=True)] = Field(
         False,
         description="The table of every family's base model (or BACKBONE's) with every strategy (or STRATEGY's), in "
         "their published frames and views and with random weights, which change no speed; it goes on where it stopped",
@@ -195,9 +196,6 @@ class ProfileRequest(DeviceOptions, PluginOptions):
         None, ge=1, description="Clips of a timed step"
     )
     compile: bool = Field(False, description="Compile the step with torch.compile")
-    kernels: Annotated[Kernels, Flag(metavar="fast|plain")] = Field(
-        "fast", description="fast, or plain: PyTorch's own operations in place of what is written by hand for speed"
-    )
     checkpoint_activations: bool = Field(
         False, description="Compute each block once more for its gradients: less memory, more time"
     )
@@ -231,7 +229,7 @@ class EvaluationRequest(DataOptions, ReadingOptions, DeviceOptions, PluginOption
         None,
         description="Clips x crops in one, such as 3x1; 1x1@256 takes the crop from a short side of 256 pixels",
     )
-    pixels: Literal["own", "released"] = Field(
+    pixels: Pixels = Field(
         "own", description="Resizing of frames: own, with antialiasing, or released, as AIM's released code does"
     )
     split: Literal["test", "val"] = Field("test", description="List that is evaluated")

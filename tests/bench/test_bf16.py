@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bench.data.cache import FrameCache
-from bench.data.reading import Reading
+from bench.data.decode_pool import Reading
 from bench.errors import UserError
 from bench.measure import placement as placed
 from bench.measure.placement import Placement

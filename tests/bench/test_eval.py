@@ -14,12 +14,11 @@ import torch
 
 from backbones.weights import digest
 from bench.cli.app import app
-from bench.data.cache import FrameCache, MemoryStore
+from bench.data.cache import FrameCache
 from bench.data.clips import TestClips
 from bench.data.dataset import DATASETS
-from bench.data.reading import Reading
-from bench.data.resize import FOOTNOTES
-from bench.data.transforms import TestTransform, ValTransform
+from bench.data.decode_pool import Reading
+from bench.data.transforms import FOOTNOTES, TestTransform, ValTransform
 from bench.errors import UserError
 from bench.plugins import load as load_plugins
 from bench.run.build import classifier
@@ -36,6 +35,7 @@ from tests.adapters import released as official
 from tests.bench import make
 from tests.bench.command import Command, Said
 from tests.bench.conftest import nothing_stays_registered
+from tests.bench.data.cache.conftest import make_store
 from tests.bench.test_checkpoint import JOINT
 from tests.reference import macs as closed
 
@@ -76,7 +76,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
         matrix = Matrix(backbones=("vit:tiny",), strategies=("joint",), datasets=("small",), device="cpu")
         cell = expand(matrix).cells[0]
         run.open(matrix, [cell], "bench run", {})
-        context = WorkerContext(torch.device("cpu"), Reading(), "bench run", FrameCache(MemoryStore(2**28)))
+        cache = FrameCache(make_store(tmp_path_factory.mktemp("cache")))
+        context = WorkerContext(torch.device("cpu"), Reading(), "bench run", cache)
         measured = make.measured(batch_size=8, micro_batch=8)
         result = execute(cell, context, measured=measured, folder=run.cell_folder(cell))
         yield run.folder, result
@@ -150,6 +151,14 @@ def test_what_was_assumed_of_the_weights_is_told(bench: Command, trained: tuple[
     folder, result = trained
     asked = ("--checkpoint", f"{folder}/{result.cell.key}", "--split", "val", "--no-order-test")
     assert assumption in _said(bench, *asked)["footnotes"]
+
+
+def test_plain_kernels_give_them_too_and_are_told(bench: Command, trained: tuple[Path, Result]) -> None:
+    folder, result = trained
+    asked = ("--checkpoint", f"{folder}/{result.cell.key}", "--split", "val", "--no-order-test")
+    found = _said(bench, *asked, "--kernels", "plain")
+    assert found["top1"] == pytest.approx(result.metrics.val_top1)
+    assert [note for note in found["footnotes"] if note.startswith("plain kernels")]
 
 
 def test_an_exported_cell_gives_them_too(bench: Command, trained: tuple[Path, Result], tmp_path: Path) -> None:
@@ -264,7 +273,7 @@ def test_precision_and_split_reach_what_computes_and_what_crops(
     _said(bench, *asked)
     clips, predictors = made[::2], made[1::2]
     assert [type(one.transform) for one in clips] == [ValTransform, TestTransform]
-    assert [one.precision for one in predictors] == ["bf16", "fp32"]
+    assert [one.computation.precision for one in predictors] == ["bf16", "fp32"]
 
 
 def test_classes_of_other_names_are_other_classes() -> None:

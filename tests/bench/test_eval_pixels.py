@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from bench.data.decode.open import open_video
-from bench.data.resize import FOOTNOTES
-from bench.data.transforms import ValTransform
+from bench.data.transforms import FOOTNOTES, ValTransform
 from bench.measure import placement as placed
 from bench.run import cell as execution
 from tests.adapters import released as official

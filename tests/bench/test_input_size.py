@@ -19,10 +19,10 @@ from adapters.aim_checkpoint import save
 from adapters.classifier import VideoClassifier
 from backbones.families import build
 from backbones.weights import digest
-from bench.data.cache import FrameCache, MemoryStore
+from bench.data.cache import FrameCache
 from bench.data.catalog.folder import Folder
 from bench.data.dataset import DATASETS, register_dataset
-from bench.data.reading import Reading
+from bench.data.decode_pool import Reading
 from bench.errors import UserError
 from bench.plugins import load as load_plugins
 from bench.report.table import make_table
@@ -42,6 +42,7 @@ from tests.adapters import released as official
 from tests.bench import make
 from tests.bench.command import Command
 from tests.bench.conftest import nothing_stays_registered
+from tests.bench.data.cache.conftest import make_store
 from tests.bench.test_checkpoint import JOINT
 from tests.models import awaken
 from tests.reference import macs as closed
@@ -230,7 +231,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Re
         )
         cell = expand(matrix).cells[0]
         run.open(matrix, [cell], "bench run", {})
-        context = WorkerContext(torch.device("cpu"), Reading(), "bench run", FrameCache(MemoryStore(2**28)))
+        context = WorkerContext(
+            torch.device("cpu"), Reading(), "bench run", FrameCache(make_store(tmp_path_factory.mktemp("cache")))
+        )
         measured = make.measured(batch_size=8, micro_batch=8)
         yield run.folder, execute(cell, context, measured=measured, folder=run.cell_folder(cell))
         torch.set_num_threads(threads)

@@ -22,9 +22,9 @@ from adapters.base import STRATEGIES
 from adapters.block import AdaptedBlock
 from adapters.blockwise import BlockwiseStrategy
 from backbones.kernels.switch import is_fast
-from bench.data.cache import FrameCache, MemoryStore
+from bench.data.cache import FrameCache
 from bench.data.dataset import DATASETS
-from bench.data.reading import Reading
+from bench.data.decode_pool import Reading
 from bench.measure.model import measure
 from bench.plugins import load as load_plugins
 from bench.run.build import classifier
@@ -40,6 +40,7 @@ from bench.spec import Cell, Matrix
 from bench.version import commit
 from tests.bench import make
 from tests.bench.conftest import nothing_stays_registered
+from tests.bench.data.cache.conftest import make_store
 from tests.bench.plugins.hasty import measure_in_haste
 from tests.models import FAMILIES, NAMES
 
@@ -49,12 +50,12 @@ PLUGIN = str(Path(__file__).parent / "plugins" / "small.py")
 
 
 @pytest.fixture(scope="module")
-def context() -> Iterator[WorkerContext]:
+def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerContext]:
     with pytest.MonkeyPatch.context() as patch, nothing_stays_registered():
         load_plugins([PLUGIN])
         DATASETS.get("small")(None).prepare()
         measure_in_haste(patch.setattr)
-        yield WorkerContext(CPU, Reading(), "bench run", FrameCache(MemoryStore(2**28)))
+        yield WorkerContext(CPU, Reading(), "bench run", FrameCache(make_store(tmp_path_factory.mktemp("cache"))))
 
 
 def _cell(backbone: str, strategy: str, **changes: object) -> Cell:
@@ -291,10 +292,10 @@ def test_a_smaller_batch_is_compiled_too_and_measuring_without_is_told(tmp_path:
 
 
 def test_frames_that_were_jpeg_pictures_are_footnoted(tmp_path: Path, context) -> None:
-    jpeg = replace(context, cache=FrameCache(MemoryStore(2**28, "jpeg")))
+    jpeg = replace(context, cache=FrameCache(make_store(tmp_path / "cache", format="jpeg")))
     result = _train(_cell("vit", "frozen", order_test=False, cache_format="jpeg"), tmp_path, jpeg)
     assert "frames from a JPEG cache, quality 95" in result.footnotes
-    assert jpeg.cache.store is not None and jpeg.cache.store.used_bytes > 0  # type: ignore[attr-defined]
+    assert jpeg.cache.store is not None and jpeg.cache.store.used_bytes > 0
 
 
 @pytest.mark.parametrize("small", [True, False])

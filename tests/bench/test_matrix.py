@@ -13,8 +13,8 @@ from adapters.base import STRATEGIES, Strategy
 from backbones.families import FAMILIES
 from backbones.names import BackboneName
 from bench.data.dataset import DATASETS
-from bench.data.decode import names
-from bench.data.decode.names import why_unusable
+from bench.data.decode import open as opening
+from bench.data.decode.open import why_unusable
 from bench.data.motion.dataset import Motion
 from bench.errors import UserError
 from bench.run.matrix import expand
@@ -263,7 +263,7 @@ def test_several_data_sets_each_have_their_own_defaults(monkeypatch: pytest.Monk
 
 
 def test_a_decoder_that_is_not_there_is_told_beside_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(names, "find_spec", lambda name: None if name == "torchcodec" else "there")
+    monkeypatch.setattr(opening, "find_spec", lambda name: None if name == "torchcodec" else "there")
     why_unusable.cache_clear()
     found = problems(decoder="torchcodec", strategies="jont")
     why_unusable.cache_clear()

@@ -140,7 +140,7 @@ Ends = Callable[[Cell], tuple[Any, dict[str, Any]]]
 class Instant:
     """An engine of one slot, which says at once how a job ended; `ends` makes the event, or raises."""
 
-    slots = readers = 1
+    slots = 1
 
     def __init__(self, ends: Ends) -> None:
         self._ends = ends

@@ -12,7 +12,7 @@ from torch import nn
 
 from adapters.base import STRATEGIES
 from adapters.classifier import VideoClassifier
-from bench.data.mixing import MixupCutmix
+from bench.data.augment import MixupCutmix
 from bench.data.transforms import normalise
 from bench.spec import Precision, Recipe
 from bench.train.optimiser import adamw, lr_scale, parameter_groups

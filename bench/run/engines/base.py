@@ -57,14 +57,10 @@ class Engine(Protocol):
 
     Attributes:
         slots: jobs that it executes side by side; fewer once a worker is lost for good.
-        readers: processes that read videos while every slot is taken, among which a cache's bandwidth is shared.
     """
 
     @property
     def slots(self) -> int: ...
-
-    @property
-    def readers(self) -> int: ...
 
     def submit(self, job: Job) -> None:
         """Accept a job and return at once. No other job runs on the machine of a "measure" job, nor is started."""

@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from bench.data.reading import Reading, reading
+from bench.data.decode_pool import Reading, reading
 from bench.measure.machine import cores
 from bench.measure.placement import Placement, bf16_notes
 from bench.processes import context, interrupts_ignored
@@ -120,10 +120,6 @@ class LocalEngine:
     @property
     def slots(self) -> int:
         return len(self._workers)
-
-    @property
-    def readers(self) -> int:
-        return sum(max(1, worker.setup.reading.workers) for worker in self._workers)
 
     def submit(self, job: Job) -> None:
         self._waiting.append(job)

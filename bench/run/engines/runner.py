@@ -51,9 +51,9 @@ class Outcome:
 
 
 class Runner:
-    """Measures the models one after the other with the machine to itself, then trains the cells side by side.
+    """Course of a run: models are measured one after the other, then cells are executed side by side.
 
-    Claims cells, so that no two processes run the same one, and writes what becomes of them.
+    It claims cells, so that no two processes run the same one, and writes what becomes of them.
 
     Args:
         run: where the results go.

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 
 from bench.data.cache.fill import Filled, fill_one
 from bench.data.cache.store import FolderStore
 from bench.data.dataset import Video
-from bench.data.verify import Clip
+from bench.data.validate import ClipSampling
 
 
-def look(video: Video, clip: Clip, full: bool) -> tuple[int, str]:
-    """In place of `bench.data.verify.look`."""
+def decode(video: Video, clip: ClipSampling, full: bool) -> tuple[int, str]:
+    """In place of `bench.data.validate.decode`."""
     if video.path.stem == "hangs":
         time.sleep(60)
     if video.path.stem == "dies":
@@ -30,3 +31,8 @@ def fill(store: FolderStore, short_side: int | None, path: Path) -> Filled:
     if path.name == "2.mp4":
         os._exit(3)
     return fill_one(store, short_side, path)
+
+
+def loaded(module: str) -> bool:
+    """Return whether this process has imported a module."""
+    return module in sys.modules

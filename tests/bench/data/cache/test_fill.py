@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from bench.data.cache import FrameCache, fill
+from bench.data.cache.entry import CacheKey
 from bench.data.cache.fill import Filled, fill_one
-from bench.data.cache.source import CacheKey
 from bench.data.cache.store import FolderStore
 from bench.data.dataset import DataError, Video, VideoDataset, register_dataset
 from tests.bench.command import Command
@@ -26,7 +26,7 @@ def test_a_decoder_that_hangs_or_crashes_stops_nothing(
     assert len(files(store)) == 4
     reasons = {name: one.reason for name, one in found.items() if one.outcome == "broken"}
     assert reasons.pop("1.mp4") == "the decoder took more than 6 s"
-    assert reasons.pop("2.mp4") == "the decoder ended its process (exit code 3)"
+    assert reasons.pop("2.mp4") == "the decoder ended (exit code 3)"
     assert reasons.pop("missing.mp4") == "No such file or directory"
     assert reasons.pop("empty.mp4") == "the file is empty (0 bytes)" and list(reasons) == ["junk.mp4"]
 
