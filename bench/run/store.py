@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ _UNSETTLED = 2_000_000_000
 RESULTS = Path("results")
 # a cell's trained parameters, in its folder
 ADAPTER = "adapter.safetensors"
+# the checkpoint of its training, likewise; gone when the cell is done
+CHECKPOINT = "checkpoint"
 # the videos that it could not read, likewise
 SKIPPED = "skipped.csv"
 
@@ -169,7 +172,10 @@ class Run:
 
     def put(self, result: Result) -> None:
         """Put a result in its place, last of a cell's files. results.csv stays behind until it is written anew."""
-        write_text(self.cell_folder(result.cell) / "result.json", result.model_dump_json(indent=2))
+        folder = self.cell_folder(result.cell)
+        write_text(folder / "result.json", result.model_dump_json(indent=2))
+        if result.status == "done":
+            shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
 
     def write(self, result: Result) -> None:
         """Put a result in its place, and bring results.csv up to date."""
