@@ -302,7 +302,12 @@ def _trained(precision: Precision, stop: int | None = None) -> list[torch.Tensor
                 raise _Stopped
 
         fit(
-            with_, lambda epoch: (_batch(seed=3 * epoch + i) for i in range(3)), 3, on_interval, lambda epoch: None, 0.0
+            with_,
+            lambda epoch, first: (_batch(seed=3 * epoch + i) for i in range(first, 3)),
+            3,
+            on_interval,
+            lambda epoch: None,
+            0.0,
         )
 
     first = trainer()
