@@ -294,6 +294,7 @@ class _Execution:
         state = self._resumed(trainer)
         if state is not None:
             val_top1 = state["val_top1"]
+        self.context.stoppable.set()
         with Log(self.folder / "log.jsonl", None if state is None else state["log"]) as log:
 
             def on_interval(line: dict[str, float]) -> None:

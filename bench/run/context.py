@@ -35,7 +35,8 @@ class WorkerContext:
         datasets, fingerprints, noted: of the data sets by name and place: opened, their hash, notes on them.
         model_files: opened, by path.
         checkpoint_minutes: between two checkpoints of a training.
-        stopping: set when a training is to write a checkpoint after its present step, and to end.
+        stoppable: set while a training, or the evaluation after it, heeds `stopping`.
+        stopping: set when it is to write a checkpoint after its present step, and to end.
         unrepeatable: why the present cell's numbers depend on chance; empty where they do not.
     """
 
@@ -47,6 +48,7 @@ class WorkerContext:
     cleanup: ExitStack = field(default_factory=ExitStack)
     device_notes: tuple[str, ...] = ()
     checkpoint_minutes: float = 10.0
+    stoppable: threading.Event = field(default_factory=threading.Event)
     stopping: threading.Event = field(default_factory=threading.Event)
     unrepeatable: str = ""
     datasets: dict[tuple[str, DataSource], VideoDataset] = field(default_factory=dict)

@@ -27,6 +27,7 @@ from bench.text import counted
 
 # seconds between looks at a cell that another process runs
 _PATIENCE = 1.0
+_STOPPED = "stopped from outside before it ended"
 # seconds that trainings are given for a last step and a checkpoint
 _GRACE = 120.0
 
@@ -233,8 +234,9 @@ class Runner:
         if event.kind == "progress":
             self.listener.progress(cell, dict(event.values))
             return
-        if event.kind == "preempted":
-            self._finish(cell, self._ended(cell, "interrupted", event.values["error"]))
+        if event.kind == "preempted" or (self.outcome.interrupted and event.kind == "failed"):
+            error = event.values["error"] if event.kind == "preempted" else _STOPPED
+            self._finish(cell, self._ended(cell, "interrupted", error))
         else:
             self._finish(cell, event.values["value"] if event.kind == "trained" else self._failure(cell, event))
 
@@ -263,7 +265,7 @@ class Runner:
 
     def _record_interrupted(self) -> None:
         for cell in [cell for cell in self._running if cell in self._locks]:
-            self._finish(cell, self._ended(cell, "interrupted", "stopped from outside before it ended"))
+            self._finish(cell, self._ended(cell, "interrupted", _STOPPED))
 
     def _failure(self, cell: Cell, event: Event) -> Result:
         return self._ended(cell, event.values["status"], event.values["error"], event.values["traceback"])

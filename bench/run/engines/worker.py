@@ -40,10 +40,10 @@ def main(connection: Connection, setup: Setup) -> None:
     device = torch.device(setup.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    training, stopping = threading.Event(), threading.Event()
+    stoppable, stopping = threading.Event(), threading.Event()
     # an exit, so that half-written files are cleared away; a training is told, and leaves a checkpoint
     for number in STOP_SIGNALS:
-        signal.signal(number, lambda *_: stopping.set() if training.is_set() else sys.exit(143))
+        signal.signal(number, lambda *_: stopping.set() if stoppable.is_set() else sys.exit(143))
     context: WorkerContext | None = None
     commit()  # as it is now, when the code was loaded
     connection.send(("ready", {}))
@@ -60,12 +60,10 @@ def main(connection: Connection, setup: Setup) -> None:
                 job.cache,
                 device_notes=setup.notes,
                 checkpoint_minutes=setup.checkpoint_minutes,
+                stoppable=stoppable,
                 stopping=stopping,
             )
-        if job.kind == "train":
-            training.set()
         connection.send(_run(job, context, connection))
-        training.clear()
         if stopping.is_set():
             return
 
@@ -82,6 +80,7 @@ def _run(job: Job, context: WorkerContext, connection: Connection) -> tuple[str,
         status = "oom" if is_out_of_memory(error) else "failed"
         return "failed", {"status": status, "error": line, "traceback": traceback.format_exc()}
     finally:
+        context.stoppable.clear()
         context.cleanup.close()
         if context.device.type == "cuda":
             torch.cuda.empty_cache()
