@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,9 @@ class WorkerContext:
         device_notes: what a reader of all its numbers must know of the device.
         datasets, fingerprints, noted: of the data sets by name and place: opened, their hash, notes on them.
         model_files: opened, by path.
+        checkpoint_minutes: between two checkpoints of a training.
+        stoppable: set while a training, or the evaluation after it, heeds `stopping`.
+        stopping: set when it is to write a checkpoint after its present step, and to end.
         unrepeatable: why the present cell's numbers depend on chance; empty where they do not.
     """
 
@@ -43,6 +47,9 @@ class WorkerContext:
     broken: dict[Path, str] = field(default_factory=dict)
     cleanup: ExitStack = field(default_factory=ExitStack)
     device_notes: tuple[str, ...] = ()
+    checkpoint_minutes: float = 10.0
+    stoppable: threading.Event = field(default_factory=threading.Event)
+    stopping: threading.Event = field(default_factory=threading.Event)
     unrepeatable: str = ""
     datasets: dict[tuple[str, DataSource], VideoDataset] = field(default_factory=dict)
     fingerprints: dict[tuple[str, DataSource], str] = field(default_factory=dict)

@@ -17,7 +17,7 @@ from backbones.names import BackboneName
 from backbones.weight_files import find
 from bench.measure.machine import processor, versions
 from bench.plugins import FILES
-from bench.run.result import Provenance
+from bench.run.result import Attempt, Provenance
 from bench.spec import Cell
 from bench.version import commit
 
@@ -52,6 +52,7 @@ def provenance(
         known: what else was found out before the cell ended; see `Provenance`.
     """
     head, dirty = commit()
+    attempts: Sequence[Attempt] = known.get("attempts", ())
     return Provenance(
         versions=versions(),
         commit=head,
@@ -64,7 +65,7 @@ def provenance(
         batch_size=batch_size,
         pretrained=cell.weights,
         started=since.started,
-        wall_seconds=since.seconds,
+        wall_seconds=sum(attempt.seconds for attempt in attempts) or since.seconds,
         **known,
     )
 
