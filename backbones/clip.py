@@ -27,8 +27,7 @@ from backbones.kernels.switch import is_plain_module
 from backbones.names import BackboneName, UnsupportedModel, WeightsError
 from backbones.projections import InProjection, Projection, Role, whole
 from backbones.settings import Settings
-from backbones.timm_models import load_file
-from backbones.trunks import open_trunk
+from backbones.timm_models import load_file, open_trunk
 from backbones.weights import from_hub
 
 # about 0.47 M parameters on 32x32 frames: 16 patches of 8x8 and CLS

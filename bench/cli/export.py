@@ -40,7 +40,7 @@ def export(
 
     from bench.plugins import load as load_plugins
     from bench.run.model_files.adapter_file import Own
-    from bench.run.model_files.find import find
+    from bench.run.model_files.base import find
     from bench.run.model_files.open import open_checkpoint
     from bench.run.model_files.released import export as write
 

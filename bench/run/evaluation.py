@@ -27,8 +27,7 @@ from bench.run.counts import input_size
 from bench.run.engines.local import threads_of
 from bench.run.matrix import Plan
 from bench.run.model_files.adapter_file import Own
-from bench.run.model_files.base import Checkpoint
-from bench.run.model_files.find import find
+from bench.run.model_files.base import Checkpoint, find
 from bench.run.model_files.open import open_checkpoint
 from bench.run.result import Result
 from bench.run.selection import chosen_size

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from bench.run.model_files import adapter_file as own
 from bench.run.model_files import released
-from bench.run.model_files.base import Checkpoint, wrong
-from bench.run.model_files.find import sha256
+from bench.run.model_files.base import Checkpoint, sha256, wrong
 
 
 def open_checkpoint(
@@ -16,7 +15,7 @@ def open_checkpoint(
     """Read a checkpoint; its model is built later.
 
     Args:
-        file: see `bench.run.model_files.find.find`.
+        file: see `bench.run.model_files.base.find`.
         backbone: where a cell's backbone lies now, or what a released model's architecture is.
         strategy, scale: what the file must hold, or what it does not tell.
 

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench.data.cache.fill import Filled, fill_one
+from bench.data.cache.frames import Filled, fill_one
 from bench.data.cache.store import FolderStore
 from bench.data.dataset import Video
 from bench.data.validate import ClipSampling
@@ -25,7 +25,7 @@ def decode(video: Video, clip: ClipSampling, full: bool) -> tuple[int, str]:
 
 
 def fill(store: FolderStore, short_side: int | None, path: Path) -> Filled:
-    """In place of `bench.data.cache.fill.fill_one`."""
+    """In place of `bench.data.cache.frames.fill_one`."""
     if path.name == "1.mp4":
         time.sleep(60)
     if path.name == "2.mp4":
