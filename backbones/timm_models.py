@@ -21,11 +21,11 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from backbones.base import Backbone
-from backbones.checkpoints import Checkpoint, check_inflation, converted, load, part, read
 from backbones.eva import Eva
 from backbones.input_size import resize
 from backbones.names import BackboneName, UnsupportedModel, WeightsError
 from backbones.settings import Settings
+from backbones.stored_weights import StoredWeights, check_inflation, converted, load, part, read
 from backbones.swin import TINY as TINY_SWIN
 from backbones.swin import Swin, SwinV2
 from backbones.vit import TINY as TINY_VIT
@@ -108,10 +108,10 @@ def load_file(model: Any, file: Path) -> Settings:
     if file.suffix == ".npz":
         _load_npz(model, file)
         return Settings()
-    return load_checkpoint(model, read(file))
+    return load_weights(model, read(file))
 
 
-def load_checkpoint(model: Any, checkpoint: Checkpoint) -> Settings:
+def load_weights(model: Any, checkpoint: StoredWeights) -> Settings:
     """See `load_file`."""
     checkpoint.settings.check(open_trunk(model, "the model", ""), checkpoint.file)
     embed = "patch_embed.proj.weight"

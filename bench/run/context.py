@@ -14,8 +14,8 @@ from bench.data.dataset import DATASETS, SPLITS, VideoDataset
 from bench.data.decode_pool import Reading
 from bench.data.validate import examine
 from bench.errors import UserError
-from bench.run.model_files.base import Checkpoint
-from bench.run.model_files.open import open_checkpoint
+from bench.run.model_files.base import TrainedModel
+from bench.run.model_files.open import open_model_file
 from bench.spec import Cell
 from bench.spec.source import DataSource
 
@@ -54,7 +54,7 @@ class WorkerContext:
     datasets: dict[tuple[str, DataSource], VideoDataset] = field(default_factory=dict)
     fingerprints: dict[tuple[str, DataSource], str] = field(default_factory=dict)
     noted: dict[tuple[str, DataSource], tuple[str, ...]] = field(default_factory=dict)
-    model_files: dict[str, Checkpoint] = field(default_factory=dict)
+    model_files: dict[str, TrainedModel] = field(default_factory=dict)
 
     def dataset(self, cell: Cell) -> VideoDataset:
         key = (cell.dataset, cell.data)
@@ -68,7 +68,7 @@ class WorkerContext:
             self.fingerprints[key] = self.dataset(cell).fingerprint()
         return self.fingerprints[key]
 
-    def model_file(self, cell: Cell) -> Checkpoint | None:
+    def model_file(self, cell: Cell) -> TrainedModel | None:
         """The opened file that a cell's model comes from; None where it is built anew.
 
         Raises:
@@ -78,7 +78,7 @@ class WorkerContext:
             return None
         path, sha256 = cell.model_file.path, cell.model_file.sha256
         if path not in self.model_files:
-            self.model_files[path] = open_checkpoint(
+            self.model_files[path] = open_model_file(
                 Path(path), cell.backbone, cell.strategy, cell.options.get("scale")
             )
         if self.model_files[path].sha256 != sha256:

@@ -18,7 +18,7 @@ from adapters.classifier import VideoClassifier
 from bench.measure.counts import macs_by_part
 from bench.measure.params import count
 from bench.plugins import load
-from bench.run.model_files.open import open_checkpoint
+from bench.run.model_files.open import open_model_file
 from bench.train.evaluate import top_k
 from tests.bench.command import Command
 from tests.bench.conftest import nothing_stays_registered
@@ -209,7 +209,7 @@ def test_each_is_trained_kept_and_evaluated_by_a_command(bench: Command, tmp_pat
         assert row["trained_params_m"] * 1e6 == pytest.approx(trained, abs=1)
         assert row["epochs"] == (0 if method == "nothing" else 1)
         assert pd.isna(row["train_clips_per_s"]) == (method == "nothing")
-        opened, _ = open_checkpoint(file).build(cell["frames"])
+        opened, _ = open_model_file(file).build(cell["frames"])
         found = np.load(file.parent / "predictions.npz")
         assert top_k(found["probabilities"], found["labels"], 1) == pytest.approx(row["top1"])
         assert sum(p.numel() for _, p in opened.trained()) == trained

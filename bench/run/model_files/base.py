@@ -21,7 +21,7 @@ from bench.spec.source import DataSource, Views
 
 
 @dataclass(frozen=True)
-class Checkpoint(ABC):
+class TrainedModel(ABC):
     """A model in a file.
 
     Attributes:

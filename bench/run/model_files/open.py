@@ -6,12 +6,12 @@ from pathlib import Path
 
 from bench.run.model_files import adapter_file as own
 from bench.run.model_files import released
-from bench.run.model_files.base import Checkpoint, sha256, wrong
+from bench.run.model_files.base import TrainedModel, sha256, wrong
 
 
-def open_checkpoint(
+def open_model_file(
     file: Path, backbone: str | None = None, strategy: str | None = None, scale: float | None = None
-) -> Checkpoint:
+) -> TrainedModel:
     """Read a checkpoint; its model is built later.
 
     Args:
@@ -24,7 +24,7 @@ def open_checkpoint(
     """
     hashed = sha256(file)
     cell = own.read(file, hashed, backbone) if file.suffix == ".safetensors" else None
-    found: Checkpoint = cell or released.read(file, hashed, backbone, strategy, scale)
+    found: TrainedModel = cell or released.read(file, hashed, backbone, strategy, scale)
     problems = []
     if strategy is not None and strategy != found.strategy:
         problems.append(f"it holds the strategy {found.strategy}, not {strategy}")
