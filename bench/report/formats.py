@@ -120,8 +120,8 @@ def render_evaluation(result: Result) -> str:
         "device": f"{where.device}, {where.precision}, torch {where.versions['torch']}, {where.wall_seconds:.0f} s",
     }
     width = max(map(len, rows)) + 2
-    lines = [f"{name:{width}}{value}" for name, value in rows.items() if value is not None]
-    return "\n".join([*map(one_line, lines), *(f"note: {one_line(note)}" for note in result.footnotes)])
+    lines = [f"{name:{width}}{one_line(value)}" for name, value in rows.items() if value is not None]
+    return "\n".join([*lines, *(f"note: {one_line(note)}" for note in result.footnotes)])
 
 
 def _gmacs(result: Result) -> str | None:

@@ -24,8 +24,8 @@ import pytest
 from bench.run.engines import local
 from tests.bench.command import Command, Said
 
-PLUGINS = Path(__file__).parent / "plugins"
-ROOT = Path(__file__).parents[2]
+PLUGINS = Path(__file__).parents[1] / "plugins"
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from bench.run.result import SkippedVideo
 from bench.run.store import write_skipped
 from tests.bench.command import Command, Said
 
-PLUGIN = Path(__file__).parent / "plugins" / "torn.py"
+PLUGIN = Path(__file__).parents[1] / "plugins" / "torn.py"
 HASTY = PLUGIN.parent / "hasty.py"
 BROKEN = ("cut.mp4", "empty.mp4", "text.mp4", "torn.mp4", "bare.mp4", "folder.mp4", "vanished.mp4", "locked.mp4")
 

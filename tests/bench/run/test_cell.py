@@ -45,8 +45,8 @@ from tests.bench.plugins.hasty import measure_in_haste
 from tests.models import FAMILIES, NAMES
 
 CPU = torch.device("cpu")
-ROOT = Path(__file__).parents[2]
-PLUGIN = str(Path(__file__).parent / "plugins" / "small.py")
+ROOT = Path(__file__).parents[3]
+PLUGIN = str(Path(__file__).parents[1] / "plugins" / "small.py")
 
 
 @pytest.fixture(scope="module")

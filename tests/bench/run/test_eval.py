@@ -40,7 +40,7 @@ from tests.bench.test_checkpoint import JOINT
 from tests.reference import macs as closed
 
 OWN = FOOTNOTES["own"]
-PLUGIN = str(Path(__file__).parent / "plugins" / "small.py")
+PLUGIN = str(Path(__file__).parents[1] / "plugins" / "small.py")
 MORE = """
 from bench.data.dataset import DATASETS, register_dataset
 
