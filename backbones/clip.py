@@ -21,8 +21,8 @@ from backbones.base import Backbone, check_size, only_single, over_time
 from backbones.checkpoints import Checkpoint, converted, load, part, read
 from backbones.input_size import resize
 from backbones.kernels.attention import among_frames, multi_head, projected
+from backbones.kernels.mlp import quick_gelu_mlp
 from backbones.kernels.norm import normed
-from backbones.kernels.quick_gelu import quick_gelu_mlp
 from backbones.kernels.switch import is_plain_module
 from backbones.names import BackboneName, UnsupportedModel, WeightsError
 from backbones.projections import InProjection, Projection, Role, whole

@@ -40,7 +40,7 @@ def search_path() -> dict[str, str]:
 
 @contextlib.contextmanager
 def _environment() -> Iterator[None]:
-    """Processes that start here find our modules, and print no warnings of the libraries to the terminal."""
+    """Let processes that start here find our modules, and print no warnings of the libraries to the terminal."""
     changes = {**search_path(), "PYTHONWARNINGS": "ignore"}
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
@@ -69,7 +69,7 @@ def interrupts_ignored() -> Iterator[None]:
 
 
 def end_with_parent() -> None:
-    """In a process that was started: end at once when the one that started it does, however that comes about."""
+    """End this process at once when the one that started it ends, however that comes about."""
     parent = multiprocessing.parent_process()
 
     def follow() -> None:

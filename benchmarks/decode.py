@@ -64,7 +64,7 @@ def write(path: Path, frames: list[NDArray[np.uint8]], interval: int) -> None:
 
 
 def seconds(path: Path, decoder: Decoder, indices: NDArray[np.int64], short_side: int | None) -> float:
-    """To open a file, read a clip, and close it."""
+    """Seconds to open a file, read a clip, and close it."""
     since = time.perf_counter()
     reader = open_video(path, decoder, short_side)
     reader.frames(indices)

@@ -75,7 +75,7 @@ def bare_jobs(clips: TrainClips, epoch: int) -> Iterator[tuple[str, list[int]]]:
 
 
 def speed(folder: Path, processes: int, videos: int, clips: int, rounds: int) -> float:
-    """Prints the ratio; returns seconds a batch of the loader."""
+    """Print the ratio; return seconds a batch of the loader."""
     begun = time.perf_counter()
     for i in range(videos):
         kinetics_like(folder / f"{i}.mp4", i)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.choices import not_among
-from bench.cli.options import Given, takes
+from bench.cli.options import Given, not_among, takes
 from bench.cli.output import say, tell
 from bench.cli.progress import progress
 from bench.errors import UserError

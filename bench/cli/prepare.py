@@ -45,7 +45,9 @@ class PrepareRequest(DataRequest):
         None, description="Size of the cache at most, such as 200GB"
     )
     workers: Annotated[int | None, Flag(default="one a core")] = Field(None, ge=1, description="Decoding processes")
-    clear: bool = Field(False, description="Remove the data set's frames from the cache instead")
+    clear: Annotated[bool, Flag(one_way=True, default="")] = Field(
+        False, description="Remove the data set's frames from the cache instead"
+    )
 
 
 @takes(PrepareRequest)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.choices import not_among
+from bench.cli.options import not_among
 from bench.cli.output import obstacles, say, write
 from bench.errors import UserError
 

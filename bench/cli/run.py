@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 
 from adapters.base import STRATEGIES
-from bench.cli.listeners import LiveListener, PlainListener
 from bench.cli.options import Given, takes
 from bench.cli.output import print_table, tell
 from bench.errors import UserError
@@ -24,6 +23,7 @@ from bench.spec.recipe_entries import read_entries
 from bench.text import counted, quantity
 
 if TYPE_CHECKING:
+    from bench.cli.listeners import LiveListener, PlainListener
     from bench.run.engines.runner import Outcome
     from bench.run.matrix import Plan
     from bench.run.store import Run
@@ -116,6 +116,8 @@ def _by_strategy(fields: dict[str, Any], given: dict[str, Any], problems: list[s
 
 def _listener(plan: Plan) -> AbstractContextManager[LiveListener | PlainListener]:
     """Tell the defaults that were filled in; return the view of the run for where the output goes."""
+    from bench.cli.listeners import LiveListener, PlainListener
+
     for default in plan.defaults:
         tell(default, style="dim")
     console = Console(highlight=False, markup=False, emoji=False)

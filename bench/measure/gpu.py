@@ -121,7 +121,7 @@ def during(found: Gpu, step: Callable[[], object], device: torch.device) -> Gpu:
     driver = driver_of(device)
     if driver is None:
         return found
-    samples = []
+    samples: list[tuple[int | None, int | None, int | None, int]] = []
     end = time.monotonic() + _LOAD
     while not samples or time.monotonic() < end:
         step()  # which the GPU still computes when its driver is asked

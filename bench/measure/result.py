@@ -7,6 +7,7 @@ from pydantic import Field
 from backbones.kernels.switch import Kernels
 from bench.spec import FrozenModel
 
+PLAIN_KERNELS = "plain kernels: PyTorch's own operations, without what is written by hand for speed"
 # a measurement is disturbed by more than this of others' use
 _CORES = 0.5
 _PERCENT = 5.0
@@ -71,7 +72,7 @@ def footnotes(measured: Measured) -> list[str]:
     """Sentences on what may have made a measured speed lower than the device's own; none where nothing did."""
     notes = [not_compiled(measured.why_not_compiled)] if measured.why_not_compiled else []
     if measured.kernels == "plain":
-        notes.append("plain kernels: PyTorch's own operations, without what is written by hand for speed")
+        notes.append(PLAIN_KERNELS)
     if measured.busy_cores > _CORES:
         notes.append(f"speed measured while {measured.busy_cores:.1f} cores were busy with something else")
     return notes if measured.gpu is None else notes + _of_gpu(measured.gpu)

@@ -177,6 +177,7 @@ def _further(cell: Cell) -> dict[str, str]:
         "compiled": cell.compile,
         "checkpointed": cell.checkpoint_activations,
         "kernels": cell.kernels,
+        "classes": cell.classes,
     }
     values |= {f"{name} sha256": digest[:8] for name, digest in cell.sources.items()}
     return {name.replace("_", " "): _plain(value) for name, value in values.items()}
@@ -238,7 +239,7 @@ def make_table(results: Sequence[Result], missing: int = 0) -> ResultTable:
         row.notes += [notes.setdefault(text, len(notes) + 1) for text in told]
         rows.append(row)
     # of a few classes all cells lack top-5: `-` says so better than no column
-    shown = {key for row in rows for key in row.values} | {_TOP5.key for row in rows if row.values}
+    shown = {key for row in rows for key in row.values} | {_TOP5.key for row in rows if NUMBERS[0].key in row.values}
     columns = [column for column in NUMBERS if column.key in shown] or [NUMBERS[0]]
     labels = ["backbone", "strategy", *axes, *([_EVALUATED] if incomplete else [])]
     return ResultTable(labels, columns, rows, list(notes), _caption(results, missing))
@@ -266,15 +267,17 @@ def _caption(results: Sequence[Result], missing: int) -> list[str]:
     if missing:
         cells = f"{missing:,} of {counted(missing + len(results), 'cell')}"
         lines.append(f"without a result, and not shown: {cells} (not run to the end, or a damaged file)")
-    done = [result for result in results if result.status == "done" and result.measured and result.metrics]
+    done = [result for result in results if result.status == "done" and result.measured]
     if not done:
         return lines
     protocols = dict.fromkeys(
         f"{r.cell.dataset}, {r.cell.protocol} (frames x clips x crops), "
         f"{counted(r.cell.recipe.epochs, 'epoch')} of batch {r.cell.recipe.batch_size}"
+        if r.metrics
+        else f"{r.cell.protocol} (frames x clips x crops), not trained"
         for r in done
     )
-    seeds = sorted({r.cell.seed for r in done})
+    seeds = sorted({r.cell.seed for r in done if r.metrics})
     several = f"; mean ± standard deviation over seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else ""
     lines.append(one_line("; ".join(protocols)) + several)
     if any(r.metrics and r.metrics.top5 is None for r in done):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
@@ -34,10 +34,7 @@ class TableView:
         for index, (columns, broken) in enumerate(_parts(self._table, options.max_width)):
             if index:
                 yield Text()
-            if _width(self._table, columns, broken) <= options.max_width:
-                yield from _lines(self._table, columns, broken)
-            else:
-                yield _folded(self._table, columns, broken)
+            yield _drawn(self._table, columns, broken, options.max_width)
         yield Text()
         yield from _below(self._table)
 
@@ -117,45 +114,24 @@ def _begins(table: ResultTable, index: int) -> bool:
     return index > 0 and table.rows[index].labels["backbone"] != table.rows[index - 1].labels["backbone"]
 
 
-def _lines(table: ResultTable, columns: list[Column], broken: bool) -> Iterator[Text]:
-    """The table, line by line, where the terminal has room for it. (A table of rich's own takes ten times as long.)"""
-    labels = _label_widths(table)
-    numbers = [_number_width(table, column, broken) for column in columns]
-
-    def line(texts: Sequence[str], cells: Sequence[tuple[str, str]]) -> Text:
-        found = Text(no_wrap=True, overflow="ignore", end="\n")
-        for text, width in zip(texts, labels, strict=True):
-            found.append(text + " " * (width - cell_len(text) + _GAP))
-        for (text, style), width in zip(cells, numbers, strict=True):
-            found.append(" " * (width - cell_len(text))).append(text, style).append(" " * _GAP)
-        found.rstrip()
-        return found
-
-    words = [_header(column, broken).split("\n") for column in columns]
-    height = max(map(len, words))
-    for depth in range(height, 0, -1):  # lines of the header that are left; texts end in its last one
-        heads = table.labels if depth == 1 else [""] * len(labels)
-        header = line(heads, [(word[-depth] if depth <= len(word) else "", "") for word in words])
-        header.stylize("bold")
-        yield header
-    for index, row in enumerate(table.rows):
-        if _begins(table, index):
-            yield Text()
-        yield line(_label_texts(table, index), [_cell(table, row, column) for column in columns])
-
-
-def _folded(table: ResultTable, columns: list[Column], broken: bool) -> Table:
-    """The table where the terminal has not even room for the labels and one column: texts are folded."""
+def _drawn(table: ResultTable, columns: Sequence[Column], broken: bool, room: int) -> Table:
+    """The table; where the terminal has not even room for the labels and one column, texts are folded."""
     drawn = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    fits = _width(table, columns, broken) <= room
+    # rich would take the room for a star away from what it justifies
+    widths = [_number_width(table, column, broken) if fits else 0 for column in columns]
     for label in table.labels:
-        drawn.add_column(Text(label), overflow="fold")
-    for column in columns:
-        drawn.add_column(Text(_header(column, broken)), justify="right", vertical="top", overflow="fold")
+        drawn.add_column(Text(label), overflow="fold", vertical="bottom")
+    for column, width in zip(columns, widths, strict=True):
+        words = [word.rjust(width) for word in _header(column, broken).split("\n")]
+        justify: JustifyMethod = "left" if fits else "right"
+        drawn.add_column(Text("\n".join(words)), justify=justify, overflow="fold", vertical="bottom")
     for index, row in enumerate(table.rows):
         if _begins(table, index):
             drawn.add_row()
-        labels = [Text(text) for text in _label_texts(table, index)]
-        drawn.add_row(*labels, *(Text(*_cell(table, row, column)) for column in columns))
+        numbers = (_cell(table, row, column) for column in columns)
+        texts = [Text(text.rjust(width), style) for (text, style), width in zip(numbers, widths, strict=True)]
+        drawn.add_row(*map(Text, _label_texts(table, index)), *texts)
     return drawn
 
 

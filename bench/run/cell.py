@@ -27,7 +27,7 @@ from bench.measure.counts import UncountedOperation, macs
 from bench.measure.loading import Loading
 from bench.measure.machine import device_name
 from bench.measure.params import count
-from bench.measure.result import Measured
+from bench.measure.result import PLAIN_KERNELS, Measured
 from bench.measure.result import footnotes as measured_footnotes
 from bench.run import footnotes
 from bench.run.build import classifier, image_model
@@ -352,6 +352,7 @@ class _Execution:
         told += decoder_footnotes(loaders.decoders, cell.decoder)
         told += footnotes.of_skipped(loaders.skipped, loaders.listed, cell.split)
         told += [CODEC_FOOTNOTES[cell.cache_format]] if cell.cache_format in CODEC_FOOTNOTES else []
+        told += [PLAIN_KERNELS] if cell.kernels == "plain" else []
         told += measured_footnotes(measured) if measured else []
         told += self.model.backbone.notes
         told += [] if self.dataset.small or not self.trainer else self.loading.footnotes()

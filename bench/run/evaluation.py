@@ -96,6 +96,7 @@ def plan(request: EvaluationRequest) -> Plan:
         recipe=Recipe(batch_size=file.batch or _BATCH),
         device=placement.type,
         precision=placement.precision,
+        kernels=request.kernels,
         decoder=request.decoder,
         order_test=request.order_test,
         cache_format=request.cache_format,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,6 +29,8 @@ _BEGUN = (".run.", PROBE)
 
 # nanoseconds for which a file that was written may be written again without its time telling: systems keep it in steps
 _UNSETTLED = 2_000_000_000
+
+_SHARE = 0.05  # of the wall time, which rewriting a table may take at most
 
 # where runs lie, below the folder that the command is given in
 RESULTS = Path("results")
@@ -243,6 +246,58 @@ class Run:
 
     def _measured_file(self, cell: Cell) -> Path:
         return self.folder / "measured" / f"{cell.model_key()}.json"
+
+
+class ThrottledCsvWriter:
+    """Rewrites results.csv when cells have ended, but for the time that this takes.
+
+    A rewrite looks at every cell of the run: one for each cell that ends would take, over a run, a time that grows with
+    the square of their number. So one is put off until the last one's time is a small share of what went by since, and
+    the last one of all is done at the end.
+
+    Args:
+        run: whose table is written.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._behind = False
+        self._ended = -math.inf
+        self._took = 0.0
+
+    def changed(self) -> None:
+        """A cell has ended."""
+        self._behind = True
+        self.keep_up()
+
+    def keep_up(self) -> None:
+        """Rewrite what is behind, unless it is too early; call it from time to time. A failure shows in `finish`."""
+        if self._behind and time.monotonic() - self._ended >= self._took * (1 / _SHARE - 1):
+            with contextlib.suppress(OSError, UserError):
+                self._write()
+
+    def finish(self) -> str:
+        """Rewrite it at the end, in any case: other processes, killed ones too, may have left it behind.
+
+        Returns:
+            Why that failed, in words; empty where it did not.
+        """
+        try:
+            self._write(anew=True)
+        except OSError as error:
+            return f"{self._run.csv} cannot be written: {reason(error)}"
+        except UserError as error:  # the folder was removed or damaged
+            return "; ".join(error.problems)
+        return ""
+
+    def _write(self, anew: bool = False) -> None:
+        begun = time.monotonic()
+        try:
+            self._run.write_csv(anew)
+            self._behind = False
+        finally:
+            self._ended = time.monotonic()
+            self._took = self._ended - begun
 
 
 def _read_result(file: Path) -> Result | None:

@@ -70,6 +70,7 @@ class Flag:
         help: text in `--help`, where that is not the field's description.
         default: words for the default, where the field's own value does not tell; empty: not shown.
         repeated: takes one value each time that it is given, in place of a comma list.
+        one_way: a switch that has no --no-NAME, as it is off unless it is given.
         argument: has its place on the command line instead of a name.
         hidden: has no option: the field is for files alone.
         members: model of the mapping's values; each field of it with a Flag has an option by itself.
@@ -82,6 +83,7 @@ class Flag:
     help: str = ""
     default: str | None = None
     repeated: bool = False
+    one_way: bool = False
     argument: bool = False
     hidden: bool = False
     members: type[BaseModel] | None = None

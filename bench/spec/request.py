@@ -41,6 +41,11 @@ class DeviceOptions(FrozenModel):
     precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], Flag(RUNNING)] = Field(
         "auto", description="Number format of the arithmetic"
     )
+    kernels: Annotated[Kernels, Flag(RUNNING, metavar="fast|plain")] = Field(
+        "fast",
+        description="fast, or plain: PyTorch's own operations in place of what is written by hand for speed, to debug "
+        "it or to measure what it gives",
+    )
 
 
 class PluginOptions(FrozenModel):
@@ -134,11 +139,6 @@ class Matrix(DataOptions, PixelOptions, DeviceOptions):
         False,
         description="Compute each block once more for its gradients: less memory, more time, the same numbers",
     )
-    kernels: Annotated[Kernels, Flag(RUNNING, metavar="fast|plain")] = Field(
-        "fast",
-        description="fast, or plain: PyTorch's own operations in place of what is written by hand for speed, to debug "
-        "it or to measure what it gives",
-    )
     order_test: Annotated[bool, Flag(RUNNING)] = Field(
         True, description="Also evaluate with the frames reversed and shuffled"
     )
@@ -172,7 +172,7 @@ class ProfileRequest(DeviceOptions, PluginOptions):
     strategies: Annotated[Names, Flag(name="strategy", argument=True)] = Field(
         ("all",), description="Comma list of strategies, or all"
     )
-    whole: Annotated[bool, Flag(name="all", default="")] = Field(
+    whole: Annotated[bool, Flag(name="all", default="", one_way=True)] = Field(
         False,
         description="The table of every family's base model (or BACKBONE's) with every strategy (or STRATEGY's), in "
         "their published frames and views and with random weights, which change no speed; it goes on where it stopped",
@@ -196,9 +196,6 @@ class ProfileRequest(DeviceOptions, PluginOptions):
         None, ge=1, description="Clips of a timed step"
     )
     compile: bool = Field(False, description="Compile the step with torch.compile")
-    kernels: Annotated[Kernels, Flag(metavar="fast|plain")] = Field(
-        "fast", description="fast, or plain: PyTorch's own operations in place of what is written by hand for speed"
-    )
     checkpoint_activations: bool = Field(
         False, description="Compute each block once more for its gradients: less memory, more time"
     )

@@ -1,6 +1,4 @@
-"""Computation of a model's logits: on which device, in which number format, compiled or operation by operation, and in
-how many parts.
-"""
+"""Computation of a model's logits: its device, number format and compiler, and the parts that memory has room for."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ def _set_generators(device: torch.device, states: dict[str, Any]) -> None:
 
 
 class Diverged(RuntimeError):
-    """The loss is not a number any more."""
+    """Error of a training whose loss is not a number any more."""
 
 
 def fit(
@@ -243,7 +243,7 @@ def _counted(batches: Iterable[tuple[Tensor, Tensor]], expected: int) -> Iterato
 
 
 class Log:
-    """Appends JSON lines; a new training starts the file anew."""
+    """File of JSON lines that grows; a new training starts it anew."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("w", encoding="utf-8", buffering=1)  # a line at a time reaches the disk whole

@@ -29,7 +29,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 @pytest.fixture
 def wording(request: pytest.FixtureRequest) -> Wording:
     """The snapshot of the test's messages."""
-    return Wording(f"{request.node.path.stem}::{request.node.name}")
+    return Wording(request.node.nodeid.removeprefix("tests/bench/"))
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from backbones.kernels.precision import cast_frozen_weights
+from backbones.kernels.switch import using
 from bench.data.transforms import normalise
 from bench.spec import Recipe
 from bench.train import compute
@@ -104,6 +105,15 @@ def test_one_graph_computes_a_step_and_gives_the_same(
     assert len(graphs) == 1  # fullgraph: a break would be an error
     torch.testing.assert_close(found[1][0], found[0][0], atol=2e-2 if precision == "bf16" else 1e-5, rtol=1e-4)
     torch.testing.assert_close(found[1][1], found[0][1], atol=2e-3 if precision == "bf16" else 1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_plain_kernels_make_one_graph_too(monkeypatch: pytest.MonkeyPatch, family: str) -> None:
+    graphs = _counting(monkeypatch)
+    with using("plain"):
+        trainer = Trainer(model(family, "joint"), Recipe(batch_size=2, drop_path=0.0), CPU, "bf16", compile=True)
+        trainer.step(_pixels(), _labels())
+    assert trainer.computation.compiled and len(graphs) == 1
 
 
 def test_a_short_batch_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

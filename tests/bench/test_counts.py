@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from adapters.adapter import Adapter
 from adapters.blockwise import BlockwiseStrategy
+from backbones.kernels.switch import using
 from bench.measure.counts import UncountedOperation, macs, macs_by_part
 from bench.measure.params import count_by_part
 from bench.measure.parts import by_part
@@ -93,6 +94,16 @@ def test_real_sizes_agree_with_the_closed_form(
     parts = closed.swin_parts if name.startswith("swin") else closed.vit_parts
     expected = parts(**shape, frames=frames, classes=400, **ADDED[strategy], **options)
     _agree(macs_by_part(without_numbers(name, strategy, frames, 400, **options)), expected)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_plain_kernels_compute_the_same_products(family: str, device: str) -> None:
+    with torch.device(device):
+        adapted = model(family, "joint")
+        fast = macs_by_part(adapted)
+        with using("plain"):
+            assert macs_by_part(adapted) == fast
 
 
 def test_blocks_that_are_left_out_add_nothing() -> None:

@@ -153,6 +153,14 @@ def test_what_was_assumed_of_the_weights_is_told(bench: Command, trained: tuple[
     assert assumption in _said(bench, *asked)["footnotes"]
 
 
+def test_plain_kernels_give_them_too_and_are_told(bench: Command, trained: tuple[Path, Result]) -> None:
+    folder, result = trained
+    asked = ("--checkpoint", f"{folder}/{result.cell.key}", "--split", "val", "--no-order-test")
+    found = _said(bench, *asked, "--kernels", "plain")
+    assert found["top1"] == pytest.approx(result.metrics.val_top1)
+    assert [note for note in found["footnotes"] if note.startswith("plain kernels")]
+
+
 def test_an_exported_cell_gives_them_too(bench: Command, trained: tuple[Path, Result], tmp_path: Path) -> None:
     folder, result = trained
     out = tmp_path / "model.pth"
@@ -265,7 +273,7 @@ def test_precision_and_split_reach_what_computes_and_what_crops(
     _said(bench, *asked)
     clips, predictors = made[::2], made[1::2]
     assert [type(one.transform) for one in clips] == [ValTransform, TestTransform]
-    assert [one.precision for one in predictors] == ["bf16", "fp32"]
+    assert [one.computation.precision for one in predictors] == ["bf16", "fp32"]
 
 
 def test_classes_of_other_names_are_other_classes() -> None:

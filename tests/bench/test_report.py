@@ -92,6 +92,18 @@ def test_speed_with_loading_stands_beside_the_models_own() -> None:
     assert "loaded" not in " ".join(make_table([older]).caption)
 
 
+def test_models_that_were_measured_alone_are_a_table_of_costs() -> None:
+    """As `bench profile --all` leaves them: no accuracy, and nothing said of one."""
+    cells = [make.cell(strategy=name, options={}, dataset="", stages=("measure",)) for name in ("frozen", "full")]
+    found = make_table(
+        [make.profiled(cell, params=count) for cell, count in zip(cells, (10**6, 2 * 10**6), strict=True)]
+    )
+    keys = [column.key for column in found.columns]
+    assert keys[:2] == ["params_m", "trained_params_m"] and not {"top1", "top5"} & set(keys)
+    assert [row.values["params_m"] for row in found.rows] == [1, 2]
+    assert found.caption[0] == "8x1x1 (frames x clips x crops), not trained"
+
+
 def test_top_5_of_few_classes_is_a_dash_and_the_caption_says_why() -> None:
     few = make.done_of_few_classes(make.cell(dataset="few"))
     for listed in ([few], [make.done(), few]):

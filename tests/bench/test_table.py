@@ -17,15 +17,14 @@ from bench.data.cache import FrameCache
 from bench.errors import UserError
 from bench.measure.machine import device_name
 from bench.measure.placement import Placement
-from bench.run import csv_writer as table
 from bench.run import start
+from bench.run import store as table
 from bench.run.columns import to_csv
-from bench.run.csv_writer import ThrottledCsvWriter
 from bench.run.engines import runner
 from bench.run.engines.base import Event, Job, WorkerFailed
 from bench.run.engines.runner import Outcome, Runner
 from bench.run.result import Result
-from bench.run.store import Run
+from bench.run.store import Run, ThrottledCsvWriter
 from bench.spec import Cell
 from tests.bench import make
 from tests.bench.command import Command
@@ -279,7 +278,7 @@ def test_a_command_whose_table_cannot_be_written_says_so(
 # --- several processes ---
 
 PUTS = (
-    "import sys\nfrom pathlib import Path\nfrom bench.run import csv_writer as table\nfrom bench.run.store import Run\n"
+    "import sys\nfrom pathlib import Path\nfrom bench.run import store as table\nfrom bench.run.store import Run\n"
     "from tests.bench import make\n"
     "table._SHARE = 1e-9\n"
     "run = Run(Path(sys.argv[1]))\nkept = table.ThrottledCsvWriter(run)\n"

@@ -15,13 +15,12 @@ from bench.measure.machine import cores, device_name, exclusive_machine_lock
 from bench.measure.placement import Placement
 from bench.measure.result import Measured
 from bench.processes import interrupts_ignored
-from bench.run.csv_writer import ThrottledCsvWriter
 from bench.run.engines.base import Engine, Event, Job
 from bench.run.engines.local import threads_of
 from bench.run.events import ExpectedTime, Listener
 from bench.run.provenance import Stopwatch, provenance
 from bench.run.result import Result, Status
-from bench.run.store import Run
+from bench.run.store import Run, ThrottledCsvWriter
 from bench.spec import Cell
 from bench.text import counted
 
@@ -52,9 +51,9 @@ class Outcome:
 
 
 class Runner:
-    """Measures the models one after the other with the machine to itself, then trains the cells side by side.
+    """Course of a run: models are measured one after the other, then cells are executed side by side.
 
-    Claims cells, so that no two processes run the same one, and writes what becomes of them.
+    It claims cells, so that no two processes run the same one, and writes what becomes of them.
 
     Args:
         run: where the results go.

@@ -29,6 +29,7 @@ class Example(FrozenModel):
     count: Annotated[int | None, Flag(short="c", default="one a core")] = Field(None, ge=1, description="Processes")
     limit: float = Field(1.5, gt=0, description="Seconds.")
     sure: bool = Field(True, description="Be sure")
+    loud: Annotated[bool, Flag(one_way=True)] = Field(False, description="Be loud")
     out: Path | None = Field(None, description="Folder")
     recipe: Annotated[dict[str, Any], Flag(RECIPE, members=Inner)] = Field(default_factory=dict, description="Parts")
     entries: Annotated[dict[str, Any], Flag(hidden=True)] = Field(default_factory=dict)
@@ -68,8 +69,8 @@ def by_name(model: type[FrozenModel]) -> dict[str, Option]:
 def test_every_kind_of_value_comes_in_as_it_was_written() -> None:
     ran = Ran()
     given = ran(
-        *("x", "--name", "c,d", "--plugin", "one", "--plugin", "two.py", "--mode", "exact", "-c", "3"),
-        *("--limit", "2e-1", "--no-sure", "--out", "~/here", "--recipe", "momentum=0.5", "--lr", "1e-3", "--dry"),
+        *("x", "--name", "c,d", "--plugin", "one", "--plugin", "two.py", "--mode", "exact", "-c", "3", "--dry"),
+        *("--limit", "2e-1", "--no-sure", "--loud", "--out", "~/here", "--recipe", "momentum=0.5", "--lr", "1e-3"),
     )
     assert given.values == {
         "what": "x",
@@ -79,6 +80,7 @@ def test_every_kind_of_value_comes_in_as_it_was_written() -> None:
         "count": 3,
         "limit": 0.2,
         "sure": False,
+        "loud": True,
         "out": Path("~/here"),
         "recipe": {"momentum": 0.5, "lr": 1e-3},
     }
@@ -95,6 +97,7 @@ def test_every_kind_of_value_comes_in_as_it_was_written() -> None:
         count=3,
         limit=0.2,
         sure=False,
+        loud=True,
         out=Path("~/here"),
         recipe={"momentum": 0.5, "lr": 1e-3},
     )
@@ -132,6 +135,7 @@ def test_a_field_without_a_default_is_required() -> None:
 def test_help_has_each_field_with_its_choices_and_default() -> None:
     _, text = Ran().refused("--help")
     options = by_name(Example)
+    assert "--no-sure" in text and "--no-loud" not in text
     assert "entries" not in options and "recipe.momentum" not in options
     for option in options.values():
         assert (option.name.upper() if option.flag.argument else f"--{option.name}") in text

@@ -242,7 +242,7 @@ def test_a_dry_run_tells_the_source_of_each_value(bench: Command, tmp_path: Path
 
 def test_names_of_families_and_strategies_stand_in_the_recipes_alone() -> None:
     """A data set's code is free of them."""
-    folder = Path(__file__).parents[2] / "bench" / "data"
+    folder = Path(__file__).parents[3] / "bench" / "data"
     names = {f'"{name}"' for name in (*FAMILIES.names(), *STRATEGIES.names())}
     found = {
         (file.name, name)

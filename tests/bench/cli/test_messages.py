@@ -17,7 +17,7 @@ from bench.data.validate import VideoFault
 from bench.errors import UserError
 from tests.bench.command import Command
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

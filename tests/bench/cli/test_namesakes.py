@@ -12,7 +12,7 @@ import pytest
 from bench.cli.main import namesakes
 from bench.processes import METHOD, search_path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RAISES = "raise ImportError('cannot import name of another package')\n"
 
 

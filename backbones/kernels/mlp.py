@@ -1,4 +1,4 @@
-"""The bottleneck of an adapter, up(GELU(down(x))), with less kept for its gradients."""
+"""Two products with an activation between them: an adapter's bottleneck, and the MLP of OpenAI's CLIP."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from torch.autograd.function import once_differentiable
 from backbones.kernels.precision import of_products
 from backbones.kernels.recompute import Recompute, recompute_of
 from backbones.kernels.switch import is_fast
+
+_SLOPE = 1.702  # of QuickGELU, x sigmoid(1.702 x)
 
 
 def bottleneck(x: Tensor, down: nn.Linear, up: nn.Linear) -> Tensor:
@@ -49,3 +51,18 @@ class _Bottleneck(torch.autograd.Function):
         of_down = ctx.outer(of_narrow, tuple(source)) if ctx.outer else of_narrow.t() @ source[0].flatten(0, -2)
         of_x = (of_narrow @ down).view(*hidden.shape[:-1], -1) if ctx.needs_input_grad[0] else None
         return of_x, of_down, of_narrow.sum(0), of_up, rows.sum(0), None, None
+
+
+def quick_gelu_mlp(x: Tensor, up: nn.Linear, down: nn.Linear) -> Tensor:
+    """down(h sigmoid(1.702 h)) with h = up(x), (..., D) -> (..., D), as silu(1.702 h) / 1.702.
+
+    Both factors are taken into the products, so that one pass over the wide numbers is left, and one kept copy of them
+    for the gradients, in place of three and two.
+    """
+    if not is_fast():
+        hidden = up(x)
+        return down(hidden * torch.sigmoid(_SLOPE * hidden))
+    rows = x.flatten(0, -2)
+    wide = torch.addmm(up.bias, rows, up.weight.t(), beta=_SLOPE, alpha=_SLOPE)
+    narrow = torch.addmm(down.bias, F.silu(wide), down.weight.t(), alpha=1 / _SLOPE)
+    return narrow.view(*x.shape[:-1], -1)

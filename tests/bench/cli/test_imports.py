@@ -40,7 +40,7 @@ COMMANDS = {
 def answers(commands: Iterable[str], folder: Path) -> list[tuple[int, list[str], list[str]]]:
     """Of the commands, given one after the other to one fresh process: exit code, the heavy libraries that were
     imported until its end, and the files that lay in the folder then."""
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     code = f"import sys; sys.path.insert(0, {str(root)!r})\n{CODE.format(heavy=HEAVY)}"
     arguments = json.dumps([command.split() for command in commands])
     done = subprocess.run(
