@@ -21,7 +21,7 @@ from bench.data.cache.entry import FOOTNOTES as CODEC_FOOTNOTES
 from bench.data.decode.open import footnotes as decoder_footnotes
 from bench.data.transforms import FOOTNOTES as PIXEL_FOOTNOTES
 from bench.data.transforms import normalise
-from bench.files import reason, write_atomically
+from bench.files import write_atomically
 from bench.measure import model as measuring
 from bench.measure.counts import UncountedOperation, macs
 from bench.measure.loading import Loading
@@ -36,12 +36,12 @@ from bench.run.loaders import Loaders
 from bench.run.model_files.adapter_file import pack
 from bench.run.provenance import Stopwatch, provenance
 from bench.run.result import Attempt, Counts, Metrics, Result, Training
-from bench.run.store import ADAPTER, CHECKPOINT, write_skipped
+from bench.run.store import ADAPTER, write_skipped
+from bench.run.training import ResumableTraining
 from bench.spec import Cell
-from bench.train.checkpoint import BadCheckpoint, CheckpointFolder, Preempted
 from bench.train.compute import mixed
 from bench.train.evaluate import Predictions, Predictor, mean_class, predict, top_5, top_k
-from bench.train.trainer import Log, Trainer, fit
+from bench.train.trainer import Trainer
 
 Report = Callable[[dict[str, Any]], None]
 Found = TypeVar("Found")
@@ -186,8 +186,6 @@ class _Execution:
             self.measured, _ = measure(cell, context)
         self.dataset = context.dataset(cell)
         self.notes: list[str] = []
-        self.checkpoints: CheckpointFolder | None = None
-        self.attempts: list[Attempt] = []
         self.model, self.weights_sha256 = self._built()
         self.counts = None if self.measured else self._counted()
         self.loading = Loading(context.device)
@@ -201,11 +199,10 @@ class _Execution:
 
     def result(self) -> Result:
         cell, loaders = self.cell, self.loaders
-        training, val_top1 = self._train(self.trainer) if self.trainer else (None, None)
+        training, val_top1, attempts = self._train(self.trainer) if self.trainer else (None, None, ())
         metrics = None
         if "evaluate" in cell.stages:
             metrics = self._evaluate(val_top1)
-        attempts = [*self.attempts, Attempt(started=self.since.started, seconds=self.since.seconds)]
         if self.folder is not None:
             write_skipped(self.folder, loaders.skipped)
         if self.folder is not None and self.trainer is not None:
@@ -233,7 +230,7 @@ class _Execution:
                 threads=torch.get_num_threads(),
                 batch_size=loaders.batch_size,
                 micro_batch=micro_batch,
-                attempts=tuple(attempts) if len(attempts) > 1 else (),
+                attempts=attempts,
                 weights_sha256=self.weights_sha256,
                 dataset_fingerprint=self.context.fingerprint(cell),
                 decoders=tuple(sorted(loaders.decoders)),
@@ -285,94 +282,26 @@ class _Execution:
                 model.body.start(pixels, cell.recipe.time_init)
         return trainer
 
-    def _train(self, trainer: Trainer) -> tuple[Training, float | None]:
-        """Train; its times, and the last accuracy on the validation videos."""
+    def _train(self, trainer: Trainer) -> tuple[Training, float | None, tuple[Attempt, ...]]:
+        """Train; its times, the last accuracy on the validation videos, and its attempts before this one."""
         if self.folder is None:
             raise ValueError("a training needs the cell's folder")
-        loading, val_top1 = self.loading, None
-        epochs = self.cell.recipe.epochs
-        state = self._resumed(trainer)
-        if state is not None:
-            val_top1 = state["val_top1"]
-        self.context.stoppable.set()
-        with Log(self.folder / "log.jsonl", None if state is None else state["log"]) as log:
-
-            def on_interval(line: dict[str, float]) -> None:
-                log.write({**line, "loader_wait": loading.interval(line["clips_per_s"], line["interval_seconds"])})
-                done = line["step"] / line["steps"]
-                self.report(
-                    {"stage": "training", "done": done, "loss": line["loss"], "clips_per_s": line["clips_per_s"]}
-                )
-
-            def on_epoch(epoch: int) -> None:
-                nonlocal val_top1
-                if (epoch + 1) % 5 == 0 or epoch + 1 == epochs:
-                    found = predict(self.predictor, self.loaders.validation(), order_test=False)
-                    val_top1 = top_k(found.probabilities, found.labels, 1)
-                    log.write({"epoch": epoch + 1.0, "val_top1": val_top1})
-                keep()
-
-            def keep() -> None:
-                self._keep(trainer, {"log": log.state_dict(), "val_top1": val_top1})
-
-            seconds = fit(
-                trainer,
-                self.loaders.training,
-                self.loaders.steps,
-                on_interval,
-                on_epoch,
-                pauses=lambda: self.context.stopping.is_set() or self._checkpoints.due,
-                on_pause=keep,
-            )
-        self.clock.lap("train")
-        training = Training(
-            train_seconds=seconds, train_clips_per_s_loaded=loading.clips_per_s, loader_wait=loading.wait
+        training = ResumableTraining(
+            self.cell,
+            self.context,
+            self.folder,
+            trainer,
+            self.predictor,
+            self.loaders,
+            self.loading,
+            self.report,
+            weights_sha256=self.weights_sha256,
+            since=self.since,
         )
-        return training, val_top1
-
-    @property
-    def _checkpoints(self) -> CheckpointFolder:
-        """The folder of this training's checkpoint."""
-        if self.checkpoints is None:
-            assert self.folder is not None
-            identity = {"cell": self.cell.key, "weights_sha256": self.weights_sha256}
-            self.checkpoints = CheckpointFolder(self.folder / CHECKPOINT, identity, self.context.checkpoint_minutes)
-        return self.checkpoints
-
-    def _resumed(self, trainer: Trainer) -> dict[str, Any] | None:
-        """Go on from the checkpoint, where there is a good one; its state."""
-        try:
-            state = self._checkpoints.read()
-            if state is None:
-                return None
-            self.loaders.load_state_dict(state["loaders"])
-            self.loading.load_state_dict(state["loading"])
-            self.context.broken |= {Path(path): reason for path, reason in state["broken"].items()}
-            self.attempts = [Attempt(**attempt) for attempt in state["attempts"]]
-            trainer.load_state_dict(state["trainer"])
-        except (BadCheckpoint, ValueError, KeyError, TypeError) as error:
-            self.notes.append(f"a checkpoint was not used, the training began anew: {error}")
-            return None
-        return state
-
-    def _keep(self, trainer: Trainer, more: dict[str, Any]) -> None:
-        """Write a checkpoint. Raises Preempted where the training is to stop."""
-        attempts = [*self.attempts, Attempt(started=self.since.started, seconds=self.since.seconds)]
-        state = {
-            **more,
-            "trainer": trainer.state_dict(),
-            "loaders": self.loaders.state_dict(),
-            "loading": self.loading.state_dict(),
-            "broken": {str(path): reason for path, reason in self.context.broken.items()},
-            "attempts": [attempt.model_dump() for attempt in attempts],
-        }
-        try:
-            self._checkpoints.write(state, trainer.steps)
-        except OSError as error:  # a full disk must not end a training that has hours behind it
-            note = f"a checkpoint could not be written: {reason(error)}"
-            self.notes += [] if note in self.notes else [note]
-        if self.context.stopping.is_set():
-            raise Preempted(f"stopped from outside after step {trainer.steps}; its checkpoint is kept")
+        found = training.run()
+        self.notes += training.notes
+        self.clock.lap("train")
+        return found, training.val_top1, tuple(training.attempts)
 
     def _evaluate(self, val_top1: float | None) -> Metrics:
         """Predict the videos of the cell's split, and keep the predictions where there is a folder."""
