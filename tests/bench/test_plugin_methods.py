@@ -218,4 +218,4 @@ def test_each_is_trained_kept_and_evaluated_by_a_command(bench: Command, tmp_pat
         plugins = [part for name in ("methods", "small") for part in ("--plugin", PLUGINS / f"{name}.py")]
         said = bench("eval", "--checkpoint", file, "--dataset", "small", *plugins, "--format", "json")
         assert said.code == 0, said.err
-        assert json.loads(said.out)[0]["top1"] == pytest.approx(row["top1"])
+        assert json.loads(said.out)["top1"] == pytest.approx(row["top1"])
