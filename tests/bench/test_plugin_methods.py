@@ -61,7 +61,7 @@ def _linear_head(width: int) -> int:
     return (width + 1) * CLASSES
 
 
-def _trained(family: str, method: str) -> int:
+def _trained(family: str, method: str, frames: int = FRAMES) -> int:
     """Parameters by the methods' definitions."""
     widths = [64, 64, 128, 128] if family == "swin" else [WIDTH] * DEPTH
     last = widths[-1]
@@ -69,7 +69,7 @@ def _trained(family: str, method: str) -> int:
         "low-rank": sum(2 * 2 * RANK * width for width in widths) + _linear_head(last),
         "prompts": TOKENS * sum(widths) + _linear_head(last),
         "probe": last + (last + 1) * last + _linear_head(last),
-        "decoder": 2 * (FRAMES * last + last + (last + 1) * last) + 2 * last + _linear_head(last),
+        "decoder": 2 * (frames * last + last + (last + 1) * last) + 2 * last + _linear_head(last),
         "nothing": 0,
     }[method]
 
@@ -205,7 +205,7 @@ def test_each_is_trained_kept_and_evaluated_by_a_command(bench: Command, tmp_pat
         )
         row = table[table["cell"] == file.parent.name.rpartition("-")[2]].iloc[0]
         family = cell["backbone"].partition(":")[0]
-        trained = _trained(family, method)
+        trained = _trained(family, method, cell["frames"])
         assert row["trained_params_m"] * 1e6 == pytest.approx(trained, abs=1)
         assert row["epochs"] == (0 if method == "nothing" else 1)
         assert pd.isna(row["train_clips_per_s"]) == (method == "nothing")
