@@ -9,12 +9,13 @@ from pathlib import Path
 
 from bench.data.cache.frames import Filled, fill_one
 from bench.data.cache.store import FolderStore
-from bench.data.dataset import Video
+from bench.data.dataset import Split, Video
 from bench.data.validate import ClipSampling
 
 
-def decode(video: Video, clip: ClipSampling, full: bool) -> tuple[int, str]:
+def decode(clip: ClipSampling, full: bool, listed: tuple[Split, Video]) -> tuple[int, str]:
     """In place of `bench.data.validate.decode`."""
+    _, video = listed
     if video.path.stem == "hangs":
         time.sleep(60)
     if video.path.stem == "dies":
