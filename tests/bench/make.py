@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.measure.machine import versions
 from bench.measure.result import Measured
-from bench.run.result import Metrics, Provenance, Result, Status, Training
+from bench.run.result import Counts, Metrics, Provenance, Result, Status, Training
 from bench.spec import Cell, Matrix, Recipe
 from bench.version import commit
 
@@ -134,6 +134,19 @@ def failed(of: Cell | None = None, status: Status = "failed", error: str = "Valu
 def profiled(of: Cell, **changes: Any) -> Result:
     """A model that was measured."""
     return Result(cell=of, status="done", measured=measured(**changes), provenance=provenance())
+
+
+def evaluated(footnotes: Sequence[str] = (), **changes: Any) -> Result:
+    """A model file that was evaluated; changes are of its accuracy."""
+    file = {"path": "some/adapter.safetensors", "sha256": "12" * 32, "layout": "aim-bench"}
+    return Result(
+        cell=cell(stages=("evaluate",), model_file=file, clips=2, crops=3),
+        status="done",
+        counts=Counts(params=1_234_567, trained_params=98_765, macs_view=123_456_789),
+        metrics=metrics(**changes),
+        footnotes=tuple(footnotes),
+        provenance=provenance(),
+    )
 
 
 def matrix(**changes: Any) -> Matrix:
