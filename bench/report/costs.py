@@ -1,4 +1,4 @@
-"""What models cost, as `bench profile` shows it: the parts of one model, or several models side by side."""
+"""Costs of models, as `bench profile` shows them: the parts of one, or several side by side."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ class Result(FrozenModel):
 
     @property
     def counted(self) -> Counts | Measured | None:
-        """What tells the parameters and multiply-accumulates of the model."""
+        """The part that tells the parameters and multiply-accumulates of the model."""
         return self.counts or self.measured
 
     @model_validator(mode="before")
