@@ -17,6 +17,24 @@ from typing import Any
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 
 
+# what a cluster sends before it takes a machine back; some schedulers are told to send the second
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
+
+
+class StopRequested(KeyboardInterrupt):
+    """A cluster takes the machine back: one of `STOP_SIGNALS` came."""
+
+
+def raise_on_stop_signals() -> None:
+    """From now on the process's main thread raises StopRequested where a cluster asks for the machine."""
+
+    def ask(*_: Any) -> None:
+        raise StopRequested
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, ask)
+
+
 def context(preload: str) -> Any:
     """The multiprocessing context that processes are started with.
 

@@ -50,9 +50,9 @@ def eval_(
         tell(note, err=True)
     result = _evaluated(request, planned)
     if format_ == "table":
-        from bench.report.evaluation import render
+        from bench.report.formats import render_evaluation
 
-        tell(render(result))
+        tell(render_evaluation(result))
     elif format_ == "csv":
         from bench.run.columns import to_csv
 

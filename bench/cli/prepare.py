@@ -25,7 +25,7 @@ from bench.text import byte_size, counted, one_line
 
 if TYPE_CHECKING:
     from bench.data.cache.entry import Format
-    from bench.data.cache.fill import Filled
+    from bench.data.cache.frames import Filled
     from bench.data.cache.store import FolderStore
 
 _INPUT_SIZE = 224  # pixels; of most models
@@ -132,7 +132,7 @@ def _store(
 
 def _filled(store: FolderStore, name: str, paths: Sequence[Path], short_side: int | None, workers: int) -> list[Filled]:
     """Fill the cache and show how far it is; stops where there is no more room."""
-    from bench.data.cache.fill import fill
+    from bench.data.cache.frames import fill
 
     outcomes: list[Filled] = []
     size = 0

@@ -241,4 +241,5 @@ def _outcome(result: Result) -> str:
     if result.measured is None:
         return str(result.error)
     train, infer = result.measured.train_clips_per_s, result.measured.infer_clips_per_s
-    return f"{train:.3g} clips/s in training, {infer:.3g} in inference"
+    training = "nothing trains" if train is None else f"{train:.3g} clips/s in training"
+    return f"{training}, {infer:.3g} in inference"

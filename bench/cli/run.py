@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -29,6 +28,9 @@ if TYPE_CHECKING:
     from bench.run.store import Run
 
 
+REQUEUE = 75  # sysexits' EX_TEMPFAIL: the same command should be tried again
+
+
 @takes(Request)
 def run(
     given: Given[Request],
@@ -51,6 +53,7 @@ def run(
     """
     request, plan = planned(given, config)
 
+    from bench.processes import StopRequested, raise_on_stop_signals
     from bench.run.engines.base import WorkerFailed
     from bench.run.provenance import command
     from bench.run.start import execute
@@ -58,21 +61,20 @@ def run(
     if dry_run:
         _print_plan(plan, given.flags, config)
         return
-    # a cluster that takes the machine back asks by SIGTERM: same as Ctrl-C
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    raise_on_stop_signals()
     try:
         with _listener(plan) as shown:
             finished, outcome = execute(request, plan, command(), shown)
-    except KeyboardInterrupt:  # before the first cell began, or more than once
+    except KeyboardInterrupt as stop:  # before the first cell began, or more than once
         tell("interrupted; the same command goes on where it stopped", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(REQUEUE if isinstance(stop, StopRequested) else 130) from None
     except WorkerFailed as error:
         tell(f"bench: {error}; what was done is kept, and the same command goes on from there", err=True)
         tell(error.printed.expandtabs(), err=True)
         raise typer.Exit(1) from None
     _print_summary(finished, plan, outcome)
     if outcome.interrupted:
-        raise typer.Exit(130)
+        raise typer.Exit(REQUEUE if outcome.requeue else 130)
     if outcome.failures or outcome.unwritten:
         raise typer.Exit(1)
 

@@ -61,7 +61,6 @@ class VideoDataset(ABC):
         clips, crops: the test views.
         small: whether decoding its videos costs so little that processes for it would only cost time.
         content: hash of all that decides what the videos show, where the data set makes them itself; else "".
-
         takes: what it takes of a source: "nothing", a "root" alone, or "lists" too.
         needs_source: whether it cannot be found where the source says nothing.
         folds: numbers of the official splits that there are; empty where there is one alone.

@@ -138,6 +138,7 @@ class ClipLoader:
         self._strict = strict
         self._pin = torch.cuda.is_available() if pin_memory is None else pin_memory
         self._epoch = 0
+        self._first = 0
         self.skipped: dict[str, Skipped] = {}
         self.decoders: set[str] = set()
 
@@ -146,13 +147,13 @@ class ClipLoader:
         short = len(self._clips) % self._batch_size > 0 and not self._drop_last
         return len(self._clips) // self._batch_size + short
 
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch that the next iteration shows. Test views are the same in all."""
-        self._epoch = epoch
+    def set_epoch(self, epoch: int, first: int = 0) -> None:
+        """Set the epoch that the next iteration shows, and its first batch. Test views are the same in all epochs."""
+        self._epoch, self._first = epoch, first
 
     def __iter__(self) -> Iterator[Batch]:
         keys = self._clips.keys(self._epoch)
-        chunks = [keys[i * self._batch_size : (i + 1) * self._batch_size] for i in range(len(self))]
+        chunks = [keys[i * self._batch_size : (i + 1) * self._batch_size] for i in range(self._first, len(self))]
         if self._pool is None:
             batches: Iterator[Batch] = map(self._read, chunks)
         else:

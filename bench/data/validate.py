@@ -7,7 +7,7 @@ decoded: it takes seconds), `examine_videos` by decoding each.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -246,8 +246,8 @@ class ClipSampling:
         return self.frames if self.sampling == "uniform" else (self.frames - 1) * self.stride + 1
 
 
-def decode(video: Video, clip: ClipSampling, full: bool) -> tuple[int, str]:
-    """Return how many frames a video has, and why it cannot be decoded; an empty text where it can.
+def decode(clip: ClipSampling, full: bool, listed: tuple[Split, Video]) -> tuple[int, str]:
+    """Return how many frames a listed video has, and why it cannot be decoded; an empty text where it can.
 
     Args:
         full: decode all that a test would, not the first, middle and last frame alone.
@@ -256,6 +256,7 @@ def decode(video: Video, clip: ClipSampling, full: bool) -> tuple[int, str]:
     from bench.data.decode.open import open_video
     from bench.data.sampling import test_indices
 
+    _, video = listed
     try:
         reader = open_video(video.path, frames=video.frames)
         try:
@@ -326,20 +327,10 @@ def _decoded(
     videos: Sequence[tuple[Split, Video]], clip: ClipSampling, workers: int, limit: float, full: bool
 ) -> Iterator[tuple[Split, Video, int, str]]:
     """Each video with its number of frames and why it is broken, in the order in which they come back."""
-    call = partial(_decode_listed, decode, clip, full)
-    for (split, video), outcome in run_isolated(call, videos, workers, limit):
+    for (split, video), outcome in run_isolated(partial(decode, clip, full), videos, workers, limit):
         if isinstance(outcome, Lost):
             yield split, video, 0, str(outcome)
         elif isinstance(outcome, Exception):  # whatever a decoder makes of a strange file
             yield split, video, 0, " ".join(f"{type(outcome).__name__}: {outcome}".split())
         else:
             yield split, video, *outcome
-
-
-def _decode_listed(
-    decode: Callable[[Video, ClipSampling, bool], tuple[int, str]],
-    clip: ClipSampling,
-    full: bool,
-    listed: tuple[Split, Video],
-) -> tuple[int, str]:
-    return decode(listed[1], clip, full)

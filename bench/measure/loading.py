@@ -119,6 +119,12 @@ class Loading:
         self._seconds.append(seconds)
         return _percent(waited, seconds)
 
+    def state_dict(self) -> dict[str, list[float]]:
+        return {"rates": self._rates, "waited": self._waited, "seconds": self._seconds}
+
+    def load_state_dict(self, state: dict[str, list[float]]) -> None:
+        self._rates, self._waited, self._seconds = list(state["rates"]), list(state["waited"]), list(state["seconds"])
+
     @property
     def clips_per_s(self) -> float | None:
         """Median over the intervals; None where there was no second one."""

@@ -30,15 +30,16 @@ class Gpu(FrozenModel):
 class Measured(FrozenModel):
     """Counts, speed and memory of a model, measured with the machine to itself.
 
-    What has a default is missing in the files of runs that were made before it was measured.
+    What has a default is missing in the files of runs that were made before it was measured. The values of a training
+    are None where nothing of the model trains.
     """
 
     params: int
     trained_params: int
     macs_view: int = Field(description="multiply-accumulates of one view")
-    train_clips_per_s: float
-    train_spread: float = Field(description="interquartile range / median of the timed steps")
-    train_repeats: int
+    train_clips_per_s: float | None
+    train_spread: float | None = Field(description="interquartile range / median of the timed steps")
+    train_repeats: int | None
     infer_clips_per_s: float
     infer_spread: float
     infer_repeats: int
@@ -51,7 +52,7 @@ class Measured(FrozenModel):
         0.0, description="what the first calls took beyond a median one where the model is compiled, else 0"
     )
     kernels: Kernels = Field("fast", description="hand-written kernels or their plain forms")
-    train_memory_bytes: int
+    train_memory_bytes: int | None
     infer_memory_bytes: int
     batch_size: int
     micro_batch: int = Field(description="clips computed at once, below the batch size where memory ran out")

@@ -122,7 +122,7 @@ def recipe_for(family: str, steps: int | None = None, seed: int = 0) -> Pretrain
     return chosen if steps is None else replace(chosen, steps=steps)
 
 
-def _factor(recipe: PretrainRecipe, step: int) -> float:
+def _lr_scale(recipe: PretrainRecipe, step: int) -> float:
     warm = min(1.0, (step + 1) / max(1, min(recipe.warmup_steps, recipe.steps // 10)))
     return warm * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
 
@@ -158,7 +158,7 @@ def pretrain(
     recent, since = [], time.perf_counter()
     for step, batch in enumerate(stills.drawn(processes)):
         for group in optimiser.param_groups:
-            group["lr"] = recipe.lr * _factor(recipe, step)
+            group["lr"] = recipe.lr * _lr_scale(recipe, step)
         batch = StillBatch(
             batch.pictures.to(device), {n: t.to(device) for n, t in batch.shown.items()}, batch.captions.to(device)
         )

@@ -1,4 +1,4 @@
-"""What models cost, as `bench profile` shows it: the parts of one model, or several models side by side."""
+"""Costs of models, as `bench profile` shows them: the parts of one, or several side by side."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _parts(result: Result) -> Group:
                 measured.infer_memory_bytes,
             ),
         ):
-            speed.add_row(name, _rate(rate), _rate(ms), f"{100 * spread:.1f}", str(repeats), _billions(held))
+            speed.add_row(name, _rate(rate), _rate(ms), _percent(spread), str(repeats or "-"), _billions(held))
         compiling = f", {measured.compile_seconds:.1f} s of compiling" if measured.compiled else ""
         parts += [Text(), speed, Text(f"after {measured.warmup_seconds:.1f} s of warm-up{compiling}", style="dim")]
     return Group(*parts)
@@ -127,15 +127,19 @@ def _speeds(measured: Measured) -> list[str]:
     return [
         _rate(measured.train_clips_per_s),
         _rate(measured.train_ms),
-        f"{100 * measured.train_spread:.1f}",
+        _percent(measured.train_spread),
         _rate(measured.infer_clips_per_s),
         _rate(measured.infer_ms),
-        f"{100 * measured.infer_spread:.1f}",
+        _percent(measured.infer_spread),
         _billions(measured.train_memory_bytes),
         _billions(measured.infer_memory_bytes),
         str(measured.batch_size),
         f"{measured.warmup_seconds:.1f}",
     ]
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
 
 
 def _rate(value: float | None) -> str:
@@ -164,8 +168,8 @@ def _name(part: Part) -> str:
     return "MLP" if part == "mlp" else part.replace("_", " ")
 
 
-def _billions(count: int) -> str:
-    return quantity(count / 1e9, 3)
+def _billions(count: int | None) -> str:
+    return "-" if count is None else quantity(count / 1e9, 3)
 
 
 def _option_values(results: Sequence[Result]) -> dict[str, list[str]]:

@@ -160,7 +160,7 @@ def _groups(results: Iterable[Result]) -> list[list[Result]]:
 
 
 def _label(cell: Cell) -> tuple[str, str]:
-    return cell.backbone_label, cell.strategy
+    return cell.backbone_label, cell.method
 
 
 def _further(cell: Cell) -> dict[str, str]:

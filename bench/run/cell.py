@@ -35,12 +35,13 @@ from bench.run.context import WorkerContext
 from bench.run.loaders import Loaders
 from bench.run.model_files.adapter_file import pack
 from bench.run.provenance import Stopwatch, provenance
-from bench.run.result import Counts, Metrics, Result, Training
+from bench.run.result import Attempt, Counts, Metrics, Result, Training
 from bench.run.store import ADAPTER, write_skipped
+from bench.run.training import ResumableTraining
 from bench.spec import Cell
 from bench.train.compute import mixed
 from bench.train.evaluate import Predictions, Predictor, mean_class, predict, top_5, top_k
-from bench.train.trainer import Log, Trainer, fit
+from bench.train.trainer import Trainer
 
 Report = Callable[[dict[str, Any]], None]
 Found = TypeVar("Found")
@@ -198,7 +199,7 @@ class _Execution:
 
     def result(self) -> Result:
         cell, loaders = self.cell, self.loaders
-        training, val_top1 = self._train(self.trainer) if self.trainer else (None, None)
+        training, val_top1, attempts = self._train(self.trainer) if self.trainer else (None, None, ())
         metrics = None
         if "evaluate" in cell.stages:
             metrics = self._evaluate(val_top1)
@@ -229,6 +230,7 @@ class _Execution:
                 threads=torch.get_num_threads(),
                 batch_size=loaders.batch_size,
                 micro_batch=micro_batch,
+                attempts=attempts,
                 weights_sha256=self.weights_sha256,
                 dataset_fingerprint=self.context.fingerprint(cell),
                 decoders=tuple(sorted(loaders.decoders)),
@@ -280,35 +282,26 @@ class _Execution:
                 model.body.start(pixels, cell.recipe.time_init)
         return trainer
 
-    def _train(self, trainer: Trainer) -> tuple[Training, float | None]:
-        """Train; its times, and the last accuracy on the validation videos."""
+    def _train(self, trainer: Trainer) -> tuple[Training, float | None, tuple[Attempt, ...]]:
+        """Train; its times, the last accuracy on the validation videos, and its attempts before this one."""
         if self.folder is None:
             raise ValueError("a training needs the cell's folder")
-        loading, val_top1 = self.loading, None
-        epochs = self.cell.recipe.epochs
-        with Log(self.folder / "log.jsonl") as log:
-
-            def on_interval(line: dict[str, float]) -> None:
-                log.write({**line, "loader_wait": loading.interval(line["clips_per_s"], line["interval_seconds"])})
-                done = line["step"] / line["steps"]
-                self.report(
-                    {"stage": "training", "done": done, "loss": line["loss"], "clips_per_s": line["clips_per_s"]}
-                )
-
-            def on_epoch(epoch: int) -> None:
-                nonlocal val_top1
-                if (epoch + 1) % 5 and epoch + 1 < epochs:
-                    return
-                found = predict(self.predictor, self.loaders.validation(), order_test=False)
-                val_top1 = top_k(found.probabilities, found.labels, 1)
-                log.write({"epoch": epoch + 1.0, "val_top1": val_top1})
-
-            seconds = fit(trainer, self.loaders.training, self.loaders.steps, on_interval, on_epoch)
-        self.clock.lap("train")
-        training = Training(
-            train_seconds=seconds, train_clips_per_s_loaded=loading.clips_per_s, loader_wait=loading.wait
+        training = ResumableTraining(
+            self.cell,
+            self.context,
+            self.folder,
+            trainer,
+            self.predictor,
+            self.loaders,
+            self.loading,
+            self.report,
+            weights_sha256=self.weights_sha256,
+            since=self.since,
         )
-        return training, val_top1
+        found = training.run()
+        self.notes += training.notes
+        self.clock.lap("train")
+        return found, training.val_top1, tuple(training.attempts)
 
     def _evaluate(self, val_top1: float | None) -> Metrics:
         """Predict the videos of the cell's split, and keep the predictions where there is a folder."""

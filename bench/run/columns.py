@@ -157,9 +157,8 @@ def row(result: Result) -> dict[str, Any]:
             values |= {f"{name}_{part}": value for name, value in _counted(found).items()}
     if measured is not None:
         values |= {name: getattr(measured, name) for name in _MEASURED}
-        values |= {
-            f"{stage}_memory_gb": getattr(measured, f"{stage}_memory_bytes") / 1e9 for stage in ("train", "infer")
-        }
+        held = {stage: getattr(measured, f"{stage}_memory_bytes") for stage in ("train", "infer")}
+        values |= {f"{stage}_memory_gb": None if size is None else size / 1e9 for stage, size in held.items()}
     for stage in (result.training, result.metrics):
         values |= {} if stage is None else stage.model_dump()
     return {column: values.get(column) for column in COLUMNS}

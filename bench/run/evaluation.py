@@ -26,10 +26,9 @@ from bench.run.context import WorkerContext
 from bench.run.counts import input_size
 from bench.run.engines.local import threads_of
 from bench.run.matrix import Plan
-from bench.run.model_files.adapter_file import Own
-from bench.run.model_files.base import Checkpoint
-from bench.run.model_files.find import find
-from bench.run.model_files.open import open_checkpoint
+from bench.run.model_files.adapter_file import AdapterFile
+from bench.run.model_files.base import TrainedModel, find
+from bench.run.model_files.open import open_model_file
 from bench.run.result import Result
 from bench.run.selection import chosen_size
 from bench.spec import MAX_FRAMES, Cell, EvaluationRequest, ModelFile, Recipe
@@ -61,7 +60,7 @@ def plan(request: EvaluationRequest) -> Plan:
     if unusable := why_unusable(request.decoder):
         problems.append(unusable)
     placement = tried(lambda: place(request.device, request.precision))
-    file = tried(lambda: open_checkpoint(find(request.checkpoint), request.backbone, request.strategy, request.scale))
+    file = tried(lambda: open_model_file(find(request.checkpoint), request.backbone, request.strategy, request.scale))
     dataset = tried(lambda: _dataset(request, file))
     if file is None or dataset is None:
         raise UserError(problems)
@@ -84,7 +83,7 @@ def plan(request: EvaluationRequest) -> Plan:
         weights=file.backbone.weights if file.layout == "aim-bench" else str(file.file.resolve()),
         strategy=file.strategy,
         options=dict(file.options),
-        head=file.cell.head if isinstance(file, Own) else "linear",
+        head=file.cell.head if isinstance(file, AdapterFile) else "linear",
         dataset=dataset.name,
         data=dataset.source,
         frames=frames,
@@ -114,7 +113,7 @@ def plan(request: EvaluationRequest) -> Plan:
     return Plan((cell,), placement, bf16_notes(placement), model_files={str(file.file): file})
 
 
-def _dataset(request: EvaluationRequest, file: Checkpoint | None) -> VideoDataset | None:
+def _dataset(request: EvaluationRequest, file: TrainedModel | None) -> VideoDataset | None:
     name = request.dataset
     if name is None:
         if file is None:
@@ -135,7 +134,7 @@ def _dataset(request: EvaluationRequest, file: Checkpoint | None) -> VideoDatase
     return dataset
 
 
-def _differing_classes(file: Checkpoint, dataset: VideoDataset) -> list[str]:
+def _differing_classes(file: TrainedModel, dataset: VideoDataset) -> list[str]:
     try:
         classes = dataset.classes
     except DataError as error:
@@ -151,7 +150,7 @@ def _first(names: tuple[str, ...]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _views(request: EvaluationRequest, dataset: VideoDataset, file: Checkpoint, problems: list[str]) -> Views:
+def _views(request: EvaluationRequest, dataset: VideoDataset, file: TrainedModel, problems: list[str]) -> Views:
     """The views of a video, as asked for, as the training had them on its data set, or as this data set has them."""
     written = None if request.views is None else parse_views(request.views)
     for name, number in (("clips", request.clips), ("crops", request.crops)):
@@ -176,7 +175,7 @@ def _views(request: EvaluationRequest, dataset: VideoDataset, file: Checkpoint, 
     return found
 
 
-def _size(request: EvaluationRequest, file: Checkpoint, problems: list[str]) -> int | None:
+def _size(request: EvaluationRequest, file: TrainedModel, problems: list[str]) -> int | None:
     """The input size; None where it is the backbone's own."""
     if (asked := request.input_size) is None:
         return file.input_size

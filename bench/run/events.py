@@ -61,7 +61,8 @@ class ExpectedTime:
             return None
         views = counts["test"] * cell.clips * cell.crops * (_ORDERS if cell.order_test else 1)
         clips = counts["train"] * cell.recipe.epochs
-        return clips / measured.train_clips_per_s + views / measured.infer_clips_per_s
+        training = 0.0 if measured.train_clips_per_s is None else clips / measured.train_clips_per_s
+        return training + views / measured.infer_clips_per_s
 
     def _videos(self, cell: Cell) -> dict[Split, int] | None:
         key = (cell.dataset, cell.data)

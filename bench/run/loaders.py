@@ -11,7 +11,7 @@ from bench.data.augment import Augment, MixupCutmix
 from bench.data.clips import Clips, TestClips, TrainClips, decoded_side
 from bench.data.dataset import Split, VideoDataset
 from bench.data.decode_pool import DecodePool
-from bench.data.loader import Batch, ClipLoader, eval_loader, train_loader
+from bench.data.loader import Batch, ClipLoader, Skipped, eval_loader, train_loader
 from bench.data.transforms import TrainTransform
 from bench.data.validate import present
 from bench.run.context import WorkerContext
@@ -108,10 +108,15 @@ class Loaders:
         """Batches of an epoch."""
         return len(self._train)
 
-    def training(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Clips (B, T, 3, S, S) uint8 and labels of an epoch: (B,), or (B, classes) where clips are mixed."""
-        self._train.set_epoch(epoch)
-        return (self._finished(batch, epoch, step) for step, batch in enumerate(self._watch(self._train)))
+    def training(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Clips (B, T, 3, S, S) uint8 and labels of an epoch: (B,), or (B, classes) where clips are mixed.
+
+        Args:
+            epoch: from 0.
+            first: batch to begin with; those before are not read.
+        """
+        self._train.set_epoch(epoch, first)
+        return (self._finished(batch, epoch, step) for step, batch in enumerate(self._watch(self._train), first))
 
     def _finished(self, batch: Batch, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """A batch with what the recipe leaves to the device."""
@@ -131,6 +136,21 @@ class Loaders:
     def evaluated(self) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
         """Views (B, V, T, 3, S, S) uint8, labels and names of the split that is evaluated."""
         return _triples(self._loaders[self._evaluated])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The videos that could not be read so far, and the libraries that decoded, by split."""
+        return {
+            split: {
+                "skipped": {name: (skipped.reason, skipped.times) for name, skipped in loader.skipped.items()},
+                "decoders": sorted(loader.decoders),
+            }
+            for split, loader in self._loaders.items()
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for split, loader in self._loaders.items():
+            loader.skipped = {name: Skipped(*found) for name, found in state[split]["skipped"].items()}
+            loader.decoders = set(state[split]["decoders"])
 
     @property
     def skipped(self) -> tuple[SkippedVideo, ...]:

@@ -38,7 +38,7 @@ from bench.spec.recipe_entries import Defaults
 from bench.spec.source import checked_views, parse_views
 
 if TYPE_CHECKING:
-    from bench.run.model_files.base import Checkpoint
+    from bench.run.model_files.base import TrainedModel
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Plan:
     defaults: tuple[str, ...]
     origins: tuple[Mapping[str, str], ...] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
-    model_files: Mapping[str, Checkpoint] = field(default_factory=dict)
+    model_files: Mapping[str, TrainedModel] = field(default_factory=dict)
 
 
 def expand(matrix: Matrix) -> Plan:

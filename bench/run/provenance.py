@@ -17,7 +17,7 @@ from backbones.names import BackboneName
 from backbones.weight_files import find
 from bench.measure.machine import processor, versions
 from bench.plugins import FILES
-from bench.run.result import Provenance
+from bench.run.result import Attempt, Provenance
 from bench.spec import Cell
 from bench.version import commit
 
@@ -49,9 +49,11 @@ def provenance(
     Args:
         since: runs from the cell's begin.
         device: as tables name it.
-        known: what else was found out before the cell ended; see `Provenance`.
+        known: what else was found out before the cell ended; see `Provenance`. `attempts` are those before this one.
     """
     head, dirty = commit()
+    before: Sequence[Attempt] = known.pop("attempts", ())
+    attempts = (*before, Attempt(started=since.started, seconds=since.seconds)) if before else ()
     return Provenance(
         versions=versions(),
         commit=head,
@@ -64,7 +66,8 @@ def provenance(
         batch_size=batch_size,
         pretrained=cell.weights,
         started=since.started,
-        wall_seconds=since.seconds,
+        attempts=attempts,
+        wall_seconds=sum(attempt.seconds for attempt in attempts) if attempts else since.seconds,
         **known,
     )
 

@@ -71,6 +71,13 @@ class SkippedVideo(FrozenModel):
     times: int = Field(description="how often that was met: once a clip in training, once an evaluation else")
 
 
+class Attempt(FrozenModel):
+    """One of the processes that a training was in, one after the other."""
+
+    started: str = Field(description="UTC, ISO 8601")
+    seconds: float = Field(description="until its last checkpoint; of the last, until the result")
+
+
 class Provenance(FrozenModel):
     """Facts that a reviewer needs to check a number, or to find out why there is none."""
 
@@ -88,8 +95,9 @@ class Provenance(FrozenModel):
     weights_sha256: str | None = None
     dataset_fingerprint: str | None = None
     decoders: tuple[str, ...] = ()
-    started: str = Field(description="UTC, ISO 8601")
-    wall_seconds: float
+    attempts: tuple[Attempt, ...] = Field((), description="of a training that was resumed, the first first")
+    started: str = Field(description="UTC, ISO 8601, of the last attempt")
+    wall_seconds: float = Field(description="of all attempts")
 
 
 class Result(FrozenModel):
@@ -111,7 +119,7 @@ class Result(FrozenModel):
 
     @property
     def counted(self) -> Counts | Measured | None:
-        """What tells the parameters and multiply-accumulates of the model."""
+        """The part that tells the parameters and multiply-accumulates of the model."""
         return self.counts or self.measured
 
     @model_validator(mode="before")

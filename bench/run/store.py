@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -36,6 +37,8 @@ _SHARE = 0.05  # of the wall time, which rewriting a table may take at most
 RESULTS = Path("results")
 # a cell's trained parameters, in its folder
 ADAPTER = "adapter.safetensors"
+# the checkpoint of its training, likewise; gone when the cell is done
+CHECKPOINT = "checkpoint"
 # the videos that it could not read, likewise
 SKIPPED = "skipped.csv"
 
@@ -172,7 +175,10 @@ class Run:
 
     def put(self, result: Result) -> None:
         """Put a result in its place, last of a cell's files. results.csv stays behind until it is written anew."""
-        write_text(self.cell_folder(result.cell) / "result.json", result.model_dump_json(indent=2))
+        folder = self.cell_folder(result.cell)
+        write_text(folder / "result.json", result.model_dump_json(indent=2))
+        if result.status == "done":
+            shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
 
     def write(self, result: Result) -> None:
         """Put a result in its place, and bring results.csv up to date."""

@@ -151,6 +151,13 @@ class Request(Matrix, ReadingOptions, PluginOptions):
         "local",
         description="What executes the cells: local, the worker processes of this machine, or one that a plugin brings",
     )
+    checkpoint_minutes: Annotated[float, Flag(RUNNING, metavar="MINUTES")] = Field(
+        10.0,
+        gt=0,
+        le=10080,
+        description="Time between two checkpoints of a training, from which the same command goes on; one more is "
+        "written after each epoch",
+    )
     workers: Annotated[Workers, Flag(RUNNING, metavar="INTEGER|auto")] = Field(
         "auto", description="Processes that run cells side by side, or auto: one a GPU, one a core"
     )

@@ -168,22 +168,27 @@ class Diverged(RuntimeError):
 
 def fit(
     trainer: Trainer,
-    epochs: Callable[[int], Iterable[tuple[Tensor, Tensor]]],
+    epochs: Callable[[int, int], Iterable[tuple[Tensor, Tensor]]],
     steps_per_epoch: int,
     on_interval: Callable[[dict[str, float]], None],
     on_epoch: Callable[[int], None],
     interval_seconds: float = 0.5,
+    *,
+    pauses: Callable[[], bool] = lambda: False,
+    on_pause: Callable[[], None] = lambda: None,
 ) -> float:
     """Train for the recipe's epochs, from where the trainer stands.
 
     Args:
         trainer: holds model, recipe, device and state.
-        epochs: epoch (from 0) -> its batches.
-        steps_per_epoch: number of batches that each gives.
+        epochs: epoch (from 0) and first batch -> the batches from there on.
+        steps_per_epoch: number of batches of an epoch.
         on_interval: gets epoch, step, steps, loss, lr, clips_per_s, interval_seconds and train_top1 (percent) of the
             steps since the last call, about every `interval_seconds` and at the end of each epoch. Loss and accuracy
             are of the clips as augmented and mixed.
         on_epoch: called after each epoch; its time is not counted.
+        pauses: asked after each step but an epoch's last: True ends the interval there.
+        on_pause: called then, after `on_interval`: the trainer's state is whole. Its time is not counted.
 
     Returns:
         `trainer.seconds`.
@@ -196,10 +201,9 @@ def fit(
         trainer.model.train()
         begun = since = time.perf_counter()
         losses, rights, clips = [], [], 0
-        for index, (batch, labels) in enumerate(_counted(epochs(epoch), steps_per_epoch)):
+        first = trainer.steps - epoch * steps_per_epoch  # of an epoch that was interrupted, not 0
+        for index, (batch, labels) in enumerate(_counted(epochs(epoch, first), steps_per_epoch - first), first):
             step = epoch * steps_per_epoch + index
-            if step < trainer.steps:  # done before it was interrupted
-                continue
             lr = trainer.scale_lr(lr_scale(recipe, step, steps_per_epoch))
             loss, right = trainer.step(batch, labels)
             trainer.steps = step + 1
@@ -207,7 +211,9 @@ def fit(
             rights.append(right)
             clips += len(batch)
             now = time.perf_counter()
-            if now - since < interval_seconds and index + 1 < steps_per_epoch:
+            last = index + 1 == steps_per_epoch
+            pausing = not last and pauses()
+            if now - since < interval_seconds and not last and not pausing:
                 continue
             mean_loss = torch.stack(losses).mean().item()  # waits for the device
             now = time.perf_counter()
@@ -226,6 +232,9 @@ def fit(
                     "train_top1": 100 * torch.stack(rights).sum().item() / clips,
                 }
             )
+            if pausing:
+                on_pause()
+                begun = now = time.perf_counter()
             losses, rights, clips, since = [], [], 0, now
         trainer.seconds += time.perf_counter() - begun
         on_epoch(epoch)
@@ -243,11 +252,22 @@ def _counted(batches: Iterable[tuple[Tensor, Tensor]], expected: int) -> Iterato
 
 
 class Log:
-    """File of JSON lines that grows; a new training starts it anew."""
+    """File of JSON lines that grows; a new training starts it anew.
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("w", encoding="utf-8", buffering=1)  # a line at a time reaches the disk whole
-        self._begun = time.perf_counter()
+    Args:
+        path: of the file.
+        state: of the log at a checkpoint, from which it goes on: what was written later is dropped.
+    """
+
+    def __init__(self, path: Path, state: dict[str, float] | None = None) -> None:
+        if state is None:
+            state = {"bytes": 0, "seconds": 0.0}
+        self._file = path.open("a", encoding="utf-8", buffering=1)  # a line at a time reaches the disk whole
+        self._file.truncate(min(int(state["bytes"]), path.stat().st_size))
+        self._begun = time.perf_counter() - state["seconds"]
+
+    def state_dict(self) -> dict[str, float]:
+        return {"bytes": self._file.tell(), "seconds": time.perf_counter() - self._begun}
 
     def write(self, values: dict[str, float]) -> None:
         """One line: the values, rounded to six significant digits, and `seconds` since the start."""

@@ -32,7 +32,7 @@ from bench.run.columns import row
 from bench.run.context import WorkerContext
 from bench.run.matrix import expand
 from bench.run.model_files.adapter_file import pack
-from bench.run.model_files.open import open_checkpoint
+from bench.run.model_files.open import open_model_file
 from bench.run.model_files.released import export
 from bench.run.result import Result
 from bench.run.start import _videos
@@ -301,7 +301,7 @@ def _clips(side: int) -> Tensor:
 @pytest.mark.parametrize("strategy", ["joint", "full"])
 def test_a_checkpoint_gives_its_model_back_at_its_size(family: str, strategy: str, tmp_path: Path) -> None:
     model = _written(tmp_path / "one.safetensors", _cell(f"{family}:tiny@bundled", strategy, input_size=64))
-    found = open_checkpoint(tmp_path / "one.safetensors")
+    found = open_model_file(tmp_path / "one.safetensors")
     assert found.input_size == 64
     again, notes = found.build(4)
     assert notes == [] and again.backbone.input_size == 64
@@ -315,7 +315,7 @@ def test_trained_positions_are_interpolated_and_frozen_ones_are_the_weights_own(
     for strategy in ("full", "joint"):
         file = tmp_path / f"{strategy}.safetensors"
         model = _written(file, _cell("vit:tiny@bundled", strategy, input_size=64))
-        found = open_checkpoint(file)
+        found = open_model_file(file)
         for size, side in ((None, 4), (96, 12)):
             again = found.resized(found.build(4)[0], size)
             assert not again.training and again.backbone.input_size == side * 8
@@ -334,7 +334,7 @@ def test_a_file_that_tells_an_impossible_size_is_refused(tmp_path: Path) -> None
     wrong = cell.model_copy(update={"input_size": 48})
     (tmp_path / "one.safetensors").write_bytes(pack(model, wrong, CLASSES, digest(model.backbone)))
     with pytest.raises(UserError, match="input_size is 48: swin:tiny"):
-        open_checkpoint(tmp_path / "one.safetensors").build(4)
+        open_model_file(tmp_path / "one.safetensors").build(4)
 
 
 @pytest.mark.parametrize(("make_state", "family"), [(official.clip, "clip"), (official.vit, "vit")])
@@ -342,7 +342,7 @@ def test_a_released_file_tells_its_size_by_its_positions(make_state: Any, family
     state = make_state(JOINT, size=48)
     torch.save({"state_dict": state}, tmp_path / "one.pth")
     for asked in (None, f"{family}:tiny"):
-        found = open_checkpoint(tmp_path / "one.pth", backbone=asked)
+        found = open_model_file(tmp_path / "one.pth", backbone=asked)
         assert (found.backbone.architecture, found.input_size) == (f"{family}:tiny", 48)
         model, notes = found.build(3)
         assert model.backbone.input_size == 48 and any("48 pixels" in note for note in notes)
@@ -368,9 +368,9 @@ def test_a_released_vit_of_384_pixels_is_the_one_of_224_at_that_size(tmp_path: P
 def test_an_exported_cell_keeps_its_size(family: str, tmp_path: Path) -> None:
     """A Swin's tensors do not tell it."""
     model = _written(tmp_path / "one.safetensors", _cell(f"{family}:tiny@bundled", input_size=64))
-    own = open_checkpoint(tmp_path / "one.safetensors")
+    own = open_model_file(tmp_path / "one.safetensors")
     assert any("64 pixels" in note for note in export(own, tmp_path / "one.pth"))  # type: ignore[arg-type]
-    found = open_checkpoint(tmp_path / "one.pth")
+    found = open_model_file(tmp_path / "one.pth")
     assert (found.layout, found.input_size) == ("released", 64)
     again, _ = found.build(4)
     with torch.no_grad():
@@ -380,9 +380,9 @@ def test_an_exported_cell_keeps_its_size(family: str, tmp_path: Path) -> None:
 
 def test_an_exported_swin_of_an_impossible_size_is_refused(tmp_path: Path) -> None:
     _written(tmp_path / "one.safetensors", _cell("swin:tiny@bundled", input_size=64))
-    export(open_checkpoint(tmp_path / "one.safetensors"), tmp_path / "one.pth")  # type: ignore[arg-type]
+    export(open_model_file(tmp_path / "one.safetensors"), tmp_path / "one.pth")  # type: ignore[arg-type]
     content = torch.load(tmp_path / "one.pth", weights_only=True)
     content["meta"]["aim_bench"]["input_size"] = 48
     torch.save(content, tmp_path / "one.pth")
     with pytest.raises(UserError, match="input_size is 48: swin:tiny takes multiples of 32"):
-        open_checkpoint(tmp_path / "one.pth")
+        open_model_file(tmp_path / "one.pth")

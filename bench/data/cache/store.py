@@ -70,7 +70,7 @@ class FolderStore:
         least = key.size if self.format == "raw" else 0  # frames are never smaller than the file they come from
         if state.used + least >= self.limit_bytes and state.full_ns < self.since_ns:
             with contextlib.suppress(OSError):
-                self._account.full()  # for `notes`
+                self._account.note(full_ns=time.time_ns())  # for `notes`
         return state.failed_ns < self.since_ns and state.used + least < self.limit_bytes
 
     def lock(self, key: CacheKey) -> AbstractContextManager[object]:
@@ -110,15 +110,15 @@ class FolderStore:
                     counted = 0
                 finally:
                     if counted:
-                        self._account.give_back(counted)
+                        self._account.add(-counted)
         except OSError as error:
             with contextlib.suppress(OSError):
-                self._account.failed(error.errno or errno.EIO)
+                self._account.note(failed_ns=time.time_ns(), error=error.errno or errno.EIO)
             return False
         return True
 
     def _reserve(self, count: int) -> bool:
-        return self._account.reserve(count, self.limit_bytes)
+        return self._account.add(count, self.limit_bytes)
 
     @contextlib.contextmanager
     def _temporary(self) -> Iterator[tuple[Path, BinaryIO]]:
@@ -165,7 +165,7 @@ class FolderStore:
         return self.folder.glob("[0-9a-f][0-9a-f]/*")
 
     def _recount(self) -> None:
-        self._account.set(sum(map(_size, self._entries())))
+        self._account.note(used=sum(map(_size, self._entries())))
 
     def notes(self) -> list[str]:
         """Return the reasons that kept videos out of the cache since it was made."""
@@ -239,35 +239,24 @@ class Account:
             finally:
                 os.close(descriptor)
 
-    def reserve(self, count: int, limit: int) -> bool:
-        """Count `count` bytes in before they are written; False where they go beyond the limit. Raises OSError."""
-        granted = False
+    def add(self, count: int, limit: int | None = None) -> bool:
+        """Count `count` bytes in, before they are written, or out. Raises OSError.
+
+        Returns False, and counts nothing, where they go beyond the limit.
+        """
+        granted = True
 
         def change(state: State) -> State:
             nonlocal granted
-            if state.used + count > limit:
-                return replace(state, full_ns=time.time_ns())
-            granted = True
-            return replace(state, used=state.used + count)
+            granted = limit is None or state.used + count <= limit
+            return replace(state, used=state.used + count) if granted else replace(state, full_ns=time.time_ns())
 
         self._change(change)
         return granted
 
-    def give_back(self, count: int) -> None:
-        """Count `count` bytes out. Raises OSError."""
-        self._change(lambda state: replace(state, used=state.used - count))
-
-    def failed(self, error: int) -> None:
-        """Let all the processes know that writing failed. Raises OSError."""
-        self._change(lambda state: replace(state, failed_ns=time.time_ns(), error=error))
-
-    def full(self) -> None:
-        """Note that the limit keeps videos out. Raises OSError."""
-        self._change(lambda state: replace(state, full_ns=time.time_ns()))
-
-    def set(self, used: int) -> None:
-        """Begin the count anew. Raises OSError."""
-        self._change(lambda state: replace(state, used=used))
+    def note(self, **fields: int) -> None:
+        """Set fields of the count, for all the processes. Raises OSError."""
+        self._change(lambda state: replace(state, **fields))
 
 
 @contextlib.contextmanager

@@ -40,13 +40,14 @@ class Event:
     """Progress of a job, or its end.
 
     Attributes:
-        kind: "progress" any number of times, then one of the others.
+        kind: "progress" any number of times, then one of the others. "preempted": a training was stopped by
+            `Engine.preempt` and has left a checkpoint.
         values: of "progress" stage, done (0..1) and what else there is to show; of "measured" the `Measured`, of
             "trained" the `Result`, as `value`; of "failed" status, error and traceback.
     """
 
     job: Job
-    kind: Literal["progress", "measured", "trained", "failed"]
+    kind: Literal["progress", "measured", "trained", "failed", "preempted"]
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -76,6 +77,11 @@ class Engine(Protocol):
 
     def cancel(self, cell: Cell) -> None:
         """End the job of a cell, started or not; no event of it follows. Nothing happens where it has none."""
+        ...
+
+    def preempt(self) -> None:
+        """Ask every job to end soon and return at once: a training writes its checkpoint after the present step, which
+        its event "preempted" tells; other jobs end without one."""
         ...
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench.report.evaluation import render
+
 from bench.report.formats import record
 from tests.bench import make
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench.report import markdown
+from bench.report.formats import markdown
 from bench.report.table import ResultTable, make_table
 from bench.report.terminal import render
 from tests.bench import make
@@ -31,7 +31,7 @@ class Counted(dict[str, float]):
         return super().__contains__(key)
 
 
-@pytest.mark.parametrize("format_", [render, markdown.render])
+@pytest.mark.parametrize("format_", [render, markdown])
 def test_twice_the_rows_take_twice_the_looks(format_: Callable[[ResultTable], str]) -> None:
     """Else the report of a large run compares every row with every other."""
     looks = []

@@ -110,9 +110,9 @@ def _wait_for(process: subprocess.Popen[str], text: str) -> str:
     raise AssertionError(f"{text!r} never came: {seen}")
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("kind", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGUSR1, 75)])
 def test_an_interrupt_is_recorded_and_the_same_command_goes_on(
-    tmp_path: Path, plugin: Path, run: Runner, kind: signal.Signals
+    tmp_path: Path, plugin: Path, run: Runner, kind: signal.Signals, code: int
 ) -> None:
     out = tmp_path / "run"
     arguments = ("--backbones", "vit", "--strategies", "frozen,hangs", "--no-order-test")
@@ -123,7 +123,7 @@ def test_an_interrupt_is_recorded_and_the_same_command_goes_on(
     else:
         os.kill(process.pid, kind)
     rest, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, rest
+    assert process.returncode == code, rest
     assert "Traceback" not in rest
     assert _result(out, "hangs")["status"] == "interrupted"
     assert _result(out, "frozen")["status"] == "done"
@@ -135,6 +135,39 @@ def test_an_interrupt_is_recorded_and_the_same_command_goes_on(
     assert again.code == 0, again.out + again.err
     assert "1 done before" in again.out
     assert _result(out, "hangs")["status"] == "done"
+
+
+@pytest.mark.parametrize(("kind", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_a_training_that_is_interrupted_leaves_a_checkpoint_and_goes_on_from_it(
+    tmp_path: Path, plugin: Path, run: Runner, kind: signal.Signals, code: int
+) -> None:
+    arguments = ("--backbones", "vit", "--strategies", "joint", "--epochs", "30", "--no-order-test")
+    assert run(tmp_path / "whole", *arguments).code == 0
+    out = tmp_path / "run"
+    process = _start(plugin, out, *arguments)
+    until = time.monotonic() + 150
+    while not any(file.stat().st_size for file in out.glob("cells/*/log.jsonl")):
+        assert time.monotonic() < until and process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, kind)  # as a terminal and a scheduler do: the workers get it too
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == code, rest
+    assert "Traceback" not in rest
+    assert _result(out, "joint")["status"] == "interrupted"
+    (manifest,) = out.glob("cells/*/checkpoint/checkpoint.json")
+    step = json.loads(manifest.read_text())["step"]
+    _nothing_left_of(process.pid)
+    again = run(out, *arguments)
+    assert again.code == 0, again.out + again.err
+    result = _result(out, "joint")
+    assert result["status"] == "done" and len(result["provenance"]["attempts"]) == 2
+    assert not manifest.parent.exists()
+    lines = [json.loads(line) for line in (manifest.parents[1] / "log.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in lines if "step" in line]
+    assert steps == sorted(set(steps)) and step in steps and steps[-1] == lines[-2]["steps"]
+    (there,), (here,) = (folder.glob("cells/*/predictions.npz") for folder in (tmp_path / "whole", out))
+    expected, found = np.load(there), np.load(here)
+    assert all(np.array_equal(expected[name], found[name]) for name in expected.files)
 
 
 def _nothing_left_of(session: int) -> None:

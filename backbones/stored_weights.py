@@ -45,7 +45,7 @@ _LARGE, _SHRUNK = 2**28, 8
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class StoredWeights:
     """A file's tensors by name.
 
     Attributes:
@@ -59,7 +59,7 @@ class Checkpoint:
     settings: Settings = field(default_factory=Settings)
 
 
-def read(path: Path) -> Checkpoint:
+def read(path: Path) -> StoredWeights:
     """The state dict in a folder or a .safetensors, .pt, .pth or .bin file, OpenAI's TorchScript archives among them.
 
     Raises WeightsError.
@@ -72,8 +72,8 @@ def read(path: Path) -> Checkpoint:
         state |= held
     state = unwrapped(state)
     if openai:
-        return Checkpoint(path, state, Settings(kind="OpenAI's CLIP", activation="quick_gelu"))
-    return Checkpoint(path, *understood(state, files, path))
+        return StoredWeights(path, state, Settings(kind="OpenAI's CLIP", activation="quick_gelu"))
+    return StoredWeights(path, *understood(state, files, path))
 
 
 def _state(file: Path) -> tuple[dict[str, Tensor], bool]:
@@ -141,7 +141,7 @@ def _by_torch(error: Exception) -> bool:
     return isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error)
 
 
-def part(checkpoint: Checkpoint, marker: str) -> Checkpoint:
+def part(checkpoint: StoredWeights, marker: str) -> StoredWeights:
     """The image model in a file that may hold more: the names beside `marker`, without what stands before it.
 
     Where nothing is called so, the checkpoint as it is.
@@ -161,7 +161,7 @@ def part(checkpoint: Checkpoint, marker: str) -> Checkpoint:
     return replace(checkpoint, state=state)
 
 
-def converted(checkpoint: Checkpoint, convert: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Checkpoint:
+def converted(checkpoint: StoredWeights, convert: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> StoredWeights:
     """The checkpoint after a library's own conversion of names and sizes, in single precision.
 
     Raises WeightsError where the conversion fails.
@@ -173,7 +173,7 @@ def converted(checkpoint: Checkpoint, convert: Callable[[dict[str, Tensor]], dic
         raise WeightsError(f"{checkpoint.file} does not fit the model: {_first_line(error)}") from error
 
 
-def load(model: nn.Module, checkpoint: Checkpoint, ignored: Iterable[str] = ()) -> None:
+def load(model: nn.Module, checkpoint: StoredWeights, ignored: Iterable[str] = ()) -> None:
     """Load weights into `model`, all of them or none, in the precision that the model has.
 
     Args:

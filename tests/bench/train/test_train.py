@@ -244,7 +244,14 @@ def test_bf16_trains_on_the_cpu_and_keeps_what_trains_in_fp32(family: str) -> No
 
 def _fit(trainer: Trainer, batches: int) -> list[dict[str, float]]:
     lines: list[dict[str, float]] = []
-    fit(trainer, lambda epoch: (_batch(seed=i) for i in range(batches)), 3, lines.append, lambda epoch: None, 0.0)
+    fit(
+        trainer,
+        lambda epoch, first: (_batch(seed=i) for i in range(first, batches)),
+        3,
+        lines.append,
+        lambda epoch: None,
+        0.0,
+    )
     return lines
 
 
@@ -295,7 +302,12 @@ def _trained(precision: Precision, stop: int | None = None) -> list[torch.Tensor
                 raise _Stopped
 
         fit(
-            with_, lambda epoch: (_batch(seed=3 * epoch + i) for i in range(3)), 3, on_interval, lambda epoch: None, 0.0
+            with_,
+            lambda epoch, first: (_batch(seed=3 * epoch + i) for i in range(first, 3)),
+            3,
+            on_interval,
+            lambda epoch: None,
+            0.0,
         )
 
     first = trainer()
