@@ -65,7 +65,7 @@ def test_a_users_lists_are_trained_on_and_what_is_missing_stands_in_the_result(b
         "list: 1 of 3 classes has no training video (noon)",
     )
     assert all(note in said.out for note in notes)
-    (row,) = pd.read_csv(root / "run/results.csv").to_dict("records")
+    (row,) = pd.read_csv(root / "run/results.csv", dtype={"cell": str}).to_dict("records")
     assert (row["status"], row["dataset"], row["evaluated"], row["listed"]) == ("done", "list", 2, 3)
     (result,) = (root / "run").glob("cells/*/result.json")
     assert json.loads(result.read_text())["metrics"]["top5"] is None and pd.isna(row["top5"])  # of two classes
@@ -78,7 +78,9 @@ def test_a_users_lists_are_trained_on_and_what_is_missing_stands_in_the_result(b
     assert found["labels"].tolist() == [1, 0]  # bright, dark
 
     checkpoint = ("--checkpoint", f"{root}/run/{row['cell']}", "--device", "cpu", "--format", "json")
-    evaluated = json.loads(bench("eval", *checkpoint).out)
+    said = bench("eval", *checkpoint)
+    assert said.code == 0, said.err
+    evaluated = json.loads(said.out)
     assert (evaluated["top1"], evaluated["evaluated"], evaluated["listed"]) == (row["top1"], 2, 3)
     assert set(notes) & set(evaluated["footnotes"]) == set(notes[1:])
     assert set(notes[1:]) <= set(bench("eval", *checkpoint, "--strict").problems)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from bench.report.formats import render_evaluation
-
-from bench.report.formats import record
+from bench.report.formats import record, render_evaluation
 from tests.bench import make
 
 
