@@ -13,8 +13,7 @@ import pandas as pd
 import pytest
 
 from bench.data.dataset import DATASETS
-from bench.data.motion.dataset import Motion
-from bench.data.motion.encode import write_h264
+from bench.data.motion.dataset import Motion, write_h264
 from bench.data.transforms import FOOTNOTES
 from bench.errors import UserError
 from bench.run.matrix import expand
