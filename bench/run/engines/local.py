@@ -23,7 +23,7 @@ from bench.measure.placement import Placement, bf16_notes
 from bench.processes import context, interrupts_ignored
 from bench.run.engines.base import ENGINES, Event, Job, WorkerFailed
 from bench.run.result import Status
-from bench.spec import Cell, Request
+from bench.spec import Cell, EvaluationRequest, Request
 from bench.text import counted
 
 _PATIENCE = 5.0  # seconds that a worker is given to end
@@ -37,20 +37,21 @@ def threads_of(cell: Cell) -> int:
     return 1 if cell.device != "cpu" or cell.backbone.endswith(":tiny") else cores()
 
 
-def slots(request: Request, placement: Placement, cells: Sequence[Cell]) -> list[tuple[str, ...]]:
+def slots(request: Request | EvaluationRequest, placement: Placement, cells: Sequence[Cell]) -> list[tuple[str, ...]]:
     """The devices of each worker, one for each process of its cells: every GPU once; on a CPU as many workers as the
     cores have room for; no more than cells.
     """
     size = request.processes_per_cell
+    workers = 1 if isinstance(request, EvaluationRequest) else request.workers
     if placement.type == "cuda":
         gpus = _gpus(placement)
-        count = max(1, len(gpus) // size) if request.workers == "auto" else request.workers
+        count = max(1, len(gpus) // size) if workers == "auto" else workers
         names = [f"cuda:{gpus[index % len(gpus)]}" for index in range(count * size)]
         found = [tuple(names[start : start + size]) for start in range(0, len(names), size)]
     else:
         # processes of a cell divide its threads among them
         room = cores() // max(size, *map(threads_of, cells)) if placement.type == "cpu" else 1
-        found = [(placement.type,) * size] * (max(1, room) if request.workers == "auto" else request.workers)
+        found = [(placement.type,) * size] * (max(1, room) if workers == "auto" else workers)
     return found[: len(cells)]
 
 
@@ -97,13 +98,16 @@ class Setup:
 
 
 @ENGINES.register("local")
-def local(request: Request, placement: Placement, cells: Sequence[Cell], command: str) -> LocalEngine:
+def local(
+    request: Request | EvaluationRequest, placement: Placement, cells: Sequence[Cell], command: str
+) -> LocalEngine:
     """Start the workers of a run; they import their libraries while this process goes on."""
     devices = slots(request, placement, cells)
     readers = len(devices) * request.processes_per_cell
     how = reading(request.loader_workers, cores() // readers, request.decode_timeout, request.strict)
     notes = bf16_notes(placement)
-    plugins, minutes = tuple(request.plugins), request.checkpoint_minutes
+    plugins = tuple(request.plugins)
+    minutes = 0.0 if isinstance(request, EvaluationRequest) else request.checkpoint_minutes
     return LocalEngine(
         [Setup(own[0], plugins, how, command, Path(), notes, minutes, own if len(own) > 1 else ()) for own in devices]
     )
