@@ -17,16 +17,17 @@ from bench.data.cache import FrameCache
 from bench.data.dataset import DATASETS
 from bench.data.decode_pool import Reading
 from bench.measure.machine import cores
+from bench.measure.placement import Placement
 from bench.plugins import load as load_plugins
 from bench.processes import SharedFlag
 from bench.run.cell import execute
 from bench.run.context import WorkerContext
 from bench.run.engines.base import Job
-from bench.run.engines.local import Setup
+from bench.run.engines.local import Setup, slots, too_few_devices
 from bench.run.engines.ranks import execute_on_ranks
 from bench.run.matrix import expand
 from bench.run.result import Result
-from bench.spec import Cell, Matrix
+from bench.spec import Cell, Matrix, Request
 from bench.train.checkpoint import Preempted
 from bench.train.ranks import RanksFailed
 from tests.bench import make
@@ -179,6 +180,49 @@ def test_a_training_that_is_stopped_goes_on_on_another_number_of_processes(
     result = _execute(cell, folder, then)
     _same(folder, result, once)
     assert len(result.provenance.attempts) == 2
+
+
+@pytest.mark.parametrize(
+    ("placement", "processes", "workers", "expected"),
+    [
+        (Placement("cuda", None, "bf16"), 2, "auto", [("cuda:0", "cuda:1"), ("cuda:2", "cuda:3")]),
+        (Placement("cuda", None, "bf16"), 1, "auto", [("cuda:0",), ("cuda:1",), ("cuda:2",)]),
+        (Placement("cuda", None, "bf16"), 4, 2, [("cuda:0", "cuda:1", "cuda:2", "cuda:3")] * 2),
+        (Placement("cpu", None, "fp32"), 2, "auto", [("cpu", "cpu")] * 2),
+        (Placement("cpu", None, "fp32"), 3, "auto", [("cpu", "cpu", "cpu")]),
+    ],
+)
+def test_a_slot_has_a_device_for_each_process(
+    monkeypatch: pytest.MonkeyPatch, placement: Placement, processes: int, workers: Any, expected: list[Any]
+) -> None:
+    """Four GPUs and five cores, three cells."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr("bench.run.engines.local.cores", lambda: 5)
+    cells = [make.cell(seed=seed) for seed in range(3)]
+    assert slots(Request(processes_per_cell=processes, workers=workers), placement, cells) == expected
+
+
+@pytest.mark.parametrize(
+    ("placement", "most"),
+    [(Placement("cuda", None, "bf16"), 4), (Placement("cuda", 1, "bf16"), 1), (Placement("cpu", None, "fp32"), 5)],
+)
+def test_more_processes_than_devices_are_refused(
+    monkeypatch: pytest.MonkeyPatch, placement: Placement, most: int
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr("bench.run.engines.local.cores", lambda: 5)
+    assert too_few_devices(most, placement) == [] and len(too_few_devices(most + 1, placement)) == 1
+
+
+def test_a_batch_without_a_clip_for_each_process_is_refused_beside_other_mistakes(
+    bench: Command, tmp_path: Path
+) -> None:
+    asked = ("--plugin", PLUGIN, "--datasets", "small", "--device", "cpu", "--out", tmp_path / "run")
+    said = bench("run", *asked, "--processes-per-cell", 200, "--batch-size", 150)
+    assert (said.code, [problem.split(":")[0] for problem in said.problems]) == (2, ["processes_per_cell is 200"] * 2)
+    said = bench("run", *asked, "--processes-per-cell", 0, "--engine", "lokal")
+    assert said.code == 2 and {problem.split(" ")[0] for problem in said.problems} == {"processes_per_cell", "engine"}
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.skipif(cores() < 2, reason="the machine has one core")

@@ -40,7 +40,6 @@ import bench.run.engines.worker  # noqa: F401  # isort: skip  (imported before t
 # seconds that a rank waits before it tells of a companion's end: the companion's own error must come first
 _DEFERENCE = 5.0
 _GRACE = 5  # seconds that ranks are given to end where one has
-_ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 
 
 def execute_on_ranks(job: Job, setup: Setup, parent: WorkerContext, progress: Connection) -> Result:
@@ -78,12 +77,12 @@ def execute_on_ranks(job: Job, setup: Setup, parent: WorkerContext, progress: Co
         )
         flags = parent.stoppable, parent.stopping
         try:
-            found = elastic_launch(config, _rank)(job, setup, parent.unrepeatable, dict(parent.broken), flags, progress)
+            launch = elastic_launch(config, _rank)
+            found = launch(job, setup, parent.unrepeatable, dict(parent.broken), flags, progress, Path(folder))
         except ChildFailedError as error:
             _, failure = error.get_first_failure()
-            told = failure.error_file_data.get("message") if isinstance(failure.error_file_data, dict) else None
-            if isinstance(told, dict) and "line" in told:
-                raise RanksFailed(told["message"], told["status"], told["line"], told["traceback"]) from None
+            if (told := _error_file(Path(folder), failure.local_rank)).is_file():
+                raise RanksFailed(**json.loads(told.read_text())) from None
             status, how = ending(failure.exitcode)
             line = f"process {failure.local_rank} of the cell's {size} {how}"
             raise RanksFailed(line, status, line) from None
@@ -100,8 +99,12 @@ def _rank(
     broken: dict[Path, str],
     flags: tuple[SharedFlag, SharedFlag],
     progress: Connection,
+    folder: Path,
 ) -> Result | str | None:
-    """One rank's part: the result of rank 0, and of all why they stopped where they were asked to."""
+    """One rank's part: the result of rank 0, and of all why they stopped where they were asked to.
+
+    An error is also written into `folder`; what the launcher itself keeps of it does not tell a lack of memory.
+    """
     settle(setup.output)
     end_with_parent()
     stoppable, _ = flags
@@ -116,7 +119,7 @@ def _rank(
             for number in STOP_SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
             time.sleep(_DEFERENCE)
-        _tell(error)
+        _error_file(folder, int(os.environ["RANK"])).write_text(json.dumps(_described(error)))
         raise
 
 
@@ -168,15 +171,16 @@ def _executed(
         return None
 
 
-def _tell(error: BaseException) -> None:
-    """Write the error to where the launcher looks for it."""
+def _error_file(folder: Path, rank: int) -> Path:
+    return folder / f"error-{rank}.json"
+
+
+def _described(error: BaseException) -> dict[str, str]:
+    """The arguments of RanksFailed."""
     text = str(error).strip()
-    message = {
+    return {
         "message": text or "no details",
-        "line": f"{type(error).__name__}: {text.splitlines()[0] if text else 'no details'}",
         "status": "oom" if is_out_of_memory(error) else "failed",
+        "line": f"{type(error).__name__}: {text.splitlines()[0] if text else 'no details'}",
         "traceback": "".join(traceback.format_exception(error)),
-        "extraInfo": {"timestamp": int(time.time())},
     }
-    if file := os.environ.get(_ERROR_FILE):
-        Path(file).write_text(json.dumps({"message": message}))
