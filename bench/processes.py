@@ -73,6 +73,24 @@ def _environment() -> Iterator[None]:
                 os.environ[name] = value
 
 
+class SharedFlag:
+    """A flag that processes share: one gives it to those that it starts. Unlike multiprocessing's Event it has no lock,
+    so that a signal's handler may set it at any time.
+    """
+
+    def __init__(self) -> None:
+        self._value = multiprocessing.get_context(METHOD).RawValue("b", 0)
+
+    def is_set(self) -> bool:
+        return bool(self._value.value)
+
+    def set(self) -> None:
+        self._value.value = 1
+
+    def clear(self) -> None:
+        self._value.value = 0
+
+
 @contextlib.contextmanager
 def interrupts_ignored(*others: signal.Signals) -> Iterator[None]:
     """Ignore Ctrl-C for a moment; processes that start meanwhile ignore it for good and leave it to this one.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -115,6 +115,8 @@ class ClipLoader:
         pin_memory: None for yes where there is a GPU.
 
     Attributes:
+        share: says which of a batch's items, by their number, this process loads. Where it is set, a batch may be
+            empty: as many come as in the other processes that load the rest.
         skipped: name -> every video that could not be decoded so far. In training another clip has taken its place, in
             testing it is missing from the batches.
         decoders: the libraries that have decoded so far.
@@ -139,6 +141,7 @@ class ClipLoader:
         self._pin = torch.cuda.is_available() if pin_memory is None else pin_memory
         self._epoch = 0
         self._first = 0
+        self.share: Callable[[int], range] | None = None
         self.skipped: dict[str, Skipped] = {}
         self.decoders: set[str] = set()
 
@@ -154,13 +157,16 @@ class ClipLoader:
     def __iter__(self) -> Iterator[Batch]:
         keys = self._clips.keys(self._epoch)
         chunks = [keys[i * self._batch_size : (i + 1) * self._batch_size] for i in range(self._first, len(self))]
+        shared = self.share is not None
+        if self.share is not None:
+            chunks = [[chunk[place] for place in self.share(len(chunk))] for chunk in chunks]
         if self._pool is None:
             batches: Iterator[Batch] = map(self._read, chunks)
         else:
             batches = prefetched(self._pool, self._clips, chunks, self._pin)
         for batch in batches:
             self._count(batch)
-            if len(batch):
+            if len(batch) or shared:
                 yield batch
 
     def _read(self, keys: Sequence[Any]) -> Batch:
@@ -245,7 +251,7 @@ class _Prefetcher:
         self._chunks = deque(chunks)
         self._pin = pin
         # one that the model is about to take, one that is being finished, and work for every process beyond
-        self._ahead = 2 + math.ceil(2 * pool.count / max(map(len, chunks)))
+        self._ahead = 2 + math.ceil(2 * pool.count / max(1, *map(len, chunks)))
         self._taken = 0
         self._begun = 0
         self._broken = dict(pool.broken)

@@ -138,7 +138,7 @@ def execute(
     Raises:
         DataError, UnsupportedModel, WeightsError, Diverged, OSError and whatever a strategy's own code raises.
     """
-    if {"train", "evaluate"} & set(cell.stages):
+    if _runs(cell):
         with using(cell.kernels):
             return _Execution(cell, context, measured, folder, report).result()
     since = Stopwatch()
@@ -168,8 +168,25 @@ def execute(
     )
 
 
+def assist(
+    cell: Cell, context: WorkerContext, *, measured: Measured | None = None, folder: Path | None, report: Report
+) -> None:
+    """Do this rank's part of a cell that rank 0 executes, and write nothing.
+
+    Args and errors are those of `execute`; `report` is called as often as on rank 0.
+    """
+    if not _runs(cell):
+        raise ValueError("a cell that neither trains nor is evaluated is executed by one process")
+    with using(cell.kernels):
+        _Execution(cell, context, measured, folder, report).run()
+
+
+def _runs(cell: Cell) -> bool:
+    return bool({"train", "evaluate"} & set(cell.stages))
+
+
 class _Execution:
-    """A cell that trains, or is evaluated, or both."""
+    """A cell that trains, or is evaluated, or both. All ranks do `run`, and rank 0 has the result."""
 
     def __init__(
         self, cell: Cell, context: WorkerContext, measured: Measured | None, folder: Path | None, report: Report
@@ -179,7 +196,10 @@ class _Execution:
         self.cell, self.context, self.folder, self.report = cell, context, folder, report
         make_repeatable(cell.seed, strict=not context.unrepeatable)
         report({"stage": "building", "done": 0.0})
-        for left in folder.glob(".*.tmp") if folder else ():  # by a run that was killed while it wrote
+        self.ranks = context.ranks
+        for left in (
+            folder.glob(".*.tmp") if folder and self.ranks.first else ()
+        ):  # by a run that was killed while it wrote
             left.unlink()
         self.measured = measured
         if "measure" in cell.stages and measured is None:
@@ -187,7 +207,7 @@ class _Execution:
         self.dataset = context.dataset(cell)
         self.notes: list[str] = []
         self.model, self.weights_sha256 = self._built()
-        self.counts = None if self.measured else self._counted()
+        self.counts = None if self.measured or not self.ranks.first else self._counted()
         self.loading = Loading(context.device)
         backbone = self.model.backbone
         self.loaders = Loaders(cell, self.dataset, backbone.input_size, backbone.mean, context, self.loading.timed)
@@ -197,12 +217,25 @@ class _Execution:
         self.predictor = Predictor(self.model, context.device, cell.precision, micro_batch=batch, compile=cell.compile)
         self.clock.lap("build")
 
-    def result(self) -> Result:
-        cell, loaders = self.cell, self.loaders
+    def run(self) -> tuple[Training | None, Metrics | None, tuple[Attempt, ...]]:
+        """Train and evaluate, as far as the cell has these stages."""
         training, val_top1, attempts = self._train(self.trainer) if self.trainer else (None, None, ())
         metrics = None
-        if "evaluate" in cell.stages:
+        if "evaluate" in self.cell.stages:
             metrics = self._evaluate(val_top1)
+        skipped = self.loaders.gathered_state()
+        if not self.ranks.alone and self.ranks.first:
+            self.loaders.load_state_dict(skipped)
+        self.predictor.micro_batch = min(self.ranks.gather(self.predictor.micro_batch))
+        return training, metrics, attempts
+
+    def result(self) -> Result:
+        """Run the cell and write its files.
+
+        Raises what `execute` raises.
+        """
+        cell, loaders = self.cell, self.loaders
+        training, metrics, attempts = self.run()
         if self.folder is not None:
             write_skipped(self.folder, loaders.skipped)
         if self.folder is not None and self.trainer is not None:
@@ -228,6 +261,7 @@ class _Execution:
                 command=self.context.command,
                 device=device_name(str(self.context.device)),
                 threads=torch.get_num_threads(),
+                world_size=self.ranks.size,
                 batch_size=loaders.batch_size,
                 micro_batch=micro_batch,
                 attempts=attempts,
@@ -272,11 +306,11 @@ class _Execution:
             cell.precision,
             compile=cell.compile,
             checkpoint_activations=cell.checkpoint_activations,
+            ranks=self.ranks,
         )
-        # a whole batch here, and so what a compiled step is made for
-        trainer.micro_batch = self.loaders.batch_size
+        trainer.expect(self.loaders.batch_size)
         if cell.recipe.time_init:
-            first, _ = next(self.loaders.training(0))
+            first, _ = next(self.loaders.training(0, whole=True))
             pixels = normalise(first.to(context.device), model.backbone.mean, model.backbone.std)
             with mixed(context.device, cell.precision):
                 model.body.start(pixels, cell.recipe.time_init)
@@ -312,9 +346,10 @@ class _Execution:
             self.loaders.evaluated(),
             order_test=self.cell.order_test,
             on_batch=lambda done: self.report({"stage": "evaluating", "done": done / listed}),
+            ranks=self.ranks,
         )
         self.clock.lap("evaluate")
-        if self.folder is not None:
+        if self.folder is not None and self.ranks.first:
             _write_predictions(self.folder, found)
         reordered = {order: top_k(p, found.labels, 1) for order, p in found.reordered.items()}
         return Metrics(
@@ -340,7 +375,8 @@ class _Execution:
         told += context.notes(cell)
         told += [PIXEL_FOOTNOTES[cell.pixels]] if cell.model_file else []
         told += footnotes.of_small_training_set(cell, loaders.batch_size)
-        told += footnotes.of_memory(loaders.batch_size, micro_batch)
+        told += footnotes.of_memory(loaders.batch_size, micro_batch, self.trainer.share if self.trainer else None)
+        told += footnotes.of_ranks(self.ranks.size)
         told += footnotes.of_repeating(context.unrepeatable)
         told += decoder_footnotes(loaders.decoders, cell.decoder)
         told += footnotes.of_skipped(loaders.skipped, loaders.listed, cell.split)

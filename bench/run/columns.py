@@ -71,8 +71,10 @@ COLUMNS = (
     "compile_seconds",
     "train_clips_per_s_loaded",
     "loader_wait",
+    "gradient_bytes",
     "micro_batch",
     "threads",
+    "world_size",
     "started",
     "wall_seconds",
     # of its origin
@@ -139,6 +141,7 @@ def row(result: Result) -> dict[str, Any]:
             "precision": cell.precision,
             "device": known.device,
             "threads": known.threads,
+            "world_size": known.world_size,
             "compile": cell.compile,
             "kernels": cell.kernels,
             "checkpoint_activations": cell.checkpoint_activations,

@@ -14,10 +14,12 @@ from bench.data.dataset import DATASETS, SPLITS, VideoDataset
 from bench.data.decode_pool import Reading
 from bench.data.validate import examine
 from bench.errors import UserError
+from bench.processes import SharedFlag
 from bench.run.model_files.base import TrainedModel
 from bench.run.model_files.open import open_model_file
 from bench.spec import Cell
 from bench.spec.source import DataSource
+from bench.train.ranks import ALONE, Ranks
 
 
 @dataclass
@@ -37,6 +39,7 @@ class WorkerContext:
         checkpoint_minutes: between two checkpoints of a training.
         stoppable: set while a training, or the evaluation after it, heeds `stopping`.
         stopping: set when it is to write a checkpoint after its present step, and to end.
+        ranks: the processes that execute the cell together, this one among them.
         unrepeatable: why the present cell's numbers depend on chance; empty where they do not.
     """
 
@@ -48,8 +51,9 @@ class WorkerContext:
     cleanup: ExitStack = field(default_factory=ExitStack)
     device_notes: tuple[str, ...] = ()
     checkpoint_minutes: float = 10.0
-    stoppable: threading.Event = field(default_factory=threading.Event)
-    stopping: threading.Event = field(default_factory=threading.Event)
+    stoppable: threading.Event | SharedFlag = field(default_factory=threading.Event)
+    stopping: threading.Event | SharedFlag = field(default_factory=threading.Event)
+    ranks: Ranks = ALONE
     unrepeatable: str = ""
     datasets: dict[tuple[str, DataSource], VideoDataset] = field(default_factory=dict)
     fingerprints: dict[tuple[str, DataSource], str] = field(default_factory=dict)

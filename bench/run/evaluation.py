@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar, cast
 
 import torch
@@ -10,6 +11,7 @@ import torch
 from backbones.families import resolve
 from backbones.names import BadBackboneName
 from backbones.registry import UnknownName
+from bench.data.cache import FrameCache
 from bench.data.cache.choose import CacheFolders, CacheSettings, choose
 from bench.data.clips import decoded_side
 from bench.data.dataset import DATASETS, DataError, Progress, VideoDataset
@@ -24,7 +26,8 @@ from bench.run.cell import execute as execute_cell
 from bench.run.cell import in_this_process
 from bench.run.context import WorkerContext
 from bench.run.counts import input_size
-from bench.run.engines.local import threads_of
+from bench.run.engines.base import Event, Job
+from bench.run.engines.local import local, threads_of, too_few_devices
 from bench.run.matrix import Plan
 from bench.run.model_files.adapter_file import AdapterFile
 from bench.run.model_files.base import TrainedModel, find
@@ -34,6 +37,7 @@ from bench.run.selection import chosen_size
 from bench.spec import MAX_FRAMES, Cell, EvaluationRequest, ModelFile, Recipe
 from bench.spec.source import Views, checked_views, parse_views
 from bench.text import counted
+from bench.train.trainer import Diverged
 
 Found = TypeVar("Found")
 _USUAL_SIZE = 224  # pixels; of a model that cannot be built, which is told later
@@ -108,6 +112,7 @@ def plan(request: EvaluationRequest) -> Plan:
         views, too_small = checked_views(views, input_size(cell), cell.backbone)
         problems += [too_small] if too_small else []
         cell = cell.model_copy(update={"view_side": views.short_side})
+    problems += too_few_devices(request.processes_per_cell, placement)
     if problems:
         raise UserError(problems)
     return Plan((cell,), placement, bf16_notes(placement), model_files={str(file.file): file})
@@ -189,7 +194,7 @@ def _size(request: EvaluationRequest, file: TrainedModel, problems: list[str]) -
 def execute(
     request: EvaluationRequest, planned: Plan, command: str, preparing: Progress, evaluating: Progress
 ) -> Result:
-    """Prepare the data and evaluate the one cell of a plan in this process.
+    """Prepare the data and evaluate the one cell of a plan, in this process or on several ranks.
 
     Args:
         request, planned: see `plan`.
@@ -217,12 +222,52 @@ def execute(
             asked = CacheSettings(request.cache, request.cache_limit, request.cache_format)
             context.cache, chosen = choose(asked, [video.path for video in videos], folders, side, once=True)
 
-            def report(event: dict[str, Any]) -> None:
+            def report(event: Mapping[str, Any]) -> None:
                 if event["stage"] == "evaluating":
                     evaluating(round(event["done"] * len(videos)), len(videos))
 
-            result = in_this_process(context, threads_of(cell), lambda: execute_cell(cell, context, report=report))
+            if request.processes_per_cell > 1:
+                result = _on_ranks(request, planned, command, context.cache, report)
+            else:
+                result = in_this_process(context, threads_of(cell), lambda: execute_cell(cell, context, report=report))
         except DataError as error:
             raise UserError([str(error)]) from error
         notes = () if context.cache.store is None else (chosen, *context.cache.notes())
     return result.model_copy(update={"footnotes": (*result.footnotes, *notes)})
+
+
+def _on_ranks(
+    request: EvaluationRequest,
+    planned: Plan,
+    command: str,
+    cache: FrameCache,
+    report: Callable[[Mapping[str, Any]], None],
+) -> Result:
+    """Evaluate the cell of a plan by a worker with ranks. Raises what the evaluation in this process raises."""
+    (cell,) = planned.cells
+    job = Job("train", cell, None, threads_of(cell), cache)
+    with contextlib.closing(local(request, planned.placement, [cell], command)) as engine:
+        engine.submit(job)
+        while True:
+            for event in engine.events(timeout=0.5):
+                if event.kind == "progress":
+                    report(event.values)
+                elif event.kind == "trained":
+                    result: Result = event.values["value"]
+                    return result
+                else:
+                    raise _error(event)
+
+
+def _error(event: Event) -> Exception:
+    """The error of a failed evaluation as it would have been raised here."""
+    line = str(event.values["error"])
+    if event.values.get("status") == "oom":
+        return torch.OutOfMemoryError(line)
+    kind, _, text = line.partition(": ")
+    kinds: dict[str, Callable[[str], Exception]] = {
+        "Diverged": Diverged,
+        "DataError": DataError,
+        "UserError": lambda text: UserError([text]),
+    }
+    return kinds[kind](text) if kind in kinds else RuntimeError(f"{line}\n{event.values.get('traceback') or ''}")

@@ -14,9 +14,9 @@ RANDOM = "random weights (@none), not pretrained"
 _NAMED = 3  # skipped videos
 
 
-def of_memory(batch_size: int, micro_batch: int) -> list[str]:
-    """Note that memory had no room for a batch; nothing where it had."""
-    if micro_batch >= batch_size:
+def of_memory(batch_size: int, micro_batch: int, share: int | None = None) -> list[str]:
+    """Note that memory had no room for a batch, or for a rank's share of it; nothing where it had."""
+    if micro_batch >= (share or batch_size):
         return []
     return [f"memory ran out: batches of {batch_size} computed {counted(micro_batch, 'clip')} at a time"]
 
@@ -24,6 +24,11 @@ def of_memory(batch_size: int, micro_batch: int) -> list[str]:
 def of_repeating(unrepeatable: str) -> list[str]:
     """Note why numbers depend on chance; nothing where they do not."""
     return [f"not repeatable to the bit: {unrepeatable}"] if unrepeatable else []
+
+
+def of_ranks(size: int) -> list[str]:
+    """Note that several processes executed a cell together."""
+    return [] if size == 1 else [f"on {size} processes: sums in another order than of one"]
 
 
 def of_small_training_set(cell: Cell, batch_size: int) -> list[str]:

@@ -36,11 +36,11 @@ class Loaders:
         dataset: its data set.
         size: side of the backbone's input, in pixels.
         mean: of the backbone's input, RGB in 0..1.
-        context: device, cache and decoding processes.
+        context: device, cache, decoding processes and ranks: each loads its share of every batch.
         watch: sees the training's batches come in, as `bench.measure.loading` does.
 
     Attributes:
-        batch_size: clips of a training step; of an evaluation views that are computed at once.
+        batch_size: clips of a training step over all ranks; of an evaluation views that are computed at once.
         listed: videos of the split that is evaluated.
     """
 
@@ -54,6 +54,7 @@ class Loaders:
         watch: Callable[[Iterable[Batch]], Iterable[Batch]] = iter,
     ) -> None:
         recipe, strict = cell.recipe, context.reading.strict
+        self._ranks = ranks = context.ranks
         self.batch_size = recipe.batch_size
         sampling, stride = dataset.sampling, dataset.defaults(cell.backbone_name, cell.strategy).stride(cell.frames)
         how: dict[str, Any] = {"cache": context.cache, "decoder": cell.decoder}
@@ -100,34 +101,44 @@ class Loaders:
                 self._train = self._loaders[split] = train_loader(each, recipe.batch_size, pool, strict)
             else:  # batches of at most so many views, but of one video at least
                 tested = cast("TestClips", each)
-                at_once = max(1, recipe.batch_size // tested.views)
+                at_once = ranks.size * max(1, recipe.batch_size // tested.views)
                 self._loaders[split] = eval_loader(tested, at_once, pool, strict)
+            if not ranks.alone:
+                self._loaders[split].share = ranks.share
 
     @property
     def steps(self) -> int:
         """Batches of an epoch."""
         return len(self._train)
 
-    def training(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def training(self, epoch: int, first: int = 0, *, whole: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
         """Clips (B, T, 3, S, S) uint8 and labels of an epoch: (B,), or (B, classes) where clips are mixed.
 
         Args:
             epoch: from 0.
             first: batch to begin with; those before are not read.
+            whole: batches as one process has them, in place of this rank's shares.
         """
         self._train.set_epoch(epoch, first)
-        return (self._finished(batch, epoch, step) for step, batch in enumerate(self._watch(self._train), first))
+        if not self._ranks.alone:
+            self._train.share = range if whole else self._ranks.share
+        batches = enumerate(self._watch(self._train), first)
+        return (self._finished(batch, epoch, step, whole) for step, batch in batches)
 
-    def _finished(self, batch: Batch, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+    def _finished(self, batch: Batch, epoch: int, step: int, whole: bool) -> tuple[Tensor, Tensor]:
         """A batch with what the recipe leaves to the device."""
         clips, labels = batch.clips, batch.labels
         if self._late is not None or self._mixing is not None:
             clips, labels = clips.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
         if self._late is not None:
             clips = self._late.batch(clips, batch.seeds)
-        if self._mixing is not None:
-            clips, labels = self._mixing(clips, labels, epoch, step)
-        return clips, labels
+        if self._mixing is None or not len(batch):
+            return clips, labels
+        if self._ranks.alone or whole:
+            return self._mixing(clips, labels, epoch, step)
+        # a clip is mixed with the one before it in the batch: the share's first with another rank's last
+        clips, labels = self._mixing(*self._ranks.with_previous(clips, labels, self.batch_size), epoch, step)
+        return clips[1:], labels[1:]
 
     def validation(self) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
         """Views (B, 1, T, 3, S, S) uint8, labels and names."""
@@ -147,7 +158,21 @@ class Loaders:
             for split, loader in self._loaders.items()
         }
 
+    def gathered_state(self) -> dict[str, Any]:
+        """The `state_dict` of all ranks together; called by all of them."""
+        states = self._ranks.gather(self.state_dict())
+        merged = states[0]
+        for state in states[1:]:
+            for split, found in state.items():
+                into = merged[split]
+                for name, (reason, times) in found["skipped"].items():
+                    first, before = into["skipped"].get(name, (reason, 0))
+                    into["skipped"][name] = (first, before + times)
+                into["decoders"] = sorted({*into["decoders"], *found["decoders"]})
+        return merged
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a `gathered_state`, on one rank: the others tell of what they met since."""
         for split, loader in self._loaders.items():
             loader.skipped = {name: Skipped(*found) for name, found in state[split]["skipped"].items()}
             loader.decoders = set(state[split]["decoders"])

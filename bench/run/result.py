@@ -37,7 +37,7 @@ class Counts(FrozenModel):
 
 
 class Training(FrozenModel):
-    """Time of a training."""
+    """Time of a training, and what its ranks exchanged."""
 
     train_seconds: float
     train_clips_per_s_loaded: float | None = Field(
@@ -45,6 +45,9 @@ class Training(FrozenModel):
     )
     loader_wait: float | None = Field(
         None, description="percent of the training's time in which the step waited for its clips, same intervals"
+    )
+    gradient_bytes: int | None = Field(
+        None, description="of gradients that each rank gives to the sum in a step; None where one process trained"
     )
 
 
@@ -88,8 +91,11 @@ class Provenance(FrozenModel):
     machine: str
     device: str
     precision: str
-    threads: int
-    batch_size: int | None = Field(description="clips of a step as computed; this and the next are None where none was")
+    threads: int = Field(description="of each rank")
+    world_size: int = Field(1, description="ranks: processes that executed the cell together")
+    batch_size: int | None = Field(
+        description="clips of a step over all ranks; this and the next are None where none was"
+    )
     micro_batch: int | None = None
     pretrained: str
     weights_sha256: str | None = None

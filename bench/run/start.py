@@ -17,11 +17,13 @@ from bench.errors import UserError
 from bench.measure.machine import describe
 from bench.plugins import load as load_plugins
 from bench.run.engines.base import ENGINES
+from bench.run.engines.local import too_few_devices
 from bench.run.engines.runner import Outcome, Runner
 from bench.run.events import Listener
 from bench.run.matrix import Plan, expand
 from bench.run.store import RESULTS, Run, ThrottledCsvWriter
 from bench.spec import Cell, Request
+from bench.text import counted
 
 _USUAL_SIZE = 224  # pixels; of a model whose family does not tell
 
@@ -51,9 +53,21 @@ def plan(request: Request) -> Plan:
             _folder(request, planned).check()
     except UserError as error:
         problems += error.problems
+    if planned is not None:
+        if request.engine == "local":
+            problems += too_few_devices(request.processes_per_cell, planned.placement)
+        problems += _unsplittable(request.processes_per_cell, planned.cells)
     if planned is None or problems:
         raise UserError(problems)
     return planned
+
+
+def _unsplittable(processes: int, cells: Iterable[Cell]) -> list[str]:
+    """The sentence on the smallest batch, where it has no clip for each process of a cell; nothing where it has."""
+    smallest = min((cell.recipe.batch_size for cell in cells), default=processes)
+    if processes <= max(1, smallest):
+        return []
+    return [f"processes_per_cell is {processes}: batches have {counted(smallest, 'clip')}, expected at most {smallest}"]
 
 
 def _folder(request: Request, planned: Plan | None) -> Run:

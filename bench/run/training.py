@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ Report = Callable[[dict[str, Any]], None]
 
 
 class ResumableTraining:
-    """One attempt at a training.
+    """One attempt at a training. Several ranks make it together; rank 0 writes the log and the checkpoints.
 
     Args:
         cell: what trains.
@@ -59,6 +60,7 @@ class ResumableTraining:
         self.cell, self.context, self.folder, self.report, self.since = cell, context, folder, report, since
         self.trainer, self.predictor, self.loaders, self.loading = trainer, predictor, loaders, loading
         identity = {"cell": cell.key, "weights_sha256": weights_sha256}
+        self.ranks = context.ranks
         self.checkpoints = CheckpointFolder(folder / CHECKPOINT, identity, context.checkpoint_minutes)
         self.val_top1: float | None = None
         self.attempts: list[Attempt] = []
@@ -72,21 +74,24 @@ class ResumableTraining:
             DataError, Diverged and whatever a strategy's own code raises.
         """
         log_state = self._resume()
+        self._check_ranks()
         self.context.stoppable.set()
-        with Log(self.folder / "log.jsonl", log_state) as log:
+        with Log(self.folder / "log.jsonl", log_state) if self.ranks.first else contextlib.nullcontext() as log:
 
             def on_interval(line: dict[str, float]) -> None:
                 waited = self.loading.interval(line["clips_per_s"], line["interval_seconds"])
-                log.write({**line, "loader_wait": waited})
+                if log is not None:
+                    log.write({**line, "loader_wait": waited})
                 done = line["step"] / line["steps"]
                 told = {name: line[name] for name in ("epoch", "loss", "clips_per_s")}
                 self.report({"stage": "training", "done": done, **told})
 
             def on_epoch(epoch: int) -> None:
                 if (epoch + 1) % _VALIDATED_EVERY == 0 or epoch + 1 == self.cell.recipe.epochs:
-                    found = predict(self.predictor, self.loaders.validation(), order_test=False)
+                    found = predict(self.predictor, self.loaders.validation(), order_test=False, ranks=self.ranks)
                     self.val_top1 = top_k(found.probabilities, found.labels, 1)
-                    log.write({"epoch": epoch + 1.0, "val_top1": self.val_top1})
+                    if log is not None:
+                        log.write({"epoch": epoch + 1.0, "val_top1": self.val_top1})
                 self._keep(log)
 
             seconds = fit(
@@ -95,12 +100,24 @@ class ResumableTraining:
                 self.loaders.steps,
                 on_interval,
                 on_epoch,
-                pauses=lambda: self.context.stopping.is_set() or self.checkpoints.due,
+                pauses=lambda: self.ranks.any(self.context.stopping.is_set() or self._due),
                 on_pause=lambda: self._keep(log),
             )
         return Training(
-            train_seconds=seconds, train_clips_per_s_loaded=self.loading.clips_per_s, loader_wait=self.loading.wait
+            train_seconds=seconds,
+            train_clips_per_s_loaded=self.loading.clips_per_s,
+            loader_wait=self.loading.wait,
+            gradient_bytes=None if self.ranks.alone else self.trainer.gradient_bytes,
         )
+
+    @property
+    def _due(self) -> bool:
+        return self.ranks.first and self.checkpoints.due
+
+    def _check_ranks(self) -> None:
+        """Find out that all ranks start from the same numbers; none are sent. Raises RuntimeError where they do not."""
+        if not self.ranks.alone and len(set(self.ranks.gather(self.trainer.digest()))) > 1:
+            raise RuntimeError("the processes of the cell built different models: its initialisation is not repeatable")
 
     def _resume(self) -> dict[str, float] | None:
         """Go on from the checkpoint, where there is a good one; the log's state at it."""
@@ -109,7 +126,8 @@ class ResumableTraining:
             if state is None:
                 return None
             self.trainer.load_state_dict(state["trainer"])
-            self.loaders.load_state_dict(state["loaders"])
+            if self.ranks.first:
+                self.loaders.load_state_dict(state["loaders"])
             self.loading.load_state_dict(state["loading"])
             self.context.broken |= {Path(path): why for path, why in state["broken"].items()}
             self.attempts = [Attempt(**attempt) for attempt in state["attempts"]]
@@ -120,12 +138,21 @@ class ResumableTraining:
         log: dict[str, float] = state["log"]
         return log
 
-    def _keep(self, log: Log) -> None:
+    def _keep(self, log: Log | None) -> None:
         """Write a checkpoint. Raises Preempted where the training is to stop."""
+        loaders = self.loaders.gathered_state()
+        for broken in self.ranks.gather(dict(self.context.broken)):
+            self.context.broken |= broken
+        if log is not None:
+            self._write(log, loaders)
+        if self.ranks.any(self.context.stopping.is_set()):
+            raise Preempted(f"stopped from outside after step {self.trainer.steps}; its checkpoint is kept")
+
+    def _write(self, log: Log, loaders: dict[str, Any]) -> None:
         attempts = [*self.attempts, Attempt(started=self.since.started, seconds=self.since.seconds)]
         state = {
             "trainer": self.trainer.state_dict(),
-            "loaders": self.loaders.state_dict(),
+            "loaders": loaders,
             "loading": self.loading.state_dict(),
             "log": log.state_dict(),
             "val_top1": self.val_top1,
@@ -137,5 +164,3 @@ class ResumableTraining:
         except OSError as error:  # a full disk must not end a training that has hours behind it
             note = f"a checkpoint could not be written: {reason(error)}"
             self.notes += [] if note in self.notes else [note]
-        if self.context.stopping.is_set():
-            raise Preempted(f"stopped from outside after step {self.trainer.steps}; its checkpoint is kept")

@@ -68,6 +68,18 @@ class PixelOptions(FrozenModel):
     )
 
 
+class RankOptions(FrozenModel):
+    """Field of every request whose cells may be executed by several processes each."""
+
+    processes_per_cell: Annotated[int, Flag(RUNNING)] = Field(
+        1,
+        ge=1,
+        le=256,
+        description="Processes that train and evaluate each cell together, each on a GPU of its own or with its share "
+        "of a CPU's threads: the same batches, clips and recipe",
+    )
+
+
 class ReadingOptions(PixelOptions):
     """Fields of every request that reads videos."""
 
@@ -144,7 +156,7 @@ class Matrix(DataOptions, PixelOptions, DeviceOptions):
     )
 
 
-class Request(Matrix, ReadingOptions, PluginOptions):
+class Request(Matrix, RankOptions, ReadingOptions, PluginOptions):
     """A matrix and how to run it: the fields of `bench run` and of its YAML file."""
 
     engine: Annotated[str, Flag(RUNNING, metavar="NAME")] = Field(
@@ -208,7 +220,7 @@ class ProfileRequest(DeviceOptions, PluginOptions):
     )
 
 
-class EvaluationRequest(DataOptions, ReadingOptions, DeviceOptions, PluginOptions):
+class EvaluationRequest(DataOptions, RankOptions, ReadingOptions, DeviceOptions, PluginOptions):
     """Fields of `bench eval`; what is not set is as the model file or the data set has it."""
 
     checkpoint: Annotated[str, Flag(metavar="FILE")] = Field(

@@ -103,14 +103,18 @@ class Batched:
     Args:
         computation: of the logits.
         micro_batch: clips that are computed at once while memory has room for them.
+        agree: says whether memory ran out on any of the processes that compute a batch together.
 
     Attributes:
         micro_batch: clips that are computed at once, halved where memory ran out.
     """
 
-    def __init__(self, computation: Computation, micro_batch: int) -> None:
+    def __init__(
+        self, computation: Computation, micro_batch: int, agree: Callable[[bool], bool] = lambda full: full
+    ) -> None:
         self.computation = computation
         self.micro_batch = micro_batch
+        self._agree = agree
 
     def in_parts(self, attempt: Callable[[], Result], clips: int) -> Result:
         """Return what `attempt` does, which computes `micro_batch` of the clips at once and is repeated with half as
@@ -120,13 +124,16 @@ class Batched:
             torch.OutOfMemoryError: not even one clip fits.
         """
         while True:
+            found: list[Result] = []
             try:
-                return attempt()
+                found.append(attempt())
             except Exception as error:
                 if self.computation.fall_back_to_eager(error):
                     continue
                 if not is_out_of_memory(error) or self.micro_batch == 1:
                     raise
-                self.micro_batch = max(1, min(self.micro_batch, clips) // 2)
+            if not self._agree(not found):
+                return found[0]
+            self.micro_batch = max(1, min(self.micro_batch, clips) // 2)
             if self.computation.device.type == "cuda":
                 torch.cuda.empty_cache()

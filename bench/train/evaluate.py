@@ -13,6 +13,7 @@ from adapters.classifier import VideoClassifier
 from bench.data.dataset import DataError
 from bench.spec import Precision
 from bench.train.compute import Batched, Computation
+from bench.train.ranks import ALONE, Ranks
 from bench.train.trainer import Diverged
 
 
@@ -50,6 +51,10 @@ class Predictor(Batched):
         return self.computation(clips, self.micro_batch).float().softmax(dim=1)
 
 
+# names, labels and probabilities, straight and reordered, of some videos
+_Predicted = tuple[list[str], np.ndarray, list[np.ndarray]]
+
+
 @dataclass
 class Predictions:
     """Predictions of a test: names, labels (V,) and probabilities (V, classes) of V videos."""
@@ -77,43 +82,59 @@ def predict(
     *,
     order_test: bool,
     on_batch: Callable[[int], None] = lambda done: None,
+    ranks: Ranks = ALONE,
 ) -> Predictions:
     """Predict every video of a test.
+
+    Of several ranks each predicts its share of every batch; all return the predictions of all, in the list's order.
 
     Args:
         predictor: the model.
         batches: views (B, V, T, 3, H, W) uint8, labels (B,), names.
         order_test: also predict with the frames of each clip reversed, and shuffled (per video, seeded).
-        on_batch: called with the number of videos done.
+        on_batch: called with the number of videos done, by all ranks.
+        ranks: the processes that predict together.
 
     Raises:
         Diverged: a probability that is not a number.
         DataError: not one video of the test could be read.
     """
     generator = torch.Generator().manual_seed(0)
-    names: list[str] = []
-    labels: list[Tensor] = []
-    straight: list[Tensor] = []
-    reordered: dict[str, list[Tensor]] = {"reversed": [], "shuffled": []} if order_test else {}
+    kinds = ("straight", "reversed", "shuffled") if order_test else ("straight",)
+    done = 0
+    batchwise: list[_Predicted | None] = []  # None: nothing of a batch is this rank's
     for views, label, name in batches:
-        straight.append(predictor(views))
+        shapes = ranks.gather((len(name), views.shape[2] if name else 0))
+        # every rank draws the orders of all videos, so that a video's order is the same however many ranks there are
+        orders: list[Tensor] = []
         if order_test:
-            reordered["reversed"].append(predictor(views.flip(2)))
-            orders = torch.stack([shuffled_order(views.shape[2], generator) for _ in views])
-            mixed_up = torch.stack([view[:, order] for view, order in zip(views, orders, strict=True)])
-            reordered["shuffled"].append(predictor(mixed_up))
-        labels.append(label)
-        names += name
-        on_batch(len(names))
-    if not names:
+            frames = max(frames for _, frames in shapes)
+            orders = [shuffled_order(frames, generator) for count, _ in shapes for _ in range(count)]
+        before = sum(count for count, _ in shapes[: ranks.rank])
+        found: _Predicted | None = None
+        if name:
+            predicted = [predictor(views)]
+            if order_test:
+                predicted.append(predictor(views.flip(2)))
+                own = orders[before : before + len(name)]
+                mixed_up = torch.stack([view[:, order] for view, order in zip(views, own, strict=True)])
+                predicted.append(predictor(mixed_up))
+            found = list(name), label.numpy(), [each.numpy() for each in predicted]
+        batchwise.append(found)
+        done += sum(count for count, _ in shapes)
+        on_batch(done)
+    gathered = ranks.gather(batchwise)
+    parts = [part for of_ranks in zip(*gathered, strict=True) for part in of_ranks if part is not None]
+    if not parts:
         raise DataError("not one video of the test could be read")
-    if not all(torch.isfinite(part).all() for part in (*straight, *(p for parts in reordered.values() for p in parts))):
+    probabilities = {kind: np.concatenate([found[place] for _, _, found in parts]) for place, kind in enumerate(kinds)}
+    if not all(np.isfinite(each).all() for each in probabilities.values()):
         raise Diverged("a prediction is not a number: try a lower lr, or fp32")
     return Predictions(
-        names,
-        torch.cat(labels).numpy(),
-        torch.cat(straight).numpy(),
-        {order: torch.cat(parts).numpy() for order, parts in reordered.items()},
+        [name for names, _, _ in parts for name in names],
+        np.concatenate([labels for _, labels, _ in parts]),
+        probabilities.pop("straight"),
+        probabilities,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import time
@@ -19,13 +20,15 @@ from adapters.classifier import VideoClassifier
 from bench.spec import Precision, Recipe
 from bench.train.compute import Batched, Computation
 from bench.train.optimiser import adamw, lr_scale
+from bench.train.ranks import ALONE, Ranks
 
 
 class Trainer(Batched):
     """One optimiser step after another on uint8 clips. What the throughput tables measure is this very step.
 
     A batch that does not fit the device's memory is computed in halves, quarters ... whose gradients add up to the
-    batch's; the optimiser's step stays that of the whole batch.
+    batch's; the optimiser's step stays that of the whole batch. So does it where several ranks compute a share of it
+    each: gradients are sums over the whole batch, and every rank takes the same step.
 
     Args:
         model: put on the device; its frozen weights are cast to the precision (`cast_frozen_weights`).
@@ -33,8 +36,11 @@ class Trainer(Batched):
         device, precision: where, and in which number format. In fp16 the loss is scaled.
         compile: see `bench.train.compute.Computation`.
         checkpoint_activations: see `adapters.body.Body`.
+        ranks: the processes that train the model together.
 
     Attributes:
+        batch_size: clips of a step over all ranks, see `expect`; None where a step's own are all.
+        gradient_bytes: bytes of gradients that this rank gave to the last step's sums.
         trains: whether the model has parameters that train; a step of one without them computes the loss alone.
         steps: of the training that are done; its place in the schedule.
         seconds: spent on them: loading, steps and logging.
@@ -49,8 +55,12 @@ class Trainer(Batched):
         *,
         compile: bool | str = False,
         checkpoint_activations: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
-        super().__init__(Computation(model, device, precision, compile), recipe.batch_size)
+        super().__init__(Computation(model, device, precision, compile), recipe.batch_size, ranks.any)
+        self.ranks = ranks
+        self.batch_size: int | None = None
+        self.gradient_bytes = 0
         self.model = model
         self.model.body.checkpoint_activations = checkpoint_activations
         self.recipe = recipe
@@ -68,39 +78,85 @@ class Trainer(Batched):
             group["lr"] = group["base_lr"] * scale
         return max(group["lr"] for group in self.optimiser.param_groups)
 
+    def expect(self, batch_size: int) -> None:
+        """Set the number of a step's clips over all ranks; each rank computes its share at once, and so compiles it."""
+        self.batch_size = batch_size
+        self.micro_batch = self.share
+
+    @property
+    def share(self) -> int:
+        """Clips of a step of the rank that has most."""
+        return -(-(self.batch_size or self.recipe.batch_size) // self.ranks.size)
+
+    def clips_of(self, clips: Tensor) -> int:
+        """Return the number of a step's clips over all ranks, of which `clips` are this rank's."""
+        return len(clips) if self.ranks.alone or self.batch_size is None else self.batch_size
+
     def _gradients(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums of the loss and of the right predictions over the rank's clips; gradients of their share of the mean."""
         self.optimiser.zero_grad(set_to_none=True)
         loss_sum = torch.zeros((), device=self.device)
         correct = torch.zeros((), device=self.device)
-        for part, label in zip(clips.split(self.micro_batch), labels.split(self.micro_batch), strict=True):
-            label = label.to(self.device, non_blocking=True)
-            logits = self.computation(part, self.micro_batch)
+        count = self.clips_of(clips)
+        # a share that is smaller than other ranks' is as usual here
+        usual = self.micro_batch if self.ranks.alone else min(self.micro_batch, len(clips))
+        for start in range(0, len(clips), self.micro_batch):
+            part = clips[start : start + self.micro_batch]
+            label = labels[start : start + self.micro_batch].to(self.device, non_blocking=True)
+            logits = self.computation(part, usual)
             loss = F.cross_entropy(logits.float(), label, label_smoothing=self.recipe.label_smoothing, reduction="sum")
             if self.trains:
-                self.scaler.scale(loss / len(clips)).backward()
+                self.scaler.scale(loss / count).backward()
             loss_sum += loss.detach()
             correct += (logits.detach().argmax(1) == (label if label.ndim == 1 else label.argmax(1))).sum()
-        return loss_sum / len(clips), correct
+        return loss_sum, correct
+
+    def _sum_over_ranks(self, loss_sum: Tensor, correct: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum gradients, loss and right predictions. A rank without a clip adds zeros."""
+        if self.trains:
+            parameters = [each for group in self.optimiser.param_groups for each in group["params"]]
+            for parameter in parameters:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+            self.gradient_bytes = self.ranks.sum([parameter.grad for parameter in parameters])
+        totals = torch.stack([loss_sum, correct])
+        self.ranks.sum([totals])
+        return totals[0], totals[1]
 
     def step(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Forward, backward and update.
 
         Args:
-            clips: (B, T, 3, H, W) uint8.
+            clips: (B, T, 3, H, W) uint8; of several ranks each one's share, which may be empty.
             labels: (B,), or each class's share in a mixed clip, (B, classes).
 
         Returns:
-            The mean loss and the number of right predictions, as tensors on the device: reading them waits for it. A
-            prediction for a mixed clip is right where it names the class with the largest share.
+            The mean loss and the number of right predictions of all ranks' clips, as tensors on the device: reading
+            them waits for it. A prediction for a mixed clip is right where it names the class with the largest share.
 
         Raises:
             torch.OutOfMemoryError: not even one clip fits.
+            RankLost: another rank has ended.
         """
-        loss, correct = self.in_parts(lambda: self._gradients(clips, labels), len(clips))
+        self.ranks.seed_generators(self.steps)
+        count = self.clips_of(clips)
+        # halved from the same number on all ranks
+        most = len(clips) if self.ranks.alone else self.share
+        loss_sum, correct = self.in_parts(lambda: self._gradients(clips, labels), most)
+        if not self.ranks.alone:
+            loss_sum, correct = self._sum_over_ranks(loss_sum, correct)
+        loss = loss_sum / count
         if self.trains:
             self.scaler.step(self.optimiser)
             self.scaler.update()
         return loss, correct
+
+    def digest(self) -> str:
+        """Return a hash of what trains, and of the place in the schedule."""
+        found = hashlib.sha256(str(self.steps).encode())
+        for _, parameter in self.model.trained():
+            found.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy())
+        return found.hexdigest()
 
     def state_dict(self) -> dict[str, Any]:
         """All that a training goes on from: trained parameters, optimiser, scaler, place in the schedule, generators.
@@ -115,12 +171,15 @@ class Trainer(Batched):
             "steps": self.steps,
             "seconds": self.seconds,
             "micro_batch": self.micro_batch,
+            "halved": self.micro_batch < self.share,
             "generators": _generators(self.device),
         }
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a `state_dict` of a trainer of the same cell; call it last before the training.
+
+        It may be of another number of ranks. Generators go on from the state of its rank 0.
 
         Raises:
             ValueError: it is of a model that trains other parameters.
@@ -132,7 +191,9 @@ class Trainer(Batched):
             parameter.copy_(state["trained"][name])
         self.optimiser.load_state_dict(state["optimiser"])
         self.scaler.load_state_dict(state["scaler"])
-        self.steps, self.seconds, self.micro_batch = state["steps"], state["seconds"], state["micro_batch"]
+        self.steps, self.seconds = state["steps"], state["seconds"]
+        if state.get("halved", True):  # a share is another one among another number of ranks
+            self.micro_batch = state["micro_batch"]
         _set_generators(self.device, state["generators"])
 
 
@@ -209,7 +270,7 @@ def fit(
             trainer.steps = step + 1
             losses.append(loss)
             rights.append(right)
-            clips += len(batch)
+            clips += trainer.clips_of(batch)
             now = time.perf_counter()
             last = index + 1 == steps_per_epoch
             pausing = not last and pauses()

@@ -22,14 +22,14 @@ class Job:
     """Something to do for a cell: measure its model, or train and evaluate it (then with the measurements).
 
     Attributes:
-        folder: of the cell, there already.
+        folder: of the cell, there already; None keeps no files, of a cell that does not train.
         threads: that compute it.
         cache: of decoded frames, the same in all jobs of a run. It is chosen while the engine starts.
     """
 
     kind: Literal["measure", "train"]
     cell: Cell
-    folder: Path
+    folder: Path | None
     threads: int
     cache: FrameCache
     measured: Measured | None = None

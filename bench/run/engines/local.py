@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
+import logging
+import os
 import signal
 import tempfile
+import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +22,9 @@ from bench.measure.machine import cores
 from bench.measure.placement import Placement, bf16_notes
 from bench.processes import context, interrupts_ignored
 from bench.run.engines.base import ENGINES, Event, Job, WorkerFailed
-from bench.spec import Cell, Request
+from bench.run.result import Status
+from bench.spec import Cell, EvaluationRequest, Request
+from bench.text import counted
 
 _PATIENCE = 5.0  # seconds that a worker is given to end
 
@@ -31,18 +37,39 @@ def threads_of(cell: Cell) -> int:
     return 1 if cell.device != "cpu" or cell.backbone.endswith(":tiny") else cores()
 
 
-def worker_devices(request: Request, placement: Placement, cells: Sequence[Cell]) -> list[str]:
-    """One device name a worker: every GPU once; on a CPU as many as the cores have room for; no more than cells."""
+def slots(request: Request | EvaluationRequest, placement: Placement, cells: Sequence[Cell]) -> list[tuple[str, ...]]:
+    """The devices of each worker, one for each process of its cells: every GPU once; on a CPU as many workers as the
+    cores have room for; no more than cells.
+    """
+    size = request.processes_per_cell
+    workers = 1 if isinstance(request, EvaluationRequest) else request.workers
     if placement.type == "cuda":
-        import torch
-
-        gpus = [placement.index] if placement.index is not None else list(range(torch.cuda.device_count()))
-        count = len(gpus) if request.workers == "auto" else request.workers
-        devices = [f"cuda:{gpus[index % len(gpus)]}" for index in range(count)]
+        gpus = _gpus(placement)
+        count = max(1, len(gpus) // size) if workers == "auto" else workers
+        names = [f"cuda:{gpus[index % len(gpus)]}" for index in range(count * size)]
+        found = [tuple(names[start : start + size]) for start in range(0, len(names), size)]
     else:
-        room = cores() // max(map(threads_of, cells)) if placement.type == "cpu" else 1
-        devices = [placement.type] * (room if request.workers == "auto" else request.workers)
-    return devices[: len(cells)]
+        # processes of a cell divide its threads among them
+        room = cores() // max(size, *map(threads_of, cells)) if placement.type == "cpu" else 1
+        found = [(placement.type,) * size] * (max(1, room) if workers == "auto" else workers)
+    return found[: len(cells)]
+
+
+def _gpus(placement: Placement) -> list[int]:
+    import torch
+
+    return [placement.index] if placement.index is not None else list(range(torch.cuda.device_count()))
+
+
+def too_few_devices(processes: int, placement: Placement) -> list[str]:
+    """The sentence on a cell's processes where they are more than the devices; nothing where they are not."""
+    kinds = {"cuda": "GPU", "cpu": "core"}
+    there = {"cuda": lambda: len(_gpus(placement)), "cpu": cores}.get(placement.type, lambda: 1)()
+    if processes == 1 or processes <= there:
+        return []
+    devices = counted(there, kinds.get(placement.type, "device"))
+    where = "is chosen" if placement.index is not None else "is there" if there == 1 else "are there"
+    return [f"processes_per_cell is {processes}: {devices} {where}, expected at most {there}"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +78,7 @@ class Setup:
 
     Attributes:
         device: "cpu", "cuda:1", "mps".
+        ranks: the devices of the processes that execute a cell together; empty where the worker itself does.
         plugins: modules or files that register names.
         reading: how videos are read.
         command: the command line.
@@ -66,16 +94,50 @@ class Setup:
     output: Path
     notes: tuple[str, ...] = ()
     checkpoint_minutes: float = 10.0
+    ranks: tuple[str, ...] = ()
 
 
 @ENGINES.register("local")
-def local(request: Request, placement: Placement, cells: Sequence[Cell], command: str) -> LocalEngine:
+def local(
+    request: Request | EvaluationRequest, placement: Placement, cells: Sequence[Cell], command: str
+) -> LocalEngine:
     """Start the workers of a run; they import their libraries while this process goes on."""
-    devices = worker_devices(request, placement, cells)
-    how = reading(request.loader_workers, cores() // len(devices), request.decode_timeout, request.strict)
+    devices = slots(request, placement, cells)
+    readers = len(devices) * request.processes_per_cell
+    how = reading(request.loader_workers, cores() // readers, request.decode_timeout, request.strict)
     notes = bf16_notes(placement)
-    plugins, minutes = tuple(request.plugins), request.checkpoint_minutes
-    return LocalEngine([Setup(device, plugins, how, command, Path(), notes, minutes) for device in devices])
+    plugins = tuple(request.plugins)
+    minutes = 0.0 if isinstance(request, EvaluationRequest) else request.checkpoint_minutes
+    return LocalEngine(
+        [Setup(own[0], plugins, how, command, Path(), notes, minutes, own if len(own) > 1 else ()) for own in devices]
+    )
+
+
+def settle(output: Path) -> None:
+    """Keep this process off the terminal, and leave interrupts to its parent.
+
+    Args:
+        output: takes what it prints.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+    faulthandler.enable()  # a crash in native code leaves its stack in `output`
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    logging.getLogger().setLevel(logging.ERROR)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products on CUDA
+
+
+def ending(code: int) -> tuple[Status, str]:
+    """The status of a cell whose process has ended with a code, and the words for it."""
+    if code >= 0:
+        return "failed", f"ended with exit code {code}"
+    how = f"was killed by {signal.Signals(-code).name}"
+    if code != -signal.SIGKILL:
+        return "failed", how
+    return "oom", f"{how} (the system does this where memory runs out; so may a person or a scheduler)"
 
 
 @dataclass
@@ -180,10 +242,7 @@ class LocalEngine:
 
     def _bury(self, worker: _Worker) -> dict[str, Any]:
         worker.process.join()
-        code = worker.process.exitcode or 0
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        if code == -signal.SIGKILL:
-            how += " (the system does this where memory runs out; so may a person or a scheduler)"
+        status, how = ending(worker.process.exitcode or 0)
         with contextlib.suppress(OSError):
             worker.connection.close()
         try:
@@ -199,7 +258,7 @@ class LocalEngine:
             if not self._workers:
                 raise WorkerFailed(f"a worker process {how} before it was ready", printed)
         return {
-            "status": "oom" if code == -signal.SIGKILL else "failed",
+            "status": status,
             "error": f"the worker process {how}",
             "traceback": printed,
         }

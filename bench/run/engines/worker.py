@@ -5,16 +5,11 @@ This module imports what every job needs; the process that workers are forked fr
 
 from __future__ import annotations
 
-import faulthandler
-import logging
-import os
 import signal
 import sys
 import threading
 import traceback
-import warnings
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,24 +18,27 @@ import open_clip  # noqa: F401  # isort: skip  (imported before the fork, not in
 import timm  # noqa: F401  # isort: skip
 
 from bench.plugins import load as load_plugins
-from bench.processes import STOP_SIGNALS, end_with_parent
+from bench.processes import STOP_SIGNALS, SharedFlag, end_with_parent
 from bench.run.cell import as_repeatable_as_possible, execute, measure
 from bench.run.context import WorkerContext
 from bench.run.engines.base import Job
-from bench.run.engines.local import Setup
+from bench.run.engines.local import Setup, settle
 from bench.train.checkpoint import Preempted
 from bench.train.compute import is_out_of_memory
+from bench.train.ranks import RanksFailed
 from bench.version import commit
 
 
 def main(connection: Connection, setup: Setup) -> None:
     """Answer jobs until the connection closes or the parent dies."""
-    _settle(setup.output)
+    settle(setup.output)
+    end_with_parent()
     load_plugins(setup.plugins)
     device = torch.device(setup.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    stoppable, stopping = threading.Event(), threading.Event()
+    flag: Any = SharedFlag if setup.ranks else threading.Event
+    stoppable, stopping = flag(), flag()
     # an exit, so that half-written files are cleared away; a training is told, and leaves a checkpoint
     for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: stopping.set() if stoppable.is_set() else sys.exit(143))
@@ -63,18 +61,20 @@ def main(connection: Connection, setup: Setup) -> None:
                 stoppable=stoppable,
                 stopping=stopping,
             )
-        connection.send(_run(job, context, connection))
+        connection.send(_run(job, setup, context, connection))
         if stopping.is_set():
             return
 
 
-def _run(job: Job, context: WorkerContext, connection: Connection) -> tuple[str, dict[str, Any]]:
+def _run(job: Job, setup: Setup, context: WorkerContext, connection: Connection) -> tuple[str, dict[str, Any]]:
     """The job's outcome: "measured" or "trained" with a value, or "failed" with the error's line and traceback."""
     torch.set_num_threads(job.threads)
     try:
-        return as_repeatable_as_possible(context, lambda: _done(job, context, connection))
+        return as_repeatable_as_possible(context, lambda: _done(job, setup, context, connection))
     except Preempted as stopped:
         return "preempted", {"error": str(stopped)}
+    except RanksFailed as error:
+        return "failed", {"status": error.status, "error": error.line, "traceback": error.traceback}
     except Exception as error:  # a broken cell must not take the others with it, whatever broke it
         line = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no details'}"
         status = "oom" if is_out_of_memory(error) else "failed"
@@ -86,12 +86,16 @@ def _run(job: Job, context: WorkerContext, connection: Connection) -> tuple[str,
             torch.cuda.empty_cache()
 
 
-def _done(job: Job, context: WorkerContext, connection: Connection) -> tuple[str, dict[str, Any]]:
+def _done(job: Job, setup: Setup, context: WorkerContext, connection: Connection) -> tuple[str, dict[str, Any]]:
     if job.kind == "measure":
         measured, _ = measure(job.cell, context)
         return "measured", {"value": measured}
-    if job.measured is None:
+    if job.measured is None and "measure" in job.cell.stages:
         raise ValueError("a training needs its model's measurements")
+    if setup.ranks:
+        from bench.run.engines.ranks import execute_on_ranks
+
+        return "trained", {"value": execute_on_ranks(job, setup, context, connection)}
 
     def report(values: dict[str, Any]) -> None:
         if values["stage"] == "evaluating" and context.stopping.is_set():
@@ -100,17 +104,3 @@ def _done(job: Job, context: WorkerContext, connection: Connection) -> tuple[str
 
     result = execute(job.cell, context, measured=job.measured, folder=job.folder, report=report)
     return "trained", {"value": result}
-
-
-def _settle(output: Path) -> None:
-    """Keep off the terminal, leave interrupts to the parent, and end when it does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    os.close(file)
-    faulthandler.enable()  # a crash in native code leaves its stack in `output`
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    logging.getLogger().setLevel(logging.ERROR)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products on CUDA
-    end_with_parent()
