@@ -109,12 +109,19 @@ class AdaptedBlock(nn.Module):
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """(B*T, ..., D) with T = frames -> (B*T, ..., D')."""
+        return self.feed_forward(self.attention(self.block.enter(x), frames), frames)
+
+    def attention(self, x: Tensor, frames: int) -> Tensor:
+        """The stream behind the attentions: (B*T, ..., D) -> the same shape."""
         block = self.block
-        x = block.enter(x)
         if self.time is not None:
             x = x + self.time_drop_path(self.time(x, frames), frames)
         attended = block.attend(block.norm1(x))
-        x = x + self.own_drop_path(attended if self.spatial is None else self.spatial(attended), frames)
+        return x + self.own_drop_path(attended if self.spatial is None else self.spatial(attended), frames)
+
+    def feed_forward(self, x: Tensor, frames: int) -> Tensor:
+        """The stream behind the MLP: (B*T, ..., D) -> the same shape."""
+        block = self.block
         normed = block.norm2(x)
         x = x + self.own_drop_path(block.mlp(normed), frames)
         if self.joint is not None:
