@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from backbones.base import Axis
-from backbones.kernels.bottleneck import bottleneck
+from backbones.kernels.mlp import bottleneck
 
 
 class Adapter(nn.Module):

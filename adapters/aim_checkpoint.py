@@ -23,7 +23,7 @@ State = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Released:
+class ReleasedModel:
     """Model that a released state dict belongs to.
 
     Attributes:
@@ -50,7 +50,7 @@ class Released:
     options: dict[str, Any]
 
 
-def describe(state: State) -> Released:
+def describe(state: State) -> ReleasedModel:
     """Tell from names and shapes what a state dict is a model of. Raises BadCheckpoint."""
     layout = _layout(state)
     inside = [name.removeprefix("backbone.") for name in state if name.startswith("backbone.")]
@@ -75,7 +75,7 @@ def describe(state: State) -> Released:
         )
     if strategy != "full":
         options["ratio"] = _ratio(state)
-    return Released(
+    return ReleasedModel(
         layout=layout,
         depths=depths,
         width=patches[0],
@@ -190,7 +190,7 @@ def _window(state: State, layout: Layout) -> int | None:
     return (isqrt(rows) + 1) // 2
 
 
-def load(model: VideoClassifier, state: State, released: Released) -> list[str]:
+def load(model: VideoClassifier, state: State, released: ReleasedModel) -> list[str]:
     """Put a state dict into a model, all of it or nothing.
 
     Args:

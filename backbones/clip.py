@@ -18,17 +18,16 @@ from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor, nn
 
 from backbones.base import Backbone, check_size, only_single, over_time
-from backbones.checkpoints import Checkpoint, converted, load, part, read
 from backbones.input_size import resize
 from backbones.kernels.attention import among_frames, multi_head, projected
+from backbones.kernels.mlp import quick_gelu_mlp
 from backbones.kernels.norm import normed
-from backbones.kernels.quick_gelu import quick_gelu_mlp
 from backbones.kernels.switch import is_plain_module
 from backbones.names import BackboneName, UnsupportedModel, WeightsError
 from backbones.projections import InProjection, Projection, Role, whole
 from backbones.settings import Settings
-from backbones.timm_models import load_file
-from backbones.trunks import open_trunk
+from backbones.stored_weights import StoredWeights, converted, load, part, read
+from backbones.timm_models import load_file, open_trunk
 from backbones.weights import from_hub
 
 # about 0.47 M parameters on 32x32 frames: 16 patches of 8x8 and CLS
@@ -288,7 +287,7 @@ def _resize(visual: Any, size: int) -> None:
     visual.positional_embedding = nn.Parameter(state["positional_embedding"], requires_grad=positions.requires_grad)
 
 
-def _load(visual: VisionTransformer, checkpoint: Checkpoint) -> Settings:
+def _load(visual: VisionTransformer, checkpoint: StoredWeights) -> Settings:
     """Load a tower, which the file holds alone or as `visual.` beside the text's; open_clip interpolates positions."""
     visual.proj = None
     checkpoint.settings.check(CLIP(visual, "the model", ""), checkpoint.file)

@@ -13,9 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from backbones.hub_config import settings_beside, settings_of_others
 from backbones.names import WeightsError
-from backbones.settings import Settings
+from backbones.settings import Settings, settings_beside, settings_of_others
 from backbones.weight_files import WeightFiles
 
 # what no backbone here has: text towers, projections and classifiers, decoders, poolers that only their own

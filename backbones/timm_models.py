@@ -13,16 +13,23 @@ from typing import Any
 import numpy as np
 import timm
 import torch
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.eva import Eva as TimmEva
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.swin_transformer_v2 import SwinTransformerV2
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from backbones.base import Backbone
-from backbones.checkpoints import Checkpoint, check_inflation, converted, load, part, read
+from backbones.eva import Eva
 from backbones.input_size import resize
-from backbones.names import BackboneName, WeightsError
+from backbones.names import BackboneName, UnsupportedModel, WeightsError
 from backbones.settings import Settings
+from backbones.stored_weights import StoredWeights, check_inflation, converted, load, part, read
 from backbones.swin import TINY as TINY_SWIN
-from backbones.trunks import open_trunk
+from backbones.swin import Swin, SwinV2
 from backbones.vit import TINY as TINY_VIT
+from backbones.vit import ViT
 from backbones.weights import from_hub
 
 # what a file may hold beside the model: classifiers, and what pretraining by masking throws away
@@ -101,10 +108,10 @@ def load_file(model: Any, file: Path) -> Settings:
     if file.suffix == ".npz":
         _load_npz(model, file)
         return Settings()
-    return load_checkpoint(model, read(file))
+    return load_weights(model, read(file))
 
 
-def load_checkpoint(model: Any, checkpoint: Checkpoint) -> Settings:
+def load_weights(model: Any, checkpoint: StoredWeights) -> Settings:
     """See `load_file`."""
     checkpoint.settings.check(open_trunk(model, "the model", ""), checkpoint.file)
     embed = "patch_embed.proj.weight"
@@ -155,3 +162,28 @@ def _load_npz(model: Any, file: Path) -> None:
         text = str(error).strip()
         first = text.splitlines()[0] if text else "no details"
         raise WeightsError(f"cannot load {file} into the model: {type(error).__name__}: {first}") from error
+
+
+def open_trunk(model: Any, label: str, pretrained: str) -> Backbone:
+    """Open a built timm model.
+
+    Args:
+        model: without a classifier.
+        label: its name, for messages.
+        pretrained: tag of its weights.
+
+    Raises:
+        UnsupportedModel: the model, or a part of it, does not fit the contract.
+    """
+    kind = type(model)
+    if kind in (VisionTransformer, VisionTransformerDistilled):
+        return ViT(model, label, pretrained)
+    if kind is TimmEva:
+        return Eva(model, label, pretrained)
+    if kind is SwinTransformer:
+        return Swin(model, pretrained)
+    if kind is SwinTransformerV2:
+        return SwinV2(model, pretrained)
+    raise UnsupportedModel(
+        f"{label} is a {kind.__name__}, expected timm's VisionTransformer, Eva, SwinTransformer or SwinTransformerV2"
+    )

@@ -17,6 +17,24 @@ from typing import Any
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 
 
+# what a cluster sends before it takes a machine back; some schedulers are told to send the second
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
+
+
+class StopRequested(KeyboardInterrupt):
+    """A cluster takes the machine back: one of `STOP_SIGNALS` came."""
+
+
+def raise_on_stop_signals() -> None:
+    """From now on the process's main thread raises StopRequested where a cluster asks for the machine."""
+
+    def ask(*_: Any) -> None:
+        raise StopRequested
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, ask)
+
+
 def context(preload: str) -> Any:
     """The multiprocessing context that processes are started with.
 
@@ -26,7 +44,7 @@ def context(preload: str) -> Any:
     found: Any = multiprocessing.get_context(METHOD)
     if METHOD == "forkserver":
         found.set_forkserver_preload([preload])
-        with _surroundings(), interrupts_ignored():
+        with _environment(), interrupts_ignored():
             forkserver.ensure_running()
     return found
 
@@ -39,8 +57,8 @@ def search_path() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _surroundings() -> Iterator[None]:
-    """Processes that start here find our modules, and print no warnings of the libraries to the terminal."""
+def _environment() -> Iterator[None]:
+    """Let processes that start here find our modules, and print no warnings of the libraries to the terminal."""
     changes = {**search_path(), "PYTHONWARNINGS": "ignore"}
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
@@ -69,7 +87,7 @@ def interrupts_ignored() -> Iterator[None]:
 
 
 def end_with_parent() -> None:
-    """In a process that was started: end at once when the one that started it does, however that comes about."""
+    """End this process at once when the one that started it ends, however that comes about."""
     parent = multiprocessing.parent_process()
 
     def follow() -> None:

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.data.cache import FolderStore, FrameCache
-from bench.data.cache.places import SHARED_MEMORY
-from bench.data.cache.source import CacheKey
+from bench.data.cache.choose import SHARED_MEMORY
+from bench.data.cache.entry import CacheKey
 from bench.data.sampling import Sampling, train_indices
 
 HEIGHT, WIDTH, COUNT = 256, 340, 300

@@ -25,8 +25,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.data.decode.names import why_unusable
-from bench.data.decode.open import open_video
+from bench.data.decode.open import open_video, why_unusable
 from bench.data.sampling import train_indices
 from bench.spec.fields import DECODERS, Decoder
 
@@ -65,7 +64,7 @@ def write(path: Path, frames: list[NDArray[np.uint8]], interval: int) -> None:
 
 
 def seconds(path: Path, decoder: Decoder, indices: NDArray[np.int64], short_side: int | None) -> float:
-    """To open a file, read a clip, and close it."""
+    """Seconds to open a file, read a clip, and close it."""
     since = time.perf_counter()
     reader = open_video(path, decoder, short_side)
     reader.frames(indices)

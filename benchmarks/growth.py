@@ -64,7 +64,7 @@ class Point:
 
 
 def backbone(model: str) -> Backbone:
-    """With random weights. A number is the width of a small ViT with heads of 32."""
+    """The backbone with random weights. A number is the width of a small ViT with heads of 32."""
     if not model.isdecimal():
         return build(resolve(f"{model}@none", "base"))
     from timm.models.vision_transformer import VisionTransformer

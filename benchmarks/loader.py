@@ -27,7 +27,7 @@ import psutil
 from bench.data.clips import TrainClips
 from bench.data.dataset import Video
 from bench.data.decode_pool import DecodePool
-from bench.data.loaders import train_loader
+from bench.data.loader import train_loader
 from bench.data.motion.encode import write_h264
 from bench.data.sampling import train_indices
 from bench.data.transforms import TrainTransform
@@ -75,7 +75,7 @@ def bare_jobs(clips: TrainClips, epoch: int) -> Iterator[tuple[str, list[int]]]:
 
 
 def speed(folder: Path, processes: int, videos: int, clips: int, rounds: int) -> float:
-    """Prints the ratio; returns seconds a batch of the loader."""
+    """Print the ratio; return seconds a batch of the loader."""
     begun = time.perf_counter()
     for i in range(videos):
         kinetics_like(folder / f"{i}.mp4", i)

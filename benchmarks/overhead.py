@@ -44,7 +44,7 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-W", "ignore", "-m", "bench.cli.main", *map(str, arguments)]
 
 
-def surroundings() -> dict[str, str]:
+def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
 
 
@@ -76,9 +76,10 @@ def run(file: Path, cells: int) -> dict[str, Any]:
     memory: dict[int, tuple[float, float]] = {}
     looks = (1, (cells + 1) // 2, cells)
     printed = []
+    # the command as a user starts it, whose memory is watched from outside
     with subprocess.Popen(
         command("run", "--config", file), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=surroundings(), cwd=ROOT,
+        env=environment(), cwd=ROOT,
     ) as process:  # fmt: skip
         watched = psutil.Process(process.pid)
         assert process.stdout is not None
@@ -120,7 +121,7 @@ def seconds_of(*arguments: object, times: int = 3) -> float:
     taken = []
     for _ in range(times):
         begun = time.perf_counter()
-        subprocess.run(command(*arguments), env=surroundings(), cwd=ROOT, check=True, capture_output=True)
+        subprocess.run(command(*arguments), env=environment(), cwd=ROOT, check=True, capture_output=True)
         taken.append(time.perf_counter() - begun)
     return statistics.median(taken)
 

@@ -26,8 +26,9 @@ def provenance(device: str) -> dict[str, Any]:
 
 def write_csv(file: Path, rows: list[dict[str, Any]]) -> None:
     """The rows, numbers to four significant digits."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))  # those of before may lack newer ones
     with file.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(stream, columns, lineterminator="\n")
         writer.writeheader()
         for row in rows:
             writer.writerow(

@@ -3,10 +3,12 @@
     python benchmarks/step.py --models clip:ViT-B-16 --strategies joint --batch-size 8 --precisions fp32,bf16
 
 These run in turn, round after round, on the same weights and the same clips: the reference (AIM in eager mode with
-autocast, tests/reference/aim_eager.py), ours, ours in the ways that are asked for (compiled, compiled with CUDA graphs,
-with recomputed activations; all of them on a GPU), and for scale TimeSformer and the plain image model on the clips'
-frames. Beside half precision on a CPU the reference runs in float32 too. A round's ratio is taken within the round, so
-that what slows the machine for a while slows both; the table shows the median over rounds and their quartiles.
+autocast, tests/reference/aim_eager.py), ours, ours in the ways that are asked for (with plain kernels; compiled,
+compiled with CUDA graphs, with recomputed activations: all of them on a GPU), and for scale TimeSformer and the plain
+image model on the clips' frames. Beside half precision on a CPU the reference runs in float32 too. A round's ratio is
+taken within the round, so that what slows the machine for a while slows both; the table shows the median over rounds
+and their quartiles, against the reference and against ours with plain kernels: what is written by hand for speed is
+worth so much.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from adapters.base import STRATEGIES
 from adapters.classifier import VideoClassifier
 from backbones.families import build, resolve
+from backbones.kernels.switch import Kernels, using
 from bench.data.transforms import normalise
 from bench.measure.counts import step_macs
 from bench.measure.machine import cores, device_name
@@ -47,14 +50,16 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _PEAK_SECONDS = 30.0  # for which a size of the matrix product is tried at most
 # ways to take our own step, and what the step is told
 _WAYS: dict[str, dict[str, Any]] = {
+    "plain": {"kernels": "plain"},
     "compiled": {"compile": True},
     "graphs": {"compile": "graphs"},
     "checkpointed": {"checkpoint_activations": True},
     "compiled+checkpointed": {"compile": True, "checkpoint_activations": True},
+    "compiled+plain": {"compile": True, "kernels": "plain"},
 }
 
 
-def matrix_peak(device: torch.device, precision: Precision) -> float:
+def matrix_peak(device: torch.device, precision: Precision, clock: Callable[[], float] = time.perf_counter) -> float:
     """Multiply-accumulates a second of the fastest square matrix product found, in the precision."""
     best = 0.0
     for size in (4096, 8192) if device.type == "cuda" else (1024, 2048):
@@ -65,10 +70,10 @@ def matrix_peak(device: torch.device, precision: Precision) -> float:
             a @ b
         for _ in range(10):
             synchronise(device)
-            begun = time.perf_counter()
+            begun = clock()
             a @ b
             synchronise(device)
-            best = max(best, size**3 / (time.perf_counter() - begun))
+            best = max(best, size**3 / (clock() - begun))
     return best
 
 
@@ -136,7 +141,11 @@ def contenders(
     if precision != "fp32" and device.type == "cpu" and "fp32" in beside:
         asked.append(("reference in fp32", strategy, "fp32", {}))
     asked.append(("ours", strategy, precision, {}))
-    asked += [(f"ours, {way}", strategy, precision, _WAYS[way]) for way in ways if training or "compile" in _WAYS[way]]
+    asked += [
+        (f"ours, {way}", strategy, precision, _WAYS[way])
+        for way in ways
+        if training or not {"checkpoint_activations"} & _WAYS[way].keys()
+    ]
     if strategy != "timesformer" and "timesformer" in beside:
         asked.append(("timesformer", "timesformer", precision, {}))
     for title, strategy_name, number_format, how in asked:
@@ -145,17 +154,19 @@ def contenders(
             in_reference(model)
         with torch.device("meta"):
             needed = step_macs(built(name, strategy_name, frames), batch, training=training)
-        if training:
-            engine: Trainer | Predictor = Trainer(model, Recipe(batch_size=batch), device, number_format, **how)
-            call = partial(engine.step, clips, labels)
-            resident = partial(_resident, engine)
-        else:
-            engine = Predictor(model, device, number_format, batch, compile=how.get("compile", False))
-            call = partial(engine, clips[:, None])
-            resident = partial(_tensors, model)
+        kernels, how = how.get("kernels", "fast"), {name: how[name] for name in how.keys() - {"kernels"}}
+        with using(kernels):
+            if training:
+                engine: Trainer | Predictor = Trainer(model, Recipe(batch_size=batch), device, number_format, **how)
+                call: Callable[[], object] = partial(engine.step, clips, labels)
+                resident = partial(_resident, engine)
+            else:
+                engine = Predictor(model, device, number_format, batch, **how)
+                call = partial(engine, clips[:, None])
+                resident = partial(_tensors, model)
         if reference:
             widened(model)
-        found.append(Contender(title, call, needed, resident, engine))
+        found.append(Contender(title, partial(_with, kernels, call), needed, resident, engine))
     if not training and "image" in beside:
         image = built(name, "frozen", frames).backbone.to(device).eval()
 
@@ -170,6 +181,11 @@ def contenders(
     return found
 
 
+def _with(kernels: Kernels, call: Callable[[], object]) -> object:
+    with using(kernels):
+        return call()
+
+
 def _tensors(model: torch.nn.Module) -> list[torch.Tensor]:
     return [*model.parameters(), *model.buffers()]
 
@@ -179,14 +195,20 @@ def _resident(trainer: Trainer) -> list[torch.Tensor]:
     return [*_tensors(trainer.model), *(value for value in state if torch.is_tensor(value))]
 
 
-def race(found: list[Contender], device: torch.device, rounds: int, warmup: int) -> None:
+def race(
+    found: list[Contender],
+    device: torch.device,
+    rounds: int,
+    warmup: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> None:
     """Time the contenders in turn. Each round begins with another one."""
     for one in found:
         synchronise(device)
-        begun = time.perf_counter()
+        begun = clock()
         one.call()
         synchronise(device)
-        one.first = time.perf_counter() - begun
+        one.first = clock() - begun
         for _ in range(warmup - 1):
             one.call()
         one.memory = peak(one.call, device, one.resident())
@@ -194,18 +216,20 @@ def race(found: list[Contender], device: torch.device, rounds: int, warmup: int)
         order = found[turn % len(found) :] + found[: turn % len(found)]
         for one in order:
             synchronise(device)
-            begun = time.perf_counter()
+            begun = clock()
             one.call()
             synchronise(device)
-            one.seconds.append(time.perf_counter() - begun)
+            one.seconds.append(clock() - begun)
 
 
 def rows(found: list[Contender], batch: int, top: float) -> list[dict[str, Any]]:
+    """Return a row for each contender: against the reference, and against ours with plain kernels where that ran."""
     reference = found[0]
+    plain = next((one for one in found if one.name == "ours, plain"), None)
     listed = []
     for one in found:
-        ratios = [theirs / ours for theirs, ours in zip(reference.seconds, one.seconds, strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+        low, middle, high = _ratios(reference, one)
+        against = (None,) * 3 if plain is None else _ratios(plain, one)
         median = statistics.median(one.seconds)
         listed.append(
             {
@@ -217,11 +241,21 @@ def rows(found: list[Contender], batch: int, top: float) -> list[dict[str, Any]]
                 "ratio_high": high,
                 "memory_gb": one.memory / 1e9,
                 "memory_ratio": one.memory / reference.memory,
+                "plain_ratio": against[1],
+                "plain_ratio_low": against[0],
+                "plain_ratio_high": against[2],
+                "plain_memory_ratio": None if plain is None else one.memory / plain.memory,
                 "peak_share": one.needed / median / top,
                 "first_call_s": one.first,
             }
         )
     return listed
+
+
+def _ratios(of: Contender, one: Contender) -> list[float]:
+    """Quartiles over the rounds of the time of `of` / the time of `one`."""
+    ratios = [theirs / ours for theirs, ours in zip(of.seconds, one.seconds, strict=True)]
+    return statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
 
 
 def main(
@@ -235,7 +269,10 @@ def main(
     frames: Annotated[int, typer.Option(help="Frames a clip; 0: 8, of Swin 32.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Clips a step.")] = 2,
     ways: Annotated[
-        str, typer.Option(help="Also our step so: comma list of compiled, graphs, checkpointed; auto: all on a GPU.")
+        str,
+        typer.Option(
+            help="Also our step so: comma list of plain, compiled, graphs, checkpointed; auto: plain, on a GPU all."
+        ),
     ] = "auto",
     beside: Annotated[
         str, typer.Option(help="What runs beside: comma list of timesformer, image and, on a CPU, fp32; or nothing.")
@@ -243,15 +280,21 @@ def main(
     rounds: Annotated[int, typer.Option(help="Rounds.")] = 5,
     warmup: Annotated[int, typer.Option(help="Calls of each before the rounds, at least 1.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "auto",
+    cpu_time: Annotated[
+        bool, typer.Option("--cpu-time", help="The CPU's time for one thread: where others keep the machine busy.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Also write the rows as CSV, added to what it holds.")] = None,
 ) -> None:
     """Print, for every model, strategy, mode and precision, what each contender takes."""
     placement = place(device, "auto")
     where = torch.device(placement.torch_name)
-    torch.set_num_threads(cores())
+    torch.set_num_threads(1 if cpu_time else cores())
+    clock = time.process_time if cpu_time else time.perf_counter
     console = Console(width=150)
     chosen = (
-        (list(_WAYS) if where.type == "cuda" else []) if ways == "auto" else [way for way in ways.split(",") if way]
+        (list(_WAYS) if where.type == "cuda" else ["plain"])
+        if ways == "auto"
+        else [way for way in ways.split(",") if way]
     )
     console.print(f"{device_name(placement.torch_name)}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     slow = bf16_notes(replace(placement, precision="bf16"))
@@ -263,7 +306,7 @@ def main(
         for note in slow:
             console.print(note)
     for precision in formats:
-        top = matrix_peak(where, precision)  # type: ignore[arg-type]
+        top = matrix_peak(where, precision, clock)  # type: ignore[arg-type]
         console.print(f"{precision}: matrix-product peak {top / 1e9:.0f} G multiply-accumulates a second")
         for name in models.split(","):
             for strategy in strategies.split(","):
@@ -280,7 +323,7 @@ def main(
                         chosen,
                         beside.split(","),
                     )
-                    race(found, where, rounds, warmup)
+                    race(found, where, rounds, warmup, clock)
                     about = {"model": name, "strategy": strategy, "mode": mode, "precision": precision}
                     about |= {"frames": count, "batch": batch_size, "rounds": rounds}
                     listed = rows(found, batch_size, top)
@@ -300,6 +343,8 @@ def _table(title: str, listed: list[dict[str, Any]]) -> Table:
         "x reference (quartiles)",
         "memory GB",
         "of reference's",
+        "x plain (quartiles)",
+        "memory of plain's",
         "of peak %",
         "first s",
     ):
@@ -312,6 +357,10 @@ def _table(title: str, listed: list[dict[str, Any]]) -> Table:
             f"{row['speed_ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})",
             f"{row['memory_gb']:.2f}",
             f"{row['memory_ratio']:.2f}",
+            "{plain_ratio:.2f} ({plain_ratio_low:.2f} to {plain_ratio_high:.2f})".format(**row)
+            if row["plain_ratio"]
+            else "",
+            f"{row['plain_memory_ratio']:.2f}" if row["plain_ratio"] else "",
             f"{100 * row['peak_share']:.0f}",
             f"{row['first_call_s']:.1f}",
         )

@@ -15,7 +15,7 @@ from torch import nn
 
 from backbones.base import Backbone
 from backbones.clip import CLIP
-from backbones.trunks import open_trunk
+from backbones.timm_models import open_trunk
 
 _VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
 _SWIN = {"img_size": 32, "patch_size": 4, "embed_dim": 32, "depths": (2, 2), "num_heads": (2, 4), "window_size": 4}

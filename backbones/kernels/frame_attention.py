@@ -20,7 +20,7 @@ MOST_DEPTH = 128
 
 @triton.jit
 def _rows(group, frames: tl.constexpr, positions, at_once: tl.constexpr, block: tl.constexpr):
-    """Of each row of a tile: its position among the tile's, its frame, its position, and whether there is one."""
+    """For each row of a tile: its position among the tile's, its frame, its position, and whether there is one."""
     row = tl.arange(0, block)
     local = row // frames
     position = group * at_once + local

@@ -7,105 +7,110 @@ import io
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
+from pydantic import Field
 
 from backbones.registry import UnknownName
-from bench.cli.choices import not_among
+from bench.cli.options import Given, takes
 from bench.cli.output import obstacles, tell, write
 from bench.cli.progress import progress
-from bench.cli.where import ClassNames, DataRoot, Fold, LabelsFrom, TestList, TrainList, ValList, source
 from bench.data.dataset import DATASETS, SPLITS, DataError, Split, VideoDataset
 from bench.errors import UserError
 from bench.plugins import load as load_plugins
-from bench.spec.source import DataSource
+from bench.spec.fields import Flag, UserPath
+from bench.spec.request import PluginOptions
+from bench.spec.source import DataOptions
 from bench.text import counted, indented, one_line
 
 if TYPE_CHECKING:
-    from bench.data.verify import Finding
+    from bench.data.validate import VideoFault
 
 _SHOWN = 20
 _SPOILED = ("missing", "broken", "mislabelled")
 
 
-def named(name: str, where: DataSource, splits: Sequence[Split], problems: list[str]) -> VideoDataset | None:
-    """The data set of a name; None, and sentences, where there is none or its lists are not found."""
-    from bench.data.validate import unfit
+class DataRequest(DataOptions, PluginOptions):
+    """Fields of every request that looks at one data set."""
 
+    dataset: Annotated[str, Flag(argument=True)] = Field(description="Name of the data set")
+    split: Literal["train", "val", "test", "all"] = Field("all", description="List of it")
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        return SPLITS if self.split == "all" else (self.split,)
+
+
+R = TypeVar("R", bound=DataRequest)
+
+
+def opened(given: Given[R], problems: Sequence[str] = ()) -> tuple[R, VideoDataset]:
+    """Return a request and its data set, which is not prepared yet.
+
+    Args:
+        problems: what else is wrong with the command.
+
+    Raises UserError with all that is wrong, with `problems` too.
+    """
+    request, wrong = given.checked()
+    wrong += problems
+    if request is None:
+        raise UserError(wrong)
     try:
-        dataset = DATASETS.get(name)(where)
+        load_plugins(request.plugins)
+    except UserError as error:
+        wrong += error.problems
+    wrong += request.missing()
+    try:
+        dataset = DATASETS.get(request.dataset)(None if wrong else request.source)
     except UnknownName as error:
-        problems.append(str(error))
-        return None
-    if not problems:
-        problems += unfit([dataset], where, splits)
-    return dataset
+        raise UserError([*wrong, str(error)]) from error
+    if not wrong:
+        from bench.data.validate import source_problems
+
+        wrong = source_problems([dataset], request.source, request.splits)
+    if wrong:
+        raise UserError(wrong)
+    return request, dataset
 
 
-def check(
-    dataset: Annotated[str, typer.Argument(help="Name of the data set.")],
-    split: Annotated[
-        str, typer.Option(help=f"Which of its lists: {', '.join(SPLITS)} or all.", metavar="SPLIT")
-    ] = "all",
-    frames: Annotated[
-        int | None,
-        typer.Option(help="Frames of a clip, for which videos must be long enough. [default: its own]", min=1),
-    ] = None,
-    full: Annotated[
-        bool, typer.Option("--full", help="Decode all that a test would, not three frames a video.")
-    ] = False,
-    workers: Annotated[int | None, typer.Option(help="Processes. [default: one a core]", min=1, max=256)] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds for a video.", min=0.1)] = 60,
-    output: Annotated[Path | None, typer.Option(help="Also write what is wrong to this CSV file.")] = None,
-    data_root: DataRoot = None,
-    train_list: TrainList = None,
-    val_list: ValList = None,
-    test_list: TestList = None,
-    class_names: ClassNames = None,
-    fold: Fold = None,
-    labels_from: LabelsFrom = None,
-    plugin: Annotated[
-        list[str] | None, typer.Option(help="A Python file or module that registers more data sets. Repeatable.")
-    ] = None,
-) -> None:
+class CheckRequest(DataRequest):
+    frames: Annotated[int | None, Flag(default="its own")] = Field(
+        None, ge=1, description="Frames of a clip, for which videos must be long enough"
+    )
+    full: bool = Field(False, description="Decode all that a test would, not three frames a video")
+    workers: Annotated[int | None, Flag(default="one a core")] = Field(None, ge=1, le=256, description="Processes")
+    timeout: float = Field(60, ge=0.1, description="Seconds for a video")
+    output: UserPath | None = Field(None, description="CSV file to which what is wrong is written too")
+
+
+@takes(CheckRequest)
+def check(given: Given[CheckRequest]) -> None:
     """Open and decode every video, and list what is missing, broken, mislabelled or too short, and the classes without
     a training video.
 
     Videos that are shorter than a clip are shown in a loop; they alone are not a failure. Exit code 1 where others are.
     """
-    problems = not_among("split", split, ("all", *SPLITS))
-    if output is not None:
-        problems += obstacles("output", output)
-    try:
-        load_plugins(plugin or ())
-    except UserError as error:
-        problems += error.problems
-    where = source(data_root, train_list, val_list, test_list, class_names, fold, labels_from, problems)
-    splits: Sequence[Split] = (split,) if split in SPLITS else SPLITS
-    chosen = named(dataset, where, splits, problems)
-    if problems or chosen is None:
-        raise UserError(problems)
-    found, listed = _looked_at(chosen, splits, frames or chosen.defaults().frames, workers, timeout, full)
-    untrained = _untrained(chosen, splits, found)
-    if output is not None:
-        write("output", output, _csv(found, untrained))
-    _print(chosen, splits, listed, found, untrained)
-    if untrained or any(finding.fault in _SPOILED for finding in found):
+    output = given.values.get("output")
+    request, dataset = opened(given, obstacles("output", output) if output is not None else ())
+    found, listed = _examined(dataset, request)
+    untrained = _untrained(dataset, request.splits, found)
+    if request.output is not None:
+        write("output", request.output, _csv(found, untrained))
+    _print(dataset, request.splits, listed, found, untrained)
+    if untrained or any(fault.fault in _SPOILED for fault in found):
         raise typer.Exit(1)
 
 
-def _looked_at(
-    dataset: VideoDataset, splits: Sequence[Split], frames: int, workers: int | None, timeout: float, full: bool
-) -> tuple[list[Finding], int]:
+def _examined(dataset: VideoDataset, request: CheckRequest) -> tuple[list[VideoFault], int]:
     """Return the faults, in the lists' order, and how many videos were looked at."""
-    from bench.data.validate import examine
-    from bench.data.verify import FAULTS, Clip, verify
+    from bench.data.validate import FAULTS, ClipSampling, examine, examine_videos
     from bench.measure.machine import cores
 
-    own = dataset.defaults()
-    clip = Clip(dataset.sampling, frames, own.stride(frames), own.views.clips)
+    own, splits = dataset.defaults(), request.splits
+    frames = request.frames or own.frames
+    clip = ClipSampling(dataset.sampling, frames, own.stride(frames), own.views.clips)
     with progress() as show:
         try:
             dataset.prepare(partial(show, f"preparing {dataset.name}"))
@@ -113,19 +118,25 @@ def _looked_at(
             if problems := examine(dataset, splits=splits, files=False).problems:
                 raise UserError(problems)
             decoding = partial(show, f"decoding {dataset.name}")
-            looking = verify(
-                dataset, splits, clip, workers=workers or cores(), timeout=timeout, full=full, progress=decoding
+            faults = examine_videos(
+                dataset,
+                splits,
+                clip,
+                workers=request.workers or cores(),
+                timeout=request.timeout,
+                full=request.full,
+                progress=decoding,
             )
-            found = list(looking)
-            places = {(s, v.name): i for s in splits for i, v in enumerate(dataset.videos(s))}
+            found = list(faults)
+            listed = {(s, v.name): i for s in splits for i, v in enumerate(dataset.videos(s))}
         except DataError as error:
             raise UserError([str(error)]) from error
     order = {split: index for index, split in enumerate(SPLITS)}
-    found.sort(key=lambda f: (FAULTS.index(f.fault), order[f.split], places[f.split, f.video.name]))
+    found.sort(key=lambda f: (FAULTS.index(f.fault), order[f.split], listed[f.split, f.video.name]))
     return found, len({video.path for split in splits for video in dataset.videos(split)})
 
 
-def _untrained(dataset: VideoDataset, splits: Sequence[Split], found: Sequence[Finding]) -> list[str]:
+def _untrained(dataset: VideoDataset, splits: Sequence[Split], found: Sequence[VideoFault]) -> list[str]:
     """Sentences on the classes without a training video that can be decoded."""
     from bench.data.validate import untrained_classes
 
@@ -134,7 +145,7 @@ def _untrained(dataset: VideoDataset, splits: Sequence[Split], found: Sequence[F
     return untrained_classes(dataset, lists)
 
 
-def _csv(found: Sequence[Finding], untrained: Sequence[str]) -> str:
+def _csv(found: Sequence[VideoFault], untrained: Sequence[str]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("split", "video", "label", "fault", "told", "path"))
@@ -144,21 +155,21 @@ def _csv(found: Sequence[Finding], untrained: Sequence[str]) -> str:
 
 
 def _print(
-    dataset: VideoDataset, splits: Sequence[Split], listed: int, found: Sequence[Finding], untrained: Sequence[str]
+    dataset: VideoDataset, splits: Sequence[Split], listed: int, found: Sequence[VideoFault], untrained: Sequence[str]
 ) -> None:
-    from bench.data.verify import FAULTS
+    from bench.data.validate import FAULTS
 
-    counts = Counter(finding.fault for finding in found)
+    counts = Counter(fault.fault for fault in found)
     names = {"short": "too short"}
     for note in dataset.notes():
         tell(note)
     for sentence in untrained:
         tell(sentence)
-    for finding in found[:_SHOWN]:
-        where = f"{finding.split} {one_line(finding.video.name)}"
-        tell(f"{names.get(finding.fault, finding.fault)}: {where}: {indented(finding.told, 2)}")
+    for fault in found[:_SHOWN]:
+        where = f"{fault.split} {one_line(fault.video.name)}"
+        tell(f"{names.get(fault.fault, fault.fault)}: {where}: {indented(fault.told, 2)}")
     if len(found) > _SHOWN:
         tell(f"and {len(found) - _SHOWN:,} more; --output FILE.csv has them all")
-    told = [f"{counts[fault]:,} {names.get(fault, fault)}" for fault in FAULTS if counts[fault]]
+    told = [f"{counts[kind]:,} {names.get(kind, kind)}" for kind in FAULTS if counts[kind]]
     told += ["classes without a training video"] * bool(untrained)
     tell(f"{dataset.name} {', '.join(splits)}: {counted(listed, 'video')}, {', '.join(told) or 'nothing wrong'}")

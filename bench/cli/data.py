@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Literal
 
 import typer
+from pydantic import Field
 
-from bench.cli.check import check, named
-from bench.cli.choices import not_among
+from bench.cli.check import DataRequest, check, opened
+from bench.cli.options import Given, takes
 from bench.cli.output import tell
 from bench.cli.prepare import prepare
 from bench.cli.progress import progress
-from bench.cli.where import ClassNames, DataRoot, Fold, LabelsFrom, TestList, TrainList, ValList, source
-from bench.data.dataset import SPLITS, DataError, Split
+from bench.data.dataset import DataError
 from bench.errors import UserError
-from bench.files import why_not_writable
-from bench.plugins import load as load_plugins
+from bench.files import reason, why_not_writable
+from bench.spec.fields import Flag, UserPath
 
 data = typer.Typer(
     help="Look at a data set, check it, decode it ahead.", no_args_is_help=True, rich_markup_mode="markdown"
@@ -26,45 +26,29 @@ data.command("check")(check)
 data.command("prepare")(prepare)
 
 
+class ShowRequest(DataRequest):
+    split: Literal["train", "val", "test"] = Field("train", description="List of it")
+    frames: Annotated[int | None, Flag(default="the data set's")] = Field(None, ge=1, description="Frames of a clip")
+    out: Annotated[UserPath, Flag(default=".")] = Field(Path(), description="Folder for the pictures")
+
+
 @data.command("show")
-def show(
-    dataset: Annotated[str, typer.Argument(help="Name of the data set.")],
-    split: Annotated[str, typer.Option(help=f"Which of its lists: {', '.join(SPLITS)}.", metavar="SPLIT")] = "train",
-    frames: Annotated[int | None, typer.Option(help="Frames of a clip. [default: the data set's]", min=1)] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path(),
-    data_root: DataRoot = None,
-    train_list: TrainList = None,
-    val_list: ValList = None,
-    test_list: TestList = None,
-    class_names: ClassNames = None,
-    fold: Fold = None,
-    labels_from: LabelsFrom = None,
-    plugin: Annotated[
-        list[str] | None, typer.Option(help="A Python file or module that registers more data sets. Repeatable.")
-    ] = None,
-) -> None:
+@takes(ShowRequest)
+def show(given: Given[ShowRequest]) -> None:
     """Write a contact sheet (PNG) and an animation (GIF) of the first video of every class."""
     from bench.data.show import write_pictures
 
-    problems = not_among("split", split, SPLITS)
-    try:
-        load_plugins(plugin or ())
-    except UserError as error:
-        problems += error.problems
-    wanted: tuple[Split, ...] = (split,) if split in SPLITS else ()
-    where = source(data_root, train_list, val_list, test_list, class_names, fold, labels_from, problems)
-    chosen = named(dataset, where, wanted, problems)
-    if obstacle := why_not_writable(out):
-        problems.append(f"out is {str(out)!r}: cannot be written ({obstacle})")
-    if problems or chosen is None:
-        raise UserError(problems)
+    out = given.values.get("out", Path())
+    obstacle = why_not_writable(out)
+    request, dataset = opened(given, [f"out is {str(out)!r}: cannot be written ({obstacle})"] if obstacle else ())
     try:
         with progress() as advance:
-            chosen.prepare(partial(advance, f"preparing {dataset}"))
-        written = write_pictures(chosen, cast(Split, split), out, frames=frames or chosen.defaults().frames)
+            dataset.prepare(partial(advance, f"preparing {dataset.name}"))
+        frames = request.frames or dataset.defaults().frames
+        written = write_pictures(dataset, request.split, request.out, frames=frames)
     except DataError as error:
         raise UserError([str(error)]) from error
     except OSError as error:
-        raise UserError([f"out is {str(out)!r}: cannot be written ({error.strerror or error})"]) from error
+        raise UserError([f"out is {str(out)!r}: cannot be written ({reason(error)})"]) from error
     for file in written:
         tell(str(file))

@@ -39,22 +39,22 @@ def export(
         problems.append(f"out is {str(out)!r}: expected a file that ends in {' or '.join(SUFFIXES)}")
 
     from bench.plugins import load as load_plugins
-    from bench.run.model_files.adapter_file import Own
-    from bench.run.model_files.find import find
-    from bench.run.model_files.open import open_checkpoint
+    from bench.run.model_files.adapter_file import AdapterFile
+    from bench.run.model_files.base import find
+    from bench.run.model_files.open import open_model_file
     from bench.run.model_files.released import export as write
 
     found = None
     try:
         load_plugins(plugin or ())
-        found = open_checkpoint(find(checkpoint), backbone)
-        if not isinstance(found, Own):
+        found = open_model_file(find(checkpoint), backbone)
+        if not isinstance(found, AdapterFile):
             problems.append(
                 f"checkpoint {checkpoint!r} has the released layout already: expected a cell of `bench run`"
             )
     except UserError as error:
         problems += error.problems
-    if problems or not isinstance(found, Own):
+    if problems or not isinstance(found, AdapterFile):
         raise UserError(problems)
     try:
         notes = write(found, out)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from adapters.base import STRATEGIES
 from backbones.families import FAMILIES, matching, why_unsupported
-from bench.cli.choices import not_among
+from bench.cli.options import not_among
 from bench.data.dataset import DATASETS
 from bench.errors import UserError
 from bench.plugins import load as load_plugins

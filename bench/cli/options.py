@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
@@ -13,6 +13,7 @@ import typer
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from backbones.registry import did_you_mean
 from bench.spec.fields import PANELS, Flag, FrozenModel, problems_of
 from bench.yaml_files import parse, read_mapping
 
@@ -93,7 +94,8 @@ class Option:
         if self.flag.argument:
             declared = typer.Argument(**about)
         else:
-            names = [f"--{self.name}/--no-{self.name}" if self.kind == "switch" else f"--{self.name}"]
+            both = self.kind == "switch" and not self.flag.one_way
+            names = [f"--{self.name}/--no-{self.name}" if both else f"--{self.name}"]
             declared = typer.Option(*names, *([f"-{self.flag.short}"] if self.flag.short else []), **about)
         return inspect.Parameter(
             self.path.replace(".", "_"),
@@ -201,7 +203,8 @@ class Given(Generic[M]):
             wrong = {found["loc"][0] for found in error.errors() if found["loc"]}
         try:
             return self.model(**{name: value for name, value in merged.items() if name not in wrong})
-        except ValidationError:
+        except ValidationError as error:  # a field without a default, or values that do not go together
+            problems += [one for one in problems_of(error, known=tuple(known)) if one not in problems]
             return None
 
     def checked(self) -> tuple[M | None, list[str]]:
@@ -258,6 +261,13 @@ def assignments(texts: Iterable[str], flag: str, problems: list[str]) -> dict[st
         except ValueError as error:
             problems.append(f"{flag} {text!r}: {value!r} is not a value ({error})")
     return found
+
+
+def not_among(what: str, word: str, words: Sequence[str]) -> list[str]:
+    """Return the sentence on a word that is not one of `words`; nothing where it is one."""
+    if word in words:
+        return []
+    return [f"{what} is {word!r}: expected one of {', '.join(words)}{did_you_mean(word, words)}"]
 
 
 def _mappings(model: type[FrozenModel]) -> list[str]:

@@ -8,117 +8,87 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from pydantic import Field
 
-from bench.cli.check import named
-from bench.cli.choices import FORMATS, limit, not_among
+from bench.cli.check import DataRequest, opened
+from bench.cli.options import Given, takes
 from bench.cli.output import tell
 from bench.cli.progress import progress
-from bench.cli.where import ClassNames, DataRoot, Fold, LabelsFrom, TestList, TrainList, ValList, source
-from bench.data.dataset import SPLITS, DataError, Split, VideoDataset
+from bench.data.dataset import DataError, Split, VideoDataset
 from bench.errors import UserError
 from bench.files import reason
-from bench.plugins import load as load_plugins
+from bench.spec.fields import CacheLimit, Flag, InputSize
 from bench.text import byte_size, counted, one_line
 
 if TYPE_CHECKING:
-    from bench.data.cache.codec import Format
-    from bench.data.cache.fill import Filled
+    from bench.data.cache.entry import Format
+    from bench.data.cache.frames import Filled
     from bench.data.cache.store import FolderStore
 
 _INPUT_SIZE = 224  # pixels; of most models
 _NAMED = 5  # broken videos that are told by name
 
 
-def prepare(
-    dataset: Annotated[str, typer.Argument(help="Name of the data set.")],
-    split: Annotated[
-        str, typer.Option(help=f"Which of its lists: {', '.join(SPLITS)} or all.", metavar="SPLIT")
-    ] = "all",
+class PrepareRequest(DataRequest):
     short_side: Annotated[
         int | None,
-        typer.Option(
-            help="Pixels of the frames' shorter side at most. [default: what models of --input-size are shown, 256 for "
-            "224; of the embedded data set the frames as they are]",
-            min=16,
-        ),
-    ] = None,
-    input_size: Annotated[
-        int | None,
-        typer.Option(help="Side of the models' frames in pixels. [default: 224]", metavar="PIXELS", min=1),
-    ] = None,
-    cache_format: Annotated[
-        str, typer.Option(help="raw, or jpeg: smaller, but other pixels.", metavar="FORMAT")
-    ] = "raw",
-    cache_limit: Annotated[
-        str | None,
-        typer.Option(help="Size of the cache at most, such as 200GB. [default: what is free]", metavar="SIZE"),
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="Decoding processes. [default: one a core]", min=1)] = None,
-    clear: Annotated[
-        bool, typer.Option("--clear", help="Remove the data set's frames from the cache instead.")
-    ] = False,
-    data_root: DataRoot = None,
-    train_list: TrainList = None,
-    val_list: ValList = None,
-    test_list: TestList = None,
-    class_names: ClassNames = None,
-    fold: Fold = None,
-    labels_from: LabelsFrom = None,
-    plugin: Annotated[
-        list[str] | None, typer.Option(help="A Python file or module that registers more data sets. Repeatable.")
-    ] = None,
-) -> None:
+        Flag(default="what models of --input-size are shown, 256 for 224; of the embedded data set its own frames"),
+    ] = Field(None, ge=16, description="Pixels of the frames' shorter side at most")
+    input_size: Annotated[InputSize, Flag(metavar="PIXELS", default="224")] = Field(
+        None, description="Side of the models' frames in pixels"
+    )
+    cache_format: Literal["raw", "jpeg"] = Field("raw", description="raw, or jpeg: smaller, but other pixels")
+    cache_limit: Annotated[CacheLimit, Flag(metavar="SIZE", default="what is free")] = Field(
+        None, description="Size of the cache at most, such as 200GB"
+    )
+    workers: Annotated[int | None, Flag(default="one a core")] = Field(None, ge=1, description="Decoding processes")
+    clear: Annotated[bool, Flag(one_way=True, default="")] = Field(
+        False, description="Remove the data set's frames from the cache instead"
+    )
+
+
+@takes(PrepareRequest)
+def prepare(given: Given[PrepareRequest]) -> None:
     """Decode a data set into the cache on the disk, from which `bench run` and `bench eval` read it.
 
     What lies there already is not decoded again: the same command goes on where it was stopped.
     """
-    problems = [*not_among("split", split, (*SPLITS, "all")), *not_among("cache_format", cache_format, FORMATS)]
-    size = limit(cache_limit, problems)
-    if input_size is not None and short_side is not None:
-        problems.append(f"input_size is {input_size} beside a short_side of {short_side}: expected one of the two")
-    try:
-        load_plugins(plugin or ())
-    except UserError as error:
-        problems += error.problems
-    where = source(data_root, train_list, val_list, test_list, class_names, fold, labels_from, problems)
-    splits = SPLITS if split not in SPLITS else (split,)
-    found = named(dataset, where, splits, problems)
-    if problems or found is None:
-        raise UserError(problems)
+    size, side = given.values.get("input_size"), given.values.get("short_side")
+    both = f"input_size is {size} beside a short_side of {side}: expected one of the two"
+    request, dataset = opened(given, [both] if size is not None and side is not None else ())
 
-    from bench.data.cache.places import Places
+    from bench.data.cache.choose import CacheFolders
     from bench.data.cache.store import FolderStore
     from bench.data.clips import decoded_side
     from bench.data.validate import untrained_classes
     from bench.measure.machine import cores
 
-    if short_side is None:
-        short_side = decoded_side(found, input_size or _INPUT_SIZE)
+    short_side = request.short_side or decoded_side(dataset, request.input_size or _INPUT_SIZE)
     # a cluster that takes the machine back asks by SIGTERM: same as Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with Places() as places:
-            paths = _paths(found, splits)
+        with CacheFolders() as folders:
+            paths = _paths(dataset, request.splits)
             try:
-                folder = places.disk()
+                folder = folders.disk()
                 FolderStore(folder, 0).prepare()
-                if clear:
+                if request.clear:
                     gone, freed = FolderStore(folder, 0).forget(paths)
-                    tell(f"removed {counted(gone, 'video')} of {dataset}, {byte_size(freed)}, from {folder}")
+                    tell(f"removed {counted(gone, 'video')} of {dataset.name}, {byte_size(freed)}, from {folder}")
                     return
-                store = _store(folder, size, cast("Format", cache_format), paths, short_side)
+                store = _store(folder, request.cache_limit, request.cache_format, paths, short_side)
             except OSError as error:
                 raise UserError([f"the cache cannot be written ({reason(error)})"]) from error
-            for told in untrained_classes(found, {one: found.videos(one) for one in splits}):
+            for told in untrained_classes(dataset, {one: dataset.videos(one) for one in request.splits}):
                 tell(told, err=True)
-            outcomes = _filled(store, dataset, paths, short_side, workers or cores())
+            outcomes = _filled(store, dataset.name, paths, short_side, request.workers or cores())
     except KeyboardInterrupt:
         tell("interrupted; the same command goes on where it stopped", err=True)
         raise typer.Exit(130) from None
-    _tell(store, dataset, outcomes, len(paths))
+    _tell(store, dataset.name, outcomes, len(paths))
     if all(outcome.outcome == "broken" for outcome in outcomes):
         raise typer.Exit(1)
 
@@ -162,7 +132,7 @@ def _store(
 
 def _filled(store: FolderStore, name: str, paths: Sequence[Path], short_side: int | None, workers: int) -> list[Filled]:
     """Fill the cache and show how far it is; stops where there is no more room."""
-    from bench.data.cache.fill import fill
+    from bench.data.cache.frames import fill
 
     outcomes: list[Filled] = []
     size = 0

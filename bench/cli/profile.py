@@ -1,95 +1,36 @@
-"""`bench profile`: what a model costs, without training it."""
+"""`bench profile`: what a model costs, without training it; with --all the table of a device, row by row."""
 
 from __future__ import annotations
 
+import signal
+import time
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.choices import not_among
-from bench.cli.options import assignments, scalar
+from bench.cli.options import Given, not_among, takes
 from bench.cli.output import obstacles, print_table, say, tell, write
-from bench.cli.progress import progress
+from bench.cli.progress import TimeLeft, about, progress
+from bench.errors import UserError
+from bench.spec import ProfileRequest
+from bench.text import counted
 
 if TYPE_CHECKING:
-    from bench.run.profile import Plan
-    from bench.run.profile_result import Profile
+    from bench.run.matrix import Plan
+    from bench.run.result import Counts, Result
+    from bench.spec import Cell
 
 FORMATS = ("table", "json", "csv")
 _SUFFIXES = (".csv", ".json")
+# of a command that does not name them, so that its other mistakes can be told
+_STAND_INS = {"backbones": "vit:tiny@none", "strategies": "frozen"}
 
 
+@takes(ProfileRequest)
 def profile(
-    backbones: Annotated[
-        str | None,
-        typer.Argument(
-            help="Comma list of family[:model][@weights], such as vit or clip:ViT-L-14@none, or all.",
-            metavar="BACKBONE",
-            show_default=False,
-        ),
-    ] = None,
-    strategies: Annotated[
-        str | None,
-        typer.Argument(help="Comma list of strategies, or all.", metavar="STRATEGY", show_default=False),
-    ] = None,
-    whole: Annotated[
-        bool,
-        typer.Option(
-            "--all",
-            help="The table of every family's base model (or BACKBONE's) with every strategy (or STRATEGY's), in their "
-            "published frames and views and with random weights, which change no speed; it goes on where it stopped.",
-        ),
-    ] = False,
-    frames: Annotated[
-        str | None, typer.Option(help="Comma list of frames a clip. [default: 8, a Swin's 32 with --all]")
-    ] = None,
-    input_size: Annotated[
-        str | None,
-        typer.Option(help="Side of the frames in pixels. [default: each backbone's own]", metavar="PIXELS"),
-    ] = None,
-    classes: Annotated[str | None, typer.Option(help="Of the head. [default: 400]", metavar="INTEGER")] = None,
-    views: Annotated[
-        str | None,
-        typer.Option(
-            help="Views of a test, clips x crops. [default: 3x1, a Swin's 4x3 with --all]", metavar="CLIPSxCROPS"
-        ),
-    ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--option",
-            "-o",
-            help="A strategy's option, name=value, such as ratio=0.5; `bench list strategies` names them. Repeatable.",
-        ),
-    ] = None,
-    timing: Annotated[
-        bool,
-        typer.Option(
-            "--timing/--no-timing",
-            help="Measure speed and memory too; without it no weights are loaded. [default: yes]",
-            show_default=False,
-        ),
-    ] = True,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps. [default: auto]")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16. [default: auto]")] = None,
-    batch_size: Annotated[
-        str | None, typer.Option(help="Clips of a timed step. [default: 8, on a CPU 1]", metavar="INTEGER")
-    ] = None,
-    compile_: Annotated[
-        bool,
-        typer.Option(
-            "--compile/--no-compile", help="Compile the step with torch.compile. [default: no]", show_default=False
-        ),
-    ] = False,
-    checkpoint_activations: Annotated[
-        bool,
-        typer.Option(
-            "--checkpoint-activations/--no-checkpoint-activations",
-            help="Compute each block once more for its gradients: less memory, more time. [default: no]",
-            show_default=False,
-        ),
-    ] = False,
+    given: Given[ProfileRequest],
     format_: Annotated[
         str, typer.Option("--format", help=f"How to print it: {', '.join(FORMATS)}.", metavar="FORMAT")
     ] = "table",
@@ -101,93 +42,204 @@ def profile(
             show_default=False,
         ),
     ] = None,
-    plugin: Annotated[
-        list[str] | None,
-        typer.Option(help="A Python file or module that registers backbones or strategies. Repeatable."),
-    ] = None,
 ) -> None:
     """Count parameters and GMACs of a model part by part, and measure its speed and memory. Nothing is trained.
 
     A bare family name means its base model, as on real data. Several backbones, strategies or frames make a row each.
     """
-    problems: list[str] = not_among("format", format_, FORMATS)
+    whole = bool(given.values.get("whole"))
+    problems = [*given.problems, *not_among("format", format_, FORMATS)]
     if whole:
-        from bench.run.profile_table import obstacles as table_obstacles
-
-        problems += [] if out is None else table_obstacles(out)
-        if not timing:
+        problems += [] if out is None else _table_obstacles(out)
+        if given.values.get("timing") is False:
             problems.append("--no-timing with --all: expected one of the two, `bench profile all all` counts alone")
+            given.values["timing"] = True
     elif out is not None:
         problems += obstacles("out", out)
         problems += (
             [] if out.suffix in _SUFFIXES else [f"out is {str(out)!r}: expected a file that ends in .csv or .json"]
         )
-    for name, value in (("BACKBONE", backbones), ("STRATEGY", strategies)):
-        if value is None and not whole:
+    for name, (field, stand_in) in zip(("BACKBONE", "STRATEGY"), _STAND_INS.items(), strict=True):
+        if field not in given.values and not whole:
             problems.append(f"{name} is missing: expected BACKBONE STRATEGY, such as clip joint, or --all")
-    given: dict[str, Any] = {
-        "backbones": backbones or ("all" if whole else "vit:tiny@none"),
-        "strategies": strategies or ("all" if whole else "frozen"),
-        "frames": frames,
-        "input_size": input_size,
-        "classes": None if classes is None else scalar(classes),
-        "views": views,
-        "options": assignments(option or (), "--option", problems),
-        "device": device,
-        "precision": precision,
-        "batch_size": None if batch_size is None else scalar(batch_size),
-        "compile": compile_,
-        "checkpoint_activations": checkpoint_activations,
-        "timing": timing or whole,
-        "plugins": tuple(plugin) if plugin else None,
-        "whole": whole,
-    }
+            given.values[field] = stand_in
+    request = given.request({}, problems) or ProfileRequest()
 
-    from bench.run.profile import plan, request_of
-
-    request = request_of({name: value for name, value in given.items() if value is not None}, problems)
-    chosen = plan(request, problems)
     from bench.measure.placement import bf16_notes
+    from bench.run.profile import plan
 
-    for note in bf16_notes(chosen.placement):
+    planned = plan(request, problems)
+    for note in bf16_notes(planned.placement):
         tell(note, err=True)
-    if whole:
-        from bench.cli.profile_all import run
-
-        rows = run(chosen, out)
-    else:
-        rows = _rows(chosen, out)
+    results = _whole(request, planned, out) if whole else _results(planned, out)
     if format_ == "table":
         from rich.text import Text
 
-        from bench.report.profile import table
+        from bench.report.costs import table
 
-        print_table(*(Text(default, style="dim") for default in chosen.defaults), table(rows, whole))
-    elif format_ == "csv":
-        from bench.run.profile_columns import to_csv
-
-        say(to_csv(rows))
+        print_table(*(Text(default, style="dim") for default in planned.defaults), table(results, whole))
     else:
-        from bench.report.profile import to_json
-
-        say(to_json(rows))
-    if any(row.failed for row in rows):
+        say(_text(results, format_))
+    if any(result.status != "done" for result in results):
         raise typer.Exit(1)
 
 
-def _rows(chosen: Plan, out: Path | None) -> list[Profile]:
-    """The profiles, and the file of them as far as they are there."""
-    from bench.report.profile import to_json
-    from bench.run.profile import profiles
-    from bench.run.profile_columns import to_csv
+def _text(results: list[Result], format_: str) -> str:
+    from bench.report.formats import to_json
+    from bench.run.columns import to_csv
 
-    rows: list[Profile] = []
-    total = len(chosen.subjects)
+    return to_csv(results) if format_ == "csv" else to_json(results)
+
+
+def _results(planned: Plan, out: Path | None) -> list[Result]:
+    """The results, and the file of them as far as they are there."""
+    from bench.run.profile import counted as counted_models
+    from bench.run.profile import execute
+
+    results: list[Result] = []
+    total = len(planned.cells)
     with progress() as show:
-        found = profiles(chosen, on_wait=lambda: tell("waiting for another command's measurements", err=True))
-        for done, subject in enumerate(chosen.subjects):
-            show("profiling", done, total, subject.label)
-            rows.append(next(found))
+        show("profiling", 0, total, planned.cells[0].label)
+        waiting = partial(tell, "waiting for another command's measurements", err=True)
+        found = execute(planned, counted_models(planned), on_wait=waiting)
+        for done, cell in enumerate(planned.cells):
+            show("profiling", done, total, cell.label)
+            results.append(next(found))
             if out is not None:
-                write("out", out, to_csv(rows) if out.suffix == ".csv" else to_json(rows))
-    return rows
+                write("out", out, _text(results, out.suffix[1:]))
+    return results
+
+
+def _whole(request: ProfileRequest, planned: Plan, out: Path | None) -> list[Result]:
+    """The results of a whole table, kept as a run beside its file: `results/<device>.csv` and `results/<device>/`.
+
+    Raises:
+        UserError: file or folder cannot be read or written, or hold something else.
+        typer.Exit: 130, interrupted.
+    """
+    from rich.console import Console
+
+    from bench.files import reason
+    from bench.measure.machine import describe
+    from bench.run.profile import counted as counted_models
+    from bench.run.profile import execute, incompatibility
+    from bench.run.provenance import command
+    from bench.run.store import Run
+
+    file = out or _default_file(planned)
+    if out is None and (problems := _table_obstacles(file)):
+        raise UserError(problems)
+    run = Run(file.with_suffix(""), file)
+    there = _rows(file)
+    run.check()
+    stored = run.results() if (run.folder / "run.json").is_file() else []
+    say_ = partial(tell, err=True)
+    total = len(planned.cells)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is written stays
+    results: list[Result] = []
+
+    def known(cell: Cell) -> Result | None:
+        found = run.result(cell)
+        return found if found is not None and found.status == "done" else None
+
+    try:
+        with Console(stderr=True).status("counting") as status:
+            counts = counted_models(planned, whole=True)
+            anew = incompatibility(stored, planned)
+            if not stored and there:
+                anew = f"results that are not in {run.folder}"
+            if anew:
+                say_(f"{file} is made anew: it holds rows of {anew}")
+            run.open(request, planned.cells, command(), describe(), "dropped" if anew else "last")
+            old = [known(cell) is not None for cell in planned.cells]
+            here = f"{sum(old)} of them are there already" if any(old) else "none is there yet"
+            say_(f"{counted(total, 'model')} to {file}, {here}; measured on {_where(planned)}")
+            left = _time_left(counts, old)
+            found = execute(planned, counts, known, lambda: say_("waiting for another command's measurements"))
+            for number, (cell, was_there) in enumerate(zip(planned.cells, old, strict=True), start=1):
+                told = about(left.seconds())
+                status.update(f"measuring {number} of {total}: {cell.label}; {told}".rstrip("; ").replace("[", "\\["))
+                begun = time.monotonic()
+                left.begin()
+                results.append(result := next(found))
+                if was_there:
+                    continue
+                run.write(result)
+                seconds = time.monotonic() - begun
+                left.at(number, 1.0)
+                told = f"{number} of {total}: {cell.label}: {_outcome(result)}, {seconds:.0f} s"
+                say_("; ".join(filter(None, (told, about(left.seconds())))))
+    except KeyboardInterrupt:
+        say_(f"interrupted after {len(results)} of {total}; the same command goes on where it stopped")
+        raise typer.Exit(130) from None
+    except OSError as error:
+        raise UserError([f"out is {str(file)!r}: cannot be written ({reason(error)})"]) from error
+    return results
+
+
+def _time_left(counts: list[Counts | str], old: list[bool]) -> TimeLeft:
+    """Each multiply-accumulate is taken to last as long as those of the models that were measured."""
+    each = enumerate(zip(counts, old, strict=True), start=1)
+    return TimeLeft({n: one.macs_view or 0 for n, (one, known) in each if not (known or isinstance(one, str))})
+
+
+def _default_file(planned: Plan) -> Path:
+    """`results/<device>.csv`."""
+    from bench.measure.machine import device_name, slug
+
+    return Path("results") / f"{slug(device_name(planned.placement.torch_name))}.csv"
+
+
+def _table_obstacles(file: Path) -> list[str]:
+    """Return why no table can be kept in a file row by row, in sentences; its folder is made where it is not there."""
+    from bench.files import why_not_writable
+
+    if file.is_dir():
+        return [f"out is {str(file)!r}: it is a folder, expected a file"]
+    if file.exists() and not file.is_file():
+        return [f"out is {str(file)!r}: it is not a file, expected one that can be written row by row"]
+    if file.suffix != ".csv":
+        return [f"out is {str(file)!r}: expected a file that ends in .csv, which --all writes row by row"]
+    why = why_not_writable(file.parent)
+    return [f"out is {str(file)!r}: {why}"] if why else []
+
+
+def _rows(file: Path) -> int:
+    """Count the rows of a table of profiles. Raises UserError where the file holds something else."""
+    import csv
+    import io
+
+    from bench.files import reason
+
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return 0
+    except (OSError, UnicodeDecodeError) as error:
+        why = reason(error) if isinstance(error, OSError) else "expected text in UTF-8"
+        raise UserError([f"out is {str(file)!r}: cannot be read ({why})"]) from error
+    reader = csv.DictReader(io.StringIO(text))
+    rows = list(reader)
+    ours = {"backbone", "strategy", "classes", "gmacs_view_head"} <= set(reader.fieldnames or ())
+    if text.strip() and (not ours or any(row.get("dataset") for row in rows)):
+        # somebody's own file, or a run's table, which nothing must replace
+        raise UserError([f"out is {str(file)!r}: it holds something else than profiles, expected another file"])
+    return len(rows)
+
+
+def _where(planned: Plan) -> str:
+    from bench.measure.machine import device_name
+    from bench.version import commit
+
+    device = device_name(planned.placement.torch_name)
+    batch = planned.cells[0].recipe.batch_size
+    changed = "; the code was changed since its commit: these rows will not be taken up again" if commit()[1] else ""
+    return f"{device}, {planned.placement.precision}, batch {batch}{changed}"
+
+
+def _outcome(result: Result) -> str:
+    if result.measured is None:
+        return str(result.error)
+    train, infer = result.measured.train_clips_per_s, result.measured.infer_clips_per_s
+    training = "nothing trains" if train is None else f"{train:.3g} clips/s in training"
+    return f"{training}, {infer:.3g} in inference"

@@ -6,11 +6,13 @@ import sys
 import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from bench.run.result import Result
-from bench.spec import Cell
 from bench.text import counted, duration, one_line
+
+if TYPE_CHECKING:
+    from bench.run.result import Result
+    from bench.spec import Cell
 
 # a pace is told after so many seconds, or so large a part of a mean piece
 _LONG_ENOUGH = 30.0

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.choices import not_among
+from bench.cli.options import not_among
 from bench.cli.output import obstacles, say, write
 from bench.errors import UserError
 
@@ -42,10 +42,10 @@ def report(
     if output is None and format_ == "terminal" and sys.stdout.isatty():
         from rich.console import Console
 
-        from bench.report.sheet import make_sheet
-        from bench.report.terminal import table
+        from bench.report.table import make_table
+        from bench.report.terminal import TableView
 
-        Console(highlight=False).print(table(make_sheet(results, missing)))
+        Console(highlight=False).print(TableView(make_table(results, missing)))
         return
 
     from bench.report.formats import RENDERERS

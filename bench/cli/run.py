@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-import signal
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
+from adapters.base import STRATEGIES
 from bench.cli.options import Given, takes
+from bench.cli.output import print_table, tell
 from bench.errors import UserError
-from bench.spec import Request
+from bench.spec import Recipe, Request
 from bench.spec.fields import RUNNING
 from bench.spec.recipe_entries import read_entries
+from bench.text import counted, quantity
 
 if TYPE_CHECKING:
-    from bench.run.matrix import Expansion
+    from bench.cli.listeners import LiveListener, PlainListener
+    from bench.run.engines.runner import Outcome
+    from bench.run.matrix import Plan
+    from bench.run.store import Run
+
+
+REQUEUE = 75  # sysexits' EX_TEMPFAIL: the same command should be tried again
 
 
 @takes(Request)
 def run(
     given: Given[Request],
     config: Annotated[
-        Path | None, typer.Option(help="YAML file with any of these; flags win.", rich_help_panel=RUNNING)
+        Path | None,
+        typer.Option(help="YAML file with any of these; flags win.", metavar="PATH", rich_help_panel=RUNNING),
     ] = None,
     dry_run: Annotated[
         bool,
@@ -37,37 +51,35 @@ def run(
 
     A cell that is done is not run again: the same command goes on where it was stopped.
     """
-    request, expansion = planned(given, config)
+    request, plan = planned(given, config)
 
-    from bench.cli.output import tell
-    from bench.cli.show import listener, print_plan, print_summary
+    from bench.processes import StopRequested, raise_on_stop_signals
     from bench.run.engines.base import WorkerFailed
     from bench.run.provenance import command
     from bench.run.start import execute
 
     if dry_run:
-        print_plan(expansion, given.flags, config)
+        _print_plan(plan, given.flags, config)
         return
-    # a cluster that takes the machine back asks by SIGTERM: same as Ctrl-C
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    raise_on_stop_signals()
     try:
-        with listener(expansion) as shown:
-            finished, outcome = execute(request, expansion, command(), shown)
-    except KeyboardInterrupt:  # before the first cell began, or more than once
+        with _listener(plan) as shown:
+            finished, outcome = execute(request, plan, command(), shown)
+    except KeyboardInterrupt as stop:  # before the first cell began, or more than once
         tell("interrupted; the same command goes on where it stopped", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(REQUEUE if isinstance(stop, StopRequested) else 130) from None
     except WorkerFailed as error:
         tell(f"bench: {error}; what was done is kept, and the same command goes on from there", err=True)
         tell(error.printed.expandtabs(), err=True)
         raise typer.Exit(1) from None
-    print_summary(finished, expansion, outcome)
+    _print_summary(finished, plan, outcome)
     if outcome.interrupted:
-        raise typer.Exit(130)
+        raise typer.Exit(REQUEUE if outcome.requeue else 130)
     if outcome.failures or outcome.unwritten:
         raise typer.Exit(1)
 
 
-def planned(given: Given[Request], config: Path | None) -> tuple[Request, Expansion]:
+def planned(given: Given[Request], config: Path | None) -> tuple[Request, Plan]:
     """Return the request of the flags that were given and, below them, of the YAML file, and its cells.
 
     Raises:
@@ -85,12 +97,12 @@ def planned(given: Given[Request], config: Path | None) -> tuple[Request, Expans
     from bench.run.start import plan
 
     try:
-        expansion = plan(request)
+        found = plan(request)
     except UserError as error:
         raise UserError([*problems, *error.problems]) from None
     if problems:
         raise UserError(problems)
-    return request, expansion
+    return request, found
 
 
 def _by_strategy(fields: dict[str, Any], given: dict[str, Any], problems: list[str]) -> dict[str, dict[str, Any]]:
@@ -102,3 +114,125 @@ def _by_strategy(fields: dict[str, Any], given: dict[str, Any], problems: list[s
         elif changes is not None:
             problems.append(f"recipe_by_strategy.{strategy} is {changes!r}: expected names and values")
     return kept
+
+
+def _listener(plan: Plan) -> AbstractContextManager[LiveListener | PlainListener]:
+    """Tell the defaults that were filled in; return the view of the run for where the output goes."""
+    from bench.cli.listeners import LiveListener, PlainListener
+
+    for default in plan.defaults:
+        tell(default, style="dim")
+    console = Console(highlight=False, markup=False, emoji=False)
+    return LiveListener(console) if console.is_terminal else PlainListener(sys.stdout)
+
+
+def _print_summary(run: Run, plan: Plan, outcome: Outcome) -> None:
+    """Print the run's table, the folder of its files, and the time that its stages took."""
+    from bench.report.table import make_table
+    from bench.report.terminal import TableView, render
+
+    console = Console(highlight=False)
+    wanted = {cell.key for cell in plan.cells}
+    try:
+        results = [result for result in run.results() if result.cell.key in wanted]
+    except UserError as error:  # the folder was removed or damaged while the cells ran
+        tell("\n".join(error.problems), style="red")
+        return
+    if results:
+        sheet = make_table(results)
+        if console.is_terminal:
+            console.print()
+            console.print(TableView(sheet))
+        else:
+            sys.stdout.write("\n" + render(sheet))
+    console.print()
+    if outcome.skipped == len(plan.cells):
+        were = "1 cell was" if outcome.skipped == 1 else f"all {outcome.skipped:,} cells were"
+        tell(f"{were} done before or by another process")
+    for result in outcome.failures:
+        if result.traceback:
+            where = run.cell_folder(result.cell) / "result.json"
+            tell(f"traceback of {result.cell.label} in {where}", style="red")
+    if outcome.interrupted:
+        tell("interrupted; the same command goes on where it stopped", style="yellow")
+    for note in outcome.notes:
+        tell(note, style="dim")
+    if outcome.seconds:
+        total = sum(outcome.seconds.values())
+        parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in outcome.seconds.items())
+        tell(f"{total:.0f} s: {parts}")
+    if outcome.unwritten:
+        tell(outcome.unwritten, style="red")
+    elif results:
+        tell(f"results in {run.csv}")
+
+
+def _print_plan(plan: Plan, flags: Mapping[str, str], config: Path | None) -> None:
+    """Print the cells and their counts: parameters and GMACs of each model, with random weights.
+
+    Then the values of the cells that are not the defaults of all recipes and options, and where each comes from.
+
+    Args:
+        plan: the plan.
+        flags: the flags that gave the command's fields: "recipe.lr" -> "--lr".
+        config: the file that gave the others.
+    """
+    from bench.run.counts import counts
+
+    for default in plan.defaults:
+        tell(default, style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for header in ("cell", "backbone", "strategy", "data set", "frames", "seed"):
+        table.add_column(header, no_wrap=True)
+    for header in ("epochs", "batch", "lr", "params M", "trained M", "GMACs a view"):
+        table.add_column(header, justify="right")
+    found = counts(plan.cells)
+    for cell in plan.cells:
+        parameters, trained, macs = found[cell]
+        table.add_row(
+            cell.key,
+            cell.backbone_label,
+            cell.strategy,
+            cell.dataset,
+            str(cell.frames),
+            str(cell.seed),
+            str(cell.recipe.epochs),
+            str(cell.recipe.batch_size),
+            f"{cell.recipe.lr:g}",
+            quantity(parameters / 1e6, 2),
+            quantity(trained / 1e6, 3),
+            quantity(macs / 1e9, 3),
+        )
+    print_table(table)
+    tell("")
+    print_table(_origins(plan, flags, config))
+    tell("")
+    device = plan.placement
+    tell(f"{counted(len(plan.cells), 'cell')} on {device.type}, {device.precision}")
+
+
+def _origins(plan: Plan, flags: Mapping[str, str], config: Path | None) -> Table:
+    """Return the values that are not the defaults, each with its source and the cells that have it from there."""
+    plain = Recipe().model_dump()
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for cell, origins in zip(plan.cells, plan.origins, strict=True):
+        own = STRATEGIES.get(cell.strategy).options().model_dump(mode="json")
+        values: dict[str, Any] = {"frames": cell.frames, "views": cell.views}
+        # what is not from an entry or the command, such as a family's tubelet, is told as a default of its own
+        options = {f"options.{name}": value for name, value in cell.options.items() if value != own[name]}
+        values |= {name: value for name, value in options.items() if name in origins}
+        recipe = cell.recipe.model_dump()
+        values |= {f"recipe.{name}": value for name, value in recipe.items() if value != plain[name]}
+        for name, value in values.items():
+            origin = origins.get(name, f"data set {cell.dataset}")
+            if name in origins and ":" not in origin:  # a field of the command
+                follows = "" if origin.split(".")[-1] == name.split(".")[-1] else ", in proportion"
+                origin = flags.get(origin, f"--config {config}") + follows
+            shown = f"{value:g}" if isinstance(value, float) else str(value)
+            rows.setdefault((name, shown, origin), []).append(cell.key)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for header in ("value", "", "from", "cells"):
+        table.add_column(header, overflow="fold")
+    for (name, shown, origin), keys in rows.items():
+        table.add_row(name, shown, origin, "all" if len(keys) == len(plan.cells) else ", ".join(keys))
+    return table

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from bench.data.lighting import Lighting
 from bench.data.transforms import check_clip
 
 _MAGNITUDES = 31  # 0 to 30, of RandAugment
@@ -43,7 +43,7 @@ class Augment:
             colour / 5 of the circle, in a random order.
         erase: share of the clips of which a box is erased: 2 % to a third of the picture, sides in a ratio of 0.3 to
             1 / 0.3.
-        pca_noise: standard deviation of the alphas, see `bench.data.lighting`.
+        pca_noise: standard deviation of the alphas, see `bench.data.augment`.
     """
 
     def __init__(
@@ -84,3 +84,66 @@ class Augment:
         if not self._steps:
             return clips
         return torch.stack([self(clip, seed) for clip, seed in zip(clips, seeds, strict=True)])
+
+
+# of ImageNet's pixels in 0..255 (RGB): the roots of the variances along the principal axes, and those as columns
+_VALUES = (55.46, 4.794, 1.148)
+_VECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
+
+
+class Lighting(nn.Module):
+    """Add sum of alpha_i value_i vector_i to every pixel, alpha_i ~ N(0, s) (Krizhevsky et al., 2012, section 4.1).
+
+    One draw for all frames of a clip. What is added is rounded to whole grey levels, and sums beyond 0..255 are cut
+    off: a clip stays bytes until it is normalised.
+
+    Args:
+        std: s.
+    """
+
+    def __init__(self, std: float) -> None:
+        super().__init__()
+        self._axes = std * torch.tensor(_VECTORS, dtype=torch.float64) * torch.tensor(_VALUES, dtype=torch.float64)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """uint8 (T, 3, H, W) -> the same, on the clip's device; the draw is the CPU's generator's."""
+        added = (self._axes @ torch.randn(3, dtype=torch.float64)).round().to(clip.device, torch.int16)
+        return (clip + added[:, None, None]).clamp_(0, 255).to(torch.uint8)
+
+
+class MixupCutmix:
+    """A batch, mixed. Which way and how much follows from (seed, epoch, step) alone.
+
+    It takes the whole batch: a part of it would find other neighbours.
+
+    Args:
+        mixup, cutmix: alpha of the Beta(alpha, alpha) distribution from which l comes; 0 for off. At least one is on.
+        classes: C, of the data set.
+        seed: 0 or more.
+    """
+
+    def __init__(self, mixup: float, cutmix: float, classes: int, seed: int) -> None:
+        if not mixup and not cutmix:
+            raise ValueError("mixup and cutmix are both 0: expected one above 0")
+        kinds: list[torch.nn.Module] = []
+        if mixup:
+            kinds.append(v2.MixUp(alpha=mixup, num_classes=classes))
+        if cutmix:
+            kinds.append(v2.CutMix(alpha=cutmix, num_classes=classes))
+        self._mix = v2.RandomChoice(kinds)
+        self._seed = seed
+
+    def __call__(self, clips: Tensor, labels: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        """Clips (B, T, 3, H, W) uint8 and labels (B,) -> clips of the same shape, in bytes, and labels (B, C).
+
+        A label's entries are shares of 0 to 1 whose sum is 1.
+        """
+        draw = int(np.random.default_rng((2, self._seed, epoch, step)).integers(2**63))
+        mixed = torch.empty_like(clips)
+        with torch.random.fork_rng(devices=[]):
+            # frame by frame, each with the same draw: a whole batch as floats would take four times its memory
+            for frame in range(clips.shape[1]):
+                torch.default_generator.manual_seed(draw)
+                pictures, shares = self._mix(clips[:, frame].float(), labels)
+                mixed[:, frame] = pictures.round_()
+        return mixed, shares

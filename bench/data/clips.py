@@ -25,10 +25,9 @@ from bench.data.augment import Augment
 from bench.data.cache import FrameCache
 from bench.data.dataset import DataError, Sampling, Video, VideoDataset
 from bench.data.decode.base import VideoError
-from bench.data.resize import Pixels
 from bench.data.sampling import test_indices, train_indices
 from bench.data.transforms import TestTransform, ValTransform, before_crop
-from bench.spec.fields import Decoder
+from bench.spec.fields import Decoder, Pixels
 from bench.text import counted
 
 _PIECE = 8  # frames of full size that wait for being resized: of 1080p, 50 MB

@@ -43,7 +43,7 @@ class Video:
 
 
 class DataError(Exception):
-    """A data set that cannot be used as it lies on the disk; the message says what is wrong and what was expected."""
+    """Fault of a data set as it lies on the disk; the message says what is wrong and what was expected."""
 
 
 class VideoDataset(ABC):
@@ -61,7 +61,6 @@ class VideoDataset(ABC):
         clips, crops: the test views.
         small: whether decoding its videos costs so little that processes for it would only cost time.
         content: hash of all that decides what the videos show, where the data set makes them itself; else "".
-
         takes: what it takes of a source: "nothing", a "root" alone, or "lists" too.
         needs_source: whether it cannot be found where the source says nothing.
         folds: numbers of the official splits that there are; empty where there is one alone.
@@ -138,7 +137,7 @@ class VideoDataset(ABC):
         """Return the files that decide which videos there are, by kind ("train list"); other content, another cell."""
         return {}
 
-    def lacking(self, splits: Sequence[Split]) -> list[str]:
+    def missing_lists(self, splits: Sequence[Split]) -> list[str]:
         """Return the files that these splits need and that were neither named nor found, in sentences."""
         return []
 
@@ -173,7 +172,7 @@ class VideoDataset(ABC):
         return found
 
     def fingerprint(self) -> str:
-        """SHA-256 over the lists' names and labels and the files' sizes: tells two states of a data set apart.
+        """SHA-256 over the lists' names and labels and the files' sizes, which tells two states of them apart.
 
         A file that is missing has no size, and its run goes on.
         """

@@ -1,63 +1,107 @@
 """Processes that decode, each try within a limit of seconds. One that hangs or dies is replaced, and nothing else ends.
 
+Kept by hand: torch's DataLoader can neither time out nor replace one worker, and ends the epoch with it; the pools of
+the standard library give up all their work with one process that dies.
+
 Each process has a socket of its own. Clips come through it straight into the batch's memory: as fast as through shared
 memory, but with nothing to run out of (containers have 64 MB of it) and nothing to be left behind by a killed process.
+
+Imports no torch: `run_isolated` starts processes that may have no need of it, and so has who asks for `Reading` alone.
 """
 
 from __future__ import annotations
 
 import contextlib
-import pickle
+import multiprocessing
+import os
 import signal
 import socket
-import struct
+import sys
 import time
-import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import torch
-from torch import Tensor
+from bench.data.decode_worker import ONE_THREAD, Begun, Clip, Reader, Ready, fill, main, portable, receive, send
+from bench.errors import UserError
+from bench.processes import context, interrupts_ignored
 
-from bench.data.clips import Clips, Draw, Sample
-from bench.data.decode.base import VideoError
-from bench.processes import context, end_with_parent, interrupts_ignored
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
-_JOBS = 2  # a process at most: the next one lies there when one is done
-_LENGTH = struct.Struct("!I")
+
+_HELD = 2  # tasks of a process at most: the next one lies there when one is done
+_MOST = 16  # decoding processes of a cell where nobody says how many
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Settings for reading videos.
+
+    Attributes:
+        workers: decoding processes of a cell; 0 decodes in the cell's own process, without a limit in seconds.
+        small_workers: the same for data sets whose videos are small, see `VideoDataset.small`.
+        limit: seconds that decoding a clip, or a test video's views, may take in such a process.
+        strict: a video that cannot be read is an error.
+    """
+
+    workers: int = 0
+    small_workers: int = 0
+    limit: float = 60.0
+    strict: bool = False
+
+    def processes(self, small: bool) -> int:
+        """Decoding processes of a cell whose videos are small or not."""
+        return self.small_workers if small else self.workers
+
+
+def reading(workers: int | str, cores: int, limit: float, strict: bool) -> Reading:
+    """Return a cell's settings for reading.
+
+    Args:
+        workers: decoding processes, or "auto".
+        cores: there for the cell.
+    """
+    if isinstance(workers, int):
+        return Reading(workers, workers, limit, strict)
+    return Reading(min(_MOST, max(1, cores)), 0, limit, strict)
 
 
 @dataclass(eq=False)
-class Job:
+class Task:
     """A try that a process is to read.
 
     Attributes:
-        clips: the data set.
-        draw: the try.
+        reader: reads it.
+        value: what `Reader.read` gets.
+        path: of the video, for the pool's account of those that are broken.
         slot: where a clip of a given shape goes.
     """
 
-    clips: Clips[Any]
-    draw: Draw
-    slot: Callable[[torch.Size], Tensor]
+    reader: Reader
+    value: Any
+    path: Path | None = None
+    slot: Callable[[torch.Size], Tensor] | None = None
 
 
 @dataclass(eq=False)
 class _Worker:
-    """A process with its jobs. `since`: when it was last heard of or given one. `busy`: whether it reads the first."""
+    """A process with its tasks. `since`: when it was last heard of or given one. `busy`: it reads the first."""
 
     process: BaseProcess
     socket: socket.socket
     since: float
     ready: bool = False
     busy: bool = False
-    jobs: deque[Job] = field(default_factory=deque)
+    tasks: deque[Task] = field(default_factory=deque)
 
 
 class DecodePool:
@@ -68,10 +112,18 @@ class DecodePool:
         count: processes.
         limit: seconds that reading a try may take.
         broken: path -> reason of the videos that hung or killed a process, here or before; added to.
+        bare: start each process by itself, without torch and without the user's script; else they are forked from a
+            server that has imported what clips need, which takes less time a process.
     """
 
     def __init__(
-        self, readers: Sequence[Clips[Any]], count: int, limit: float, broken: MutableMapping[Path, str] | None = None
+        self,
+        readers: Sequence[Reader],
+        count: int,
+        limit: float,
+        broken: MutableMapping[Path, str] | None = None,
+        *,
+        bare: bool = False,
     ) -> None:
         if count < 1:
             raise ValueError(f"{count} decoding processes: expected 1 or more")
@@ -79,18 +131,19 @@ class DecodePool:
         self.limit = limit
         self.broken: MutableMapping[Path, str] = {} if broken is None else broken
         self._readers = list(readers)
-        self._queue: deque[Job] = deque()
+        self._queue: deque[Task] = deque()
         self._wake_receiver, self._wake_sender = socket.socketpair()
         self._wake_sender.setblocking(False)
-        self._give_way: Callable[[], None] = lambda: None
-        self._context = context(preload=__name__)
+        self._detach: Callable[[], None] = lambda: None
+        self._bare = bare
+        self._context = multiprocessing.get_context("spawn") if bare else context(preload="bench.data.loader")
         self._workers = [self._start() for _ in range(count)]
 
     def _start(self) -> _Worker:
         ours, theirs = socket.socketpair()
-        bare = [_without_videos(reader) for reader in self._readers]
-        process = self._context.Process(target=_main, args=(theirs, bare), name="bench-decoder", daemon=True)
-        with interrupts_ignored():
+        readers = [_without_videos(reader) for reader in self._readers]
+        process: Any = self._context.Process(target=main, args=(theirs, readers), name="bench-decoder", daemon=True)
+        with interrupts_ignored(), _script_left_out() if self._bare else contextlib.nullcontext():
             process.start()
         theirs.close()
         return _Worker(process, ours, time.monotonic())
@@ -100,110 +153,115 @@ class DecodePool:
         """Of the processes as they are now."""
         return [worker.process.pid for worker in self._workers if worker.process.pid is not None]
 
-    def taken_by(self, give_way: Callable[[], None]) -> None:
-        """Let whoever used the processes before give way to a new user, to whom the old one's jobs may come back."""
+    def attach(self, detach: Callable[[], None]) -> None:
+        """Serve a new user from now on; outcomes of the one before may still come.
+
+        Args:
+            detach: ends the new user's waiting when the next one comes, or the pool is closed.
+        """
         if not self._workers:
             raise RuntimeError("the decoding processes are closed")
-        before, self._give_way = self._give_way, give_way
+        before, self._detach = self._detach, detach
         before()
         self._queue.clear()
 
-    def submit(self, job: Job) -> None:
-        """Let a job be read after those submitted before."""
-        self._queue.append(job)
+    def submit(self, task: Task) -> None:
+        """Let a task be read after those submitted before."""
+        self._queue.append(task)
 
     def wake(self) -> None:
         """End the waiting of `outcomes`, from any thread."""
-        with contextlib.suppress(OSError):  # rung so often that it rings anyway
+        with contextlib.suppress(OSError):  # its buffer is full: `outcomes` will be woken
             self._wake_sender.send(b"!")
 
-    def outcomes(self) -> Iterator[tuple[Job, Sample | str]]:
-        """Wait, and give what has come of jobs: the sample, or why the video is broken; nothing where it was woken.
+    def outcomes(self) -> Iterator[tuple[Task, Any]]:
+        """Wait, and give what has come of tasks: the result, or why the video is broken; nothing where it was woken.
 
         Raises:
             RuntimeError: a process died before it was ready; and whatever else than a broken video met the reading.
         """
         self._hand_out()
         by_socket = {worker.socket: worker for worker in self._workers}
-        patience, begun = self._patience(), time.monotonic()
-        answers = wait([self._wake_receiver, *by_socket], patience)
-        if patience is not None and (late := time.monotonic() - begun - patience) > 1:
+        timeout, begun = self._timeout(), time.monotonic()
+        answers = wait([self._wake_receiver, *by_socket], timeout)
+        if timeout is not None and (late := time.monotonic() - begun - timeout) > 1:
             for worker in self._workers:  # this process was stopped for a while, and they with it
                 worker.since += late
         for ready in answers:
             if ready is self._wake_receiver:
                 self._wake_receiver.recv(4096)
             else:
-                yield from self._hear(by_socket[ready])  # type: ignore[index]
+                yield from self._receive_from(by_socket[ready])  # type: ignore[index]
         now = time.monotonic()
-        for worker in [worker for worker in self._workers if worker.ready and worker.jobs]:
+        for worker in [worker for worker in self._workers if worker.ready and worker.tasks]:
             if now - worker.since > self.limit:
                 worker.process.kill()
                 worker.busy = True  # with it, or with getting it
-                if job := self._replace(worker):
-                    yield job, self._mark_broken(job, f"the decoder took more than {self.limit:g} s")
+                if task := self._replace(worker):
+                    yield task, self._mark_broken(task, f"the decoder took more than {self.limit:g} s")
 
     def _hand_out(self) -> None:
-        """Every process gets one job before any gets a second."""
-        for held in range(_JOBS):
+        """Every process gets one task before any gets a second."""
+        for held in range(_HELD):
             for worker in self._workers:
-                if self._queue and len(worker.jobs) == held:
-                    job = self._queue[0]
+                if self._queue and len(worker.tasks) == held:
+                    task = self._queue[0]
                     try:
-                        _send(worker.socket, (self._readers.index(job.clips), job.draw))
+                        send(worker.socket, (self._readers.index(task.reader), task.value))
                     except OSError:  # it died of something else, as shows when it is listened to
                         continue
-                    if not worker.jobs:
+                    if not worker.tasks:
                         worker.since = time.monotonic()
-                    worker.jobs.append(self._queue.popleft())
+                    worker.tasks.append(self._queue.popleft())
 
-    def _patience(self) -> float | None:
+    def _timeout(self) -> float | None:
         """Seconds until the next process is over its limit."""
-        since = [worker.since for worker in self._workers if worker.ready and worker.jobs]
+        since = [worker.since for worker in self._workers if worker.ready and worker.tasks]
         return max(0.0, min(since) + self.limit - time.monotonic()) + 0.01 if since else None
 
-    def _hear(self, worker: _Worker) -> Iterator[tuple[Job, Sample | str]]:
+    def _receive_from(self, worker: _Worker) -> Iterator[tuple[Task, Any]]:
         try:
-            message = _receive(worker.socket)
-            if isinstance(message, _Clip):
-                slot = worker.jobs[0].slot(message.shape)
-                _fill(worker.socket, slot.numpy().data.cast("B"))
+            message = receive(worker.socket)
+            if isinstance(message, Clip):
+                slot = worker.tasks[0].slot(message.shape)  # type: ignore[misc]
+                fill(worker.socket, slot.numpy().data.cast("B"))
                 message = replace(message.sample, clip=slot)
         except (EOFError, OSError):
-            if job := self._replace(worker):
-                yield job, self._mark_broken(job, f"the decoder {_how(worker.process.exitcode)}")
+            if task := self._replace(worker):
+                yield task, self._mark_broken(task, f"the decoder {_exit_reason(worker.process.exitcode)}")
             return
         worker.since = time.monotonic()
-        if isinstance(message, _Ready):
+        if isinstance(message, Ready):
             worker.ready = True
             return
-        worker.busy = isinstance(message, _Begun)
+        worker.busy = isinstance(message, Begun)
         if worker.busy:
             return
-        job = worker.jobs.popleft()
+        task = worker.tasks.popleft()
         self._hand_out()
         if isinstance(message, Exception):
             raise message
-        yield job, message
+        yield task, message
 
-    def _replace(self, worker: _Worker) -> Job | None:
-        """Put another process in the place of one that died; the job that it died of."""
+    def _replace(self, worker: _Worker) -> Task | None:
+        """Put another process in the place of one that died; the task that it died of."""
         worker.socket.close()
         worker.process.join(5)  # one that the system itself cannot end, as on a dead network disk, is left behind
         if not worker.ready:  # no video's fault: another process would not come up either
-            raise RuntimeError(f"a decoding process {_how(worker.process.exitcode)} before it was ready")
+            raise RuntimeError(f"a decoding process {_exit_reason(worker.process.exitcode)} before it was ready")
         self._workers[self._workers.index(worker)] = self._start()
-        job = worker.jobs.popleft() if worker.busy else None  # else it died of no video
-        self._queue.extendleft(reversed(worker.jobs))
-        return job
+        task = worker.tasks.popleft() if worker.busy else None  # else it died of no video
+        self._queue.extendleft(reversed(worker.tasks))
+        return task
 
-    def _mark_broken(self, job: Job, reason: str) -> str:
-        self.broken[job.draw.video.path] = reason
-        return reason
+    def _mark_broken(self, task: Task, reason: str) -> _Broken:
+        if task.path is not None:
+            self.broken[task.path] = reason
+        return _Broken(reason)
 
     def close(self) -> None:
         """End every process, whatever it is doing."""
-        self._give_way()
+        self._detach()
         self._wake_receiver.close()
         self._wake_sender.close()
         for worker in self._workers:
@@ -224,14 +282,32 @@ class DecodePool:
         self.close()
 
 
-def _without_videos(reader: Clips[Any]) -> Clips[Any]:
+def _without_videos(reader: Any) -> Any:
     """A data set without its list, which tries have no need of: a long one would be sent to every process."""
-    bare = copy(reader)
-    bare.videos = ()
-    return bare
+    reader = copy(reader)
+    if hasattr(reader, "videos"):
+        reader.videos = ()
+    return reader
 
 
-def _how(code: int | None) -> str:
+@contextlib.contextmanager
+def _script_left_out() -> Iterator[None]:
+    """Start processes that do not run the user's own script again, which may lack a `__main__` guard, and whose
+    libraries compute with one thread.
+    """
+    script, before = sys.modules["__main__"], dict(os.environ)
+    sys.modules["__main__"] = ModuleType("__main__")
+    os.environ.update(ONE_THREAD)
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
+        for name in ONE_THREAD:
+            os.environ.pop(name)
+        os.environ.update({name: before[name] for name in ONE_THREAD if name in before})
+
+
+def _exit_reason(code: int | None) -> str:
     if code is None or code >= 0:
         return f"ended (exit code {code})"
     name = signal.Signals(-code).name
@@ -240,81 +316,72 @@ def _how(code: int | None) -> str:
     return f"crashed ({name})"
 
 
-@dataclass(frozen=True)
-class _Ready:
-    """A process's first message."""
+class _Broken(str):
+    """A video's fault that its process did not live to tell."""
+
+
+# ---- calls of a function
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Lost(Exception):
+    """A call that took too long, or ended its process."""
 
 
 @dataclass(frozen=True)
-class _Begun:
-    """A process has begun with a try. A clip follows, a text (why the video is broken) or an error."""
+class _Outcome(Generic[Result]):
+    """A call's result, or its error."""
+
+    result: Result | None = None
+    error: Exception | None = None
 
 
 @dataclass(frozen=True)
-class _Clip:
-    """A sample without its clip, whose bytes follow."""
+class _Function(Generic[Item, Result]):
+    """A function as a reader of its arguments."""
 
-    sample: Sample
-    shape: torch.Size
+    call: Callable[[Item], Result]
 
-
-def _send(connection: socket.socket, message: object) -> None:
-    body = pickle.dumps(message)
-    connection.sendall(_LENGTH.pack(len(body)) + body)
-
-
-def _receive(connection: socket.socket) -> Any:
-    """A message. Raises EOFError at the end of the connection."""
-    length = bytearray(_LENGTH.size)
-    _fill(connection, memoryview(length))
-    body = bytearray(*_LENGTH.unpack(length))
-    _fill(connection, memoryview(body))
-    return pickle.loads(body)
+    def read(self, item: Item) -> _Outcome[Result]:
+        try:
+            return _Outcome(self.call(item))
+        except Exception as error:
+            return _Outcome(error=portable(error))
 
 
-def _fill(connection: socket.socket, rest: memoryview) -> None:
-    while rest:
-        count = connection.recv_into(rest, len(rest), socket.MSG_WAITALL)
-        if not count:
-            raise EOFError
-        rest = rest[count:]
+def run_isolated(
+    call: Callable[[Item], Result], items: Iterable[Item], workers: int, limit: float
+) -> Iterator[tuple[Item, Result | Exception]]:
+    """Call with each item in processes of their own, for what a strange video may make of a decoder: hang, or crash.
 
+    Args:
+        call: can be sent to a process, as its result can.
+        items: taken as they are needed.
+        workers: processes.
+        limit: seconds that a call may take.
 
-# ---- in a decoding process
-
-
-def _main(connection: socket.socket, readers: Sequence[Clips[Any]]) -> None:
-    """Read one try after the other until the connection closes or the parent dies."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
-    torch.set_num_threads(1)  # the processes are what runs side by side
-    with contextlib.suppress(EOFError, OSError):
-        _send(connection, _Ready())
+    Returns each item with its result or its error (`Lost` where there was no end to wait for), as they end. Leaving off
+    ends the processes. Raises UserError where a process does not come up, as where memory runs out.
+    """
+    reader = _Function(call)
+    todo, running = iter(items), 0
+    with DecodePool([reader], workers, limit, bare=True) as pool:
         while True:
-            reader, draw = _receive(connection)
-            _send(connection, _Begun())
-            _answer(connection, readers[reader], draw)
-
-
-def _answer(connection: socket.socket, reader: Clips[Any], draw: Draw) -> None:
-    try:
-        sample = reader.read(draw)
-    except VideoError as error:
-        _send(connection, error.reason)
-    except Exception as error:
-        _send(connection, _portable(error))
-    else:
-        assert sample.clip is not None
-        _send(connection, _Clip(replace(sample, clip=None), sample.clip.shape))
-        connection.sendall(sample.clip.contiguous().numpy().data.cast("B"))
-
-
-def _portable(error: Exception) -> Exception:
-    """The error with its traceback in it, as another error where it cannot be sent."""
-    text = "".join(traceback.format_exception(error))
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        error = RuntimeError(f"{type(error).__name__}: {error}")
-    error.add_note(f"in a decoding process:\n{text}")
-    return error
+            for item in islice(todo, _HELD * workers + 1 - running):
+                pool.submit(Task(reader, item))
+                running += 1
+            if not running:
+                return
+            try:
+                outcomes = list(pool.outcomes())
+            except RuntimeError as error:
+                raise UserError([str(error)]) from error
+            for task, outcome in outcomes:
+                running -= 1
+                if isinstance(outcome, _Broken):
+                    yield task.value, Lost(outcome)
+                else:
+                    yield task.value, outcome.error or outcome.result

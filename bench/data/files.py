@@ -1,4 +1,4 @@
-"""Existing files, asked of the file system as seldom as can be: lists have hundreds of thousands of videos."""
+"""Files and folders of videos, with few questions to the file system: lists have hundreds of thousands of videos."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def is_video(name: str) -> bool:
 
 
 class Listing:
-    """The names in folders; each folder is read once, when it is first asked for."""
+    """Names in folders; each folder is read once, when it is first asked for."""
 
     def __init__(self) -> None:
         self._names: dict[str, frozenset[str]] = {}
@@ -36,7 +36,7 @@ class Listing:
         return self._names[folder]
 
     def video(self, folder: str, stem: str) -> str | None:
-        """The video in a folder that has this name but for the suffix; the alphabet's first of several."""
+        """The video in a folder that has this name but for the suffix; the first of several in the alphabet."""
         if folder not in self._stems:
             videos = sorted(filter(is_video, self.names(folder)), reverse=True)
             self._stems[folder] = {os.path.splitext(name)[0]: name for name in videos}
@@ -44,7 +44,7 @@ class Listing:
 
 
 def missing(paths: Sequence[Path], progress: Callable[[int, int], None] | None = None) -> list[int]:
-    """The places in `paths` of those that do not exist.
+    """Return the indices of the paths that do not exist.
 
     Args:
         progress: called with (done, total).
@@ -78,3 +78,13 @@ def _sizes(paths: Sequence[Path]) -> list[str]:
         else:
             found.append("folder" if stat.S_ISDIR(state.st_mode) else str(state.st_size))
     return found
+
+
+def cache_root() -> Path:
+    """$AIM_BENCH_CACHE, else the user's cache folder of this system."""
+    named = os.environ.get("AIM_BENCH_CACHE")
+    if named:
+        return Path(named).expanduser().absolute()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("aim-bench", appauthor=False))

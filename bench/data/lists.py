@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from backbones.registry import did_you_mean
+from bench.data.annotations import Entry, is_number, is_video_path, more_than_half, read_text, unusable
 from bench.data.dataset import DataError, Video
-from bench.data.entries import Entry, is_number, is_video_path, more_than_half, read_text, unusable
 from bench.data.tables import SUFFIXES, is_header, read_table, separator
 
 STARTS_AT_1 = "do the labels start at 1? --labels-from 1 (labels_from: 1 in a YAML file) says so"
@@ -105,7 +105,7 @@ def to_videos(
     file: Path,
     entries: Sequence[Entry],
     classes: Sequence[str] | int | None,
-    place: Callable[[Entry], Path],
+    find: Callable[[Entry], Path],
     labels_from: int = 0,
     counted: str = "",
 ) -> tuple[Video, ...]:
@@ -115,7 +115,7 @@ def to_videos(
         file: for the error.
         entries: in the list's order.
         classes: names of the classes, their number, or None where that is not known; labels that are names need names.
-        place: where an entry's video lies.
+        find: returns the path of an entry's video.
         labels_from: the number of the first class; no label is below it.
         counted: what tells the number of classes, for the error about a label beyond it.
 
@@ -146,7 +146,7 @@ def to_videos(
             continue
         first[entry.name] = entry.where
         index = numbers[label] if isinstance(label, str) else label - labels_from
-        videos.append(Video(place(entry), index, entry.name, entry.frames))
+        videos.append(Video(find(entry), index, entry.name, entry.frames))
     if wrong:
         labels = {entry.label for entry in entries if isinstance(entry.label, int)}
         from_1 = beyond and labels_from == 0 and 0 not in labels and max(labels) == count

@@ -3,6 +3,8 @@
 A header may name the columns, in any order, and other columns mean nothing; without one, a row is path and label, or
 path, number of frames and label. Fields may be quoted (RFC 4180). Labels are numbers, also written as 1.0, or names of
 classes; where there are columns of both, the numbers are taken.
+
+Read by the standard library: pandas tells neither the line of a fault nor more than the first, and stops at it.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from backbones.registry import did_you_mean
+from bench.data.annotations import Entry, is_number, is_video_path, more_than_half, unusable
 from bench.data.dataset import DataError
-from bench.data.entries import Entry, is_number, is_video_path, more_than_half, unusable
 
 SUFFIXES = (".csv", ".tsv")
 _SIGNS = {"\t": "tab", ";": "semicolon", ",": "comma"}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from bench.data.resize import Pixels, resized, size_for
+from bench.spec.fields import PIXELS, Pixels
 
 
 def before_crop(size: int) -> int:
@@ -125,3 +125,59 @@ def normalise(clips: Tensor, mean: Sequence[float], std: Sequence[float], dtype:
     middle = torch.tensor(mean, dtype=torch.float32, device=clips.device).view(3, 1, 1)
     spread = torch.tensor(std, dtype=torch.float32, device=clips.device).view(3, 1, 1)
     return clips.float().mul_(1 / (255 * spread)).sub_(middle / spread).to(dtype)
+
+
+# what an evaluation says of its pixels
+FOOTNOTES: dict[Pixels, str] = {
+    "own": "test pixels: own, resized with antialiasing; the released code resizes without it (--pixels released)",
+    "released": "test pixels: released, resized from the full frames without antialiasing, as cv2 does",
+}
+
+_PIECE = 8  # frames that are held in int32 at once
+
+
+def size_for(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """Height and width of a picture made to a short side, rounded as mmcv.rescale_size does: int(x * scale + 0.5)."""
+    scale = short_side / min(height, width)
+    return int(height * scale + 0.5), int(width * scale + 0.5)
+
+
+def resized(frames: Tensor, size: tuple[int, int], pixels: Pixels = "own") -> Tensor:
+    """uint8 (T, 3, H, W) -> uint8 (T, 3, *size), bilinear.
+
+    Raises ValueError for pixels of another name.
+    """
+    if pixels not in PIXELS:
+        raise ValueError(f"pixels is {pixels!r}: expected {' or '.join(PIXELS)}")
+    if tuple(frames.shape[-2:]) == tuple(size):
+        return frames
+    if pixels == "own":
+        made: Tensor = v2.functional.resize_image(
+            frames, list(size), interpolation=v2.InterpolationMode.BILINEAR, antialias=True
+        )
+        return made
+    return torch.cat([_by_cv2(piece.int(), size) for piece in frames.split(_PIECE)])
+
+
+def _by_cv2(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """int32 (T, 3, H, W) -> uint8 (T, 3, *size), to the bit as cv2.resize with INTER_LINEAR makes it of bytes.
+
+    In fixed point: shares of 11 bits; 7 bits of fraction after the sum across, 2 in the sum down, then rounded (OpenCV,
+    imgproc/src/resize.cpp).
+    """
+    (top, bottom), (above, below) = _taps(frames.shape[-2], size[0])
+    (left, right), (before, behind) = _taps(frames.shape[-1], size[1])
+    across = (frames[..., left] * before + frames[..., right] * behind) >> 4
+    down = (across[..., top, :] * above[:, None] >> 16) + (across[..., bottom, :] * below[:, None] >> 16)
+    return ((down + 2) >> 2).byte()
+
+
+def _taps(old: int, new: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The two pixels of `old` from which each of `new` is made, and their shares in 2048ths."""
+    # the place in double precision, rounded to single before it is parted
+    place = ((torch.arange(new, dtype=torch.float64) + 0.5) * (old / new) - 0.5).float()
+    first = place.floor()
+    share = place - first
+    first = first.long()
+    shares = [(part * 2048).round().int() for part in (1 - share, share)]
+    return (first.clamp(0, old - 1), (first + 1).clamp(0, old - 1)), (shares[0], shares[1])

@@ -1,11 +1,19 @@
-"""Check that a data set can be trained and tested on as it lies on the disk. Nothing is decoded: it takes seconds."""
+"""Faults of a data set as it lies on the disk.
+
+Three steps, each of which the next one needs: `source_problems` of what the user named, `examine` the lists (nothing is
+decoded: it takes seconds), `examine_videos` by decoding each.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
-from bench.data.dataset import SPLITS, DataError, Progress, Split, Video, VideoDataset
+from bench.data.dataset import SPLITS, DataError, Progress, Sampling, Split, Video, VideoDataset
+from bench.data.decode_pool import Lost, run_isolated
 from bench.data.files import missing
 from bench.data.lists import STARTS_AT_1
 from bench.spec.source import DataSource
@@ -165,7 +173,9 @@ def _of_one_recording(dataset: VideoDataset, train: Iterable[Video], others: Ite
     return [video.name for video in others if known and dataset.original(video) in known]
 
 
-def unfit(datasets: Sequence[VideoDataset], source: DataSource, splits: Sequence[Split] = SPLITS) -> list[str]:
+def source_problems(
+    datasets: Sequence[VideoDataset], source: DataSource, splits: Sequence[Split] = SPLITS
+) -> list[str]:
     """Return what of a source does not go with the data sets, or is missing to find them, in sentences.
 
     Args:
@@ -196,7 +206,7 @@ def unfit(datasets: Sequence[VideoDataset], source: DataSource, splits: Sequence
         if source.labels_from and not dataset.takes_labels_from(splits):
             why = "has its official lists" if dataset.takes == "lists" else "takes no lists"
             problems.append(f"labels_from is {source.labels_from}: {dataset.name} {why}, expected 0")
-        problems += dataset.lacking(splits)
+        problems += dataset.missing_lists(splits)
     return problems
 
 
@@ -205,3 +215,122 @@ def too_many_clips(clips: int, dataset: VideoDataset) -> str | None:
     if clips == 1 or dataset.sampling != "uniform":
         return None
     return f"clips is {clips}: {dataset.name} is sampled over the whole video, one clip covers it, expected 1"
+
+
+Fault = Literal["missing", "broken", "mislabelled", "short"]
+FAULTS: tuple[Fault, ...] = ("missing", "broken", "mislabelled", "short")
+
+
+@dataclass(frozen=True)
+class VideoFault:
+    """A fault of a video; one may have several."""
+
+    split: Split
+    video: Video
+    fault: Fault
+    told: str
+
+
+@dataclass(frozen=True)
+class ClipSampling:
+    """A test's way of taking frames: see `bench.data.sampling.test_indices`."""
+
+    sampling: Sampling
+    frames: int
+    stride: int
+    clips: int
+
+    @property
+    def needed(self) -> int:
+        """Frames of a video in which no frame of a clip stands twice."""
+        return self.frames if self.sampling == "uniform" else (self.frames - 1) * self.stride + 1
+
+
+def decode(clip: ClipSampling, full: bool, listed: tuple[Split, Video]) -> tuple[int, str]:
+    """Return how many frames a listed video has, and why it cannot be decoded; an empty text where it can.
+
+    Args:
+        full: decode all that a test would, not the first, middle and last frame alone.
+    """
+    from bench.data.decode.base import VideoError
+    from bench.data.decode.open import open_video
+    from bench.data.sampling import test_indices
+
+    _, video = listed
+    try:
+        reader = open_video(video.path, frames=video.frames)
+        try:
+            count = len(reader)
+            tested = test_indices(clip.sampling, count, clip.frames, clip.stride, clip.clips).reshape(-1)
+            reader.frames(tested if full else [0, count // 2, count - 1])
+        finally:
+            reader.close()
+    except VideoError as error:
+        return 0, error.reason
+    return count, ""
+
+
+def examine_videos(
+    dataset: VideoDataset,
+    splits: Sequence[Split],
+    clip: ClipSampling,
+    *,
+    workers: int,
+    timeout: float,
+    full: bool = False,
+    progress: Progress | None = None,
+) -> Iterator[VideoFault]:
+    """Yield the faults of the videos of some splits, as they are found. Splits that are one list are looked at once.
+
+    Args:
+        clip: what videos must be long enough for.
+        workers: processes.
+        timeout: seconds for a video, after which it counts as broken.
+        full: see `decode`.
+        progress: called with (done, total).
+
+    Raises DataError where a list cannot be used.
+    """
+    listed = {split: dataset.videos(split) for split in splits}
+    if "test" in listed and listed["test"] == listed.get("val"):
+        del listed["test"]
+    videos = [(split, video) for split, found in listed.items() for video in found]
+    gone = set(missing([video.path for _, video in videos]))
+    for index in sorted(gone):
+        split, video = videos[index]
+        yield VideoFault(split, video, "missing", f"there is no {video.path}")
+    there = [one for index, one in enumerate(videos) if index not in gone]
+    known = {_plain(name): name for name in dataset.classes}
+    for split, video in there:
+        folder = known.get(_plain(video.path.parent.name))
+        if folder is not None and folder != dataset.classes[video.label]:
+            told = f"its label is {video.label} ({dataset.classes[video.label]}), its folder {video.path.parent.name}"
+            yield VideoFault(split, video, "mislabelled", told)
+    decoded = _decoded(there, clip, workers, timeout, full)
+    for done, (split, video, count, broken) in enumerate(decoded, start=1):
+        if progress is not None:
+            progress(done, len(there))
+        if broken:
+            yield VideoFault(split, video, "broken", broken)
+        elif count < clip.needed:
+            yield VideoFault(
+                split, video, "short", f"{counted(count, 'frame')}, a clip needs {clip.needed}: it shows some twice"
+            )
+
+
+def _plain(name: str) -> str:
+    """A class's name as a folder may spell it: letters and digits alone."""
+    return re.sub(r"[\W_]+", "", name).lower()
+
+
+def _decoded(
+    videos: Sequence[tuple[Split, Video]], clip: ClipSampling, workers: int, limit: float, full: bool
+) -> Iterator[tuple[Split, Video, int, str]]:
+    """Each video with its number of frames and why it is broken, in the order in which they come back."""
+    for (split, video), outcome in run_isolated(partial(decode, clip, full), videos, workers, limit):
+        if isinstance(outcome, Lost):
+            yield split, video, 0, str(outcome)
+        elif isinstance(outcome, Exception):  # whatever a decoder makes of a strange file
+            yield split, video, 0, " ".join(f"{type(outcome).__name__}: {outcome}".split())
+        else:
+            yield split, video, *outcome

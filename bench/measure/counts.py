@@ -54,7 +54,7 @@ _MATRIX_NAMES = frozenset({"mv", "addmv", "inner", "outer", "ger", "addr", "cdis
 
 
 class UncountedOperation(RuntimeError):
-    """The model computes products that no rule counts: the number would be too small."""
+    """Error of a model with products that no rule counts: the number would be too small."""
 
 
 def multiplies(operation: str) -> bool:
@@ -216,7 +216,7 @@ def step_macs(model: VideoClassifier, clips: int, *, training: bool) -> int:
 
 
 class _Formulas(TorchDispatchMode):
-    """Counts what is dispatched; torch's formulas tell operations, two for each multiply-accumulate."""
+    """Counter of what is dispatched; torch's formulas tell operations, two for each multiply-accumulate."""
 
     def __init__(self, here: Whereabouts) -> None:
         super().__init__()

@@ -32,7 +32,7 @@ class Waits(Protocol):
 
 
 class HostWaits:
-    """By the host's clock."""
+    """Waits by the host's clock."""
 
     def __init__(self) -> None:
         self._seconds = 0.0
@@ -50,7 +50,7 @@ class HostWaits:
 
 
 class EventWaits:
-    """By a GPU's own events: time in which it had nothing to do."""
+    """Waits by a GPU's own events: time in which it had nothing to do."""
 
     def __init__(self, device: torch.device) -> None:
         self._kind: Any = torch.mps.Event if device.type == "mps" else torch.cuda.Event
@@ -118,6 +118,12 @@ class Loading:
         self._waited.append(waited)
         self._seconds.append(seconds)
         return _percent(waited, seconds)
+
+    def state_dict(self) -> dict[str, list[float]]:
+        return {"rates": self._rates, "waited": self._waited, "seconds": self._seconds}
+
+    def load_state_dict(self, state: dict[str, list[float]]) -> None:
+        self._rates, self._waited, self._seconds = list(state["rates"]), list(state["waited"]), list(state["seconds"])
 
     @property
     def clips_per_s(self) -> float | None:

@@ -58,28 +58,29 @@ def measure(
 
     trainer = Trainer(model, recipe, device, precision, compile=compile, checkpoint_activations=checkpoint_activations)
     trainer.scale_lr(0.0)  # timed steps need not move the weights
-    training = timed(lambda: trainer.step(clips, labels), device, least_warmup=warmup)
-    trainer.optimiser.zero_grad(set_to_none=True)
-    state = [v for held in trainer.optimiser.state.values() for v in held.values() if isinstance(v, torch.Tensor)]
-    training_bytes = peak(lambda: trainer.step(clips, labels), device, [*resident, *state])
+    training, training_bytes = None, None
+    if trained:  # else there is no training to measure
+        training = timed(lambda: trainer.step(clips, labels), device, least_warmup=warmup)
+        trainer.optimiser.zero_grad(set_to_none=True)
+        state = [v for held in trainer.optimiser.state.values() for v in held.values() if isinstance(v, torch.Tensor)]
+        training_bytes = peak(lambda: trainer.step(clips, labels), device, [*resident, *state])
     compiled = trainer.computation.compiled and predictor.computation.compiled
-    compile_seconds = sum(
-        timing.first_beyond for timing, by in ((training, trainer), (inference, predictor)) if by.computation.compiled
-    )
+    timings = [(inference, predictor), *([(training, trainer)] if training else [])]
+    compile_seconds = sum(timing.first_beyond for timing, by in timings if by.computation.compiled)
 
     return Measured(
         params=parameters,
         trained_params=trained,
         macs_view=view_macs,
-        train_clips_per_s=batch / training.median,
-        train_spread=training.spread,
-        train_repeats=training.repeats,
+        train_clips_per_s=None if training is None else batch / training.median,
+        train_spread=None if training is None else training.spread,
+        train_repeats=None if training is None else training.repeats,
         infer_clips_per_s=batch / inference.median,
         infer_spread=inference.spread,
         infer_repeats=inference.repeats,
-        train_ms=1e3 * training.median,
+        train_ms=None if training is None else 1e3 * training.median,
         infer_ms=1e3 * inference.median,
-        warmup_seconds=training.warmup_seconds + inference.warmup_seconds - compile_seconds,
+        warmup_seconds=sum(timing.warmup_seconds for timing, _ in timings) - compile_seconds,
         compiled=compiled,
         why_not_compiled=trainer.computation.why_not or predictor.computation.why_not,
         compile_seconds=compile_seconds,

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from adapters.classifier import VideoClassifier
+if TYPE_CHECKING:
+    from adapters.classifier import VideoClassifier
 
 Part = Literal[
     "embedding", "merging", "spatial_attention", "temporal_attention", "mlp", "adapters", "head", "elsewhere"

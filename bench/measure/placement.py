@@ -23,7 +23,7 @@ class Placement:
 
     @property
     def torch_name(self) -> str:
-        """As torch names it: cpu, cuda, cuda:1, mps."""
+        """The device as torch names it: cpu, cuda, cuda:1, mps."""
         return self.type if self.index is None else f"{self.type}:{self.index}"
 
 

@@ -7,6 +7,7 @@ from pydantic import Field
 from backbones.kernels.switch import Kernels
 from bench.spec import FrozenModel
 
+PLAIN_KERNELS = "plain kernels: PyTorch's own operations, without what is written by hand for speed"
 # a measurement is disturbed by more than this of others' use
 _CORES = 0.5
 _PERCENT = 5.0
@@ -17,7 +18,9 @@ class Gpu(FrozenModel):
     """A CUDA GPU around a measurement, as its driver tells; what it does not tell is None."""
 
     utilisation: float | None = Field(None, description="by others just before: percent of the time, median of samples")
-    others_memory_bytes: int | None = Field(None, description="held by other processes just before")
+    others_memory_bytes: int | None = Field(
+        None, description="held by other processes just before; with our context where the driver tells a sum alone"
+    )
     clock_mhz: int | None = Field(None, description="of the multiprocessors while training steps ran")
     max_clock_mhz: int | None = None
     temperature: int | None = Field(None, description="degrees Celsius, while training steps ran")
@@ -27,15 +30,16 @@ class Gpu(FrozenModel):
 class Measured(FrozenModel):
     """Counts, speed and memory of a model, measured with the machine to itself.
 
-    What has a default is missing in the files of runs that were made before it was measured.
+    What has a default is missing in the files of runs that were made before it was measured. The values of a training
+    are None where nothing of the model trains.
     """
 
     params: int
     trained_params: int
     macs_view: int = Field(description="multiply-accumulates of one view")
-    train_clips_per_s: float
-    train_spread: float = Field(description="interquartile range / median of the timed steps")
-    train_repeats: int
+    train_clips_per_s: float | None
+    train_spread: float | None = Field(description="interquartile range / median of the timed steps")
+    train_repeats: int | None
     infer_clips_per_s: float
     infer_spread: float
     infer_repeats: int
@@ -48,7 +52,7 @@ class Measured(FrozenModel):
         0.0, description="what the first calls took beyond a median one where the model is compiled, else 0"
     )
     kernels: Kernels = Field("fast", description="hand-written kernels or their plain forms")
-    train_memory_bytes: int
+    train_memory_bytes: int | None
     infer_memory_bytes: int
     batch_size: int
     micro_batch: int = Field(description="clips computed at once, below the batch size where memory ran out")
@@ -69,7 +73,7 @@ def footnotes(measured: Measured) -> list[str]:
     """Sentences on what may have made a measured speed lower than the device's own; none where nothing did."""
     notes = [not_compiled(measured.why_not_compiled)] if measured.why_not_compiled else []
     if measured.kernels == "plain":
-        notes.append("plain kernels: PyTorch's own operations, without what is written by hand for speed")
+        notes.append(PLAIN_KERNELS)
     if measured.busy_cores > _CORES:
         notes.append(f"speed measured while {measured.busy_cores:.1f} cores were busy with something else")
     return notes if measured.gpu is None else notes + _of_gpu(measured.gpu)
@@ -79,12 +83,13 @@ def _of_gpu(gpu: Gpu) -> list[str]:
     notes = []
     held = gpu.others_memory_bytes or 0
     holding = f"other processes held {held / 1e9:.1f} GB of its memory" if held > _MEMORY else ""
+    beside = f" ({holding})" if holding else ""
     if gpu.utilisation is None:
         notes.append(
-            "speed measured on a GPU of which neither nvidia-ml-py nor nvidia-smi tells whether something else used it"
+            f"speed measured on a GPU of which nothing tells whether something else used it{beside}: "
+            "nvidia-ml-py, the extra gpu, asks its driver"
         )
     elif gpu.utilisation > _PERCENT:
-        beside = f" ({holding})" if holding else ""
         notes.append(
             f"speed measured while something else kept the GPU busy for {gpu.utilisation:.0f} % of the time{beside}"
         )

@@ -6,12 +6,17 @@ every quantity drawn by itself: no still comes from a movement, and none knows o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from bench.data.motion.render import COLOURS, SHAPES, Sprite, draw_background, draw_colour, render
+from bench.data.transforms import TestTransform
 
 SIZE = 40  # pixels of a still's side, before it is resized as a test's frames are
 NOISE = 0.025
@@ -111,3 +116,108 @@ def draw_still(rng: np.random.Generator) -> Still:
 
 def _apart(first: Sprite, second: Sprite) -> float:
     return float(np.hypot(first.x[0] - second.x[0], first.y[0] - second.y[0]))
+
+
+CONTEXT = 32  # tokens of a caption, START and END included
+
+_OPENINGS = ("", "a picture of", "there is", "this shows", "on a soft background,")
+_PLACES = ("at the", "near the", "in the")
+
+
+def _phrase(shape: Shape, rng: np.random.Generator) -> str:
+    """One shape in words, every attribute named, the place before or after the rest."""
+    words = {name: ATTRIBUTES[name][value] for name, value in shape.values.items()}
+    looks = [words["opacity"], words["size"], words["colour"], words["shape"]]
+    if "angle" in words:
+        looks.insert(int(rng.integers(3)), words["angle"])
+    what = f"a {' '.join(looks)}"
+    where = f"{rng.choice(_PLACES)} {words['row']} {words['column']}"
+    return f"{what} {where}" if rng.random() < 0.7 else f"{where} {what}"
+
+
+def caption(still: Still, rng: np.random.Generator) -> str:
+    """A sentence on all that a still shows; the shapes come in a random order."""
+    opening = str(rng.choice(_OPENINGS))
+    if not still.shapes:
+        return f"{opening} nothing".strip()
+    order = rng.permutation(len(still.shapes))
+    return f"{opening} {' and '.join(_phrase(still.shapes[i], rng) for i in order)}".strip()
+
+
+def _words() -> tuple[str, ...]:
+    sources = (*_OPENINGS, *_PLACES, "a and nothing", *(word for words in ATTRIBUTES.values() for word in words))
+    return tuple(dict.fromkeys(word for source in sources for word in source.split()))
+
+
+# 0 pads; open_clip's text tower reads a caption at the token with the highest number, so END is that one
+_NUMBERS = {word: number for number, word in enumerate(_words(), start=1)}
+START = len(_NUMBERS) + 1
+END = START + 1
+VOCABULARY = END + 1
+
+
+def tokenise(texts: list[str]) -> Tensor:
+    """Captions (B) -> int64 (B, CONTEXT): START, a number a word, END, then 0. Raises KeyError for an unknown word."""
+    tokens = torch.zeros(len(texts), CONTEXT, dtype=torch.int64)
+    for row, text in zip(tokens, texts, strict=True):
+        numbers = [START, *(_NUMBERS[word] for word in text.split()), END]
+        row[: len(numbers)] = torch.tensor(numbers)
+    return tokens
+
+
+@dataclass(frozen=True)
+class StillBatch:
+    """B stills.
+
+    Attributes:
+        pictures: uint8 (B, 3, S, S).
+        shown: attribute -> float (B, values): 1 for each value that some shape of the still has.
+        captions: int64 (B, CONTEXT).
+    """
+
+    pictures: Tensor
+    shown: dict[str, Tensor]
+    captions: Tensor
+
+
+def attributes_of(stills: list[Still]) -> dict[str, Tensor]:
+    """Attribute -> float (B, values): 1 for each value that some shape of the still has; no row of `count` is empty."""
+    shown = {name: torch.zeros(len(stills), len(words)) for name, words in ATTRIBUTES.items()}
+    for row, still in enumerate(stills):
+        shown["count"][row, len(still.shapes)] = 1
+        for shape in still.shapes:
+            for name, value in shape.values.items():
+                shown[name][row, value] = 1
+    return shown
+
+
+class StillBatches(Dataset[StillBatch]):
+    """`count` batches of `size` stills.
+
+    Args:
+        stream: a number that keeps training ("0") and held-out stills apart.
+        side: S, of the backbone's input.
+    """
+
+    def __init__(self, count: int, size: int, side: int, seed: int, stream: int) -> None:
+        self.count, self.size, self.seed, self.stream = count, size, seed, stream
+        # what a test does to the frames of a clip: resize to the backbone's side
+        self.resize = TestTransform(side)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> StillBatch:
+        rng = np.random.default_rng((self.stream, self.seed, index))
+        stills = [draw_still(rng) for _ in range(self.size)]
+        pictures = torch.from_numpy(np.stack([still.picture for still in stills])).permute(0, 3, 1, 2)
+        texts = tokenise([caption(still, rng) for still in stills])
+        return StillBatch(self.resize(pictures)[0], attributes_of(stills), texts)
+
+    def drawn(self, processes: int) -> Iterator[StillBatch]:
+        """The batches in order, drawn ahead by `processes` processes beside this one (0: none).
+
+        By torch's loader and not by `bench.data.decode_pool`: it gives results in order, and a still, which is computed
+        from numbers, can neither hang a decoder nor crash one.
+        """
+        return iter(DataLoader(self, batch_size=None, num_workers=processes))

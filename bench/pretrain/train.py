@@ -1,4 +1,4 @@
-"""Pretrains a family's tiny backbone on stills."""
+"""Pretraining of a family's tiny backbone on stills: on their attributes as labels, or on their captions."""
 
 from __future__ import annotations
 
@@ -9,13 +9,76 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from backbones.base import Backbone
 from backbones.families import build, resolve
 from bench.data.transforms import normalise
-from bench.pretrain.batches import StillBatch, StillBatches
-from bench.pretrain.objectives import Attributes, Captions
+from bench.pretrain.stills import ATTRIBUTES, CONTEXT, VOCABULARY, StillBatch, StillBatches
+
+
+def split(logits: Tensor) -> dict[str, Tensor]:
+    """(B, values of all attributes) -> attribute -> (B, values)."""
+    sizes = [len(words) for words in ATTRIBUTES.values()]
+    return dict(zip(ATTRIBUTES, logits.split(sizes, dim=1), strict=True))
+
+
+LOGITS = sum(len(words) for words in ATTRIBUTES.values())
+
+
+def attribute_loss(logits: dict[str, Tensor], shown: dict[str, Tensor]) -> Tensor:
+    """Sum over the attributes of the mean cross-entropy, the target spread evenly over the values that are shown.
+
+    Stills that show no value of an attribute (the angle of a circle) do not count for it.
+    """
+    total = torch.zeros((), device=next(iter(logits.values())).device)
+    for name, target in shown.items():
+        values = target.sum(1, keepdim=True)
+        has = values[:, 0] > 0
+        if has.any():
+            total = total + F.cross_entropy(logits[name][has], (target / values.clamp(min=1))[has])
+    return total
+
+
+class Attributes(nn.Module):
+    """A linear classifier for each attribute (vit, swin)."""
+
+    name = "supervised attributes"
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.heads = nn.Linear(width, LOGITS)
+
+    def forward(self, features: Tensor, batch: StillBatch) -> Tensor:
+        return attribute_loss(split(self.heads(features)), batch.shown)
+
+
+class Captions(nn.Module):
+    """Image-text contrast (Radford et al., 2021) with open_clip's text tower and loss.
+
+    The image's features are compared with the text's as they are: behind a projection of their own, what tells few
+    pairs apart would stay small in them, and a linear head would find it slowly.
+    """
+
+    name = "image-text contrastive, captions"
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        from open_clip.loss import ClipLoss
+        from open_clip.transformer import TextTransformer
+
+        self.text = TextTransformer(
+            context_length=CONTEXT, vocab_size=VOCABULARY, width=64, heads=4, layers=2, output_dim=width
+        )
+        self.scale = nn.Parameter(torch.tensor(1 / 0.07).log())
+        self.loss = ClipLoss()
+
+    def forward(self, features: Tensor, batch: StillBatch) -> Tensor:
+        image = F.normalize(features, dim=1)
+        text = F.normalize(self.text(batch.captions), dim=1)
+        loss: Tensor = self.loss(image, text, self.scale.clamp(max=4.6).exp())
+        return loss
 
 
 @dataclass(frozen=True)
@@ -44,7 +107,7 @@ Progress = Callable[[int, int, float, float], None]
 
 @dataclass
 class Pretrained:
-    """A pretrained backbone and how it came about."""
+    """A pretrained backbone with its recipe, time and losses."""
 
     backbone: Backbone
     objective: str
@@ -59,7 +122,7 @@ def recipe_for(family: str, steps: int | None = None, seed: int = 0) -> Pretrain
     return chosen if steps is None else replace(chosen, steps=steps)
 
 
-def _factor(recipe: PretrainRecipe, step: int) -> float:
+def _lr_scale(recipe: PretrainRecipe, step: int) -> float:
     warm = min(1.0, (step + 1) / max(1, min(recipe.warmup_steps, recipe.steps // 10)))
     return warm * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
 
@@ -95,7 +158,7 @@ def pretrain(
     recent, since = [], time.perf_counter()
     for step, batch in enumerate(stills.drawn(processes)):
         for group in optimiser.param_groups:
-            group["lr"] = recipe.lr * _factor(recipe, step)
+            group["lr"] = recipe.lr * _lr_scale(recipe, step)
         batch = StillBatch(
             batch.pictures.to(device), {n: t.to(device) for n, t in batch.shown.items()}, batch.captions.to(device)
         )

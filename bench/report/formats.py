@@ -1,17 +1,131 @@
-"""The formats of `bench report`, by name."""
+"""Results as JSON and Markdown, one evaluation as text, and the formats of `bench report` by name."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from bench.report import markdown, terminal
-from bench.report.sheet import make_sheet
-from bench.run.columns import to_csv
+from bench.report import terminal
+from bench.report.table import ResultTable, make_table
+from bench.run.columns import options_of, to_csv
 from bench.run.result import Result
+from bench.text import counted, one_line, quantity
 
 # of a run's results and of the number of its cells that have none
 RENDERERS: dict[str, Callable[[Sequence[Result], int], str]] = {
-    "terminal": lambda results, missing: terminal.render(make_sheet(results, missing)),
-    "markdown": lambda results, missing: markdown.render(make_sheet(results, missing)),
+    "terminal": lambda results, missing: terminal.render(make_table(results, missing)),
+    "markdown": lambda results, missing: markdown(make_table(results, missing)),
     "csv": lambda results, missing: to_csv(results),
 }
+
+
+def to_json(results: Sequence[Result]) -> str:
+    """A list of records."""
+    return json.dumps([record(result) for result in results], indent=2) + "\n"
+
+
+def record(result: Result) -> dict[str, Any]:
+    """A result without nesting as far as that goes; counts are whole numbers, not millions of parameters and GMACs."""
+    cell, counts = result.cell, result.counted
+    found: dict[str, Any] = {
+        "status": result.status,
+        "backbone": cell.backbone,
+        "weights": cell.weights_label,
+        "strategy": cell.strategy,
+        "options": cell.options,
+        "input_size": cell.input_size,
+        "frames": cell.frames,
+        "views": str(cell.views),
+        "clips": cell.clips,
+        "crops": cell.crops,
+        "classes": cell.classes,
+        "precision": cell.precision if cell.stages else None,
+    }
+    if cell.model_file is not None:
+        found |= {"model_file": cell.model_file.path, "model_file_sha256": cell.model_file.sha256}
+        found["layout"] = cell.model_file.layout
+    if cell.dataset:
+        found |= {"dataset": cell.dataset, "split": cell.split, "pixels": cell.pixels}
+    macs = None if counts is None else counts.macs_view
+    found |= {
+        "params": counts and counts.params,
+        "trained_params": counts and counts.trained_params,
+        "macs_view": macs,
+        "macs_total": None if macs is None else macs * cell.clips * cell.crops,
+        "parts": {name: part.model_dump() for name, part in result.counts.parts.items()} if result.counts else {},
+    }
+    for part in (result.training, result.metrics):
+        found |= {} if part is None else part.model_dump()
+    found["measured"] = None if result.measured is None else result.measured.model_dump(mode="json")
+    found["skipped"] = [video.model_dump() for video in result.skipped]
+    found["footnotes"] = list(result.footnotes)
+    found["error"] = result.error
+    found["provenance"] = result.provenance.model_dump(mode="json")
+    return found
+
+
+def _escape(text: str) -> str:
+    """A text that Markdown shows as it is: no cell ends in it, no tag or emphasis begins."""
+    for mark in ("\\", "`", "*", "|"):
+        text = text.replace(mark, f"\\{mark}")
+    return " ".join(text.replace("<", "&lt;").split())
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def markdown(table: ResultTable) -> str:
+    """A pipe table; the best value of a column is bold, footnotes and caption follow."""
+    lines = [
+        _line([*map(_escape, table.labels), *(column.header for column in table.columns)]),
+        _line([*(":--" for _ in table.labels), *("--:" for _ in table.columns)]),
+    ]
+    for row in table.rows:
+        labels = [_escape(row.labels[label]) for label in table.labels]
+        if row.notes:
+            labels[1] += f" <sup>{','.join(map(str, row.notes))}</sup>"
+        numbers = [
+            f"**{table.text(row, column)}**" if table.best(row, column) else table.text(row, column)
+            for column in table.columns
+        ]
+        lines.append(_line([*labels, *numbers]))
+    if table.failures:
+        lines += ["", *(f"- {_escape(failure)}" for failure in table.failures)]
+    lines += ["", *(f"<sup>{i}</sup> {_escape(note)}  " for i, note in enumerate(table.footnotes, start=1))]
+    lines += [f"{_escape(line)}  " for line in table.caption]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def render_evaluation(result: Result) -> str:
+    """Names and values below each other: no terminal is too narrow for it."""
+    cell, where, file, metrics = result.cell, result.provenance, result.cell.model_file, result.metrics
+    if file is None or metrics is None or result.counts is None:
+        raise ValueError(f"{cell.label} is not an evaluation that is done")
+    counts = result.counts
+    rows = {
+        "checkpoint": f"{file.path} (SHA-256 {file.sha256[:12]}, {file.layout})",
+        "backbone": f"{cell.backbone_label} (SHA-256 {str(where.weights_sha256)[:12]})",
+        "strategy": f"{cell.strategy} {options_of(result)}".strip(),
+        "params M": f"{quantity(counts.params / 1e6, 2)}, trained {quantity(counts.trained_params / 1e6, 3)}",
+        "GMACs": _gmacs(result),
+        "data set": f"{cell.dataset} {cell.split}, {metrics.evaluated} of {counted(metrics.listed, 'video')}",
+        "views": f"{metrics.protocol} (frames x clips x crops), {cell.pixels} pixels",
+        "top-1 %": f"{metrics.top1:.2f}",
+        "top-5 %": "-" if metrics.top5 is None else f"{metrics.top5:.2f}",
+        "mean class %": f"{metrics.mean_class:.2f}",
+        "reversed %": None if metrics.top1_reversed is None else f"{metrics.top1_reversed:.2f}",
+        "shuffled %": None if metrics.top1_shuffled is None else f"{metrics.top1_shuffled:.2f}",
+        "device": f"{where.device}, {where.precision}, torch {where.versions['torch']}, {where.wall_seconds:.0f} s",
+    }
+    width = max(map(len, rows)) + 2
+    lines = [f"{name:{width}}{one_line(value)}" for name, value in rows.items() if value is not None]
+    return "\n".join([*lines, *(f"note: {one_line(note)}" for note in result.footnotes)])
+
+
+def _gmacs(result: Result) -> str | None:
+    if result.counts is None or result.counts.macs_view is None:
+        return None
+    one, views = result.counts.macs_view / 1e9, result.cell.clips * result.cell.crops
+    return f"{quantity(one, 3)} a view" + (f", {quantity(one * views, 3)} all {views}" if views > 1 else "")

@@ -1,1 +1,1 @@
-"""Executes cells: in worker processes of this machine, resumed, isolated from one another."""
+"""Plans, executes and keeps cells: their measurements, trainings and evaluations."""

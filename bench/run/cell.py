@@ -1,43 +1,50 @@
-"""One cell, trained and evaluated in this process."""
+"""One cell, executed in this process: its measurements, its training, its evaluation, as far as it has these stages."""
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from adapters.base import STRATEGIES
+from adapters.classifier import VideoClassifier
 from backbones.families import FAMILIES
+from backbones.kernels.switch import using
 from backbones.weights import digest
-from bench.data.cache.codec import FOOTNOTES
-from bench.data.decode.names import footnotes as decoder_footnotes
+from bench.data.cache.entry import FOOTNOTES as CODEC_FOOTNOTES
+from bench.data.decode.open import footnotes as decoder_footnotes
+from bench.data.transforms import FOOTNOTES as PIXEL_FOOTNOTES
 from bench.data.transforms import normalise
 from bench.files import write_atomically
+from bench.measure import model as measuring
+from bench.measure.counts import UncountedOperation, macs
 from bench.measure.loading import Loading
 from bench.measure.machine import device_name
-from bench.measure.result import Measured, not_compiled
+from bench.measure.params import count
+from bench.measure.result import PLAIN_KERNELS, Measured
 from bench.measure.result import footnotes as measured_footnotes
+from bench.run import footnotes
 from bench.run.build import classifier, image_model
 from bench.run.context import WorkerContext
 from bench.run.loaders import Loaders
 from bench.run.model_files.adapter_file import pack
 from bench.run.provenance import Stopwatch, provenance
-from bench.run.result import Metrics, Result
-from bench.run.skipped import footnotes as skipped_footnotes
-from bench.run.skipped import write_skipped
-from bench.run.store import ADAPTER
+from bench.run.result import Attempt, Counts, Metrics, Result, Training
+from bench.run.store import ADAPTER, write_skipped
+from bench.run.training import ResumableTraining
 from bench.spec import Cell
-from bench.text import counted
 from bench.train.compute import mixed
 from bench.train.evaluate import Predictions, Predictor, mean_class, predict, top_5, top_k
-from bench.train.trainer import Log, Trainer, fit
+from bench.train.trainer import Trainer
 
 Report = Callable[[dict[str, Any]], None]
+Found = TypeVar("Found")
 
 
 def make_repeatable(seed: int, strict: bool = True) -> None:
@@ -56,190 +63,308 @@ def make_repeatable(seed: int, strict: bool = True) -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def why_unrepeatable(error: RuntimeError) -> str:
-    """Return what the deterministic mode refused, where that is what the error says; else an empty text."""
-    operation, refused, _ = str(error).partition("does not have a deterministic implementation")
-    return f"{operation.strip()} has no deterministic kernel" if refused else ""
+def as_repeatable_as_possible(context: WorkerContext, call: Callable[[], Found]) -> Found:
+    """Return what `call` returns, which makes itself repeatable as `context.unrepeatable` says.
+
+    An operation that has no deterministic kernel makes it be called again without them: better a number with a footnote
+    than none. Raises whatever `call` raises.
+    """
+    context.unrepeatable = ""
+    try:
+        return call()
+    except RuntimeError as error:
+        operation, refused, _ = str(error).partition("does not have a deterministic implementation")
+        if not refused:
+            raise
+        context.unrepeatable = f"{operation.strip()} has no deterministic kernel"
+        context.cleanup.close()
+        return call()
 
 
-def train_and_evaluate(cell: Cell, measured: Measured, folder: Path, context: WorkerContext, report: Report) -> Result:
-    """Run a cell to its end and write its files, all but result.json.
+def in_this_process(context: WorkerContext, threads: int, call: Callable[[], Found]) -> Found:
+    """`as_repeatable_as_possible` in a process that does other things as well: its threads and modes stay its own."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products on CUDA
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with context.cleanup:
+            return as_repeatable_as_possible(context, call)
+    finally:
+        torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(False)
+        if context.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def measure(cell: Cell, context: WorkerContext) -> tuple[Measured, tuple[str, ...]]:
+    """Measure a cell's model; its measurements, and what was assumed of its weights.
+
+    Raises whatever building and running the model raises.
+    """
+    classes = cell.classes or len(context.dataset(cell).classes)
+    make_repeatable(cell.seed, strict=not context.unrepeatable)
+    with using(cell.kernels):
+        model = classifier(cell, classes)
+        measured = measuring.measure(
+            model,
+            cell.recipe,
+            context.device,
+            cell.precision,
+            compile=cell.compile,
+            checkpoint_activations=cell.checkpoint_activations,
+        )
+    return measured, tuple(model.backbone.notes)
+
+
+def execute(
+    cell: Cell,
+    context: WorkerContext,
+    *,
+    counts: Counts | None = None,
+    measured: Measured | None = None,
+    folder: Path | None = None,
+    report: Report = lambda event: None,
+) -> Result:
+    """Run the stages of a cell, and write its files, all but result.json.
 
     Args:
-        cell: what to train.
-        measured: its model's measurements, made before.
-        folder: of the cell, there already.
+        cell: what is done.
         context: what the worker keeps.
+        counts: of the model, made before.
+        measured: its measurements, made before; made here where they are not given and the cell has that stage.
+        folder: of the cell, there already; a cell that does not train can do without it.
         report: gets {"stage": ..., "done": 0..1, "loss": ..., "clips_per_s": ...} from time to time.
 
     Raises:
         DataError, UnsupportedModel, WeightsError, Diverged, OSError and whatever a strategy's own code raises.
     """
+    if {"train", "evaluate"} & set(cell.stages):
+        with using(cell.kernels):
+            return _Execution(cell, context, measured, folder, report).result()
     since = Stopwatch()
-    seconds: dict[str, float] = {}
-    clock = _Clock(seconds)
-    make_repeatable(cell.seed, strict=not context.unrepeatable)
-    report({"stage": "building", "done": 0.0})
-    for left in folder.glob(".*.tmp"):  # by a run that was killed while it wrote
-        left.unlink()
-    dataset = context.dataset(cell)
-    backbone = image_model(cell)
-    weights = digest(backbone)
-    model = classifier(cell, dataset.classes, backbone)
-    loading = Loading(context.device)
-    loaders = Loaders(cell, dataset, model.backbone.input_size, model.backbone.mean, context, loading.timed)
-    make_repeatable(cell.seed, strict=not context.unrepeatable)
-    trainer = Trainer(
-        model,
-        cell.recipe,
-        context.device,
-        cell.precision,
-        compile=cell.compile,
-        checkpoint_activations=cell.checkpoint_activations,
-    )
-    trainer.micro_batch = loaders.batch_size  # a whole batch here, and so what a compiled step is made for
-    if cell.recipe.time_init:
-        first, _ = next(loaders.training(0))
-        pixels = normalise(first.to(context.device), model.backbone.mean, model.backbone.std)
-        with mixed(context.device, cell.precision):
-            model.body.start(pixels, cell.recipe.time_init)
-    batch = max(cell.recipe.batch_size, 1)
-    predictor = Predictor(model, context.device, cell.precision, micro_batch=batch, compile=cell.compile)
-    clock.lap("build")
-
-    val_top1: float | None = None
-    with Log(folder / "log.jsonl") as log:
-
-        def on_interval(line: dict[str, float]) -> None:
-            log.write({**line, "loader_wait": loading.interval(line["clips_per_s"], line["interval_seconds"])})
-            report(
-                {
-                    "stage": "training",
-                    "done": line["step"] / line["steps"],
-                    "loss": line["loss"],
-                    "clips_per_s": line["clips_per_s"],
-                }
-            )
-
-        def on_epoch(epoch: int) -> None:
-            nonlocal val_top1
-            if (epoch + 1) % 5 and epoch + 1 < cell.recipe.epochs:
-                return
-            found = predict(predictor, loaders.validation(), order_test=False)
-            val_top1 = top_k(found.probabilities, found.labels, 1)
-            log.write({"epoch": epoch + 1.0, "val_top1": val_top1})
-
-        train_seconds = fit(trainer, loaders.training, loaders.steps, on_interval, on_epoch)
-    clock.lap("train")
-
-    report({"stage": "evaluating", "done": 0.0})
-    listed = loaders.listed_test
-    predictions = predict(
-        predictor,
-        loaders.test(),
-        order_test=cell.order_test,
-        on_batch=lambda done: report({"stage": "evaluating", "done": done / listed}),
-    )
-    clock.lap("evaluate")
-    _write_predictions(folder, predictions)
-    write_skipped(folder, loaders.skipped)
-    # not safetensors' own save_file, whose files only their owner may read
-    content = pack(model, cell, dataset.classes, weights)
-    write_atomically(folder / ADAPTER, lambda path: path.write_bytes(content))
-    clock.lap("write")
-
-    micro_batch = min(trainer.micro_batch, predictor.micro_batch, measured.micro_batch, loaders.batch_size)
+    assumed: tuple[str, ...] = ()
+    if "measure" in cell.stages and measured is None:
+        measured, assumed = measure(cell, context)
+    told = [footnotes.RANDOM] if cell.stages and cell.backbone_name.random else []
+    if measured is not None:
+        told += footnotes.of_memory(measured.batch_size, measured.micro_batch)
+        told += footnotes.of_repeating(context.unrepeatable)
+        told += [*assumed, *context.device_notes, *measured_footnotes(measured)]
     return Result(
         cell=cell,
         status="done",
-        metrics=_metrics(cell, predictions, listed, val_top1),
+        counts=counts,
         measured=measured,
-        train_seconds=train_seconds,
-        loaded_clips_per_s=loading.clips_per_s,
-        loader_wait=loading.wait,
-        footnotes=tuple(
-            dict.fromkeys(
-                (
-                    *_footnotes(cell, measured, micro_batch, loaders, context),
-                    *model.backbone.notes,
-                    *(() if dataset.small else loading.footnotes()),
-                    *_uncompiled(cell, measured, trainer.computation.why_not, predictor.computation.why_not),
-                )
-            )
-        ),
-        seconds=seconds,
+        footnotes=tuple(told),
         provenance=provenance(
             cell,
             since,
             command=context.command,
             device=device_name(str(context.device)),
             threads=torch.get_num_threads(),
-            batch_size=loaders.batch_size,
-            micro_batch=micro_batch,
-            weights_sha256=weights,
-            dataset_fingerprint=context.fingerprint(cell),
-            decoders=tuple(sorted(loaders.decoders)),
+            batch_size=None if measured is None else measured.batch_size,
+            micro_batch=None if measured is None else measured.micro_batch,
         ),
     )
 
 
+class _Execution:
+    """A cell that trains, or is evaluated, or both."""
+
+    def __init__(
+        self, cell: Cell, context: WorkerContext, measured: Measured | None, folder: Path | None, report: Report
+    ) -> None:
+        self.since = Stopwatch()
+        self.clock = _Clock()
+        self.cell, self.context, self.folder, self.report = cell, context, folder, report
+        make_repeatable(cell.seed, strict=not context.unrepeatable)
+        report({"stage": "building", "done": 0.0})
+        for left in folder.glob(".*.tmp") if folder else ():  # by a run that was killed while it wrote
+            left.unlink()
+        self.measured = measured
+        if "measure" in cell.stages and measured is None:
+            self.measured, _ = measure(cell, context)
+        self.dataset = context.dataset(cell)
+        self.notes: list[str] = []
+        self.model, self.weights_sha256 = self._built()
+        self.counts = None if self.measured else self._counted()
+        self.loading = Loading(context.device)
+        backbone = self.model.backbone
+        self.loaders = Loaders(cell, self.dataset, backbone.input_size, backbone.mean, context, self.loading.timed)
+        make_repeatable(cell.seed, strict=not context.unrepeatable)
+        self.trainer = self._trainer() if "train" in cell.stages else None
+        batch = max(cell.recipe.batch_size, 1)
+        self.predictor = Predictor(self.model, context.device, cell.precision, micro_batch=batch, compile=cell.compile)
+        self.clock.lap("build")
+
+    def result(self) -> Result:
+        cell, loaders = self.cell, self.loaders
+        training, val_top1, attempts = self._train(self.trainer) if self.trainer else (None, None, ())
+        metrics = None
+        if "evaluate" in cell.stages:
+            metrics = self._evaluate(val_top1)
+        if self.folder is not None:
+            write_skipped(self.folder, loaders.skipped)
+        if self.folder is not None and self.trainer is not None:
+            # not safetensors' own save_file, whose files only their owner may read
+            content = pack(self.model, cell, self.dataset.classes, self.weights_sha256)
+            write_atomically(self.folder / ADAPTER, lambda path: path.write_bytes(content))
+        self.clock.lap("write")
+        at_once = [each.micro_batch for each in (self.trainer, self.predictor, self.measured) if each is not None]
+        micro_batch = min(*at_once, loaders.batch_size)
+        return Result(
+            cell=cell,
+            status="done",
+            counts=self.counts,
+            measured=self.measured,
+            training=training,
+            metrics=metrics,
+            skipped=loaders.skipped,
+            footnotes=self._footnotes(micro_batch),
+            seconds=self.clock.laps,
+            provenance=provenance(
+                cell,
+                self.since,
+                command=self.context.command,
+                device=device_name(str(self.context.device)),
+                threads=torch.get_num_threads(),
+                batch_size=loaders.batch_size,
+                micro_batch=micro_batch,
+                attempts=attempts,
+                weights_sha256=self.weights_sha256,
+                dataset_fingerprint=self.context.fingerprint(cell),
+                decoders=tuple(sorted(loaders.decoders)),
+            ),
+        )
+
+    def _built(self) -> tuple[VideoClassifier, str]:
+        """The model, new or from its file, and the hash of its backbone's weights."""
+        cell = self.cell
+        if (file := self.context.model_file(cell)) is None:
+            backbone = image_model(cell)
+            weights = digest(backbone)  # before anything is adapted
+            return classifier(cell, cell.classes or self.dataset.classes, backbone), weights
+        model, notes = file.build(cell.frames)
+        self.notes += notes
+        if cell.input_size != file.input_size:
+            before = model.backbone.input_size
+            model = file.resized(model, cell.input_size)
+            self.notes.append(
+                f"frames of {model.backbone.input_size} pixels: the checkpoint's model is one for {before}"
+            )
+        return model, file.weights_sha256_of(model)
+
+    def _counted(self) -> Counts:
+        params, trained = count(self.model)
+        macs_view = None
+        try:
+            macs_view = macs(self.model.to(self.context.device))
+        except UncountedOperation as error:
+            self.notes.append(f"multiply-accumulates are not counted: {error}")
+        return Counts(params=params, trained_params=trained, macs_view=macs_view)
+
+    def _trainer(self) -> Trainer:
+        cell, model, context = self.cell, self.model, self.context
+        trainer = Trainer(
+            model,
+            cell.recipe,
+            context.device,
+            cell.precision,
+            compile=cell.compile,
+            checkpoint_activations=cell.checkpoint_activations,
+        )
+        # a whole batch here, and so what a compiled step is made for
+        trainer.micro_batch = self.loaders.batch_size
+        if cell.recipe.time_init:
+            first, _ = next(self.loaders.training(0))
+            pixels = normalise(first.to(context.device), model.backbone.mean, model.backbone.std)
+            with mixed(context.device, cell.precision):
+                model.body.start(pixels, cell.recipe.time_init)
+        return trainer
+
+    def _train(self, trainer: Trainer) -> tuple[Training, float | None, tuple[Attempt, ...]]:
+        """Train; its times, the last accuracy on the validation videos, and its attempts before this one."""
+        if self.folder is None:
+            raise ValueError("a training needs the cell's folder")
+        training = ResumableTraining(
+            self.cell,
+            self.context,
+            self.folder,
+            trainer,
+            self.predictor,
+            self.loaders,
+            self.loading,
+            self.report,
+            weights_sha256=self.weights_sha256,
+            since=self.since,
+        )
+        found = training.run()
+        self.notes += training.notes
+        self.clock.lap("train")
+        return found, training.val_top1, tuple(training.attempts)
+
+    def _evaluate(self, val_top1: float | None) -> Metrics:
+        """Predict the videos of the cell's split, and keep the predictions where there is a folder."""
+        self.report({"stage": "evaluating", "done": 0.0})
+        listed = self.loaders.listed
+        found = predict(
+            self.predictor,
+            self.loaders.evaluated(),
+            order_test=self.cell.order_test,
+            on_batch=lambda done: self.report({"stage": "evaluating", "done": done / listed}),
+        )
+        self.clock.lap("evaluate")
+        if self.folder is not None:
+            _write_predictions(self.folder, found)
+        reordered = {order: top_k(p, found.labels, 1) for order, p in found.reordered.items()}
+        return Metrics(
+            protocol=self.cell.protocol,
+            top1=top_k(found.probabilities, found.labels, 1),
+            top5=top_5(found.probabilities, found.labels),
+            mean_class=mean_class(found.probabilities, found.labels),
+            top1_reversed=reordered.get("reversed"),
+            top1_shuffled=reordered.get("shuffled"),
+            val_top1=val_top1,
+            evaluated=len(found.labels),
+            listed=listed,
+        )
+
+    def _footnotes(self, micro_batch: int) -> tuple[str, ...]:
+        """Return what a reader of the table must know about this cell and would not expect."""
+        cell, context, loaders, measured = self.cell, self.context, self.loaders, self.measured
+        told = list(self.notes)
+        told += [footnotes.RANDOM] if cell.backbone_name.random else []
+        if self.trainer:
+            family = FAMILIES.get(cell.backbone_name.family)
+            told += STRATEGIES.get(cell.strategy).footnotes(cell.options, family)
+        told += context.notes(cell)
+        told += [PIXEL_FOOTNOTES[cell.pixels]] if cell.model_file else []
+        told += footnotes.of_small_training_set(cell, loaders.batch_size)
+        told += footnotes.of_memory(loaders.batch_size, micro_batch)
+        told += footnotes.of_repeating(context.unrepeatable)
+        told += decoder_footnotes(loaders.decoders, cell.decoder)
+        told += footnotes.of_skipped(loaders.skipped, loaders.listed, cell.split)
+        told += [CODEC_FOOTNOTES[cell.cache_format]] if cell.cache_format in CODEC_FOOTNOTES else []
+        told += [PLAIN_KERNELS] if cell.kernels == "plain" else []
+        told += measured_footnotes(measured) if measured else []
+        told += self.model.backbone.notes
+        told += [] if self.dataset.small or not self.trainer else self.loading.footnotes()
+        whys = [each.computation.why_not for each in (self.trainer, self.predictor) if each is not None]
+        told += footnotes.of_compiling(cell, measured, *whys)
+        return tuple(dict.fromkeys(told))
+
+
 class _Clock:
-    def __init__(self, laps: dict[str, float]) -> None:
-        self._laps = laps
+    """Seconds of a cell's stages."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
         self._since = time.perf_counter()
 
     def lap(self, name: str) -> None:
         now = time.perf_counter()
-        self._laps[name] = now - self._since
+        self.laps[name] = now - self._since
         self._since = now
-
-
-def _metrics(cell: Cell, found: Predictions, listed: int, val_top1: float | None) -> Metrics:
-    reordered = {order: top_k(p, found.labels, 1) for order, p in found.reordered.items()}
-    return Metrics(
-        protocol=cell.protocol,
-        top1=top_k(found.probabilities, found.labels, 1),
-        top5=top_5(found.probabilities, found.labels),
-        mean_class=mean_class(found.probabilities, found.labels),
-        top1_reversed=reordered.get("reversed"),
-        top1_shuffled=reordered.get("shuffled"),
-        val_top1=val_top1,
-        evaluated=len(found.labels),
-        listed=listed,
-    )
-
-
-def _footnotes(cell: Cell, measured: Measured, micro_batch: int, loaders: Loaders, context: WorkerContext) -> list[str]:
-    """Return what a reader of the table must know about this cell and would not expect."""
-    notes = []
-    if cell.backbone_name.random:
-        notes.append("random weights (@none), not pretrained")
-    notes += STRATEGIES.get(cell.strategy).footnotes(cell.options, FAMILIES.get(cell.backbone_name.family))
-    notes += context.notes(cell)
-    if loaders.batch_size < cell.recipe.batch_size:
-        notes.append(
-            f"no more than {counted(loaders.batch_size, 'training video')}: batches of {loaders.batch_size}, "
-            f"not {cell.recipe.batch_size}"
-        )
-    if micro_batch < loaders.batch_size:
-        notes.append(
-            f"memory ran out: batches of {loaders.batch_size} computed {counted(micro_batch, 'clip')} at a time"
-        )
-    if context.unrepeatable:
-        notes.append(f"not repeatable to the bit: {context.unrepeatable}")
-    notes += decoder_footnotes(loaders.decoders, cell.decoder)
-    notes += skipped_footnotes(loaders.skipped, loaders.listed_test)
-    if how := FOOTNOTES.get(cell.cache_format):
-        notes.append(how)
-    return notes + measured_footnotes(measured)
-
-
-def _uncompiled(cell: Cell, measured: Measured, *whys: str) -> list[str]:
-    """Note that a cell that asks for it was not compiled; `whys`: the compiler's words, empty where it did not fail."""
-    notes = [not_compiled(why) for why in whys if why]
-    if cell.compile and not measured.compiled and not notes:
-        notes.append("speed measured without compiling, which failed then")
-    return notes
 
 
 def _write_predictions(folder: Path, found: Predictions) -> None:

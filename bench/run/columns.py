@@ -1,15 +1,17 @@
-"""The columns of results.csv: one fixed order, whatever the cells hold."""
+"""The columns of every table of results: one fixed order and one name a quantity, whatever the cells' stages are."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from bench.measure.parts import PARTS
 from bench.run.result import Result
 from bench.text import one_line
 
+_OF_MODEL = ("gmacs_view", "params_m", "trained_params_m")
 COLUMNS = (
     "cell",
     "backbone",
@@ -39,111 +41,167 @@ COLUMNS = (
     "precision",
     "device",
     "footnotes",
-    # further ones
+    # further ones: of the cell
     "options",
+    "head",
     "input_size",
+    "classes",
+    "split",
+    "pixels",
+    "model_file",
+    "model_file_sha256",
     "lr",
     "head_lr",
+    "compile",
+    "kernels",
+    "checkpoint_activations",
+    # of its accuracy
     "val_top1",
     "evaluated",
     "listed",
+    # of its time
     "train_spread",
     "infer_spread",
+    "train_ms",
+    "infer_ms",
+    "train_repeats",
+    "infer_repeats",
+    "warmup_seconds",
+    "compiled",
+    "compile_seconds",
+    "train_clips_per_s_loaded",
+    "loader_wait",
     "micro_batch",
     "threads",
+    "started",
     "wall_seconds",
+    # of its origin
     "weights_sha256",
     "dataset_fingerprint",
+    "sources",
     "torch",
+    "versions",
     "commit",
     "dirty",
     "error",
-    "train_clips_per_s_loaded",
-    "loader_wait",
+    # of the parts of its model
+    *(f"{quantity}_{part}" for part in PARTS for quantity in _OF_MODEL),
+)
+# of `Measured`, as they are
+_MEASURED = (
+    "train_clips_per_s",
+    "infer_clips_per_s",
+    "train_spread",
+    "infer_spread",
     "train_ms",
     "infer_ms",
-    "timed_batch_size",
+    "train_repeats",
+    "infer_repeats",
     "warmup_seconds",
+    "compiled",
     "compile_seconds",
 )
 
 
 def row(result: Result) -> dict[str, Any]:
-    """One result as a row; what a failed cell lacks is None."""
-    cell, metrics, measured, provenance = result.cell, result.metrics, result.measured, result.provenance
-    views = cell.clips * cell.crops
+    """One result as a row; what its cell has no stage for, or failed before, is None."""
+    cell, measured, known = result.cell, result.measured, result.provenance
     values: dict[str, Any] = {
         "cell": cell.key,
         "backbone": cell.backbone,
         "weights": cell.weights_label,
         "strategy": cell.strategy,
-        "dataset": cell.dataset,
+        "dataset": cell.dataset or None,
         "frames": cell.frames,
         "views": str(cell.views),
         "seed": cell.seed,
         "status": result.status,
-        "train_seconds": result.train_seconds,
-        "epochs": cell.recipe.epochs,
-        "batch_size": cell.recipe.batch_size,
-        "precision": cell.precision,
-        "device": cell.device,
         "footnotes": one_line("; ".join(result.footnotes)),
-        "options": " ".join(f"{name}={value}" for name, value in sorted(cell.options.items())),
+        "options": options_of(result),
+        "head": cell.head,
         "input_size": cell.input_size,
-        "lr": cell.recipe.lr,
-        "head_lr": cell.recipe.head_lr,
+        "classes": cell.classes,
+        "sources": _pairs(cell.sources),
+        "started": known.started,
+        "wall_seconds": known.wall_seconds,
+        "weights_sha256": known.weights_sha256,
+        "dataset_fingerprint": known.dataset_fingerprint,
+        "torch": known.versions.get("torch"),
+        "versions": _pairs(known.versions),
+        "commit": known.commit,
+        "dirty": known.dirty,
         "error": None if result.error is None else one_line(result.error),
-        "train_clips_per_s_loaded": result.loaded_clips_per_s,
-        "loader_wait": result.loader_wait,
     }
-    if metrics is not None:
-        values |= metrics.model_dump()
+    if cell.stages:
+        values |= {
+            "batch_size": known.batch_size or cell.recipe.batch_size,
+            "micro_batch": known.micro_batch,
+            "precision": cell.precision,
+            "device": known.device,
+            "threads": known.threads,
+            "compile": cell.compile,
+            "kernels": cell.kernels,
+            "checkpoint_activations": cell.checkpoint_activations,
+        }
+    if "train" in cell.stages:
+        values |= {"epochs": cell.recipe.epochs, "lr": cell.recipe.lr, "head_lr": cell.recipe.head_lr}
+    if "evaluate" in cell.stages:
+        values |= {"split": cell.split, "pixels": cell.pixels}
+    if cell.model_file is not None:
+        values |= {"model_file": cell.model_file.path, "model_file_sha256": cell.model_file.sha256}
+    if (counts := result.counted) is not None:
+        values |= _counted(counts)
+        values["gmacs_total"] = None if counts.macs_view is None else counts.macs_view * cell.clips * cell.crops / 1e9
+    if result.counts is not None:
+        for part, found in result.counts.parts.items():
+            values |= {f"{name}_{part}": value for name, value in _counted(found).items()}
     if measured is not None:
-        values |= {
-            "device": measured.device,
-            "params_m": measured.params / 1e6,
-            "trained_params_m": measured.trained_params / 1e6,
-            "gmacs_view": measured.macs_view / 1e9,
-            "gmacs_total": measured.macs_view * views / 1e9,
-            "train_clips_per_s": measured.train_clips_per_s,
-            "infer_clips_per_s": measured.infer_clips_per_s,
-            "train_memory_gb": measured.train_memory_bytes / 1e9,
-            "infer_memory_gb": measured.infer_memory_bytes / 1e9,
-            "train_spread": measured.train_spread,
-            "infer_spread": measured.infer_spread,
-            "train_ms": measured.train_ms,
-            "infer_ms": measured.infer_ms,
-            "timed_batch_size": measured.batch_size,
-            "warmup_seconds": measured.warmup_seconds,
-            "compile_seconds": measured.compile_seconds,
-        }
-    if provenance is not None:
-        values |= {
-            "batch_size": provenance.batch_size or cell.recipe.batch_size,
-            "micro_batch": provenance.micro_batch,
-            "threads": provenance.threads,
-            "wall_seconds": provenance.wall_seconds,
-            "weights_sha256": provenance.weights_sha256,
-            "dataset_fingerprint": provenance.dataset_fingerprint,
-            "torch": provenance.versions.get("torch"),
-            "commit": provenance.commit,
-            "dirty": provenance.dirty,
-        }
+        values |= {name: getattr(measured, name) for name in _MEASURED}
+        held = {stage: getattr(measured, f"{stage}_memory_bytes") for stage in ("train", "infer")}
+        values |= {f"{stage}_memory_gb": None if size is None else size / 1e9 for stage, size in held.items()}
+    for stage in (result.training, result.metrics):
+        values |= {} if stage is None else stage.model_dump()
     return {column: values.get(column) for column in COLUMNS}
 
 
-def line(values: Iterable[Any]) -> str:
-    """Values as a line of CSV: numbers to six significant digits, whole ones whole, nothing for what is missing."""
+def _counted(counts: Any) -> dict[str, float | None]:
+    """Counts of a model or of a part of it, in the columns' units."""
+    return {
+        "gmacs_view": None if counts.macs_view is None else counts.macs_view / 1e9,
+        "params_m": counts.params / 1e6,
+        "trained_params_m": counts.trained_params / 1e6,
+    }
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in sorted(values.items()))
+
+
+def options_of(result: Result) -> str:
+    """The strategy's options in one text."""
+    return _pairs(result.cell.options)
+
+
+def line(result: Result) -> str:
+    """A result as a line of CSV: counts to the digit, other numbers to six, nothing for what is missing."""
+    return _line(_text(column, value) for column, value in row(result).items())
+
+
+def _text(column: str, value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return f"{value:.12g}" if column.startswith(("gmacs", "params", "trained")) else f"{value:.6g}"
+
+
+def _line(values: Iterable[Any]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(
-        f"{value:.6g}" if isinstance(value, float) else value for value in values
-    )
+    csv.writer(text, lineterminator="\n").writerow(values)
     return text.getvalue()
 
 
-HEADER = line(COLUMNS)
+HEADER = _line(COLUMNS)
 
 
 def to_csv(results: Iterable[Result]) -> str:
-    """The results as results.csv holds them, a row each, in the order given."""
-    return HEADER + "".join(line(row(result).values()) for result in results)
+    """The results with their header, a row each, in the order given."""
+    return HEADER + "".join(map(line, results))

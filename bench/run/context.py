@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,9 +10,12 @@ from pathlib import Path
 import torch
 
 from bench.data.cache import FrameCache
-from bench.data.dataset import DATASETS, VideoDataset
-from bench.data.reading import Reading
+from bench.data.dataset import DATASETS, SPLITS, VideoDataset
+from bench.data.decode_pool import Reading
 from bench.data.validate import examine
+from bench.errors import UserError
+from bench.run.model_files.base import TrainedModel
+from bench.run.model_files.open import open_model_file
 from bench.spec import Cell
 from bench.spec.source import DataSource
 
@@ -28,20 +32,29 @@ class WorkerContext:
         broken: path -> reason of the videos that made a decoder hang or crash: no later cell waits for them again.
         cleanup: what is closed when the present cell ends, however it does.
         device_notes: what a reader of all its numbers must know of the device.
+        datasets, fingerprints, noted: of the data sets by name and place: opened, their hash, notes on them.
+        model_files: opened, by path.
+        checkpoint_minutes: between two checkpoints of a training.
+        stoppable: set while a training, or the evaluation after it, heeds `stopping`.
+        stopping: set when it is to write a checkpoint after its present step, and to end.
         unrepeatable: why the present cell's numbers depend on chance; empty where they do not.
     """
 
     device: torch.device
     reading: Reading
     command: str
-    cache: FrameCache
+    cache: FrameCache = field(default_factory=FrameCache)
     broken: dict[Path, str] = field(default_factory=dict)
     cleanup: ExitStack = field(default_factory=ExitStack)
     device_notes: tuple[str, ...] = ()
+    checkpoint_minutes: float = 10.0
+    stoppable: threading.Event = field(default_factory=threading.Event)
+    stopping: threading.Event = field(default_factory=threading.Event)
     unrepeatable: str = ""
     datasets: dict[tuple[str, DataSource], VideoDataset] = field(default_factory=dict)
     fingerprints: dict[tuple[str, DataSource], str] = field(default_factory=dict)
     noted: dict[tuple[str, DataSource], tuple[str, ...]] = field(default_factory=dict)
+    model_files: dict[str, TrainedModel] = field(default_factory=dict)
 
     def dataset(self, cell: Cell) -> VideoDataset:
         key = (cell.dataset, cell.data)
@@ -55,9 +68,27 @@ class WorkerContext:
             self.fingerprints[key] = self.dataset(cell).fingerprint()
         return self.fingerprints[key]
 
+    def model_file(self, cell: Cell) -> TrainedModel | None:
+        """The opened file that a cell's model comes from; None where it is built anew.
+
+        Raises:
+            UserError: it cannot be read, or is not the file that the cell names.
+        """
+        if cell.model_file is None:
+            return None
+        path, sha256 = cell.model_file.path, cell.model_file.sha256
+        if path not in self.model_files:
+            self.model_files[path] = open_model_file(
+                Path(path), cell.backbone, cell.strategy, cell.options.get("scale")
+            )
+        if self.model_files[path].sha256 != sha256:
+            raise UserError([f"checkpoint {path!r}: it was changed since the evaluation was planned"])
+        return self.model_files[path]
+
     def notes(self, cell: Cell) -> tuple[str, ...]:
         """Return what a reader of a cell's numbers must know of the device and of its data set."""
         key = (cell.dataset, cell.data)
         if key not in self.noted:
-            self.noted[key] = examine(self.dataset(cell)).notes
+            splits = SPLITS if "train" in cell.stages else (cell.split,)
+            self.noted[key] = examine(self.dataset(cell), splits=splits).notes
         return (*self.device_notes, *self.noted[key])

@@ -11,9 +11,10 @@ import torch
 from adapters.classifier import VideoClassifier
 from bench.data.dataset import DATASETS
 from bench.errors import UserError
-from bench.measure.counts import UncountedOperation, macs
-from bench.measure.params import count
+from bench.measure.counts import UncountedOperation, macs, macs_by_part
+from bench.measure.params import count, count_by_part
 from bench.run.build import classifier
+from bench.run.result import Counts, PartCounts
 from bench.spec import Cell
 
 Found = TypeVar("Found")
@@ -42,6 +43,29 @@ def without_numbers(build: Callable[[], VideoClassifier], count: Callable[[Video
         raise
     except Exception:
         return count(build())
+
+
+def by_part(cell: Cell) -> Counts:
+    """The counts of a cell's model, part by part, of its head for `cell.classes`.
+
+    Raises whatever building and counting the model raises.
+    """
+    bare = cell.model_copy(update={"weights": "none"})
+
+    def found(model: VideoClassifier) -> Counts:
+        multiplied, held = macs_by_part(model), count_by_part(model)
+        parts = {
+            part: PartCounts(macs_view=multiplied[part], params=every, trained_params=trained)
+            for part, (every, trained) in held.items()
+        }
+        return Counts(
+            params=sum(part.params for part in parts.values()),
+            trained_params=sum(part.trained_params for part in parts.values()),
+            macs_view=sum(multiplied.values()),
+            parts=parts,
+        )
+
+    return without_numbers(partial(classifier, bare, cell.classes or 1), found)
 
 
 def _three_counts(model: VideoClassifier) -> tuple[int, int, int]:

@@ -1,142 +1,54 @@
-"""A checkpoint evaluated on a data set, by the code that evaluates trainings."""
+"""`bench eval`: a model file evaluated on a data set, as a cell without a training."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 
 from backbones.families import resolve
 from backbones.names import BadBackboneName
 from backbones.registry import UnknownName
-from bench.data.cache.choose import Asked, choose
-from bench.data.cache.codec import FOOTNOTES
-from bench.data.cache.places import Places
-from bench.data.clips import TestClips, decoded_side
+from bench.data.cache.choose import CacheFolders, CacheSettings, choose
+from bench.data.clips import decoded_side
 from bench.data.dataset import DATASETS, DataError, Progress, VideoDataset
-from bench.data.decode.names import footnotes as decoder_footnotes
-from bench.data.decode.names import why_unusable
-from bench.data.reading import reading
-from bench.data.resize import FOOTNOTES as PIXEL_FOOTNOTES
-from bench.data.resize import Pixels
-from bench.data.validate import examine, too_many_clips, unfit
+from bench.data.decode.open import why_unusable
+from bench.data.decode_pool import reading
+from bench.data.validate import examine, source_problems, too_many_clips
 from bench.errors import UserError
-from bench.measure.counts import UncountedOperation, macs
-from bench.measure.machine import cores, device_name
-from bench.measure.params import count
-from bench.measure.placement import Placement, bf16_notes, place
+from bench.measure.machine import cores
+from bench.measure.placement import bf16_notes, place
 from bench.plugins import load as load_plugins
-from bench.run.cell import make_repeatable
+from bench.run.cell import execute as execute_cell
+from bench.run.cell import in_this_process
 from bench.run.context import WorkerContext
+from bench.run.counts import input_size
 from bench.run.engines.local import threads_of
-from bench.run.loaders import decoding, skipped_videos, testing, triples
-from bench.run.model_files.base import Checkpoint
-from bench.run.model_files.find import find
-from bench.run.model_files.open import open_checkpoint
-from bench.run.provenance import Stopwatch, provenance
-from bench.run.result import Provenance
+from bench.run.matrix import Plan
+from bench.run.model_files.adapter_file import AdapterFile
+from bench.run.model_files.base import TrainedModel, find
+from bench.run.model_files.open import open_model_file
+from bench.run.result import Result
 from bench.run.selection import chosen_size
-from bench.run.skipped import SkippedVideo, footnotes
-from bench.spec import MAX_FRAMES, Cell, FrozenModel, Recipe
-from bench.spec.fields import Decoder
-from bench.spec.source import DataSource, Views, checked_views
+from bench.spec import MAX_FRAMES, Cell, EvaluationRequest, ModelFile, Recipe
+from bench.spec.source import Views, checked_views, parse_views
 from bench.text import counted
-from bench.train.evaluate import Predictor, mean_class, predict, top_5, top_k
 
-Split = Literal["val", "test"]
-_BATCH = 16  # views computed at once where the checkpoint does not say; halved where memory runs out
-
-
-@dataclass(frozen=True)
-class Request:
-    """Options of `bench eval`; None is the checkpoint's or the data set's own."""
-
-    checkpoint: str
-    dataset: str | None = None
-    source: DataSource = field(default_factory=DataSource)
-    backbone: str | None = None
-    strategy: str | None = None
-    scale: float | None = None
-    frames: int | None = None
-    clips: int | None = None
-    crops: int | None = None
-    input_size: int | None = None
-    views: Views | None = None
-    pixels: Pixels = "own"
-    split: Split = "test"
-    device: str = "auto"
-    precision: str = "auto"
-    decoder: Decoder = "auto"
-    loader_workers: int | Literal["auto"] = "auto"
-    decode_timeout: float = 60.0
-    strict: bool = False
-    cache: Asked = field(default_factory=Asked)
-    plugins: tuple[str, ...] = ()
-    order_test: bool = True
+Found = TypeVar("Found")
+_USUAL_SIZE = 224  # pixels; of a model that cannot be built, which is told later
+_BATCH = 16  # views computed at once where the file does not say; halved where memory runs out
 
 
-class Evaluation(FrozenModel):
-    """Result of an evaluation.
-
-    Accuracies are in percent, top-5 None of five classes or fewer; orders are top-1 with each clip's frames in another
-    order.
-    """
-
-    version: Literal[1] = 1
-    checkpoint: str
-    checkpoint_sha256: str
-    layout: str
-    backbone: str
-    weights: str
-    strategy: str
-    options: dict[str, Any]
-    params: int
-    trained_params: int
-    macs_view: int | None
-    dataset: str
-    split: Split
-    frames: int
-    input_size: int | None
-    clips: int
-    crops: int
-    views: str
-    pixels: Pixels
-    top1: float
-    top5: float | None
-    mean_class: float
-    top1_reversed: float | None
-    top1_shuffled: float | None
-    evaluated: int
-    listed: int
-    skipped: tuple[SkippedVideo, ...]
-    footnotes: tuple[str, ...]
-    provenance: Provenance
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A request that was checked as far as can be without building a model."""
-
-    request: Request
-    checkpoint: Checkpoint
-    dataset: VideoDataset
-    placement: Placement
-    frames: int
-    views: Views
-    input_size: int | None
-
-
-def plan(request: Request) -> Plan:
-    """Read the checkpoint, find the data set, and see whether the two go together.
+def plan(request: EvaluationRequest) -> Plan:
+    """Read the model file, find the data set, and see whether the two go together; no model is built.
 
     Raises:
         UserError: everything that is wrong.
     """
     problems: list[str] = []
 
-    def tried(step: Callable[[], Any]) -> Any:
+    def tried(step: Callable[[], Found]) -> Found | None:
         try:
             return step()
         except UserError as error:
@@ -144,70 +56,93 @@ def plan(request: Request) -> Plan:
             return None
 
     tried(lambda: load_plugins(request.plugins))
+    problems += request.missing()
     if unusable := why_unusable(request.decoder):
         problems.append(unusable)
     placement = tried(lambda: place(request.device, request.precision))
-    checkpoint: Checkpoint | None = tried(
-        lambda: open_checkpoint(find(request.checkpoint), request.backbone, request.strategy, request.scale)
-    )
-    dataset = tried(lambda: _dataset(request, checkpoint))
-    if checkpoint is None or dataset is None:
+    file = tried(lambda: open_model_file(find(request.checkpoint), request.backbone, request.strategy, request.scale))
+    dataset = tried(lambda: _dataset(request, file))
+    if file is None or dataset is None:
         raise UserError(problems)
-    problems += _differing_classes(checkpoint, dataset)
-    frames = request.frames or checkpoint.frames or dataset.defaults(checkpoint.backbone, checkpoint.strategy).frames
-    if not checkpoint.any_frames and checkpoint.frames is not None and frames != checkpoint.frames:
-        its = counted(checkpoint.frames, "frame")
+    problems += _differing_classes(file, dataset)
+    frames = request.frames or file.frames or dataset.defaults(file.backbone, file.strategy).frames
+    if not file.any_frames and file.frames is not None and frames != file.frames:
         problems.append(
-            f"frames is {frames}: {checkpoint.strategy} attends over the {its} of its training, "
-            f"expected {checkpoint.frames}"
+            f"frames is {frames}: {file.strategy} attends over the {counted(file.frames, 'frame')} of its training, "
+            f"expected {file.frames}"
         )
     if frames > MAX_FRAMES:
         problems.append(f"frames is {frames}: expected at most {MAX_FRAMES}")
-    views = _views(request, dataset, checkpoint, problems)
-    size = _size(request, checkpoint, problems)
-    if placement is None:
+    views = _views(request, dataset, file, problems)
+    size = _size(request, file, problems)
+    if placement is None or frames > MAX_FRAMES or views.crops not in (1, 3):
         raise UserError(problems)
-    planned = Plan(request, checkpoint, dataset, placement, frames, views, size)
-    if views.short_side is not None and frames <= MAX_FRAMES:
-        from bench.run.counts import input_size
-
-        views, too_small = checked_views(views, input_size(_cell(planned)), checkpoint.backbone.architecture)
+    cell = Cell(
+        backbone=file.backbone.architecture,
+        # all the weights of a released model come from its file
+        weights=file.backbone.weights if file.layout == "aim-bench" else str(file.file.resolve()),
+        strategy=file.strategy,
+        options=dict(file.options),
+        head=file.cell.head if isinstance(file, AdapterFile) else "linear",
+        dataset=dataset.name,
+        data=dataset.source,
+        frames=frames,
+        input_size=size,
+        clips=views.clips,
+        crops=views.crops,
+        view_side=views.short_side,
+        seed=0,
+        recipe=Recipe(batch_size=file.batch or _BATCH),
+        device=placement.type,
+        precision=placement.precision,
+        kernels=request.kernels,
+        decoder=request.decoder,
+        order_test=request.order_test,
+        cache_format=request.cache_format,
+        stages=("evaluate",),
+        model_file=ModelFile(path=str(file.file), sha256=file.sha256, layout=file.layout),
+        split=request.split,
+        pixels=request.pixels,
+    )
+    if views.short_side is not None:
+        views, too_small = checked_views(views, input_size(cell), cell.backbone)
         problems += [too_small] if too_small else []
+        cell = cell.model_copy(update={"view_side": views.short_side})
     if problems:
         raise UserError(problems)
-    return replace(planned, views=views)
+    return Plan((cell,), placement, bf16_notes(placement), model_files={str(file.file): file})
 
 
-def _dataset(request: Request, checkpoint: Checkpoint | None) -> VideoDataset | None:
+def _dataset(request: EvaluationRequest, file: TrainedModel | None) -> VideoDataset | None:
     name = request.dataset
     if name is None:
-        if checkpoint is None:
+        if file is None:
             return None
-        if checkpoint.dataset is None:
+        if file.dataset is None:
             known = ", ".join(DATASETS.names())
             raise UserError([f"the checkpoint does not tell its data set: expected --dataset with one of {known}"])
-        name = checkpoint.dataset
+        name = file.dataset
     source = request.source
-    if source.empty and checkpoint is not None and checkpoint.dataset == name and checkpoint.data is not None:
-        source = checkpoint.data.model_copy(update={"labels_from": source.labels_from or checkpoint.data.labels_from})
+    if source.empty and file is not None and file.dataset == name and file.data is not None:
+        source = file.data.model_copy(update={"labels_from": source.labels_from or file.data.labels_from})
     try:
         dataset = DATASETS.get(name)(source)
     except UnknownName as error:
         raise UserError([str(error)]) from None
-    if problems := unfit([dataset], source, (request.split,)):
+    if problems := source_problems([dataset], source, (request.split,)):
         raise UserError(problems)
     return dataset
 
 
-def _differing_classes(checkpoint: Checkpoint, dataset: VideoDataset) -> list[str]:
+def _differing_classes(file: TrainedModel, dataset: VideoDataset) -> list[str]:
     try:
         classes = dataset.classes
     except DataError as error:
         return [str(error)]
-    known = checkpoint.class_names
-    if len(classes) == checkpoint.classes and (known is None or known == classes):
+    known = file.class_names
+    if len(classes) == file.classes and (known is None or known == classes):
         return []
-    ours = counted(checkpoint.classes, "class", "classes") + ("" if known is None else f" ({_first(known)})")
+    ours = counted(file.classes, "class", "classes") + ("" if known is None else f" ({_first(known)})")
     return [f"the checkpoint has {ours}, {dataset.name} has {len(classes)} ({_first(classes)}): expected the same"]
 
 
@@ -215,12 +150,13 @@ def _first(names: tuple[str, ...]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _views(request: Request, dataset: VideoDataset, checkpoint: Checkpoint, problems: list[str]) -> Views:
+def _views(request: EvaluationRequest, dataset: VideoDataset, file: TrainedModel, problems: list[str]) -> Views:
     """The views of a video, as asked for, as the training had them on its data set, or as this data set has them."""
+    written = None if request.views is None else parse_views(request.views)
     for name, number in (("clips", request.clips), ("crops", request.crops)):
-        if number is not None and request.views is not None:
-            problems.append(f"{name} is {number}: views is {str(request.views)!r}, expected one of the two")
-    asked = request.views or Views(request.clips or 1, cast(Literal[1, 3], request.crops or 1))
+        if number is not None and written is not None:
+            problems.append(f"{name} is {number}: views is {str(written)!r}, expected one of the two")
+    asked = written or Views(request.clips or 1, cast(Literal[1, 3], request.crops or 1))
     if request.split == "val":
         if asked != Views(1, 1):
             problems.append(
@@ -228,10 +164,10 @@ def _views(request: Request, dataset: VideoDataset, checkpoint: Checkpoint, prob
                 "split test"
             )
         return Views(1, 1)
-    own = checkpoint.views if checkpoint.dataset == dataset.name else None
-    own = own or dataset.defaults(checkpoint.backbone, checkpoint.strategy).views
+    own = file.views if file.dataset == dataset.name else None
+    own = own or dataset.defaults(file.backbone, file.strategy).views
     crops = cast(Literal[1, 3], request.crops or own.crops)
-    found = request.views or own._replace(clips=request.clips or own.clips, crops=crops)
+    found = written or own._replace(clips=request.clips or own.clips, crops=crops)
     if told := too_many_clips(found.clips, dataset):
         problems.append(told)
     if found.crops not in (1, 3):
@@ -239,22 +175,24 @@ def _views(request: Request, dataset: VideoDataset, checkpoint: Checkpoint, prob
     return found
 
 
-def _size(request: Request, checkpoint: Checkpoint, problems: list[str]) -> int | None:
+def _size(request: EvaluationRequest, file: TrainedModel, problems: list[str]) -> int | None:
     """The input size; None where it is the backbone's own."""
     if (asked := request.input_size) is None:
-        return checkpoint.input_size
+        return file.input_size
     try:
-        resolve(str(checkpoint.backbone), "base")
+        resolve(str(file.backbone), "base")
     except BadBackboneName:  # the file may say anything: told when its model is built
-        return checkpoint.input_size
-    return chosen_size(checkpoint.backbone, asked, problems)
+        return file.input_size
+    return chosen_size(file.backbone, asked, problems)
 
 
-def evaluate(planned: Plan, command: str, preparing: Progress, evaluating: Progress) -> Evaluation:
-    """Build the model, prepare the data, predict and count.
+def execute(
+    request: EvaluationRequest, planned: Plan, command: str, preparing: Progress, evaluating: Progress
+) -> Result:
+    """Prepare the data and evaluate the one cell of a plan in this process.
 
     Args:
-        planned: see `plan`.
+        request, planned: see `plan`.
         command: the command line, for the provenance.
         preparing, evaluating: called with (done, total) as the videos are made ready, and predicted.
 
@@ -262,151 +200,29 @@ def evaluate(planned: Plan, command: str, preparing: Progress, evaluating: Progr
         UserError: the model or the data cannot be had.
         Diverged: a prediction that is not a number.
     """
-    with Places() as places:
-        return _evaluated(planned, command, preparing, evaluating, places)
-
-
-def _evaluated(planned: Plan, command: str, preparing: Progress, evaluating: Progress, places: Places) -> Evaluation:
-    since = Stopwatch()
-    request, checkpoint, dataset = planned.request, planned.checkpoint, planned.dataset
-    cell = _cell(planned)
-    make_repeatable(0, strict=False)
-    torch.set_num_threads(threads_of(cell))
-    model, notes = checkpoint.build(planned.frames)
-    if planned.input_size != checkpoint.input_size:
-        before = model.backbone.input_size
-        model = checkpoint.resized(model, planned.input_size)
-        notes.append(f"frames of {model.backbone.input_size} pixels: the checkpoint's model is one for {before}")
-    weights = checkpoint.weights_sha256_of(model)
-    params, trained = count(model)
-    try:
-        dataset.prepare(preparing)
-        about_data = examine(dataset, request.strict, preparing, (request.split,))
-        if about_data.problems:
-            raise UserError(about_data.problems)
-        videos = dataset.videos(request.split)
-        fingerprint = dataset.fingerprint()
-    except DataError as error:
-        raise UserError([str(error)]) from error
-    size = model.backbone.input_size
-    views = planned.views
-    short_side = decoded_side(dataset, size, views.short_side, request.pixels)
+    (cell,) = planned.cells
     how = reading(request.loader_workers, cores(), request.decode_timeout, request.strict)
-    paths = [video.path for video in videos]
-    cache, chosen = choose(request.cache, paths, places, max(1, how.processes(dataset.small)), short_side, once=True)
-    clips = TestClips(
-        videos,
-        dataset.sampling,
-        planned.frames,
-        dataset.defaults(checkpoint.backbone, checkpoint.strategy).stride(planned.frames),
-        views.clips,
-        views.crops,
-        size,
-        cache,
-        decoder=request.decoder,
-        short_side=short_side,
-        validation=request.split == "val",
-        view_side=views.short_side,
-        pixels=request.pixels,
-    )
     device = torch.device(planned.placement.torch_name)
-    batch = checkpoint.batch or _BATCH
-    model.to(device)
-    macs_view: int | None = None
-    try:
-        macs_view = macs(model)
-    except UncountedOperation as error:
-        notes.append(f"multiply-accumulates are not counted: {error}")
-    predictor = Predictor(model, device, planned.placement.precision, micro_batch=batch)
-    context = WorkerContext(device, how, command, cache)
-    with context.cleanup:
-        loader = testing(clips, batch, decoding((clips,), dataset, context), how.strict)
+    context = WorkerContext(device, how, command, device_notes=planned.defaults, model_files=dict(planned.model_files))
+    dataset = context.dataset(cell)
+    with CacheFolders() as folders:
         try:
-            found = predict(
-                predictor,
-                triples(loader),
-                order_test=request.order_test,
-                on_batch=lambda done: evaluating(done, len(clips)),
-            )
+            dataset.prepare(preparing)
+            about_data = examine(dataset, request.strict, preparing, (cell.split,))
+            if about_data.problems:
+                raise UserError(about_data.problems)
+            context.noted[cell.dataset, cell.data] = about_data.notes
+            videos = dataset.videos(cell.split)
+            side = decoded_side(dataset, input_size(cell) or _USUAL_SIZE, cell.view_side, cell.pixels)
+            asked = CacheSettings(request.cache, request.cache_limit, request.cache_format)
+            context.cache, chosen = choose(asked, [video.path for video in videos], folders, side, once=True)
+
+            def report(event: dict[str, Any]) -> None:
+                if event["stage"] == "evaluating":
+                    evaluating(round(event["done"] * len(videos)), len(videos))
+
+            result = in_this_process(context, threads_of(cell), lambda: execute_cell(cell, context, report=report))
         except DataError as error:
             raise UserError([str(error)]) from error
-    skipped = skipped_videos(((request.split, loader),))
-    notes += [*about_data.notes, PIXEL_FOOTNOTES[request.pixels], *bf16_notes(planned.placement)]
-    notes += footnotes(skipped, len(clips), request.split)
-    notes += decoder_footnotes(loader.decoders, request.decoder)
-    if kept := FOOTNOTES.get(cell.cache_format):
-        notes.append(kept)
-    if cache.store is not None:
-        notes += [chosen, *cache.notes()]
-    if checkpoint.layout == "aim-bench" and checkpoint.backbone.random:
-        notes.append("random weights (@none), not pretrained")
-    notes += model.backbone.notes
-    orders = {order: top_k(p, found.labels, 1) for order, p in found.reordered.items()}
-    return Evaluation(
-        checkpoint=str(checkpoint.file),
-        checkpoint_sha256=checkpoint.sha256,
-        layout=checkpoint.layout,
-        backbone=cell.backbone,
-        weights=cell.weights_label,
-        strategy=cell.strategy,
-        options=cell.options,
-        params=params,
-        trained_params=trained,
-        macs_view=macs_view,
-        dataset=dataset.name,
-        split=request.split,
-        frames=planned.frames,
-        input_size=planned.input_size,
-        clips=views.clips,
-        crops=views.crops,
-        views=cell.protocol,
-        pixels=request.pixels,
-        top1=top_k(found.probabilities, found.labels, 1),
-        top5=top_5(found.probabilities, found.labels),
-        mean_class=mean_class(found.probabilities, found.labels),
-        top1_reversed=orders.get("reversed"),
-        top1_shuffled=orders.get("shuffled"),
-        evaluated=len(found.labels),
-        listed=len(clips),
-        skipped=skipped,
-        footnotes=tuple(notes),
-        provenance=provenance(
-            cell,
-            since,
-            command=command,
-            device=device_name(str(device)),
-            threads=torch.get_num_threads(),
-            batch_size=batch,
-            micro_batch=predictor.micro_batch,
-            weights_sha256=weights,
-            dataset_fingerprint=fingerprint,
-            decoders=tuple(sorted(loader.decoders)),
-        ),
-    )
-
-
-def _cell(planned: Plan) -> Cell:
-    """The evaluation as a cell, for what is told of cells; its recipe trained nothing."""
-    checkpoint = planned.checkpoint
-    # a released checkpoint is where all the weights come from
-    weights = checkpoint.backbone.weights if checkpoint.layout == "aim-bench" else str(checkpoint.file.resolve())
-    return Cell(
-        backbone=checkpoint.backbone.architecture,
-        weights=weights,
-        strategy=checkpoint.strategy,
-        options=dict(checkpoint.options),
-        dataset=planned.dataset.name,
-        data=planned.dataset.source,
-        frames=planned.frames,
-        input_size=planned.input_size,
-        clips=planned.views.clips,
-        crops=planned.views.crops,
-        view_side=planned.views.short_side,
-        seed=0,
-        recipe=Recipe(),
-        device=planned.placement.type,
-        precision=planned.placement.precision,
-        decoder=planned.request.decoder,
-        order_test=planned.request.order_test,
-        cache_format=planned.request.cache.format,
-    )
+        notes = () if context.cache.store is None else (chosen, *context.cache.notes())
+    return result.model_copy(update={"footnotes": (*result.footnotes, *notes)})

@@ -1,23 +1,21 @@
-"""The clips of a cell or of an evaluation: training, validation and test, as the data set and the recipe say."""
+"""The clips of a cell: training, validation and test, as the data set and the recipe say."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
-from bench.data.augment import Augment
-from bench.data.batches import Batch
+from bench.data.augment import Augment, MixupCutmix
 from bench.data.clips import Clips, TestClips, TrainClips, decoded_side
 from bench.data.dataset import Split, VideoDataset
 from bench.data.decode_pool import DecodePool
-from bench.data.loaders import ClipLoader, test_loader, train_loader
-from bench.data.mixing import MixupCutmix
+from bench.data.loader import Batch, ClipLoader, Skipped, eval_loader, train_loader
 from bench.data.transforms import TrainTransform
 from bench.data.validate import present
 from bench.run.context import WorkerContext
-from bench.run.skipped import SkippedVideo
+from bench.run.result import SkippedVideo
 from bench.spec import Cell
 
 
@@ -30,30 +28,11 @@ def decoding(clips: Sequence[Clips[Any]], dataset: VideoDataset, context: Worker
     return context.cleanup.enter_context(DecodePool(clips, count, how.limit, context.broken))
 
 
-def testing(clips: TestClips, views: int, pool: DecodePool | None, strict: bool) -> ClipLoader:
-    """Batches of at most so many views, but of one video at least."""
-    return test_loader(clips, max(1, views // clips.views), pool, strict)
-
-
-def triples(loader: ClipLoader) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
-    """Views (B, V, T, 3, S, S) uint8, labels (B,) and names."""
-    return ((batch.clips, batch.labels, list(batch.names)) for batch in loader)
-
-
-def skipped_videos(loaders: Iterable[tuple[Split, ClipLoader]]) -> tuple[SkippedVideo, ...]:
-    """The videos that the loaders of the splits could not read, by name."""
-    return tuple(
-        SkippedVideo(name=name, split=split, reason=skipped.reason, times=skipped.times)
-        for split, loader in loaders
-        for name, skipped in sorted(loader.skipped.items())
-    )
-
-
 class Loaders:
-    """The three loaders of a cell.
+    """The loaders of a cell: of the split that is evaluated, and where it trains of training and validation too.
 
     Args:
-        cell: what is trained.
+        cell: what is trained or evaluated.
         dataset: its data set.
         size: side of the backbone's input, in pixels.
         mean: of the backbone's input, RGB in 0..1.
@@ -61,8 +40,8 @@ class Loaders:
         watch: sees the training's batches come in, as `bench.measure.loading` does.
 
     Attributes:
-        batch_size: clips of a training step.
-        listed_test: videos of the test.
+        batch_size: clips of a training step; of an evaluation views that are computed at once.
+        listed: videos of the split that is evaluated.
     """
 
     def __init__(
@@ -75,53 +54,69 @@ class Loaders:
         watch: Callable[[Iterable[Batch]], Iterable[Batch]] = iter,
     ) -> None:
         recipe, strict = cell.recipe, context.reading.strict
-        batch = recipe.batch_size
+        self.batch_size = recipe.batch_size
         sampling, stride = dataset.sampling, dataset.defaults(cell.backbone_name, cell.strategy).stride(cell.frames)
-        how: dict[str, Any] = {
-            "cache": context.cache,
-            "decoder": cell.decoder,
-            "short_side": decoded_side(dataset, size),
-        }
-        views: dict[str, Any] = {**how, "short_side": decoded_side(dataset, size, cell.view_side)}
-        transform = TrainTransform(size, recipe.crop_area, recipe.flip)
-        augment = Augment(mean, recipe.rand_augment, recipe.colour, recipe.erase, recipe.pca_noise)
-        self._device = context.device
-        self._watch = watch
-        self._late = augment if recipe.augment_on == "device" else None
-        early = augment if self._late is None else None
-        mixes = recipe.mixup or recipe.cutmix
-        self._mixing = MixupCutmix(recipe.mixup, recipe.cutmix, len(dataset.classes), cell.seed) if mixes else None
-        videos = present(dataset.videos("train"))
-        train = TrainClips(videos, sampling, cell.frames, stride, transform, cell.seed, augment=early, **how)
-        val = TestClips(dataset.videos("val"), sampling, cell.frames, stride, 1, 1, size, validation=True, **how)
-        test = TestClips(
-            dataset.videos("test"),
+        how: dict[str, Any] = {"cache": context.cache, "decoder": cell.decoder}
+        clips: dict[Split, Clips[Any]] = {}
+        if "train" in cell.stages:
+            how_trained = {**how, "short_side": decoded_side(dataset, size)}
+            transform = TrainTransform(size, recipe.crop_area, recipe.flip)
+            augment = Augment(mean, recipe.rand_augment, recipe.colour, recipe.erase, recipe.pca_noise)
+            self._device = context.device
+            self._watch = watch
+            self._late = augment if recipe.augment_on == "device" else None
+            early = augment if self._late is None else None
+            mixes = recipe.mixup or recipe.cutmix
+            self._mixing = MixupCutmix(recipe.mixup, recipe.cutmix, len(dataset.classes), cell.seed) if mixes else None
+            videos = present(dataset.videos("train"))
+            clips["train"] = TrainClips(
+                videos, sampling, cell.frames, stride, transform, cell.seed, augment=early, **how_trained
+            )
+            clips["val"] = TestClips(
+                dataset.videos("val"), sampling, cell.frames, stride, 1, 1, size, validation=True, **how_trained
+            )
+            # a training set that is smaller than a batch makes a smaller batch
+            self.batch_size = min(recipe.batch_size, len(clips["train"]))
+        clips[cell.split] = evaluated = TestClips(
+            dataset.videos(cell.split),
             sampling,
             cell.frames,
             stride,
             cell.clips,
             cell.crops,
             size,
+            short_side=decoded_side(dataset, size, cell.view_side, cell.pixels),
             view_side=cell.view_side,
-            **views,
+            validation=cell.split == "val",
+            pixels=cell.pixels,
+            **how,
         )
-        pool = decoding((train, val, test), dataset, context)
-        self._train = train_loader(train, batch, pool, strict)
-        self._val = testing(val, batch, pool, strict)
-        self._test = testing(test, batch, pool, strict)
-        self.listed_test = len(test)
-        # a training set that is smaller than a batch makes a smaller batch
-        self.batch_size = min(batch, len(train))
+        self.listed = len(evaluated)
+        self._evaluated = cell.split
+        pool = decoding(tuple(clips.values()), dataset, context)
+        self._loaders: dict[Split, ClipLoader] = {}
+        for split, each in clips.items():
+            if isinstance(each, TrainClips):
+                self._train = self._loaders[split] = train_loader(each, recipe.batch_size, pool, strict)
+            else:  # batches of at most so many views, but of one video at least
+                tested = cast("TestClips", each)
+                at_once = max(1, recipe.batch_size // tested.views)
+                self._loaders[split] = eval_loader(tested, at_once, pool, strict)
 
     @property
     def steps(self) -> int:
         """Batches of an epoch."""
         return len(self._train)
 
-    def training(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Clips (B, T, 3, S, S) uint8 and labels of an epoch: (B,), or (B, classes) where clips are mixed."""
-        self._train.set_epoch(epoch)
-        return (self._finished(batch, epoch, step) for step, batch in enumerate(self._watch(self._train)))
+    def training(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Clips (B, T, 3, S, S) uint8 and labels of an epoch: (B,), or (B, classes) where clips are mixed.
+
+        Args:
+            epoch: from 0.
+            first: batch to begin with; those before are not read.
+        """
+        self._train.set_epoch(epoch, first)
+        return (self._finished(batch, epoch, step) for step, batch in enumerate(self._watch(self._train), first))
 
     def _finished(self, batch: Batch, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """A batch with what the recipe leaves to the device."""
@@ -136,18 +131,41 @@ class Loaders:
 
     def validation(self) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
         """Views (B, 1, T, 3, S, S) uint8, labels and names."""
-        return triples(self._val)
+        return _triples(self._loaders["val"])
 
-    def test(self) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
-        """Views (B, V, T, 3, S, S) uint8, labels and names."""
-        return triples(self._test)
+    def evaluated(self) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
+        """Views (B, V, T, 3, S, S) uint8, labels and names of the split that is evaluated."""
+        return _triples(self._loaders[self._evaluated])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The videos that could not be read so far, and the libraries that decoded, by split."""
+        return {
+            split: {
+                "skipped": {name: (skipped.reason, skipped.times) for name, skipped in loader.skipped.items()},
+                "decoders": sorted(loader.decoders),
+            }
+            for split, loader in self._loaders.items()
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for split, loader in self._loaders.items():
+            loader.skipped = {name: Skipped(*found) for name, found in state[split]["skipped"].items()}
+            loader.decoders = set(state[split]["decoders"])
 
     @property
     def skipped(self) -> tuple[SkippedVideo, ...]:
-        """Videos that could not be read so far."""
-        return skipped_videos((("train", self._train), ("val", self._val), ("test", self._test)))
+        """Videos that could not be read so far, by split and name."""
+        return tuple(
+            SkippedVideo(name=name, split=split, reason=skipped.reason, times=skipped.times)
+            for split, loader in self._loaders.items()
+            for name, skipped in sorted(loader.skipped.items())
+        )
 
     @property
     def decoders(self) -> set[str]:
         """The libraries that decoded."""
-        return self._train.decoders | self._val.decoders | self._test.decoders
+        return {name for loader in self._loaders.values() for name in loader.decoders}
+
+
+def _triples(loader: ClipLoader) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
+    return ((batch.clips, batch.labels, list(batch.names)) for batch in loader)

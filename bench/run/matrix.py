@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -17,10 +17,11 @@ from backbones.families import FAMILIES
 from backbones.names import BackboneName
 from backbones.registry import did_you_mean
 from bench.data.dataset import DATASETS, VideoDataset
-from bench.data.decode.names import why_unusable
-from bench.data.validate import too_many_clips, unfit
+from bench.data.decode.open import why_unusable
+from bench.data.validate import source_problems, too_many_clips
 from bench.errors import UserError
 from bench.measure.placement import Placement, bf16_notes
+from bench.run.provenance import sources
 from bench.run.selection import (
     brought_options,
     check_entries,
@@ -32,17 +33,23 @@ from bench.run.selection import (
     placement_of,
     refusal,
 )
-from bench.run.sources import sources
 from bench.spec import Cell, Matrix, Recipe, problems_of
 from bench.spec.recipe_entries import Defaults
 from bench.spec.source import checked_views, parse_views
 
+if TYPE_CHECKING:
+    from bench.run.model_files.base import TrainedModel
+
 
 @dataclass(frozen=True)
-class Expansion:
-    """The cells of a matrix, what stands behind their names, and the defaults that were filled in, in words.
+class Plan:
+    """The cells that a command asks for, and what stands behind their names.
 
     Attributes:
+        placement: the device.
+        defaults: that were filled in, in words.
+        notes: what a reader of a cell's numbers must know of its weights, by the cell's key.
+        model_files: that were opened to plan their evaluation, by path.
         origins: of each cell, the source of its values ("frames", "views", "options.scale", "recipe.lr"): an entry of
             the recipes, `file:entry`, or a field of the matrix. A value that is not there has it from its data set.
     """
@@ -51,9 +58,11 @@ class Expansion:
     placement: Placement
     defaults: tuple[str, ...]
     origins: tuple[Mapping[str, str], ...] = ()
+    notes: Mapping[str, str] = field(default_factory=dict)
+    model_files: Mapping[str, TrainedModel] = field(default_factory=dict)
 
 
-def expand(matrix: Matrix) -> Expansion:
+def expand(matrix: Matrix) -> Plan:
     """The cells of a matrix, backbone by backbone, in the order asked for.
 
     Raises:
@@ -64,7 +73,7 @@ def expand(matrix: Matrix) -> Expansion:
     strategies = [STRATEGIES.get(name) for name in names(matrix.strategies, STRATEGIES, problems)]
     heads = [HEADS.get(name) for name in names(matrix.heads, HEADS, problems)]
     datasets = [DATASETS.get(name)(matrix.source) for name in names(matrix.datasets, DATASETS, problems)]
-    lost = matrix.missing() or unfit(datasets, matrix.source)
+    lost = matrix.missing() or source_problems(datasets, matrix.source)
     problems += lost
     # what is wrong by itself is told even where the names beside it are wrong too and no cell comes of them
     _check_recipes(matrix, problems)
@@ -106,7 +115,7 @@ def expand(matrix: Matrix) -> Expansion:
             cells += [
                 Cell(
                     backbone=backbone.architecture,
-                    weights=_lasting(backbone.file) if backbone.file else backbone.weights,
+                    weights=lasting(backbone.file) if backbone.file else backbone.weights,
                     strategy=strategy.name,
                     options=taken,
                     head=head.name,
@@ -138,7 +147,7 @@ def expand(matrix: Matrix) -> Expansion:
     cells = _with_room_for_crops(cells, problems)
     if problems or placement is None:
         raise UserError(problems)
-    return Expansion(tuple(cells), placement, tuple(dict.fromkeys(defaults)), tuple(origins))
+    return Plan(tuple(cells), placement, tuple(dict.fromkeys(defaults)), tuple(origins))
 
 
 def _with_room_for_crops(cells: list[Cell], problems: list[str]) -> list[Cell]:
@@ -161,7 +170,7 @@ def _with_room_for_crops(cells: list[Cell], problems: list[str]) -> list[Cell]:
     return found
 
 
-def _lasting(file: Path) -> str:
+def lasting(file: Path) -> str:
     """A path that means the same from any folder.
 
     A link to a file keeps its own name and neighbours: in the hub's cache it leads to a file that has neither.

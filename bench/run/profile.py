@@ -1,28 +1,26 @@
-"""From a request for profiles to the profiles, in this process."""
+"""`bench profile`: models counted part by part and measured, as cells that stop after their measurements."""
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from typing import Any
 
 from adapters.base import STRATEGIES
 from adapters.heads import HEADS
-from backbones.names import BackboneName
+from backbones.families import FAMILIES, build
+from backbones.names import BackboneName, BadBackboneName, UnsupportedModel, WeightsError, split
 from bench.data.dataset import DATASETS
 from bench.errors import UserError
-from bench.measure.machine import exclusive_machine_lock
-from bench.measure.placement import Placement
-from bench.measure.result import Measured
+from bench.measure.machine import cores, device_name, exclusive_machine_lock
+from bench.measure.placement import Placement, bf16_notes
 from bench.plugins import load as load_plugins
-from bench.run.profile_result import Conditions, Profile, Subject
-from bench.run.profile_weights import stand_in, without_weights
-from bench.run.provenance import Stopwatch
+from bench.run.columns import row
+from bench.run.footnotes import RANDOM
+from bench.run.matrix import Plan, lasting
+from bench.run.provenance import Stopwatch, command, provenance, sources
+from bench.run.result import Counts, Result
 from bench.run.selection import (
     brought_options,
     chosen_backbones,
@@ -33,93 +31,29 @@ from bench.run.selection import (
     placement_of,
     refusal,
 )
-from bench.spec import FrameCounts, FrozenModel, InputSize, Names, Plugins, Recipe, device_name, problems_of
-from bench.text import counted
-
-if TYPE_CHECKING:
-    from adapters.classifier import VideoClassifier
+from bench.spec import Cell, ProfileRequest, Recipe
+from bench.spec.source import Views, parse_views
 
 # whose published setting the whole table has: 8 frames, a Swin's 32
 _PUBLISHED = "k400"
 # of the training whose step is timed: AIM trains 8 clips a GPU; a CPU would take minutes a step
 _BATCH_ON_GPU, _BATCH_ON_CPU = 8, 1
+_NO_DEVICE = Placement("cpu", None, "fp32")  # of cells that compute nothing
+_RANDOM = "random weights (@none): they change no speed"
+# what tells models apart, and what must be alike for speeds to stand in one table
+_OF_MODEL = ("weights", "options", "input_size", "frames", "views", "classes", "sources")
+_OF_USE = ("precision", "batch_size", "compile", "kernels", "checkpoint_activations")
+_CONDITIONS = ("commit", "dirty", "versions", "device", "threads", *_OF_USE)
 
 
-def _views(value: Any) -> Any:
-    found = re.fullmatch(r"\s*(\d{1,3})\s*[x×]\s*(\d{1,3})\s*", value) if isinstance(value, str) else None
-    if found is None or not (views := (int(found[1]), int(found[2])))[0] * views[1]:
-        raise ValueError("expected clips x crops, such as 3x1")
-    return views
+def plan(request: ProfileRequest, problems: Iterable[str] = ()) -> Plan:
+    """The models of a request as cells.
 
-
-class ProfileRequest(FrozenModel):
-    """The fields of `bench profile`."""
-
-    backbones: Names
-    strategies: Names
-    frames: FrameCounts = Field((), description="empty: 8; of the whole table each backbone's published ones")
-    input_size: InputSize = None
-    classes: int = Field(400, ge=1, le=1_000_000)
-    views: Annotated[tuple[int, int] | None, BeforeValidator(_views)] = Field(
-        None, description="None: 3x1; of the whole table each backbone's published ones"
-    )
-    options: dict[str, Any] = Field(default_factory=dict)
-    device: Annotated[str, AfterValidator(device_name)] = "auto"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    batch_size: int | None = Field(None, ge=1)
-    compile: bool = False
-    checkpoint_activations: bool = False
-    timing: bool = True
-    plugins: Plugins = ()
-    whole: bool = Field(False, description="the whole table: no model that fails ends it, random weights by default")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The models of a request, where they are timed, and the defaults that were filled in, in words."""
-
-    subjects: tuple[Subject, ...]
-    placement: Placement | None
-    batch_size: int
-    defaults: tuple[str, ...]
-    whole: bool = False
-    compile: bool = False
-    checkpoint_activations: bool = False
-
-    @property
-    def conditions(self) -> Conditions | None:
-        """Conditions that all speeds have in common; None where none is measured."""
-        if self.placement is None:
-            return None
-        from bench.measure.machine import cores
-        from bench.measure.machine import device_name as named
-
-        return Conditions(
-            named(self.placement.torch_name),
-            cores(),
-            self.placement.precision,
-            self.batch_size,
-            self.compile,
-            self.checkpoint_activations,
-        )
-
-
-def request_of(fields: Mapping[str, Any], problems: list[str]) -> ProfileRequest:
-    """A request from the fields that were given; those that are wrong are told, and their defaults stand in."""
-    try:
-        return ProfileRequest(**fields)
-    except ValidationError as error:
-        problems += problems_of(error, known=tuple(ProfileRequest.model_fields))
-        wrong = {found["loc"][0] for found in error.errors()}
-        right = {name: value for name, value in fields.items() if name not in wrong}
-        return ProfileRequest(**{"backbones": "vit:tiny@none", "strategies": "frozen", **right})
-
-
-def plan(request: ProfileRequest, problems: list[str]) -> Plan:
-    """The models of a request.
+    Args:
+        problems: that were found before.
 
     Raises:
-        UserError: `problems`, every unknown name, impossible value and impossible combination.
+        UserError: every unknown name, impossible value and impossible combination, `problems` among them.
     """
     problems = list(problems)
     defaults: list[str] = []
@@ -131,119 +65,125 @@ def plan(request: ProfileRequest, problems: list[str]) -> Plan:
     options = chosen_options(request.options, strategies, problems)
     asked = without_weights(request.backbones) if request.whole else request.backbones
     backbones = chosen_backbones(asked, "base", "", problems, defaults)
-    placement = placement_of(request.device, request.precision, problems) if request.timing else None
+    placement = placement_of(request.device, request.precision, problems) if request.timing else _NO_DEVICE
     published = DATASETS.get(_PUBLISHED)() if request.whole else None
     sizes = {backbone: chosen_size(backbone, request.input_size, problems) for backbone in backbones}
-    subjects = []
+    chosen = []
     for backbone, strategy in product(backbones, strategies):
         if told := refusal(strategy, HEADS.get("linear"), backbone, sizes[backbone]):
             refused = defaults if request.whole else problems
             refused.append(told)
         elif strategy.name in options:
-            frames, views, taken = request.frames or (8,), request.views or (3, 1), options[strategy.name]
+            frames, taken = request.frames or (8,), options[strategy.name]
+            views = parse_views(request.views or "3x1")
             if published is not None:
                 own = published.defaults(backbone, strategy.name)
-                frames, views = request.frames or (own.frames,), request.views or (own.views.clips, own.views.crops)
+                frames, views = request.frames or (own.frames,), views if request.views else own.views
                 taken = {**taken, **brought_options(own, published.name, backbone, strategy, request.options, defaults)}
             taken = fitted_options(taken, strategy, backbone.family, frames, problems)
-            size = sizes[backbone]
-            subjects += [
-                Subject(backbone, strategy.name, taken, count, request.classes, *views, size) for count in frames
-            ]
-    if problems:
+            chosen += [(backbone, strategy.name, taken, count, views) for count in frames]
+    if problems or placement is None:
         raise UserError(problems)
-    if request.whole:
-        stood = {backbone: stand_in(backbone) for backbone in backbones}
-        subjects = [replace(each, backbone=stood[each.backbone][0], note=stood[each.backbone][1]) for each in subjects]
-    default = _BATCH_ON_CPU if placement is not None and placement.type == "cpu" else _BATCH_ON_GPU
-    assumed = tuple(dict.fromkeys(defaults))
-    return Plan(
-        tuple(subjects),
-        placement,
-        request.batch_size or default,
-        assumed,
-        request.whole,
-        request.compile,
-        request.checkpoint_activations,
+    stood = {backbone: _stand_in(backbone) if request.whole else (backbone, "") for backbone in backbones}
+    cells = {
+        _cell(request, placement, stood[name][0], strategy, taken, frames, views, sizes[name]): stood[name][1]
+        for name, strategy, taken, frames, views in chosen
+    }
+    notes = {cell.key: note for cell, note in cells.items() if note}
+    return Plan(tuple(cells), placement, tuple(dict.fromkeys(defaults)), notes=notes)
+
+
+def _cell(
+    request: ProfileRequest,
+    placement: Placement,
+    backbone: BackboneName,
+    strategy: str,
+    options: dict[str, Any],
+    frames: int,
+    views: Views,
+    size: int | None,
+) -> Cell:
+    default = _BATCH_ON_CPU if placement.type == "cpu" else _BATCH_ON_GPU
+    return Cell(
+        backbone=backbone.architecture,
+        weights=lasting(backbone.file) if backbone.file else backbone.weights,
+        strategy=strategy,
+        options=options,
+        dataset="",
+        frames=frames,
+        input_size=size,
+        clips=views.clips,
+        crops=views.crops,
+        seed=0,
+        recipe=Recipe(batch_size=request.batch_size or default),
+        device=placement.type,
+        precision=placement.precision,
+        compile=request.compile,
+        kernels=request.kernels,
+        checkpoint_activations=request.checkpoint_activations,
+        sources=sources(backbone, family=FAMILIES.get(backbone.family), strategy=STRATEGIES.get(strategy)),
+        stages=("measure",) if request.timing else (),
+        classes=request.classes,
     )
 
 
-def counted_profiles(chosen: Plan) -> list[Profile]:
-    """The counts of each model of a plan, and under what conditions it will be measured.
+def without_weights(asked: Iterable[str]) -> list[str]:
+    """The names as written, with `@none` where they name no weights; `all` is every family's."""
+    found = []
+    for text in asked:
+        for name in FAMILIES.names() if text == "all" else [text]:
+            found.append(f"{name}@none" if _names_none(name) else name)
+    return found
 
-    Of a whole table, a model that cannot be counted says so in its footnotes and has failed.
+
+def _names_none(text: str) -> bool:
+    try:
+        family, model, weights = split(text)
+    except BadBackboneName:  # told when it is resolved
+        return False
+    if weights is not None or family not in FAMILIES:
+        return False
+    return model is None or FAMILIES.get(family).split_tag(model)[1] is None
+
+
+def _stand_in(name: BackboneName) -> tuple[BackboneName, str]:
+    """The backbone with weights that can be had, and the footnote where they are random."""
+    if name.random:
+        return name, _RANDOM
+    try:
+        build(name)
+    except (UnsupportedModel, WeightsError) as error:
+        why = " ".join(str(error).split())
+        return replace(name, weights="none"), f"{_RANDOM}, and {name.weights_label} cannot be had ({why})"
+    return name, ""
+
+
+def counted(planned: Plan, whole: bool = False) -> list[Counts | str]:
+    """The counts of each model of a plan, part by part; of a whole table why one cannot be counted.
 
     Raises:
         UserError: models that cannot be built or counted, weights that cannot be had; never of a whole table.
     """
-    problems: list[str] = []
-    conditions = chosen.conditions
-    found = []
-    for subject in chosen.subjects:
-        told: list[str] = []
-        profile = _counted(subject, told)
-        problems += told
-        if profile is None:
-            profile = Profile(subject, {}, {}, footnotes=tuple(told), failed=True)
-        found.append(replace(profile, conditions=conditions))
-    if chosen.whole:
+    from bench.run.counts import by_part
+
+    found: list[Counts | str] = []
+    for cell in planned.cells:
+        try:
+            found.append(by_part(cell))
+        except Exception as error:  # a plugin's code can raise anything
+            found.append(f"{cell.label} cannot be counted: {_line(error)}")
+    if whole:
         return found
-    if chosen.placement is not None:
-        problems += _unusable_weights(chosen.subjects)
-    if problems:
+    problems = [each for each in found if isinstance(each, str)]
+    if problems := problems + _unusable_weights(planned.cells):
         raise UserError(problems)
     return found
 
 
-def profiles(
-    chosen: Plan,
-    counted: Sequence[Profile] | None = None,
-    known: Callable[[Profile], Profile | None] = lambda _: None,
-    on_wait: Callable[[], None] = lambda: None,
-) -> Iterator[Profile]:
-    """The profile of each model of a plan, one after the other; one that cannot be timed says so and ends no other.
-
-    Args:
-        counted: what `counted_profiles` made of the plan; made here where it is not given.
-        known: the profile of a model that was measured before; None where it was not.
-        on_wait: called where another command is measuring on this machine.
-
-    Raises:
-        UserError: models that cannot be built or counted, weights that cannot be had. Nothing was timed then.
-    """
-    for profile in counted_profiles(chosen) if counted is None else counted:
-        if profile.failed or chosen.placement is None:
-            yield profile
-        elif (before := known(profile)) is not None:
-            yield before
-        else:
-            with exclusive_machine_lock(on_wait):
-                timed = _timed(profile, chosen, chosen.placement)
-            yield timed
-
-
-def _counted(subject: Subject, problems: list[str]) -> Profile | None:
-    from bench.measure.counts import macs_by_part
-    from bench.measure.params import count_by_part
-    from bench.run.counts import without_numbers
-
-    try:
-        return without_numbers(
-            lambda: _build(subject, "none", Recipe()),
-            lambda model: Profile(subject, macs_by_part(model), count_by_part(model)),
-        )
-    except Exception as error:  # a plugin's code can raise anything
-        problems.append(f"{subject.label} cannot be counted: {_line(error)}")
-        return None
-
-
-def _unusable_weights(subjects: Sequence[Subject]) -> list[str]:
-    """Load the weights of each backbone once, as far as they come from outside."""
-    from backbones.families import build
-    from backbones.names import UnsupportedModel, WeightsError
-
+def _unusable_weights(cells: Iterable[Cell]) -> list[str]:
+    """Load the weights of each backbone that is measured once, as far as they come from outside."""
     problems = []
-    for name in dict.fromkeys(subject.backbone for subject in subjects):
+    for name in dict.fromkeys(cell.backbone_name for cell in cells if cell.stages):
         if name.random or (name.model == "tiny" and name.file is None):
             continue
         try:
@@ -253,92 +193,100 @@ def _unusable_weights(subjects: Sequence[Subject]) -> list[str]:
     return problems
 
 
-def _timed(profile: Profile, chosen: Plan, placement: Placement) -> Profile:
-    from bench.measure.placement import bf16_notes
-    from bench.measure.result import footnotes as measured_footnotes
-    from bench.train.trainer import is_out_of_memory
+def execute(
+    planned: Plan,
+    counts: Sequence[Counts | str],
+    known: Callable[[Cell], Result | None] = lambda _: None,
+    on_wait: Callable[[], None] = lambda: None,
+) -> Iterator[Result]:
+    """The result of each cell of a plan, one after the other; one that cannot be measured says so and ends no other.
 
-    notes = [profile.subject.note] if profile.subject.note else []
-    if profile.subject.backbone.random and not notes:
-        notes.append("random weights (@none), not pretrained")
-    profile = replace(profile, date=Stopwatch().started)
+    Args:
+        counts: what `counted` made of the plan.
+        known: the result of a cell that was measured before; None where it was not.
+        on_wait: called where another command is measuring on this machine.
+    """
+    for cell, found in zip(planned.cells, counts, strict=True):
+        if isinstance(found, str):
+            yield _failed(cell, Stopwatch(), planned, None, "failed", found, [])
+        elif not cell.stages:
+            yield _executed(cell, planned, found)
+        elif (before := known(cell)) is not None:
+            yield before
+        else:
+            with exclusive_machine_lock(on_wait):
+                # another command may have measured it while this one waited
+                yield known(cell) or _executed(cell, planned, found)
+
+
+def _executed(cell: Cell, planned: Plan, counts: Counts) -> Result:
+    import torch
+
+    from bench.data.decode_pool import Reading
+    from bench.run import cell as execution
+    from bench.run.context import WorkerContext
+    from bench.train.compute import is_out_of_memory
+
+    device = planned.placement.torch_name
+    note = planned.notes.get(cell.key)
+    notes = [note] if note else [RANDOM] if cell.stages and cell.backbone_name.random else []
+    context = WorkerContext(torch.device(device), Reading(), command(), device_notes=bf16_notes(planned.placement))
+    since = Stopwatch()
     try:
-        measured, unrepeatable, assumed = _measured(profile.subject, chosen, placement)
+        result = execution.in_this_process(context, cores(), lambda: execution.execute(cell, context, counts=counts))
     except Exception as error:  # a plugin's code can raise anything
         if is_out_of_memory(error):
-            notes.append(f"memory ran out: {placement.torch_name} has no room for one clip")
-        else:
-            notes.append(f"could not be timed: {_line(error)}")
-        return replace(profile, footnotes=tuple(notes), failed=True)
-    if measured.micro_batch < chosen.batch_size:
-        notes.append(
-            f"memory ran out: batches of {chosen.batch_size} computed {counted(measured.micro_batch, 'clip')} at a time"
-        )
-    if unrepeatable:
-        notes.append(f"not repeatable to the bit: {unrepeatable}")
-    notes += [*assumed, *bf16_notes(placement), *measured_footnotes(measured)]
-    return replace(profile, measured=measured, footnotes=tuple(notes))
+            why = f"memory ran out: {device} has no room for one clip"
+            return _failed(cell, since, planned, counts, "oom", why, notes)
+        return _failed(cell, since, planned, counts, "failed", f"could not be timed: {_line(error)}", notes)
+    told = [each for each in result.footnotes if each != RANDOM]
+    return result.model_copy(update={"footnotes": (*notes, *told)})
 
 
-def _build(subject: Subject, weights: str, recipe: Recipe) -> VideoClassifier:
-    """The model, on torch's default device. Raises UnsupportedModel and WeightsError."""
-    import torch
-
-    from adapters.classifier import VideoClassifier
-    from backbones.families import build
-
-    torch.manual_seed(0)
-    strategy = STRATEGIES.get(subject.strategy)
-    return VideoClassifier(
-        build(BackboneName(subject.backbone.family, subject.backbone.model, weights), subject.input_size),
-        strategy,
-        strategy.options(**subject.options),
-        classes=subject.classes,
-        frames=subject.frames,
-        drop_path=recipe.drop_path,
-        dropout=recipe.dropout,
+def _failed(
+    cell: Cell,
+    since: Stopwatch,
+    planned: Plan,
+    counts: Counts | None,
+    status: Any,
+    why: str,
+    notes: Sequence[str],
+) -> Result:
+    known = provenance(
+        cell, since, command=command(), device=device_name(planned.placement.torch_name), threads=cores()
     )
+    return Result(cell=cell, status=status, counts=counts, footnotes=(*notes, why), provenance=known, error=why)
 
 
-def _measured(subject: Subject, chosen: Plan, placement: Placement) -> tuple[Measured, str, tuple[str, ...]]:
-    """Speed and memory, with the kernels and threads that a run's cells are measured with; which kernels are not, and
-    what was assumed of the weights.
+def incompatibility(found: Iterable[Result], planned: Plan) -> str:
+    """Return the difference that keeps results from standing in a table with those of a plan; "" where all can."""
+    wanted = {
+        cell.key: row(_failed(cell, Stopwatch(), planned, None, "failed", "to come", [])) for cell in planned.cells
+    }
+    rows = [row(result) for result in found]
+    if not rows or not wanted:
+        return ""
+    one = next(iter(wanted.values()))
+    for name in _CONDITIONS:
+        others = [each[name] for each in rows if each[name] != one[name]]
+        if others and name == "versions":
+            return "other versions of packages"
+        if others:
+            return f"{name.replace('_', ' ')} {_shown(others[0])}, not {_shown(one[name])}"
+    if one["dirty"]:
+        return "code that was changed since its commit"
+    models: dict[tuple[Any, Any], Mapping[str, Any]] = {(w["backbone"], w["strategy"]): w for w in wanted.values()}
+    for each in rows:
+        other = models.get((each["backbone"], each["strategy"]))
+        if other is not None and each["cell"] not in wanted:
+            name = next((name for name in _OF_MODEL if each[name] != other[name]), "cell")
+            model = f"{each['backbone']} {each['strategy']}"
+            return f"{model} with {name} {_shown(each[name], 'none')}, not {_shown(other[name], 'none')}"
+    return ""
 
-    Raises whatever building and running the model raises.
-    """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products on CUDA
-    import torch
 
-    from bench.measure import model as measuring
-    from bench.measure.machine import cores
-    from bench.run.cell import make_repeatable, why_unrepeatable
-
-    threads = torch.get_num_threads()
-    device = torch.device(placement.torch_name)
-    recipe = Recipe(batch_size=chosen.batch_size)
-    unrepeatable = ""
-    while True:
-        torch.set_num_threads(cores())
-        try:
-            make_repeatable(0, strict=not unrepeatable)
-            model = _build(subject, subject.backbone.weights, recipe)
-            measured = measuring.measure(
-                model,
-                recipe,
-                device,
-                placement.precision,
-                compile=chosen.compile,
-                checkpoint_activations=chosen.checkpoint_activations,
-            )
-            return measured, unrepeatable, model.backbone.notes
-        except RuntimeError as error:
-            if unrepeatable or not (unrepeatable := why_unrepeatable(error)):
-                raise
-        finally:
-            torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(False)
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
+def _shown(value: Any, nothing: str = "unknown") -> str:
+    return nothing if value in (None, "") else str(value)
 
 
 def _line(error: Exception) -> str:

@@ -1,19 +1,55 @@
-"""Content of a cell's result.json. Every number says of which quantity and unit it is."""
+"""Content of a cell's result.json: a part a stage. Every number says of which quantity and unit it is."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from bench.measure.parts import Part
 from bench.measure.result import Measured
 from bench.spec import Cell, FrozenModel
 
 Status = Literal["done", "failed", "oom", "interrupted"]
+# of a training; of version 1 they stood beside the parts
+_OF_TRAINING = {
+    "train_seconds": "train_seconds",
+    "loaded_clips_per_s": "train_clips_per_s_loaded",
+    "loader_wait": "loader_wait",
+}
+
+
+class PartCounts(FrozenModel):
+    """Counts of a part of a model, see `bench.measure.parts`."""
+
+    macs_view: int
+    params: int
+    trained_params: int
+
+
+class Counts(FrozenModel):
+    """Parameters and multiply-accumulates of a model, whole and part by part."""
+
+    params: int
+    trained_params: int
+    macs_view: int | None = Field(description="multiply-accumulates of one view; None where an operation has no rule")
+    parts: dict[Part, PartCounts] = Field(default_factory=dict, description="empty where they were not told apart")
+
+
+class Training(FrozenModel):
+    """Time of a training."""
+
+    train_seconds: float
+    train_clips_per_s_loaded: float | None = Field(
+        None, description="loading included: median over the log's intervals, the first left out"
+    )
+    loader_wait: float | None = Field(
+        None, description="percent of the training's time in which the step waited for its clips, same intervals"
+    )
 
 
 class Metrics(FrozenModel):
-    """Accuracy on the test videos, in percent."""
+    """Accuracy on the videos of the cell's split, in percent."""
 
     protocol: str = Field(description="frames x clips x crops of a video, such as 8x3x1 or 8x1x1@256")
     top1: float
@@ -24,6 +60,22 @@ class Metrics(FrozenModel):
     val_top1: float | None = None
     evaluated: int
     listed: int
+
+
+class SkippedVideo(FrozenModel):
+    """A video that could not be read."""
+
+    name: str
+    split: Literal["train", "val", "test"]
+    reason: str
+    times: int = Field(description="how often that was met: once a clip in training, once an evaluation else")
+
+
+class Attempt(FrozenModel):
+    """One of the processes that a training was in, one after the other."""
+
+    started: str = Field(description="UTC, ISO 8601")
+    seconds: float = Field(description="until its last checkpoint; of the last, until the result")
 
 
 class Provenance(FrozenModel):
@@ -43,37 +95,53 @@ class Provenance(FrozenModel):
     weights_sha256: str | None = None
     dataset_fingerprint: str | None = None
     decoders: tuple[str, ...] = ()
-    started: str = Field(description="UTC, ISO 8601")
-    wall_seconds: float
+    attempts: tuple[Attempt, ...] = Field((), description="of a training that was resumed, the first first")
+    started: str = Field(description="UTC, ISO 8601, of the last attempt")
+    wall_seconds: float = Field(description="of all attempts")
 
 
 class Result(FrozenModel):
-    """Outcome of one cell."""
+    """Outcome of one cell; the parts of stages that it does not have are None."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     cell: Cell
     status: Status
-    metrics: Metrics | None = None
+    counts: Counts | None = Field(None, description="None where `measured` tells them, or nothing could be counted")
     measured: Measured | None = None
-    train_seconds: float | None = None
-    loaded_clips_per_s: float | None = Field(
-        None, description="of the training, loading included: median over the log's intervals, the first left out"
-    )
-    loader_wait: float | None = Field(
-        None, description="percent of the training's time in which the step waited for its clips, same intervals"
-    )
+    training: Training | None = None
+    metrics: Metrics | None = None
+    skipped: tuple[SkippedVideo, ...] = ()
     footnotes: tuple[str, ...] = ()
     provenance: Provenance
     error: str | None = Field(None, description="one line: what stopped the cell")
     traceback: str | None = None
     seconds: dict[str, float] = Field(default_factory=dict, description="where the cell's time went")
 
+    @property
+    def counted(self) -> Counts | Measured | None:
+        """The part that tells the parameters and multiply-accumulates of the model."""
+        return self.counts or self.measured
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_version_1(cls, values: Any) -> Any:
+        """The values as they are called now."""
+        if not isinstance(values, dict) or values.get("version") != 1:
+            return values
+        training = {now: values[name] for name, now in _OF_TRAINING.items() if values.get(name) is not None}
+        kept = {name: value for name, value in values.items() if name not in _OF_TRAINING}
+        return {**kept, "version": 2, "training": training or None}
+
     @model_validator(mode="after")
     def _complete(self) -> Result:
-        known = self.provenance
-        whole = None not in (known.batch_size, known.micro_batch, known.weights_sha256, known.dataset_fingerprint)
-        if self.status == "done" and (self.metrics is None or self.measured is None or not whole):
-            raise ValueError("a result without its measurements and its provenance is not written")
         if self.status != "done" and not self.error:
             raise ValueError("a cell that did not end needs its reason")
+        stages, known = self.cell.stages, self.provenance
+        needed: list[Any] = [self.counted]
+        needed += [self.measured, known.batch_size, known.micro_batch] if "measure" in stages else []
+        needed += [known.batch_size, known.micro_batch] if "train" in stages else []
+        if "evaluate" in stages:
+            needed += [self.metrics, known.micro_batch, known.weights_sha256, known.dataset_fingerprint]
+        if self.status == "done" and None in needed:
+            raise ValueError("a result without its measurements and its provenance is not written")
         return self

@@ -10,32 +10,30 @@ from pathlib import Path
 
 from backbones.families import own_size
 from backbones.registry import UnknownName
-from bench.data.cache.choose import Asked, choose
-from bench.data.cache.places import Places
+from bench.data.cache.choose import CacheFolders, CacheSettings, choose
 from bench.data.dataset import DATASETS, SPLITS, DataError
 from bench.data.validate import examine
 from bench.errors import UserError
 from bench.measure.machine import describe
 from bench.plugins import load as load_plugins
-from bench.run.csv_writer import ThrottledCsvWriter
 from bench.run.engines.base import ENGINES
 from bench.run.engines.runner import Outcome, Runner
 from bench.run.events import Listener
-from bench.run.matrix import Expansion, expand
-from bench.run.store import RESULTS, Run
+from bench.run.matrix import Plan, expand
+from bench.run.store import RESULTS, Run, ThrottledCsvWriter
 from bench.spec import Cell, Request
 
 _USUAL_SIZE = 224  # pixels; of a model whose family does not tell
 
 
-def plan(request: Request) -> Expansion:
+def plan(request: Request) -> Plan:
     """The request's cells, its plugins loaded.
 
     Raises:
         UserError: everything wrong with the plugins, the matrix and the run's folder.
     """
     problems: list[str] = []
-    expansion = None
+    planned = None
     try:
         load_plugins(request.plugins)
     except UserError as error:
@@ -45,21 +43,21 @@ def plan(request: Request) -> Expansion:
     except UnknownName as error:
         problems.append(str(error))
     try:
-        expansion = expand(request.matrix)
+        planned = expand(request.matrix)
     except UserError as error:
         problems += error.problems
     try:
-        if request.out is not None or expansion is not None:
-            _folder(request, expansion).check()
+        if request.out is not None or planned is not None:
+            _folder(request, planned).check()
     except UserError as error:
         problems += error.problems
-    if expansion is None or problems:
+    if planned is None or problems:
         raise UserError(problems)
-    return expansion
+    return planned
 
 
-def _folder(request: Request, expansion: Expansion | None) -> Run:
-    return Run(request.out or default_folder(expansion.cells if expansion else ()))
+def _folder(request: Request, planned: Plan | None) -> Run:
+    return Run(request.out or default_folder(planned.cells if planned else ()))
 
 
 def default_folder(cells: Iterable[Cell]) -> Path:
@@ -72,32 +70,32 @@ def default_folder(cells: Iterable[Cell]) -> Path:
     return RESULTS / f"{names}-{key}"
 
 
-def execute(request: Request, expansion: Expansion, command: str, listener: Listener) -> tuple[Run, Outcome]:
+def execute(request: Request, planned: Plan, command: str, listener: Listener) -> tuple[Run, Outcome]:
     """Run the cells of a plan.
 
     Raises:
         UserError: the run's folder cannot be written, the data or a backbone's weights cannot be had. Nothing has run.
     """
     begun = time.perf_counter()
-    run = _folder(request, expansion)
+    run = _folder(request, planned)
     run.check()
-    todo = [cell for cell in expansion.cells if (found := run.result(cell)) is None or found.status != "done"]
+    todo = [cell for cell in planned.cells if (found := run.result(cell)) is None or found.status != "done"]
     if not todo:
-        run.open(request.matrix, expansion.cells, command, describe())
-        return run, Outcome(skipped=len(expansion.cells), unwritten=ThrottledCsvWriter(run).finish())
+        run.open(request.matrix, planned.cells, command, describe())
+        return run, Outcome(skipped=len(planned.cells), unwritten=ThrottledCsvWriter(run).finish())
     problems = _unusable_backbones(todo, listener)
     if problems:
         raise UserError([*problems, *_unusable_data(todo, request.strict, listener)])
-    # the places are left last: a worker that is being ended may still write frames
+    # the folders are left last: a worker that is being ended may still write frames
     start = ENGINES.get(request.engine)
-    with Places() as places, contextlib.closing(start(request, expansion.placement, todo, command)) as engine:
+    with CacheFolders() as folders, contextlib.closing(start(request, planned.placement, todo, command)) as engine:
         if problems := _unusable_data(todo, request.strict, listener):
             raise UserError(problems)
-        asked = Asked(request.cache, request.cache_limit, request.cache_format)
-        videos, short_side = ([], None) if asked.place == "off" else _videos(todo)
-        cache, chosen = choose(asked, videos, places, engine.readers, short_side)
-        run.open(request.matrix, expansion.cells, command, describe())
-        outcome = Runner(run, engine, expansion.placement, command, cache, listener).execute(expansion.cells)
+        asked = CacheSettings(request.cache, request.cache_limit, request.cache_format)
+        videos, short_side = ([], None) if asked.mode == "off" else _videos(todo)
+        cache, chosen = choose(asked, videos, folders, short_side)
+        run.open(request.matrix, planned.cells, command, describe())
+        outcome = Runner(run, engine, planned.placement, command, cache, listener).execute(planned.cells)
         outcome.notes += [chosen, *cache.notes()]
     total = time.perf_counter() - begun
     outcome.seconds["starting and preparing"] = total - sum(outcome.seconds.values())

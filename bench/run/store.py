@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
+import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -17,10 +19,10 @@ from bench.errors import UserError
 from bench.files import PROBE, reason, why_not_writable, write_text
 from bench.measure.machine import versions
 from bench.measure.result import Measured
-from bench.run.columns import HEADER, row
+from bench.run.columns import HEADER
 from bench.run.columns import line as csv_line
-from bench.run.result import Result
-from bench.spec import Cell, Matrix
+from bench.run.result import Result, SkippedVideo
+from bench.spec import Cell, FrozenModel
 from bench.version import commit
 
 # what lies in the folder of a run that another process is just about to open
@@ -29,10 +31,16 @@ _BEGUN = (".run.", PROBE)
 # nanoseconds for which a file that was written may be written again without its time telling: systems keep it in steps
 _UNSETTLED = 2_000_000_000
 
+_SHARE = 0.05  # of the wall time, which rewriting a table may take at most
+
 # where runs lie, below the folder that the command is given in
 RESULTS = Path("results")
 # a cell's trained parameters, in its folder
 ADAPTER = "adapter.safetensors"
+# the checkpoint of its training, likewise; gone when the cell is done
+CHECKPOINT = "checkpoint"
+# the videos that it could not read, likewise
+SKIPPED = "skipped.csv"
 
 
 class _Stamp(NamedTuple):
@@ -50,18 +58,19 @@ class _Stamp(NamedTuple):
 class Run:
     """A matrix on disk, under one folder. Several processes may work in it at once.
 
+    Args:
+        table: file of the table of its results; by default results.csv in its folder.
+
     Attributes:
         folder: results/<run>.
+        csv: the table.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, table: Path | None = None) -> None:
         self.folder = folder
+        self.csv = table or folder / "results.csv"
         # of a cell's folder by name: the state of its result when it was read last, and its line of results.csv
         self._lines: dict[str, tuple[_Stamp, str]] = {}
-
-    @property
-    def csv(self) -> Path:
-        return self.folder / "results.csv"
 
     def cell_folder(self, cell: Cell) -> Path:
         return self.folder / "cells" / cell.folder
@@ -86,8 +95,20 @@ class Run:
         if obstacle := why_not_writable(self.folder):
             raise UserError([f"{named}: cannot be written ({obstacle})"])
 
-    def open(self, matrix: Matrix, cells: Iterable[Cell], command: str, machine: dict[str, Any]) -> None:
+    def open(
+        self,
+        matrix: FrozenModel,
+        cells: Iterable[Cell],
+        command: str,
+        machine: dict[str, Any],
+        others: Literal["first", "last", "dropped"] = "first",
+    ) -> None:
         """Make the folders and run.json; a run that is there already is added to.
+
+        Args:
+            matrix: the request of the cells.
+            others: where the cells that the run has already stand. Those that are dropped, and the results of all
+                cells, do not belong to the run any more.
 
         Raises:
             UserError: the folder cannot be written, or holds something else than a run.
@@ -98,19 +119,22 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._locked("run"):
                 known = self.description() if (self.folder / "run.json").is_file() else {}
-                listed = dict.fromkeys([*known.get("cells", []), *(cell.folder for cell in cells)])
+                ours, others_of = [cell.folder for cell in cells], known.get("cells", [])
+                order = {"first": [*others_of, *ours], "last": [*ours, *others_of], "dropped": ours}
                 described = {
                     "version": 1,
                     "matrix": matrix.model_dump(mode="json"),
                     "command": command,
                     "commands": [*known.get("commands", []), command],
                     "machine": machine,
-                    "cells": list(listed),
+                    "cells": list(dict.fromkeys(order[others])),
                 }
                 write_text(self.folder / "run.json", json.dumps(described, indent=2))
             for cell in cells:
                 folder = self.cell_folder(cell)
                 folder.mkdir(parents=True, exist_ok=True)
+                if others == "dropped":
+                    (folder / "result.json").unlink(missing_ok=True)
                 if not (folder / "cell.json").is_file():
                     write_text(folder / "cell.json", cell.model_dump_json(indent=2))
         except OSError as error:
@@ -151,7 +175,10 @@ class Run:
 
     def put(self, result: Result) -> None:
         """Put a result in its place, last of a cell's files. results.csv stays behind until it is written anew."""
-        write_text(self.cell_folder(result.cell) / "result.json", result.model_dump_json(indent=2))
+        folder = self.cell_folder(result.cell)
+        write_text(folder / "result.json", result.model_dump_json(indent=2))
+        if result.status == "done":
+            shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
 
     def write(self, result: Result) -> None:
         """Put a result in its place, and bring results.csv up to date."""
@@ -201,7 +228,7 @@ class Run:
             with file.open(encoding="utf-8") as stream:
                 stamp = _Stamp.of(os.fstat(stream.fileno()))
                 text = stream.read()
-            line = csv_line(row(Result.model_validate_json(text)).values())
+            line = csv_line(Result.model_validate_json(text))
         except (OSError, ValueError):
             self._lines.pop(name, None)
             return None
@@ -227,11 +254,74 @@ class Run:
         return self.folder / "measured" / f"{cell.model_key()}.json"
 
 
+class ThrottledCsvWriter:
+    """Rewrites results.csv when cells have ended, but for the time that this takes.
+
+    A rewrite looks at every cell of the run: one for each cell that ends would take, over a run, a time that grows with
+    the square of their number. So one is put off until the last one's time is a small share of what went by since, and
+    the last one of all is done at the end.
+
+    Args:
+        run: whose table is written.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._behind = False
+        self._ended = -math.inf
+        self._took = 0.0
+
+    def changed(self) -> None:
+        """A cell has ended."""
+        self._behind = True
+        self.keep_up()
+
+    def keep_up(self) -> None:
+        """Rewrite what is behind, unless it is too early; call it from time to time. A failure shows in `finish`."""
+        if self._behind and time.monotonic() - self._ended >= self._took * (1 / _SHARE - 1):
+            with contextlib.suppress(OSError, UserError):
+                self._write()
+
+    def finish(self) -> str:
+        """Rewrite it at the end, in any case: other processes, killed ones too, may have left it behind.
+
+        Returns:
+            Why that failed, in words; empty where it did not.
+        """
+        try:
+            self._write(anew=True)
+        except OSError as error:
+            return f"{self._run.csv} cannot be written: {reason(error)}"
+        except UserError as error:  # the folder was removed or damaged
+            return "; ".join(error.problems)
+        return ""
+
+    def _write(self, anew: bool = False) -> None:
+        begun = time.monotonic()
+        try:
+            self._run.write_csv(anew)
+            self._behind = False
+        finally:
+            self._ended = time.monotonic()
+            self._took = self._ended - begun
+
+
 def _read_result(file: Path) -> Result | None:
     try:
         return Result.model_validate_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # not there, no UTF-8, no JSON, no result
         return None
+
+
+def write_skipped(folder: Path, skipped: Sequence[SkippedVideo]) -> None:
+    """skipped.csv in a cell's folder; none where nothing was skipped, not even an earlier one. Raises OSError."""
+    if not skipped:
+        (folder / SKIPPED).unlink(missing_ok=True)
+        return
+    import pandas as pd
+
+    table = pd.DataFrame([video.model_dump() for video in skipped], columns=list(SkippedVideo.model_fields))
+    write_text(folder / SKIPPED, table.to_csv(index=False, lineterminator="\n"))
 
 
 def _texts(value: Any) -> bool:

@@ -1,6 +1,6 @@
 """Specifications of trainings and their measurements: validated, frozen and hashable."""
 
-from bench.spec.cell import Cell, sized_label
+from bench.spec.cell import STAGES, Cell, ModelFile, sized_label
 from bench.spec.fields import (
     MAX_FRAMES,
     Decoder,
@@ -15,21 +15,25 @@ from bench.spec.fields import (
     problems_of,
 )
 from bench.spec.recipe import Recipe
-from bench.spec.request import Matrix, Request
+from bench.spec.request import EvaluationRequest, Matrix, ProfileRequest, Request
 from bench.spec.source import DataSource
 
 __all__ = [
     "MAX_FRAMES",
+    "STAGES",
     "Cell",
     "DataSource",
     "Decoder",
+    "EvaluationRequest",
     "FrameCounts",
     "FrozenModel",
     "InputSize",
     "Matrix",
+    "ModelFile",
     "Names",
     "Plugins",
     "Precision",
+    "ProfileRequest",
     "Recipe",
     "Request",
     "checked_device",

@@ -11,20 +11,44 @@ from pydantic import Field
 
 from backbones.kernels.switch import Kernels
 from backbones.names import BackboneName
-from bench.spec.fields import MAX_FRAMES, MAX_SIDE, Decoder, FrozenModel, Precision
+from bench.spec.fields import MAX_FRAMES, MAX_SIDE, Decoder, FrozenModel, Pixels, Precision
 from bench.spec.recipe import Recipe
 from bench.spec.source import DataSource, Views
 
+# fields that came after cells were keyed: the keys of cells that do not set them stay what they were
+_LATER = {"input_size", "kernels", "head", "stages", "classes", "model_file", "split", "pixels"}
+
+Stage = Literal["measure", "train", "evaluate"]
+STAGES: tuple[Stage, ...] = ("measure", "train", "evaluate")
+
+
+class ModelFile(FrozenModel):
+    """The file that an evaluated model comes from.
+
+    Attributes:
+        path: where it lies, as it was found.
+        sha256: of its content.
+        layout: whose names its tensors have: aim-bench or released.
+    """
+
+    path: str
+    sha256: str
+    layout: str
+
 
 class Cell(FrozenModel):
-    """One fully specified training and its measurements."""
+    """One fully specified model and what is done with it: by default a training and its measurements.
+
+    A profile is a cell that stops after its measurements, an evaluation one without a training. Parameters and
+    multiply-accumulates are counted in every case.
+    """
 
     backbone: str = Field(description="family:model")
     weights: str = Field(description="a tag, a file, or none (random)")
     strategy: str
     options: dict[str, Any] = Field(default_factory=dict, description="of the strategy, all of them")
     head: str = Field("linear", description="what scores the classes")
-    dataset: str
+    dataset: str = Field(description="its name; empty where no stage reads videos")
     data: DataSource = Field(default_factory=DataSource, description="where the data set lies")
     frames: int = Field(ge=1, le=MAX_FRAMES)
     input_size: int | None = Field(
@@ -48,6 +72,12 @@ class Cell(FrozenModel):
     sources: dict[str, str] = Field(
         default_factory=dict, description="hashes of weight, list and plugin files and of rendered videos"
     )
+
+    stages: tuple[Stage, ...] = Field(STAGES, description="what is done, in this order; none: the model is counted")
+    classes: int | None = Field(None, ge=1, description="of the head; not set: the data set's")
+    model_file: ModelFile | None = Field(None, description="where the trained model is; not set: it is built anew")
+    split: Literal["val", "test"] = Field("test", description="which list is evaluated")
+    pixels: Pixels = Field("own", description="how frames are resized")
 
     @property
     def key(self) -> str:
@@ -80,8 +110,9 @@ class Cell(FrozenModel):
 
     @property
     def label(self) -> str:
-        """Name of the cell for people: backbone, strategy, head where it is not the usual one, frames and seed."""
-        return f"{self.backbone_label} {self.method} {self.frames}f seed {self.seed}"
+        """Name of the cell for people: backbone, strategy, head if not the usual one, frames and a training's seed."""
+        name = f"{self.backbone_label} {self.method} {self.frames}f"
+        return f"{name} seed {self.seed}" if "train" in self.stages else name
 
     @property
     def method(self) -> str:
@@ -91,19 +122,20 @@ class Cell(FrozenModel):
     @property
     def folder(self) -> str:
         """`<name>-<key>`, the cell's folder in a run."""
-        name = f"{self.backbone_label}-{self.method}-{self.dataset}-{self.frames}f-s{self.seed}"
+        parts = (self.backbone_label, self.method, self.dataset, f"{self.frames}f", f"s{self.seed}")
+        name = "-".join(part for part in parts if part)
         return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)[:80]}-{self.key}"
 
     def _left_out(self) -> set[str]:
-        later = {"input_size": None, "kernels": "fast", "head": "linear"}
-        return {name for name, default in later.items() if getattr(self, name) == default}
+        return {name for name in _LATER if getattr(self, name) == type(self).model_fields[name].default}
 
     def model_key(self) -> str:
         """Return a key of what speed, memory and counts depend on: equal for cells that build model and batch alike."""
         testing = {"clips", "crops", "view_side", "order_test", "decoder", "cache_format"}
-        if self.kernels == "fast":
-            testing.add("kernels")  # of a run's measurements that were made before it was a field
-        shape = self.model_dump(mode="json", exclude={"seed", "recipe", *testing})
+        # measurements that a run made before these were fields stay valid
+        later = {"stages", "model_file", "split", "pixels"}
+        later |= {name for name in ("kernels", "head", "classes") if name in self._left_out()}
+        shape = self.model_dump(mode="json", exclude={"seed", "recipe", *testing, *later})
         shape["recipe"] = self.recipe.model_dump(include={"batch_size", "drop_path", "drop_path_mode"})
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:10]
 

@@ -46,6 +46,9 @@ class FrozenModel(BaseModel):
 Precision = Literal["fp32", "bf16", "fp16"]
 Decoder = Literal["auto", "decord", "pyav", "torchcodec"]
 DECODERS: tuple[str, ...] = get_args(Decoder)
+# "own": bilinear and antialiased. "released": bilinear alone, as the released code has it from cv2 through mmcv
+Pixels = Literal["own", "released"]
+PIXELS: tuple[Pixels, ...] = get_args(Pixels)
 MATRIX, DATA, RECIPE, RUNNING = "The matrix", "The data", "The recipe", "Running"
 PANELS = ("", MATRIX, DATA, RECIPE, RUNNING)  # headings of the options in --help, in their order
 MAX_FRAMES = 1024  # of a clip
@@ -67,6 +70,7 @@ class Flag:
         help: text in `--help`, where that is not the field's description.
         default: words for the default, where the field's own value does not tell; empty: not shown.
         repeated: takes one value each time that it is given, in place of a comma list.
+        one_way: a switch that has no --no-NAME, as it is off unless it is given.
         argument: has its place on the command line instead of a name.
         hidden: has no option: the field is for files alone.
         members: model of the mapping's values; each field of it with a Flag has an option by itself.
@@ -79,6 +83,7 @@ class Flag:
     help: str = ""
     default: str | None = None
     repeated: bool = False
+    one_way: bool = False
     argument: bool = False
     hidden: bool = False
     members: type[BaseModel] | None = None

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, ValidationError
@@ -29,7 +29,7 @@ from backbones.names import BackboneName
 from bench.spec.fields import MAX_FRAMES, FrozenModel, Names, problems_of
 from bench.spec.recipe import Recipe
 from bench.spec.source import TestViews, Views, parse_views
-from bench.yaml_files import parse
+from bench.yaml_files import read_mapping
 
 _KEYS = ("dataset", "family", "not_family", "model", "size", "strategy", "trains")
 _LARGE = re.compile(r"(?i)(^|[-_])(l|large|h|huge|g|giant|bigg|gigantic|so\d+m|e)(?=$|[-_\d])")
@@ -168,10 +168,9 @@ def package_entries() -> tuple[RecipeEntry, ...]:
     """Return the entries of bench/recipes. Raises ValueError where a file of the package is damaged."""
     problems: list[str] = []
     entries: list[RecipeEntry] = []
-    for file in sorted(files("bench").joinpath("recipes").iterdir(), key=lambda file: file.name):
-        if file.name.endswith(".yaml"):
-            found = parse(file.read_text(encoding="utf-8"))
-            entries += read_entries(found, f"recipes/{file.name}", problems).values()
+    for file in sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml")):
+        found = read_mapping(file, "recipes", problems)
+        entries += read_entries(found, f"recipes/{file.name}", problems).values()
     if problems:
         raise ValueError("; ".join(problems))
     return tuple(entries)

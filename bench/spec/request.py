@@ -20,6 +20,7 @@ from bench.spec.fields import (
     InputSize,
     LoaderWorkers,
     Names,
+    Pixels,
     Plugins,
     Seeds,
     UserPath,
@@ -39,6 +40,11 @@ class DeviceOptions(FrozenModel):
     )
     precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], Flag(RUNNING)] = Field(
         "auto", description="Number format of the arithmetic"
+    )
+    kernels: Annotated[Kernels, Flag(RUNNING, metavar="fast|plain")] = Field(
+        "fast",
+        description="fast, or plain: PyTorch's own operations in place of what is written by hand for speed, to debug "
+        "it or to measure what it gives",
     )
 
 
@@ -133,11 +139,6 @@ class Matrix(DataOptions, PixelOptions, DeviceOptions):
         False,
         description="Compute each block once more for its gradients: less memory, more time, the same numbers",
     )
-    kernels: Annotated[Kernels, Flag(RUNNING, metavar="fast|plain")] = Field(
-        "fast",
-        description="fast, or plain: PyTorch's own operations in place of what is written by hand for speed, to debug "
-        "it or to measure what it gives",
-    )
     order_test: Annotated[bool, Flag(RUNNING)] = Field(
         True, description="Also evaluate with the frames reversed and shuffled"
     )
@@ -150,6 +151,13 @@ class Request(Matrix, ReadingOptions, PluginOptions):
         "local",
         description="What executes the cells: local, the worker processes of this machine, or one that a plugin brings",
     )
+    checkpoint_minutes: Annotated[float, Flag(RUNNING, metavar="MINUTES")] = Field(
+        10.0,
+        gt=0,
+        le=10080,
+        description="Time between two checkpoints of a training, from which the same command goes on; one more is "
+        "written after each epoch",
+    )
     workers: Annotated[Workers, Flag(RUNNING, metavar="INTEGER|auto")] = Field(
         "auto", description="Processes that run cells side by side, or auto: one a GPU, one a core"
     )
@@ -160,3 +168,76 @@ class Request(Matrix, ReadingOptions, PluginOptions):
     @property
     def matrix(self) -> Matrix:
         return Matrix(**{name: getattr(self, name) for name in Matrix.model_fields})
+
+
+class ProfileRequest(DeviceOptions, PluginOptions):
+    """Fields of `bench profile`: models, each measured without a data set and without a training."""
+
+    backbones: Annotated[Names, Flag(name="backbone", argument=True)] = Field(
+        ("all",), description="Comma list of family[:model][@weights], such as vit or clip:ViT-L-14@none, or all"
+    )
+    strategies: Annotated[Names, Flag(name="strategy", argument=True)] = Field(
+        ("all",), description="Comma list of strategies, or all"
+    )
+    whole: Annotated[bool, Flag(name="all", default="", one_way=True)] = Field(
+        False,
+        description="The table of every family's base model (or BACKBONE's) with every strategy (or STRATEGY's), in "
+        "their published frames and views and with random weights, which change no speed; it goes on where it stopped",
+    )
+    frames: Annotated[FrameCounts, Flag(default="8, a Swin's 32 with --all")] = Field(
+        (), description="Comma list of frames a clip"
+    )
+    input_size: Annotated[InputSize, Flag(metavar="PIXELS", default="each backbone's own")] = Field(
+        None, description="Side of the frames in pixels"
+    )
+    classes: int = Field(400, ge=1, le=1_000_000, description="Classes of the head")
+    views: Annotated[TestViews, Flag(metavar="CxK", default="3x1, a Swin's 4x3 with --all")] = Field(
+        None, description="Views of a test, clips x crops"
+    )
+    options: Annotated[dict[str, Any], Flag(name="option", short="o")] = Field(
+        default_factory=dict,
+        description="A strategy's option, name=value, such as ratio=0.5; `bench list strategies` names them",
+    )
+    timing: bool = Field(True, description="Measure speed and memory too; without it no weights are loaded")
+    batch_size: Annotated[int | None, Flag(default="8, on a CPU 1")] = Field(
+        None, ge=1, description="Clips of a timed step"
+    )
+    compile: bool = Field(False, description="Compile the step with torch.compile")
+    checkpoint_activations: bool = Field(
+        False, description="Compute each block once more for its gradients: less memory, more time"
+    )
+
+
+class EvaluationRequest(DataOptions, ReadingOptions, DeviceOptions, PluginOptions):
+    """Fields of `bench eval`; what is not set is as the model file or the data set has it."""
+
+    checkpoint: Annotated[str, Flag(metavar="FILE")] = Field(
+        description="A cell's adapter.safetensors, its folder or RUN/CELL; or a .pth file of AIM's released code"
+    )
+    dataset: Annotated[str | None, Flag(default="the training's")] = Field(None, description="Name of the data set")
+    backbone: Annotated[str | None, Flag(default="the file's")] = Field(
+        None, description="Place of the cell's backbone now, or the architecture of a released file"
+    )
+    strategy: Annotated[str | None, Flag(default="the file's")] = Field(
+        None, description="Strategy that the file must hold"
+    )
+    scale: Annotated[float | None, Flag(default="as published")] = Field(
+        None, description="s of the joint adapter, which a released file does not tell"
+    )
+    frames: Annotated[int | None, Flag(default="the training's")] = Field(None, ge=1, description="Frames of a clip")
+    input_size: Annotated[InputSize, Flag(metavar="PIXELS", default="the training's")] = Field(
+        None, description="Side of the model's frames in pixels"
+    )
+    clips: Annotated[int | None, Flag(default="the data set's")] = Field(
+        None, ge=1, description="Test clips of a video"
+    )
+    crops: Annotated[int | None, Flag(default="the data set's")] = Field(None, ge=1, description="1 or 3")
+    views: Annotated[TestViews, Flag(metavar="CxK[@S]", default="the data set's")] = Field(
+        None,
+        description="Clips x crops in one, such as 3x1; 1x1@256 takes the crop from a short side of 256 pixels",
+    )
+    pixels: Pixels = Field(
+        "own", description="Resizing of frames: own, with antialiasing, or released, as AIM's released code does"
+    )
+    split: Literal["test", "val"] = Field("test", description="List that is evaluated")
+    order_test: bool = Field(True, description="Also evaluate with the frames reversed and shuffled")

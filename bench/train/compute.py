@@ -1,10 +1,11 @@
-"""Computation of a model's logits: on which device, in which number format, compiled or operation by operation."""
+"""Computation of a model's logits: its device, number format and compiler, and the parts that memory has room for."""
 
 from __future__ import annotations
 
 import contextlib
 import textwrap
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from bench.spec import Precision
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _BACKEND = "inductor"
+
+Result = TypeVar("Result")
 
 
 def mixed(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[Any]:
@@ -84,3 +87,46 @@ class Computation:
         told = str(error).partition("Set TORCHDYNAMO_VERBOSE")[0]  # which is advice, and long
         self.why_not = textwrap.shorten(f"{type(error).__name__}: {told}", 200)
         return True
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether a device (or the CPU's allocator) had no memory left."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    signs = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "MPS backend out of memory")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+
+
+class Batched:
+    """Computation of batches, in as many parts as memory needs.
+
+    Args:
+        computation: of the logits.
+        micro_batch: clips that are computed at once while memory has room for them.
+
+    Attributes:
+        micro_batch: clips that are computed at once, halved where memory ran out.
+    """
+
+    def __init__(self, computation: Computation, micro_batch: int) -> None:
+        self.computation = computation
+        self.micro_batch = micro_batch
+
+    def in_parts(self, attempt: Callable[[], Result], clips: int) -> Result:
+        """Return what `attempt` does, which computes `micro_batch` of the clips at once and is repeated with half as
+        many where memory runs out, and without the compiler where that fails.
+
+        Raises:
+            torch.OutOfMemoryError: not even one clip fits.
+        """
+        while True:
+            try:
+                return attempt()
+            except Exception as error:
+                if self.computation.fall_back_to_eager(error):
+                    continue
+                if not is_out_of_memory(error) or self.micro_batch == 1:
+                    raise
+                self.micro_batch = max(1, min(self.micro_batch, clips) // 2)
+            if self.computation.device.type == "cuda":
+                torch.cuda.empty_cache()

@@ -12,29 +12,30 @@ from torch import Tensor
 from adapters.classifier import VideoClassifier
 from bench.data.dataset import DataError
 from bench.spec import Precision
-from bench.train.compute import Computation
-from bench.train.trainer import Diverged, is_out_of_memory
+from bench.train.compute import Batched, Computation
+from bench.train.trainer import Diverged
 
 
-@dataclass
-class Predictor:
+class Predictor(Batched):
     """Class probabilities of videos: softmax of each view, then the mean over views.
 
-    Attributes:
+    Args:
         model: put on the device; its frozen weights are cast to the precision (`cast_frozen_weights`).
         device, precision: where, and in which number format.
         micro_batch: views computed at once, halved where memory runs out.
         compile: see `bench.train.compute.Computation`.
     """
 
-    model: VideoClassifier
-    device: torch.device
-    precision: Precision
-    micro_batch: int
-    compile: bool | str = False
-
-    def __post_init__(self) -> None:
-        self.computation = Computation(self.model, self.device, self.precision, self.compile)
+    def __init__(
+        self,
+        model: VideoClassifier,
+        device: torch.device,
+        precision: Precision,
+        micro_batch: int,
+        compile: bool | str = False,
+    ) -> None:
+        super().__init__(Computation(model, device, precision, compile), micro_batch)
+        self.model = model
 
     @torch.no_grad()
     def __call__(self, views: Tensor) -> Tensor:
@@ -42,16 +43,7 @@ class Predictor:
         self.model.eval()
         batch, count = views.shape[:2]
         flat = views.flatten(0, 1)
-        while True:
-            try:
-                parts = [self._softmax(part) for part in flat.split(self.micro_batch)]
-                break
-            except Exception as error:
-                if self.computation.fall_back_to_eager(error):
-                    continue
-                if not is_out_of_memory(error) or self.micro_batch == 1:
-                    raise
-                self.micro_batch = max(1, min(self.micro_batch, len(flat)) // 2)
+        parts = self.in_parts(lambda: [self._softmax(part) for part in flat.split(self.micro_batch)], len(flat))
         return torch.cat(parts).view(batch, count, -1).mean(dim=1).cpu()
 
     def _softmax(self, clips: Tensor) -> Tensor:

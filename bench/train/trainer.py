@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from adapters.classifier import VideoClassifier
 from bench.spec import Precision, Recipe
-from bench.train.compute import Computation
+from bench.train.compute import Batched, Computation
 from bench.train.optimiser import adamw, lr_scale
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether a device (or the CPU's allocator) had no memory left."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    signs = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "MPS backend out of memory")
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
-
-
-class Trainer:
+class Trainer(Batched):
     """One optimiser step after another on uint8 clips. What the throughput tables measure is this very step.
 
     A batch that does not fit the device's memory is computed in halves, quarters ... whose gradients add up to the
@@ -40,9 +35,9 @@ class Trainer:
         checkpoint_activations: see `adapters.body.Body`.
 
     Attributes:
-        micro_batch: clips computed at once; the batch size unless memory ran out.
-        computation: of the logits.
         trains: whether the model has parameters that train; a step of one without them computes the loss alone.
+        steps: of the training that are done; its place in the schedule.
+        seconds: spent on them: loading, steps and logging.
     """
 
     def __init__(
@@ -55,13 +50,14 @@ class Trainer:
         compile: bool | str = False,
         checkpoint_activations: bool = False,
     ) -> None:
+        super().__init__(Computation(model, device, precision, compile), recipe.batch_size)
         self.model = model
         self.model.body.checkpoint_activations = checkpoint_activations
-        self.computation = Computation(model, device, precision, compile)
         self.recipe = recipe
         self.device = device
-        self.micro_batch = recipe.batch_size
         self.trains = any(model.trained())
+        self.steps = 0
+        self.seconds = 0.0
         self.optimiser = adamw(model, recipe)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.model.train()
@@ -73,6 +69,7 @@ class Trainer:
         return max(group["lr"] for group in self.optimiser.param_groups)
 
     def _gradients(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        self.optimiser.zero_grad(set_to_none=True)
         loss_sum = torch.zeros((), device=self.device)
         correct = torch.zeros((), device=self.device)
         for part, label in zip(clips.split(self.micro_batch), labels.split(self.micro_batch), strict=True):
@@ -99,74 +96,130 @@ class Trainer:
         Raises:
             torch.OutOfMemoryError: not even one clip fits.
         """
-        while True:
-            self.optimiser.zero_grad(set_to_none=True)
-            try:
-                loss, correct = self._gradients(clips, labels)
-                break
-            except Exception as error:
-                if self.computation.fall_back_to_eager(error):
-                    continue
-                if not is_out_of_memory(error) or self.micro_batch == 1:
-                    raise
-                self.micro_batch = max(1, min(self.micro_batch, len(clips)) // 2)
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+        loss, correct = self.in_parts(lambda: self._gradients(clips, labels), len(clips))
         if self.trains:
             self.scaler.step(self.optimiser)
             self.scaler.update()
         return loss, correct
 
+    def state_dict(self) -> dict[str, Any]:
+        """All that a training goes on from: trained parameters, optimiser, scaler, place in the schedule, generators.
+
+        Tensors, numbers, texts and containers of them, so that `torch.load` reads it with `weights_only`. Tensors are
+        those that train, not copies. What is frozen is built anew from the cell.
+        """
+        return {
+            "trained": {name: parameter.detach() for name, parameter in self.model.trained()},
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "micro_batch": self.micro_batch,
+            "generators": _generators(self.device),
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a `state_dict` of a trainer of the same cell; call it last before the training.
+
+        Raises:
+            ValueError: it is of a model that trains other parameters.
+        """
+        trained = dict(self.model.trained())
+        if trained.keys() != state["trained"].keys():
+            raise ValueError("the state is of a model that trains other parameters")
+        for name, parameter in trained.items():
+            parameter.copy_(state["trained"][name])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.steps, self.seconds, self.micro_batch = state["steps"], state["seconds"], state["micro_batch"]
+        _set_generators(self.device, state["generators"])
+
+
+def _generators(device: torch.device) -> dict[str, Any]:
+    """The states of every generator that a step draws from."""
+    kind, keys, *rest = np.random.get_state()
+    found: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": (kind, torch.from_numpy(np.asarray(keys)), *rest),
+        "torch": torch.get_rng_state(),
+    }
+    if device.type == "cuda":
+        found["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        found["mps"] = torch.mps.get_rng_state()
+    return found
+
+
+def _set_generators(device: torch.device, states: dict[str, Any]) -> None:
+    random.setstate(states["python"])
+    kind, keys, *rest = states["numpy"]
+    np.random.set_state((kind, keys.numpy(), *rest))
+    torch.set_rng_state(states["torch"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(states["mps"])
+
 
 class Diverged(RuntimeError):
-    """The loss is not a number any more."""
+    """Error of a training whose loss is not a number any more."""
 
 
 def fit(
     trainer: Trainer,
-    epochs: Callable[[int], Iterable[tuple[Tensor, Tensor]]],
+    epochs: Callable[[int, int], Iterable[tuple[Tensor, Tensor]]],
     steps_per_epoch: int,
     on_interval: Callable[[dict[str, float]], None],
     on_epoch: Callable[[int], None],
     interval_seconds: float = 0.5,
+    *,
+    pauses: Callable[[], bool] = lambda: False,
+    on_pause: Callable[[], None] = lambda: None,
 ) -> float:
-    """Train for the recipe's epochs.
+    """Train for the recipe's epochs, from where the trainer stands.
 
     Args:
-        trainer: holds model, recipe and device.
-        epochs: epoch (from 0) -> its batches.
-        steps_per_epoch: number of batches that each gives.
+        trainer: holds model, recipe, device and state.
+        epochs: epoch (from 0) and first batch -> the batches from there on.
+        steps_per_epoch: number of batches of an epoch.
         on_interval: gets epoch, step, steps, loss, lr, clips_per_s, interval_seconds and train_top1 (percent) of the
             steps since the last call, about every `interval_seconds` and at the end of each epoch. Loss and accuracy
             are of the clips as augmented and mixed.
         on_epoch: called after each epoch; its time is not counted.
+        pauses: asked after each step but an epoch's last: True ends the interval there.
+        on_pause: called then, after `on_interval`: the trainer's state is whole. Its time is not counted.
 
     Returns:
-        Seconds spent training: loading, steps and logging.
+        `trainer.seconds`.
 
     Raises:
         Diverged: the loss became infinite or NaN.
     """
     recipe = trainer.recipe
-    seconds = 0.0
-    for epoch in range(recipe.epochs):
+    for epoch in range(trainer.steps // steps_per_epoch, recipe.epochs):
         trainer.model.train()
         begun = since = time.perf_counter()
         losses, rights, clips = [], [], 0
-        for index, (batch, labels) in enumerate(_counted(epochs(epoch), steps_per_epoch)):
+        first = trainer.steps - epoch * steps_per_epoch  # of an epoch that was interrupted, not 0
+        for index, (batch, labels) in enumerate(_counted(epochs(epoch, first), steps_per_epoch - first), first):
             step = epoch * steps_per_epoch + index
             lr = trainer.scale_lr(lr_scale(recipe, step, steps_per_epoch))
             loss, right = trainer.step(batch, labels)
+            trainer.steps = step + 1
             losses.append(loss)
             rights.append(right)
             clips += len(batch)
             now = time.perf_counter()
-            if now - since < interval_seconds and index + 1 < steps_per_epoch:
+            last = index + 1 == steps_per_epoch
+            pausing = not last and pauses()
+            if now - since < interval_seconds and not last and not pausing:
                 continue
             mean_loss = torch.stack(losses).mean().item()  # waits for the device
             now = time.perf_counter()
             if not torch.isfinite(torch.tensor(mean_loss)):
                 raise Diverged(f"the loss is {mean_loss} at step {step} (lr {lr:.2g}): try a lower lr")
+            trainer.seconds, begun = trainer.seconds + now - begun, now
             on_interval(
                 {
                     "epoch": epoch + (index + 1) / steps_per_epoch,
@@ -179,10 +232,13 @@ def fit(
                     "train_top1": 100 * torch.stack(rights).sum().item() / clips,
                 }
             )
+            if pausing:
+                on_pause()
+                begun = now = time.perf_counter()
             losses, rights, clips, since = [], [], 0, now
-        seconds += time.perf_counter() - begun
+        trainer.seconds += time.perf_counter() - begun
         on_epoch(epoch)
-    return seconds
+    return trainer.seconds
 
 
 def _counted(batches: Iterable[tuple[Tensor, Tensor]], expected: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -196,11 +252,22 @@ def _counted(batches: Iterable[tuple[Tensor, Tensor]], expected: int) -> Iterato
 
 
 class Log:
-    """Appends JSON lines; a new training starts the file anew."""
+    """File of JSON lines that grows; a new training starts it anew.
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("w", encoding="utf-8", buffering=1)  # a line at a time reaches the disk whole
-        self._begun = time.perf_counter()
+    Args:
+        path: of the file.
+        state: of the log at a checkpoint, from which it goes on: what was written later is dropped.
+    """
+
+    def __init__(self, path: Path, state: dict[str, float] | None = None) -> None:
+        if state is None:
+            state = {"bytes": 0, "seconds": 0.0}
+        self._file = path.open("a", encoding="utf-8", buffering=1)  # a line at a time reaches the disk whole
+        self._file.truncate(min(int(state["bytes"]), path.stat().st_size))
+        self._begun = time.perf_counter() - state["seconds"]
+
+    def state_dict(self) -> dict[str, float]:
+        return {"bytes": self._file.tell(), "seconds": time.perf_counter() - self._begun}
 
     def write(self, values: dict[str, float]) -> None:
         """One line: the values, rounded to six significant digits, and `seconds` since the start."""

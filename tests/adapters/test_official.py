@@ -13,7 +13,7 @@ import torch
 from open_clip.transformer import QuickGELU
 from torch import Tensor
 
-from adapters.aim_checkpoint import Released, describe, load, save
+from adapters.aim_checkpoint import ReleasedModel, describe, load, save
 from adapters.aim_names import CLIP, SWIN, VIT, BadCheckpoint
 from adapters.base import STRATEGIES
 from adapters.classifier import VideoClassifier
@@ -388,7 +388,7 @@ def test_what_the_released_code_has_no_place_for_is_not_written() -> None:
 
 def test_a_described_state_tells_its_shape() -> None:
     found = describe(official.vit([(S, T, J)] * 4))
-    assert isinstance(found, Released)
+    assert isinstance(found, ReleasedModel)
     assert (found.width, found.depths, found.patch, found.size, found.window) == (96, (4,), 8, 32, None)
     found = describe(official.swin([(S2, T, J2), (S2, J2)] * 2))
     assert (found.width, found.depths, found.patch, found.size, found.window) == (64, (2, 2), 4, None, 4)

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from adapters.base import STRATEGIES
 from adapters.classifier import VideoClassifier
 from backbones.base import Backbone
+from backbones.clip import TINY, CLIPBlock
 from backbones.kernels.attention import among_frames, among_windows, multi_head, projected
-from backbones.kernels.bottleneck import bottleneck
+from backbones.kernels.mlp import bottleneck, quick_gelu_mlp
 from backbones.kernels.norm import normed
 from backbones.kernels.precision import cast_frozen_weights
-from backbones.kernels.quick_gelu import quick_gelu_mlp
 from backbones.kernels.recompute import recompute_of
 from backbones.kernels.switch import Kernels, is_fast, kernels, using
 from tests.architectures import opened
@@ -99,7 +99,7 @@ def test_both_forms_agree_under_autocast_as_far_as_its_rounding_goes(name: str) 
 
 
 def _quick_clip() -> Backbone:
-    """Of OpenAI's kind, with QuickGELU, which the tiny CLIP lacks."""
+    """A CLIP of OpenAI's kind, with QuickGELU, which the tiny CLIP lacks."""
     torch.manual_seed(0)
     shape = {"image_size": 32, "patch_size": 8, "width": 48, "layers": 2, "heads": 3, "mlp_ratio": 4.0}
     return opened(VisionTransformer(**shape, output_dim=48, act_layer=QuickGELU))
@@ -169,3 +169,33 @@ def test_the_switch_is_back_where_it_was_whatever_happens_inside() -> None:
     with pytest.raises(ValueError, match="broken"):
         _broken()
     assert is_fast()
+
+
+def test_the_mlp_of_openais_clip_is_the_equation() -> None:
+    torch.manual_seed(0)
+    up, down = nn.Linear(12, 48).double(), nn.Linear(48, 12).double()
+    x = torch.randn(2, 5, 12, dtype=torch.float64, requires_grad=True)
+    hidden = x @ up.weight.t() + up.bias
+    expected = (hidden / (1 + (-1.702 * hidden).exp())) @ down.weight.t() + down.bias
+    found = quick_gelu_mlp(x, up, down)
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-12)
+    inputs = [x, *up.parameters(), *down.parameters()]
+    gradient = torch.randn_like(found)
+    for ours, theirs in zip(
+        torch.autograd.grad(found, inputs, gradient), torch.autograd.grad(expected, inputs, gradient), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-12)
+
+
+class _Doubled(nn.Linear):
+    def forward(self, input: Tensor) -> Tensor:
+        return 2 * super().forward(input)
+
+
+def test_a_product_that_a_strategy_replaced_is_computed_as_it_is() -> None:
+    block = CLIPBlock(VisionTransformer(**TINY, act_layer=QuickGELU).transformer.resblocks[0])
+    mlp = block.module.mlp
+    x = torch.randn(2, 5, block.width)
+    torch.testing.assert_close(block.mlp(x), mlp(x), atol=1e-5, rtol=1e-4)
+    mlp.c_fc = _Doubled(mlp.c_fc.in_features, mlp.c_fc.out_features)
+    torch.testing.assert_close(block.mlp(x), mlp(x), atol=1e-5, rtol=1e-4)

@@ -16,10 +16,10 @@ from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
 from torch import Tensor, nn
 
 from backbones.base import Backbone
-from backbones.checkpoints import Checkpoint
 from backbones.families import build, resolve
 from backbones.names import BackboneName, WeightsError
-from backbones.timm_models import load_checkpoint, load_file
+from backbones.stored_weights import StoredWeights
+from backbones.timm_models import load_file, load_weights
 from backbones.vit import TINY
 from backbones.weights import digest
 from tests.architectures import BUILDERS, opened, randomised
@@ -295,7 +295,7 @@ OF_OPEN_CLIP = ("mean-pooled CLIP", "CoCa", "custom CLIP blocks", "patch dropout
 def test_every_kind_of_timm_model_reads_what_it_saved(kind: str) -> None:
     source, target = (randomised(BUILDERS[kind](), seed) for seed in (1, 2))
     assert digest(source) != digest(target)
-    load_checkpoint(target, Checkpoint(Path("w.pt"), _prefixed("backbone.", source.state_dict())))
+    load_weights(target, StoredWeights(Path("w.pt"), _prefixed("backbone.", source.state_dict())))
     assert digest(source) == digest(target)
 
 

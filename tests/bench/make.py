@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.measure.machine import versions
 from bench.measure.result import Measured
-from bench.run.result import Metrics, Provenance, Result, Status
+from bench.run.result import Counts, Metrics, Provenance, Result, Status, Training
 from bench.spec import Cell, Matrix, Recipe
 from bench.version import commit
 
@@ -110,9 +110,7 @@ def done(of: Cell | None = None, *, footnotes: Sequence[str] = (), top1: float =
         metrics=metrics(top1=top1),
         measured=measured(**changes),
         provenance=provenance(),
-        train_seconds=30.25,
-        loaded_clips_per_s=204.8,
-        loader_wait=3.25,
+        training=Training(train_seconds=30.25, train_clips_per_s_loaded=204.8, loader_wait=3.25),
         footnotes=tuple(footnotes),
         seconds={"training": 30.25, "evaluating": 4.0},
     )
@@ -130,6 +128,24 @@ def failed(of: Cell | None = None, status: Status = "failed", error: str = "Valu
         error=error,
         traceback="Traceback ...\nValueError: no such luck",
         provenance=provenance(batch_size=None, micro_batch=None, weights_sha256=None, dataset_fingerprint=None),
+    )
+
+
+def profiled(of: Cell, **changes: Any) -> Result:
+    """A model that was measured."""
+    return Result(cell=of, status="done", measured=measured(**changes), provenance=provenance())
+
+
+def evaluated(footnotes: Sequence[str] = (), **changes: Any) -> Result:
+    """A model file that was evaluated; changes are of its accuracy."""
+    file = {"path": "some/adapter.safetensors", "sha256": "12" * 32, "layout": "aim-bench"}
+    return Result(
+        cell=cell(stages=("evaluate",), model_file=file, clips=2, crops=3),
+        status="done",
+        counts=Counts(params=1_234_567, trained_params=98_765, macs_view=123_456_789),
+        metrics=metrics(**changes),
+        footnotes=tuple(footnotes),
+        provenance=provenance(),
     )
 
 

@@ -23,8 +23,8 @@ from backbones.weights import digest
 from bench.errors import UserError
 from bench.run.build import classifier
 from bench.run.matrix import expand
-from bench.run.model_files.adapter_file import Own, pack
-from bench.run.model_files.open import open_checkpoint
+from bench.run.model_files.adapter_file import AdapterFile, pack
+from bench.run.model_files.open import open_model_file
 from bench.run.model_files.released import export
 from bench.spec import Cell, Matrix
 from tests.adapters import released as official
@@ -52,7 +52,7 @@ def _write(file: Path, cell: Cell) -> VideoClassifier:
 
 
 def _build(file: Path, **asked: Any) -> None:
-    found = open_checkpoint(file, **asked)
+    found = open_model_file(file, **asked)
     found.build(found.frames or 4)
 
 
@@ -72,7 +72,7 @@ def test_a_cells_checkpoint_holds_what_was_trained_and_gives_the_model_back(
     cell = _cell(f"{family}:tiny@none", strategy)
     model = _write(tmp_path / "adapter.safetensors", cell)
     assert load_file(tmp_path / "adapter.safetensors").keys() == {name for name, _ in model.trained()}
-    found = open_checkpoint(tmp_path / "adapter.safetensors")
+    found = open_model_file(tmp_path / "adapter.safetensors")
     assert (found.strategy, found.options, found.frames) == (strategy, cell.options, 4)
     assert (found.class_names, found.classes, found.dataset) == (CLASSES, 10, "motion")
     assert found.any_frames == (strategy in ("frozen", "full", "spatial"))
@@ -95,11 +95,11 @@ def test_what_was_added_at_random_and_stays_frozen_is_stored(strategy: str, tmp_
         for table in tables:
             table.add_(torch.randn(table.shape))  # another seed's
     (tmp_path / "own.safetensors").write_bytes(pack(model, cell, CLASSES, weights))
-    own = open_checkpoint(tmp_path / "own.safetensors")
-    assert isinstance(own, Own)
+    own = open_model_file(tmp_path / "own.safetensors")
+    assert isinstance(own, AdapterFile)
     assert export(own, tmp_path / "model.pth") == []
     for file in ("own.safetensors", "model.pth"):
-        found = open_checkpoint(tmp_path / file)
+        found = open_model_file(tmp_path / file)
         assert found.options["released_freezing"] is True
         again, _ = found.build(4)
         assert {name for name, _ in again.trained()} == {name for name, _ in model.trained()}
@@ -173,7 +173,7 @@ def test_the_same_weights_from_another_place_are_taken(tmp_path: Path) -> None:
     model = _write(file, _cell(f"vit:tiny@{weights}", "joint"))
     weights.rename(moved)
     assert "cannot be had" in _problems(file)[0] and str(weights) in _problems(file)[0]
-    found = open_checkpoint(file, backbone=f"vit:tiny@{moved}")
+    found = open_model_file(file, backbone=f"vit:tiny@{moved}")
     assert torch.equal(found.build(4)[0](clips()), model(clips()))
 
 
@@ -248,14 +248,14 @@ def test_a_file_of_version_1_is_read(tmp_path: Path) -> None:
     save_file(old, file, metadata=about)
     with torch.no_grad():
         clips = torch.randn(1, 4, 3, 32, 32)
-        assert torch.equal(open_checkpoint(file).build(4)[0](clips), written.eval()(clips))
+        assert torch.equal(open_model_file(file).build(4)[0](clips), written.eval()(clips))
 
 
 def test_values_that_are_no_finite_numbers_are_told(tmp_path: Path) -> None:
     file = tmp_path / "one.safetensors"
     _write(file, _cell("vit:tiny@none", "joint"))
     _changed(file, {"head.linear.bias": torch.full((10,), float("nan"))})
-    assert "head.linear.bias" in open_checkpoint(file).build(4)[1][0]
+    assert "head.linear.bias" in open_model_file(file).build(4)[1][0]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -269,12 +269,12 @@ def test_an_exported_cell_computes_the_same(
 ) -> None:
     cell = _cell(f"{family}:tiny@none", strategy, **options)
     model = _write(tmp_path / "one.safetensors", cell)
-    original = open_checkpoint(tmp_path / "one.safetensors")
-    assert isinstance(original, Own)
+    original = open_model_file(tmp_path / "one.safetensors")
+    assert isinstance(original, AdapterFile)
     notes = export(original, tmp_path / "one.pth")
     assert any("QuickGELU" in note for note in notes) == (family == "clip")
     assert any("t_relative=False" in note for note in notes) == (family == "swin" and strategy != "full")
-    found = open_checkpoint(tmp_path / "one.pth")
+    found = open_model_file(tmp_path / "one.pth")
     assert (found.layout, found.strategy, found.dataset, found.class_names) == ("released", strategy, "motion", CLASSES)
     again, notes = found.build(4)
     assert notes == []
@@ -287,8 +287,8 @@ def test_an_exported_cell_computes_the_same(
 def test_an_exported_frozen_model_is_told_from_a_finetuned_one(tmp_path: Path) -> None:
     for strategy in ("frozen", "full"):
         _write(tmp_path / "one.safetensors", _cell("vit:tiny@none", strategy))
-        export(open_checkpoint(tmp_path / "one.safetensors"), tmp_path / "one.pth")
-        assert open_checkpoint(tmp_path / "one.pth").strategy == strategy
+        export(open_model_file(tmp_path / "one.safetensors"), tmp_path / "one.pth")
+        assert open_model_file(tmp_path / "one.pth").strategy == strategy
     assert _problems(tmp_path / "one.pth", strategy="frozen") == ["it holds the strategy full, not frozen"]
 
 
@@ -312,7 +312,7 @@ def test_a_released_file_alone_says_what_it_is(
 ) -> None:
     """Pixels: ImageNet's usual mean of each colour to three digits, and CLIP's to four."""
     for nested in (True, False):
-        found = open_checkpoint(_saved(tmp_path / "one.pth", state(), nested))
+        found = open_model_file(_saved(tmp_path / "one.pth", state(), nested))
         assert (found.layout, found.strategy, found.backbone.architecture) == ("released", "joint", backbone)
         assert found.options["scale"] == scale
         assert (found.dataset, found.class_names, found.classes) == (None, None, 10)
@@ -321,15 +321,15 @@ def test_a_released_file_alone_says_what_it_is(
         assert any(f"scale is {scale:g}, as published" in note for note in notes)
         mean = {"imagenet": (0.485, 0.456, 0.406), "clip": (0.4815, 0.4578, 0.4082)}[pixels]
         assert model.backbone.mean == pytest.approx(mean, abs=1e-4)
-    assert open_checkpoint(tmp_path / "one.pth", scale=0.25).options["scale"] == 0.25
+    assert open_model_file(tmp_path / "one.pth", scale=0.25).options["scale"] == 0.25
 
 
 def test_a_released_clip_has_openais_activation(tmp_path: Path) -> None:
     """Under whichever of open_clip's two names; a model of ours that has another one is told of."""
     file = _saved(tmp_path / "one.pth", official.clip(JOINT))
     for name in ("clip:ViT-B-16", "clip:ViT-B-16-quickgelu", "clip:ViT-B-16@none"):
-        assert open_checkpoint(file, backbone=name).backbone == BackboneName("clip", "ViT-B-16-quickgelu", "none")
-    assert any("QuickGELU" in note for note in open_checkpoint(file).build(3)[1])
+        assert open_model_file(file, backbone=name).backbone == BackboneName("clip", "ViT-B-16-quickgelu", "none")
+    assert any("QuickGELU" in note for note in open_model_file(file).build(3)[1])
 
 
 def test_a_backbone_of_another_shape_has_to_be_named(tmp_path: Path) -> None:
@@ -355,8 +355,8 @@ def test_what_was_asked_for_must_be_in_the_file(tmp_path: Path) -> None:
         "it was trained with scale 0.5, not 2",
     ]
     plain = _saved(tmp_path / "one.pth", official.vit([()] * 4, frames=None))
-    assert open_checkpoint(plain).strategy == "full"
-    assert open_checkpoint(plain, strategy="frozen").strategy == "frozen"
+    assert open_model_file(plain).strategy == "full"
+    assert open_model_file(plain, strategy="frozen").strategy == "frozen"
     assert _problems(plain, strategy="joint") == ["it holds the strategy full, not joint"]
     assert _problems(plain, scale=1.0) == ["full has no joint adapter and no scale, expected none"]
 
@@ -383,7 +383,7 @@ def test_a_best_accuracy_beside_the_weights_is_no_code(tmp_path: Path) -> None:
     """mmcv keeps its hooks' messages there, numpy's numbers among them."""
     meta = {"epoch": 30, "hook_msgs": {"best_score": np.float64(0.84), "last": np.float32(0.5), "n": np.int64(3)}}
     torch.save({"state_dict": official.vit(JOINT), "meta": meta, "optimizer": {}}, tmp_path / "one.pth")
-    assert open_checkpoint(tmp_path / "one.pth").strategy == "joint"
+    assert open_model_file(tmp_path / "one.pth").strategy == "joint"
 
 
 ITSELF: dict[str, Any] = {}
@@ -427,7 +427,7 @@ def test_another_nesting_is_told(content: Any, sentence: str, tmp_path: Path) ->
 
 def test_what_an_exported_file_says_of_itself_must_be_true(tmp_path: Path) -> None:
     _write(tmp_path / "one.safetensors", _cell("vit:tiny@none", "joint"))
-    export(open_checkpoint(tmp_path / "one.safetensors"), tmp_path / "one.pth")
+    export(open_model_file(tmp_path / "one.safetensors"), tmp_path / "one.pth")
     content = torch.load(tmp_path / "one.pth", weights_only=True)
     for change, sentence in (
         ({"strategy": "spatial"}, "it says that it is spatial with 10 classes, its tensors joint with 10"),
@@ -451,7 +451,7 @@ def test_files_that_are_cut_off_or_made_up_are_refused(name: str, tmp_path: Path
         _write(file, _cell("vit:tiny@none", "joint"))
     else:
         save_file(official.vit(JOINT), file)
-        assert open_checkpoint(file).layout == "released"
+        assert open_model_file(file).layout == "released"
     whole = file.read_bytes()
     for content in (b"", b"x", whole[:100], whole[: len(whole) // 2], whole[:-9], b"\0" * 4096, b"{}" * 50):
         file.write_bytes(content)

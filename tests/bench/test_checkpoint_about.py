@@ -17,7 +17,7 @@ from backbones.weights import digest
 from bench.run.build import classifier
 from bench.run.matrix import expand
 from bench.run.model_files.adapter_file import Own, pack
-from bench.run.model_files.open import open_checkpoint
+from bench.run.model_files.open import open_model_file
 from bench.run.model_files.released import _ARCHITECTURES, _rebuilt_as, export
 from bench.spec import Matrix
 from bench.spec.source import DataSource
@@ -36,7 +36,7 @@ def _written(file: Path, strategy: str, *, spoilt: bool = False) -> Own:
         with torch.no_grad():
             model.head.linear.bias[3] = float("nan")
     file.write_bytes(pack(model, cell, CLASSES, digest(model.backbone)))
-    found = open_checkpoint(file)
+    found = open_model_file(file)
     assert isinstance(found, Own)
     return found
 
@@ -45,14 +45,14 @@ def test_a_cells_batch_and_folder_are_told(tmp_path: Path) -> None:
     found = _written(tmp_path / "one.safetensors", "joint")
     assert (found.batch, found.data) == (7, DataSource(root=tmp_path))
     # a bare name means the size that the cell had
-    moved = open_checkpoint(tmp_path / "one.safetensors", backbone="vit")
+    moved = open_model_file(tmp_path / "one.safetensors", backbone="vit")
     assert moved.backbone == BackboneName("vit", "tiny", "bundled")
 
 
 def test_without_attention_over_time_a_model_takes_clips_of_another_length(tmp_path: Path) -> None:
     original = _written(tmp_path / "one.safetensors", "spatial")
     export(original, tmp_path / "one.pth")
-    exported = open_checkpoint(tmp_path / "one.pth")
+    exported = open_model_file(tmp_path / "one.pth")
     assert (exported.frames, exported.any_frames) == (4, True)
     for found in (original, exported):
         model, _ = found.build(6)

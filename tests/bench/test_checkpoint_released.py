@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bench.run.model_files.open import open_checkpoint
+from bench.run.model_files.open import open_model_file
 from tests.adapters import released as official
 from tests.bench.test_checkpoint import JOINT, SWIN, TWO, _saved
 from tests.models import clips
@@ -29,12 +29,12 @@ from tests.models import clips
 def test_the_scale_of_something_something_is_known_by_its_classes(
     state: Callable[[], Any], scale: float, named: bool, tmp_path: Path
 ) -> None:
-    found = open_checkpoint(_saved(tmp_path / "one.pth", state()))
+    found = open_model_file(_saved(tmp_path / "one.pth", state()))
     (note,) = [note for note in found.build(found.frames)[1] if note.startswith("scale is ")]
     assert found.options["scale"] == scale and note.startswith(f"scale is {scale:g}, as published")
     assert ("174 classes" in note and "ViT-L" in note) == named and "--scale" in note
     # who knows better says so, and nothing is assumed
-    asked = open_checkpoint(tmp_path / "one.pth", scale=0.7)
+    asked = open_model_file(tmp_path / "one.pth", scale=0.7)
     assert asked.options["scale"] == 0.7 and not any("scale is" in note for note in asked.build(found.frames)[1])
 
 
@@ -54,12 +54,12 @@ def test_what_a_training_wraps_and_nests_is_read_alike(nest: Callable[[Any], Any
     """DistributedDataParallel and torch.compile put a name before all others."""
     state = official.vit(JOINT)
     torch.save(nest({f"{prefix}{name}": value for name, value in state.items()}), tmp_path / "one.pth")
-    found = open_checkpoint(tmp_path / "one.pth")
+    found = open_model_file(tmp_path / "one.pth")
     assert (found.layout, found.strategy, found.classes) == ("released", "joint", 10)
-    expected = open_checkpoint(_saved(tmp_path / "plain.pth", state))
+    expected = open_model_file(_saved(tmp_path / "plain.pth", state))
     assert torch.equal(found.build(3)[0](clips(frames=3)), expected.build(3)[0](clips(frames=3)))
 
 
 def test_a_wrapped_model_in_safetensors_is_read_too(tmp_path: Path) -> None:
     save_file({f"module.{name}": value for name, value in official.vit(JOINT).items()}, tmp_path / "one.safetensors")
-    assert open_checkpoint(tmp_path / "one.safetensors").strategy == "joint"
+    assert open_model_file(tmp_path / "one.safetensors").strategy == "joint"

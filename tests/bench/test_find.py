@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import UserError
-from bench.run.model_files.find import find
+from bench.run.model_files.base import find
 
 
 def test_a_checkpoint_is_found_by_file_folder_cell_and_key(tmp_path: Path) -> None:

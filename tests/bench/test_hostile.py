@@ -19,7 +19,7 @@ from backbones.families import build
 from backbones.names import BackboneName, WeightsError
 from bench.errors import UserError
 from bench.run.matrix import expand
-from bench.run.model_files.open import open_checkpoint
+from bench.run.model_files.open import open_model_file
 from bench.spec import Matrix
 from tests.adapters import released as official
 from tests.bench.test_checkpoint import JOINT
@@ -57,7 +57,7 @@ def _doubled(times: int) -> Any:
 
 def _told(file: Path) -> str:
     with pytest.raises(UserError) as refused:
-        open_checkpoint(file)
+        open_model_file(file)
     (sentence,) = refused.value.problems
     assert len(sentence) <= 2000 and sentence.isprintable()
     return sentence
@@ -162,7 +162,7 @@ def test_the_file_of_these_tests_is_taken_where_it_tells_the_truth(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or the tests above could not fail."""
-    found = open_checkpoint(_saved(tmp_path / "one.pth", {}, monkeypatch))
+    found = open_model_file(_saved(tmp_path / "one.pth", {}, monkeypatch))
     assert found.options["scale"] == 0.5 and found.strategy in STRATEGIES
 
 
@@ -182,5 +182,5 @@ def test_a_backbone_that_is_none_is_not_built(cell: dict[str, Any], sentence: st
     about = {"format_version": "1", "weights_sha256": "0", "classes": '["a"]', "cell": changed.canonical()}
     save_file({"head.bias": torch.zeros(1)}, tmp_path / "one.safetensors", metadata=about)
     with pytest.raises(UserError) as refused:
-        open_checkpoint(tmp_path / "one.safetensors").build(8)
+        open_model_file(tmp_path / "one.safetensors").build(8)
     assert sentence in str(refused.value)

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +19,21 @@ from adapters.aim_checkpoint import save
 from adapters.classifier import VideoClassifier
 from backbones.families import build
 from backbones.weights import digest
-from bench.data.cache import FrameCache, MemoryStore
+from bench.data.cache import FrameCache
 from bench.data.catalog.folder import Folder
 from bench.data.dataset import DATASETS, register_dataset
-from bench.data.reading import Reading
+from bench.data.decode_pool import Reading
 from bench.errors import UserError
 from bench.plugins import load as load_plugins
-from bench.report.sheet import make_sheet
+from bench.report.table import make_table
 from bench.run.build import classifier
-from bench.run.cell import train_and_evaluate
+from bench.run.cell import execute
 from bench.run.columns import row
 from bench.run.context import WorkerContext
 from bench.run.matrix import expand
 from bench.run.model_files.adapter_file import pack
-from bench.run.model_files.open import open_checkpoint
+from bench.run.model_files.open import open_model_file
 from bench.run.model_files.released import export
-from bench.run.profile_result import Profile, Subject
 from bench.run.result import Result
 from bench.run.start import _videos
 from bench.run.store import ADAPTER, Run
@@ -44,6 +42,7 @@ from tests.adapters import released as official
 from tests.bench import make
 from tests.bench.command import Command
 from tests.bench.conftest import nothing_stays_registered
+from tests.bench.data.cache.conftest import make_store
 from tests.bench.test_checkpoint import JOINT
 from tests.models import awaken
 from tests.reference import macs as closed
@@ -108,13 +107,13 @@ def test_a_profile_of_another_size_is_another_row(bench: Command) -> None:
 
 
 def test_a_device_s_table_holds_both(tmp_path: Path) -> None:
-    from bench.run.profile_table import ProfileTable
-
-    subject = Subject(_cell("vit:tiny@none").backbone_name, "frozen", {}, 8, 400, 3, 1)
-    both = [Profile(replace(subject, input_size=size), {}, {}) for size in (None, 64)]
-    table = ProfileTable(tmp_path / "one.csv", both)
-    for profile in both:
-        table.put(profile)
+    both = [
+        _cell("vit:tiny@none").model_copy(update={"input_size": size, "stages": ("measure",)}) for size in (None, 64)
+    ]
+    run = Run(tmp_path / "one", tmp_path / "one.csv")
+    run.open(make.matrix(), both, "bench profile", {})
+    for cell in both:
+        run.write(make.profiled(cell))
     with (tmp_path / "one.csv").open(newline="") as stream:
         assert [one["input_size"] for one in csv.DictReader(stream)] == ["", "64"]
 
@@ -176,7 +175,7 @@ def test_the_own_size_is_the_same_cell_and_another_one_another() -> None:
 
 def test_a_table_tells_two_sizes_apart() -> None:
     results = [make.done(make.cell(input_size=size)) for size in (None, 64)]
-    assert [one.labels["backbone"] for one in make_sheet(results).rows] == ["vit:tiny@none", "vit:tiny@none 64px"]
+    assert [one.labels["backbone"] for one in make_table(results).rows] == ["vit:tiny@none", "vit:tiny@none 64px"]
     assert [row(result)["input_size"] for result in results] == [None, 64]
     assert list(row(results[0]))[list(row(results[0])).index("options") + 1] == "input_size"
 
@@ -232,9 +231,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Re
         )
         cell = expand(matrix).cells[0]
         run.open(matrix, [cell], "bench run", {})
-        context = WorkerContext(torch.device("cpu"), Reading(), "bench run", FrameCache(MemoryStore(2**28)))
+        context = WorkerContext(
+            torch.device("cpu"), Reading(), "bench run", FrameCache(make_store(tmp_path_factory.mktemp("cache")))
+        )
         measured = make.measured(batch_size=8, micro_batch=8)
-        yield run.folder, train_and_evaluate(cell, measured, run.cell_folder(cell), context, lambda event: None)
+        yield run.folder, execute(cell, context, measured=measured, folder=run.cell_folder(cell))
         torch.set_num_threads(threads)
 
 
@@ -300,7 +301,7 @@ def _clips(side: int) -> Tensor:
 @pytest.mark.parametrize("strategy", ["joint", "full"])
 def test_a_checkpoint_gives_its_model_back_at_its_size(family: str, strategy: str, tmp_path: Path) -> None:
     model = _written(tmp_path / "one.safetensors", _cell(f"{family}:tiny@bundled", strategy, input_size=64))
-    found = open_checkpoint(tmp_path / "one.safetensors")
+    found = open_model_file(tmp_path / "one.safetensors")
     assert found.input_size == 64
     again, notes = found.build(4)
     assert notes == [] and again.backbone.input_size == 64
@@ -314,7 +315,7 @@ def test_trained_positions_are_interpolated_and_frozen_ones_are_the_weights_own(
     for strategy in ("full", "joint"):
         file = tmp_path / f"{strategy}.safetensors"
         model = _written(file, _cell("vit:tiny@bundled", strategy, input_size=64))
-        found = open_checkpoint(file)
+        found = open_model_file(file)
         for size, side in ((None, 4), (96, 12)):
             again = found.resized(found.build(4)[0], size)
             assert not again.training and again.backbone.input_size == side * 8
@@ -333,7 +334,7 @@ def test_a_file_that_tells_an_impossible_size_is_refused(tmp_path: Path) -> None
     wrong = cell.model_copy(update={"input_size": 48})
     (tmp_path / "one.safetensors").write_bytes(pack(model, wrong, CLASSES, digest(model.backbone)))
     with pytest.raises(UserError, match="input_size is 48: swin:tiny"):
-        open_checkpoint(tmp_path / "one.safetensors").build(4)
+        open_model_file(tmp_path / "one.safetensors").build(4)
 
 
 @pytest.mark.parametrize(("make_state", "family"), [(official.clip, "clip"), (official.vit, "vit")])
@@ -341,7 +342,7 @@ def test_a_released_file_tells_its_size_by_its_positions(make_state: Any, family
     state = make_state(JOINT, size=48)
     torch.save({"state_dict": state}, tmp_path / "one.pth")
     for asked in (None, f"{family}:tiny"):
-        found = open_checkpoint(tmp_path / "one.pth", backbone=asked)
+        found = open_model_file(tmp_path / "one.pth", backbone=asked)
         assert (found.backbone.architecture, found.input_size) == (f"{family}:tiny", 48)
         model, notes = found.build(3)
         assert model.backbone.input_size == 48 and any("48 pixels" in note for note in notes)
@@ -367,9 +368,9 @@ def test_a_released_vit_of_384_pixels_is_the_one_of_224_at_that_size(tmp_path: P
 def test_an_exported_cell_keeps_its_size(family: str, tmp_path: Path) -> None:
     """A Swin's tensors do not tell it."""
     model = _written(tmp_path / "one.safetensors", _cell(f"{family}:tiny@bundled", input_size=64))
-    own = open_checkpoint(tmp_path / "one.safetensors")
+    own = open_model_file(tmp_path / "one.safetensors")
     assert any("64 pixels" in note for note in export(own, tmp_path / "one.pth"))  # type: ignore[arg-type]
-    found = open_checkpoint(tmp_path / "one.pth")
+    found = open_model_file(tmp_path / "one.pth")
     assert (found.layout, found.input_size) == ("released", 64)
     again, _ = found.build(4)
     with torch.no_grad():
@@ -379,9 +380,9 @@ def test_an_exported_cell_keeps_its_size(family: str, tmp_path: Path) -> None:
 
 def test_an_exported_swin_of_an_impossible_size_is_refused(tmp_path: Path) -> None:
     _written(tmp_path / "one.safetensors", _cell("swin:tiny@bundled", input_size=64))
-    export(open_checkpoint(tmp_path / "one.safetensors"), tmp_path / "one.pth")  # type: ignore[arg-type]
+    export(open_model_file(tmp_path / "one.safetensors"), tmp_path / "one.pth")  # type: ignore[arg-type]
     content = torch.load(tmp_path / "one.pth", weights_only=True)
     content["meta"]["aim_bench"]["input_size"] = 48
     torch.save(content, tmp_path / "one.pth")
     with pytest.raises(UserError, match="input_size is 48: swin:tiny takes multiples of 32"):
-        open_checkpoint(tmp_path / "one.pth")
+        open_model_file(tmp_path / "one.pth")

@@ -15,7 +15,7 @@ import pytest
 from bench.data.dataset import DATASETS
 from bench.data.motion.dataset import Motion
 from bench.data.motion.encode import write_h264
-from bench.data.resize import FOOTNOTES
+from bench.data.transforms import FOOTNOTES
 from bench.errors import UserError
 from bench.run.matrix import expand
 from bench.spec import Cell, Matrix

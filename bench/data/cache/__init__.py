@@ -1,10 +1,9 @@
 """Decoded frames, kept so that the epochs, cells and workers of a matrix decode each video once.
 
-`FrameCache` is the one door; `places` chooses where its frames lie.
+`FrameCache` is the one door; `choose` says where its frames lie.
 """
 
 from bench.data.cache.frames import FrameCache
-from bench.data.cache.memory import MemoryStore
 from bench.data.cache.store import FolderStore
 
-__all__ = ["FolderStore", "FrameCache", "MemoryStore"]
+__all__ = ["FolderStore", "FrameCache"]

@@ -12,9 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from bench.data.class_names import read_class_names
+from bench.data.annotations import Entry, read_class_names
 from bench.data.dataset import DataError, Progress, Split, Video, VideoDataset
-from bench.data.entries import Entry
 from bench.data.files import Listing
 from bench.data.lists import read_entries, to_videos
 from bench.text import counted
@@ -78,7 +77,7 @@ class AnnotatedDataset(VideoDataset):
         raise NotImplementedError
 
     def official_classes(self, file: Path) -> Names:
-        """The names of the classes that an official training file tells, where `official_names` says that it does."""
+        """Names of the classes in an official training file; called where `official_names` is True."""
         raise NotImplementedError
 
     # --- finding ---
@@ -90,7 +89,7 @@ class AnnotatedDataset(VideoDataset):
         return [str(self.root), *(home for name in self.homes if os.path.isdir(home := os.path.join(self.root, name)))]
 
     def _found(self, names: Names, beside: Iterable[Path] = ()) -> tuple[Path | None, str]:
-        """The first of the names that is there, and where it was looked for: beside these files before the usual."""
+        """Return the first of the names that exists, and the folders that were searched: beside these files first."""
         folders = [str(path.parent) for path in beside]
         folders += [os.path.join(home, below) if below else home for home in self._homes for below in _LIST_FOLDERS]
         for name in names:
@@ -106,7 +105,7 @@ class AnnotatedDataset(VideoDataset):
 
     @cached_property
     def _searched(self) -> dict[Split, tuple[Path | None, str]]:
-        """The list of each split where there is one, and where it was looked for."""
+        """List of each split, None where there is none, and the folders that were searched."""
         found: dict[Split, tuple[Path | None, str]] = {}
         for split in _SPLIT_NAMES:
             if given := self.source.lists.get(f"{split}_list"):
@@ -145,7 +144,7 @@ class AnnotatedDataset(VideoDataset):
 
     @cached_property
     def _naming_list(self) -> Path | None:
-        """The official list that tells the names of the classes: the training's, where it is there."""
+        """Official list that names the classes: the training's; None where there is none."""
         split = next(iter(self.splits), None)
         if not self.official_names or split is None or not self.is_official(self.file(split)):
             return None
@@ -153,7 +152,7 @@ class AnnotatedDataset(VideoDataset):
 
     @property
     def _nameless(self) -> bool:
-        """True where nothing tells the classes' names."""
+        """True where no file names the classes."""
         return self._names_file is None and self._naming_list is None
 
     def files(self) -> Mapping[str, tuple[Path, ...]]:
@@ -163,7 +162,7 @@ class AnnotatedDataset(VideoDataset):
     def _own_list(self, split: Split) -> bool:
         return split != "test" or self.file("test") != self.file("val")
 
-    def lacking(self, splits: Sequence[Split]) -> list[str]:
+    def missing_lists(self, splits: Sequence[Split]) -> list[str]:
         problems = []
         for split in splits:
             try:
@@ -233,9 +232,9 @@ class AnnotatedDataset(VideoDataset):
                     f"{file}: it has names of classes, of which the order is not known: expected "
                     f"{looked}{' or ' * bool(looked)}class_names (--class-names FILE)"
                 )
-            place = _Places(self._folders(split, file)).of
+            finder = VideoFinder(self._folders(split, file))
             self._videos[split] = to_videos(
-                file, entries, self.classes, place, self._labels_from(file), self._counted_by()
+                file, entries, self.classes, finder.find, self._labels_from(file), self._counted_by()
             )
         return self._videos[split]
 
@@ -249,16 +248,16 @@ class AnnotatedDataset(VideoDataset):
         yield str(file.parent)
 
     def prepare(self, progress: Progress | None = None) -> None:
-        """Nothing: whether the lists and their videos are good is what `bench.data.validate` looks at."""
+        """Do nothing: `bench.data.validate` checks the lists and their videos."""
 
 
 def _whole(path: Path) -> tuple[Path, ...]:
-    """A file; of a folder of official files each of them."""
+    """Return a file; of a folder of official files each of them."""
     return tuple(sorted(path.rglob("*.txt"))) if path.is_dir() else (path,)
 
 
-class _Places:
-    """Finds where videos lie, without asking the file system for each.
+class VideoFinder:
+    """Index of the videos below some folders, which does not ask the file system for each.
 
     Args:
         folders: below which they may lie, the likeliest first.
@@ -268,11 +267,10 @@ class _Places:
         self._folders = list(dict.fromkeys(folders))
         self._listing = Listing()
 
-    def of(self, entry: Entry) -> Path:
-        """The first place that there is; where there is none, the first place that was looked at."""
-        places = entry.places or (entry.name,)
-        for place in places:
-            below, _, leaf = place.rpartition("/")
+    def find(self, entry: Entry) -> Path:
+        """The first candidate that exists; where none does, the first that was looked for."""
+        for candidate in entry.candidates or (entry.name,):
+            below, _, leaf = candidate.rpartition("/")
             for folder in self._folders:
                 whole = os.path.join(folder, below) if below else folder
                 if leaf.endswith(".*"):

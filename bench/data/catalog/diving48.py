@@ -8,10 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from bench.data.annotations import Entry, read_items
 from bench.data.catalog.annotated import AnnotatedDataset
 from bench.data.dataset import Sampling, Split, register_dataset
-from bench.data.entries import Entry
-from bench.data.items import read_items
 
 
 @register_dataset("diving48")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bench.data.annotations import Entry, read_text, unusable
 from bench.data.catalog.annotated import AnnotatedDataset
 from bench.data.dataset import DataError, Sampling, Split, register_dataset
-from bench.data.entries import Entry, read_text, unusable
 
 
 @register_dataset("hmdb51")

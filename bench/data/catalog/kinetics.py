@@ -12,15 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.data.annotations import Entry, read_text, unusable
 from bench.data.catalog.annotated import AnnotatedDataset
 from bench.data.dataset import DataError, Sampling, Split, Video, register_dataset
-from bench.data.entries import Entry, read_text, unusable
 
 _ID = re.compile(r"(.{11})(_\d{6}_\d{6})?\.\w+")
 
 
 class Kinetics(AnnotatedDataset):
-    """Common part of the three."""
+    """Base of the three data sets."""
 
     sampling: Sampling = "dense"
     official_names = True
@@ -61,8 +61,8 @@ class Kinetics(AnnotatedDataset):
                 continue
             clip, label = f"{row['youtube_id']}_{begin}_{end}", row["label"]
             folders = dict.fromkeys((f"{label}/", f"{label.replace(' ', '_')}/", ""))
-            places = tuple(f"{folder}{stem}.*" for folder in folders for stem in (clip, row["youtube_id"]))
-            entries.append(Entry(f"{clip}.mp4", label, where, text, places))
+            candidates = tuple(f"{folder}{stem}.*" for folder in folders for stem in (clip, row["youtube_id"]))
+            entries.append(Entry(f"{clip}.mp4", label, where, text, candidates))
         if wrong:
             raise unusable(file, wrong)
         return entries

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Literal
 
+from bench.data.annotations import read_class_names
 from bench.data.catalog.annotated import AnnotatedDataset, Names
-from bench.data.class_names import read_class_names
 from bench.data.dataset import DataError, Sampling, register_dataset
 
 _LARGEST = 1_000_000  # label; one beyond it is another column's number, and each class takes memory

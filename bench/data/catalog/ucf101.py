@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bench.data.annotations import Entry, read_text, unusable
 from bench.data.catalog.annotated import AnnotatedDataset
 from bench.data.dataset import Sampling, Split, register_dataset
-from bench.data.entries import Entry, read_text, unusable
 
 
 @register_dataset("ucf101")
@@ -27,7 +27,7 @@ class UCF101(AnnotatedDataset):
     video_folders = ("UCF-101", "UCF101")
 
     def is_official(self, file: Path) -> bool:
-        """The test's lines have no label, and the training's count from 1: told by the file's name."""
+        """Test by the file's name: the test's lines have no label, and the training's count from 1."""
         return file.name.startswith(("trainlist", "testlist"))
 
     def read_official(self, file: Path, split: Split) -> list[Entry]:

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.data.dataset import DataError
-from bench.data.resize import resized, size_for
 
 Frames = NDArray[np.uint8]
 
@@ -97,6 +96,8 @@ def shrunk(frames: Frames, short_side: int) -> Frames:
     if min(height, width) <= short_side:
         return frames
     import torch
+
+    from bench.data.transforms import resized, size_for
 
     whole = torch.from_numpy(frames).permute(0, 3, 1, 2)
     small = resized(whole, size_for(height, width, short_side))

@@ -1,4 +1,4 @@
-"""Frames by decord. Its last release, 0.6, is from 2021: what it reads wrongly without a word is refused here."""
+"""Frames by decord. Its last release, 0.6, is from 2021: files that it would misread are refused here."""
 
 from __future__ import annotations
 

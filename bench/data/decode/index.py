@@ -1,15 +1,15 @@
-"""A file's account of its frames before one of them is decoded: how many, when, and where decoding can start."""
+"""Index of a file's frames, read before one of them is decoded: their number, times and key frames."""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from bench.data.decode.base import VideoError, first_words
-from bench.data.decode.boxes import ends_early
 from bench.text import counted
 
 # a packet of an AVI file that is no longer may say "the picture before, once more", for which no frame comes
@@ -72,7 +72,7 @@ def glance(path: Path) -> tuple[int, str]:
 
 
 def read_index(path: Path, container: Any) -> Index:
-    """Read all the packets of the video stream. `container` is PyAV's; it stands at its end afterwards.
+    """Read all the packets of the video stream. `container` is PyAV's; it is at its end afterwards.
 
     Raises VideoError where there is no video stream, or the file is cut short.
     """
@@ -165,3 +165,39 @@ def _order_misread(stored: list[int], keys: list[int], shown: int) -> str:
     if any(time in key and time != other for time, other in zip(stored, sorted(stored), strict=True)):
         return "some frames are stored behind a key frame before which they are shown (an open group of pictures)"
     return ""
+
+
+_HEADER, _LONG = 8, 16  # bytes of a box's header, and of an MP4 box's whose size needs 64 bits
+
+
+def ends_early(path: Path) -> bool:
+    """Return whether the last box of an MP4 (ISO/IEC 14496-12, 4.2) or AVI file (RIFF) reaches beyond its end.
+
+    It does where the file is cut anywhere but between two boxes, and where a recorder wrote a wrong size. A cut between
+    two fragments of an MP4 file leaves a whole file, which only shows less.
+
+    Raises OSError where the file cannot be read.
+    """
+    end, at = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while at < end:
+            file.seek(at)
+            size = _box(file)
+            if not size:
+                return False
+            at += size
+    return at > end
+
+
+def _box(file: BinaryIO) -> int:
+    """The bytes of the box that begins here, with its header; 0 where it goes on to the end of the file."""
+    header = file.read(_LONG)
+    if len(header) < _HEADER:
+        return _HEADER
+    if header.startswith(b"RIFF"):
+        (size,) = struct.unpack_from("<I", header, 4)
+        return _HEADER + size + size % 2 if size else 0
+    (size,) = struct.unpack_from(">I", header)
+    if size == 1:
+        size = int.from_bytes(header[_HEADER:]) if len(header) == _LONG else _LONG
+    return size if size >= _HEADER else 0

@@ -15,10 +15,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.data.cache_root import cache_root
 from bench.data.dataset import SPLITS, DataError, Progress, Split, Video, VideoDataset, register_dataset
+from bench.data.files import cache_root
 from bench.data.lists import read_list, write_list
-from bench.data.motion.render_jobs import Job, run_jobs
+from bench.data.motion.encode import VideoSpec, render_videos
 from bench.data.motion.scenes import CLASSES, Scene
 from bench.spec.source import DataSource
 
@@ -134,13 +134,13 @@ class Motion(VideoDataset):
         except OSError:
             return False
 
-    def plan(self, folder: Path) -> tuple[dict[Split, list[Video]], list[Job]]:
+    def plan(self, folder: Path) -> tuple[dict[Split, list[Video]], list[VideoSpec]]:
         """The lists of a folder, and what to render for them.
 
         No two videos start from the same numbers: not across splits, and not across twins.
         """
         lists: dict[Split, list[Video]] = {}
-        jobs: list[Job] = []
+        specs: list[VideoSpec] = []
         first = 0
         for s, split in enumerate(SPLITS):
             lists[split] = []
@@ -149,17 +149,17 @@ class Motion(VideoDataset):
                     name = f"{class_name}/{first + i:05d}.mp4"
                     video = Video(path=folder / "videos" / name, label=label, name=name)
                     lists[split].append(video)
-                    jobs.append(Job(str(video.path), class_name, (_SEED, s, label, i)))
+                    specs.append(VideoSpec(video.path, class_name, (_SEED, s, label, i)))
             first += self.counts[split]
-        return lists, jobs
+        return lists, specs
 
     def _render(self, folder: Path, progress: Progress | None) -> None:
-        lists, jobs = self.plan(folder)
+        lists, specs = self.plan(folder)
         for class_name in CLASSES:
             (folder / "videos" / class_name).mkdir(parents=True)
         for split, videos in lists.items():
             write_list(self._list(folder, split), videos)
-        run_jobs(jobs, self.scene, FPS, QP, progress)
+        render_videos(specs, self.scene, FPS, QP, progress)
 
     def videos(self, split: Split) -> tuple[Video, ...]:
         folder = self.folder

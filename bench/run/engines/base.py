@@ -40,13 +40,14 @@ class Event:
     """Progress of a job, or its end.
 
     Attributes:
-        kind: "progress" any number of times, then one of the others.
+        kind: "progress" any number of times, then one of the others. "preempted": a training was stopped by
+            `Engine.preempt` and has left a checkpoint.
         values: of "progress" stage, done (0..1) and what else there is to show; of "measured" the `Measured`, of
             "trained" the `Result`, as `value`; of "failed" status, error and traceback.
     """
 
     job: Job
-    kind: Literal["progress", "measured", "trained", "failed"]
+    kind: Literal["progress", "measured", "trained", "failed", "preempted"]
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -57,14 +58,10 @@ class Engine(Protocol):
 
     Attributes:
         slots: jobs that it executes side by side; fewer once a worker is lost for good.
-        readers: processes that read videos while every slot is taken, among which a cache's bandwidth is shared.
     """
 
     @property
     def slots(self) -> int: ...
-
-    @property
-    def readers(self) -> int: ...
 
     def submit(self, job: Job) -> None:
         """Accept a job and return at once. No other job runs on the machine of a "measure" job, nor is started."""
@@ -82,13 +79,18 @@ class Engine(Protocol):
         """End the job of a cell, started or not; no event of it follows. Nothing happens where it has none."""
         ...
 
+    def preempt(self) -> None:
+        """Ask every job to end soon and return at once: a training writes its checkpoint after the present step, which
+        its event "preempted" tells; other jobs end without one."""
+        ...
+
     def close(self) -> None:
         """End every job, whatever it is doing, and free what the engine holds."""
         ...
 
 
 class WorkerFailed(RuntimeError):
-    """No worker process is left, as none came up; `printed` is what the last one said."""
+    """Error of an engine whose workers are all lost, as none came up; `printed` is what the last one said."""
 
     def __init__(self, message: str, printed: str) -> None:
         super().__init__(message)

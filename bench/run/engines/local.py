@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from bench.data.reading import Reading, reading
+from bench.data.decode_pool import Reading, reading
 from bench.measure.machine import cores
 from bench.measure.placement import Placement, bf16_notes
 from bench.processes import context, interrupts_ignored
@@ -56,6 +56,7 @@ class Setup:
         command: the command line.
         output: file that takes what the process prints.
         notes: what a reader of all its numbers must know of the device.
+        checkpoint_minutes: between two checkpoints of a training.
     """
 
     device: str
@@ -64,6 +65,7 @@ class Setup:
     command: str
     output: Path
     notes: tuple[str, ...] = ()
+    checkpoint_minutes: float = 10.0
 
 
 @ENGINES.register("local")
@@ -72,7 +74,8 @@ def local(request: Request, placement: Placement, cells: Sequence[Cell], command
     devices = worker_devices(request, placement, cells)
     how = reading(request.loader_workers, cores() // len(devices), request.decode_timeout, request.strict)
     notes = bf16_notes(placement)
-    return LocalEngine([Setup(device, tuple(request.plugins), how, command, Path(), notes) for device in devices])
+    plugins, minutes = tuple(request.plugins), request.checkpoint_minutes
+    return LocalEngine([Setup(device, plugins, how, command, Path(), notes, minutes) for device in devices])
 
 
 @dataclass
@@ -94,7 +97,7 @@ def _main(connection: Connection, setup: Setup) -> None:
 
 
 class LocalEngine:
-    """As many workers as there are setups; see `Engine`.
+    """Engine with a worker process for each setup; see `Engine`.
 
     Args:
         setups: one a worker; `output` is filled in here.
@@ -104,6 +107,7 @@ class LocalEngine:
         self._context = context(preload="bench.run.engines.worker")
         self._folder = tempfile.TemporaryDirectory(prefix="aim-bench-")
         self._made = 0
+        self._ending = False
         self._waiting: deque[Job] = deque()
         self._workers = [self._start(index, setup) for index, setup in enumerate(setups)]
 
@@ -120,10 +124,6 @@ class LocalEngine:
     @property
     def slots(self) -> int:
         return len(self._workers)
-
-    @property
-    def readers(self) -> int:
-        return sum(max(1, worker.setup.reading.workers) for worker in self._workers)
 
     def submit(self, job: Job) -> None:
         self._waiting.append(job)
@@ -190,7 +190,9 @@ class LocalEngine:
             printed = worker.setup.output.read_text(errors="replace")[-4000:]
         except OSError:
             printed = ""
-        if worker.ready:
+        if self._ending:  # what leaves now left because it was asked to
+            self._workers.remove(worker)
+        elif worker.ready:
             self._workers[self._workers.index(worker)] = self._start(worker.index, worker.setup)
         else:
             self._workers.remove(worker)
@@ -208,6 +210,13 @@ class LocalEngine:
             if worker.job is not None and worker.job.cell == cell:
                 self._workers[index] = self._start(worker.index, worker.setup)
                 self._end([worker])
+
+    def preempt(self) -> None:
+        self._ending = True
+        self._waiting.clear()
+        for worker in self._workers:
+            if worker.job is not None and worker.process.is_alive():
+                worker.process.terminate()
 
     def close(self) -> None:
         self._waiting.clear()

@@ -14,20 +14,21 @@ from bench.data.cache import FrameCache
 from bench.measure.machine import cores, device_name, exclusive_machine_lock
 from bench.measure.placement import Placement
 from bench.measure.result import Measured
-from bench.processes import interrupts_ignored
-from bench.run.csv_writer import ThrottledCsvWriter
+from bench.processes import StopRequested, interrupts_ignored
 from bench.run.engines.base import Engine, Event, Job
 from bench.run.engines.local import threads_of
-from bench.run.events import Listener
-from bench.run.expected import ExpectedTime
+from bench.run.events import ExpectedTime, Listener
 from bench.run.provenance import Stopwatch, provenance
 from bench.run.result import Result, Status
-from bench.run.store import Run
+from bench.run.store import Run, ThrottledCsvWriter
 from bench.spec import Cell
 from bench.text import counted
 
 # seconds between looks at a cell that another process runs
 _PATIENCE = 1.0
+_STOPPED = "stopped from outside before it ended"
+# seconds that trainings are given for a last step and a checkpoint
+_GRACE = 120.0
 
 
 @dataclass
@@ -39,7 +40,8 @@ class Outcome:
             may have thousands.
         skipped: cells that were done before, or by another process meanwhile.
         seconds: wall time by phase.
-        interrupted: whether the user (or the system) stopped it.
+        interrupted: whether the user stopped it, or a cluster.
+        requeue: whether a cluster did, which may give the machine back: the same command then goes on.
         notes: sentences on how it went.
         unwritten: why results.csv is not up to date; empty where it is.
     """
@@ -48,14 +50,15 @@ class Outcome:
     skipped: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     interrupted: bool = False
+    requeue: bool = False
     notes: list[str] = field(default_factory=list)
     unwritten: str = ""
 
 
 class Runner:
-    """Measures the models one after the other with the machine to itself, then trains the cells side by side.
+    """Course of a run: models are measured one after the other, then cells are executed side by side.
 
-    Claims cells, so that no two processes run the same one, and writes what becomes of them.
+    It claims cells, so that no two processes run the same one, and writes what becomes of them.
 
     Args:
         run: where the results go.
@@ -101,9 +104,12 @@ class Runner:
                     todo = self._measure(todo)
                 with self._phase("training and evaluating"):
                     self._train(todo)
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as stop:
                 self.outcome.interrupted = True
-                with interrupts_ignored():  # one is enough
+                self.outcome.requeue = isinstance(stop, StopRequested)
+                with contextlib.suppress(KeyboardInterrupt):  # a second one ends all at once
+                    self._preempt()
+                with interrupts_ignored():
                     self._record_interrupted()
             finally:
                 for lock in self._locks.values():
@@ -227,7 +233,11 @@ class Runner:
         if event.kind == "progress":
             self.listener.progress(cell, dict(event.values))
             return
-        self._finish(cell, event.values["value"] if event.kind == "trained" else self._failure(cell, event))
+        if event.kind == "preempted" or (self.outcome.interrupted and event.kind == "failed"):
+            error = event.values["error"] if event.kind == "preempted" else _STOPPED
+            self._finish(cell, self._ended(cell, "interrupted", error))
+        else:
+            self._finish(cell, event.values["value"] if event.kind == "trained" else self._failure(cell, event))
 
     def _finish(self, cell: Cell, result: Result) -> None:
         try:
@@ -241,9 +251,20 @@ class Runner:
             self.outcome.failures.append(result)
         self.listener.ended(result)
 
+    def _preempt(self) -> None:
+        """Let every training write a checkpoint and end."""
+        if not self._running:
+            return
+        self.listener.waiting("the checkpoints of what is training")
+        self.engine.preempt()
+        until = time.monotonic() + _GRACE
+        while self._running and time.monotonic() < until:
+            for event in self.engine.events(timeout=0.5):
+                self._handle(event)
+
     def _record_interrupted(self) -> None:
         for cell in [cell for cell in self._running if cell in self._locks]:
-            self._finish(cell, self._ended(cell, "interrupted", "stopped from outside before it ended"))
+            self._finish(cell, self._ended(cell, "interrupted", _STOPPED))
 
     def _failure(self, cell: Cell, event: Event) -> Result:
         return self._ended(cell, event.values["status"], event.values["error"], event.values["traceback"])

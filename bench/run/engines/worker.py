@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import traceback
 import warnings
 from multiprocessing.connection import Connection
@@ -21,16 +22,14 @@ import torch
 import open_clip  # noqa: F401  # isort: skip  (imported before the fork, not in every worker)
 import timm  # noqa: F401  # isort: skip
 
-from backbones.kernels.switch import using
-from bench.measure.model import measure
 from bench.plugins import load as load_plugins
-from bench.processes import end_with_parent
-from bench.run.build import classifier
-from bench.run.cell import make_repeatable, train_and_evaluate, why_unrepeatable
+from bench.processes import STOP_SIGNALS, end_with_parent
+from bench.run.cell import as_repeatable_as_possible, execute, measure
 from bench.run.context import WorkerContext
 from bench.run.engines.base import Job
 from bench.run.engines.local import Setup
-from bench.train.trainer import is_out_of_memory
+from bench.train.checkpoint import Preempted
+from bench.train.compute import is_out_of_memory
 from bench.version import commit
 
 
@@ -41,6 +40,10 @@ def main(connection: Connection, setup: Setup) -> None:
     device = torch.device(setup.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    stoppable, stopping = threading.Event(), threading.Event()
+    # an exit, so that half-written files are cleared away; a training is told, and leaves a checkpoint
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda *_: stopping.set() if stoppable.is_set() else sys.exit(143))
     context: WorkerContext | None = None
     commit()  # as it is now, when the code was loaded
     connection.send(("ready", {}))
@@ -50,33 +53,34 @@ def main(connection: Connection, setup: Setup) -> None:
         except (EOFError, OSError):
             return
         if context is None:  # the first job's cache stays: it may hold frames in this process
-            context = WorkerContext(device, setup.reading, setup.command, job.cache, device_notes=setup.notes)
+            context = WorkerContext(
+                device,
+                setup.reading,
+                setup.command,
+                job.cache,
+                device_notes=setup.notes,
+                checkpoint_minutes=setup.checkpoint_minutes,
+                stoppable=stoppable,
+                stopping=stopping,
+            )
         connection.send(_run(job, context, connection))
+        if stopping.is_set():
+            return
 
 
 def _run(job: Job, context: WorkerContext, connection: Connection) -> tuple[str, dict[str, Any]]:
     """The job's outcome: "measured" or "trained" with a value, or "failed" with the error's line and traceback."""
-    with using(job.cell.kernels):
-        return _outcome(job, context, connection)
-
-
-def _outcome(job: Job, context: WorkerContext, connection: Connection) -> tuple[str, dict[str, Any]]:
     torch.set_num_threads(job.threads)
-    context.unrepeatable = ""
     try:
-        try:
-            return _done(job, context, connection)
-        except RuntimeError as error:
-            if not (reason := why_unrepeatable(error)):
-                raise
-            context.unrepeatable = reason  # better a number with a footnote than none
-            context.cleanup.close()
-            return _done(job, context, connection)
+        return as_repeatable_as_possible(context, lambda: _done(job, context, connection))
+    except Preempted as stopped:
+        return "preempted", {"error": str(stopped)}
     except Exception as error:  # a broken cell must not take the others with it, whatever broke it
         line = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no details'}"
         status = "oom" if is_out_of_memory(error) else "failed"
         return "failed", {"status": status, "error": line, "traceback": traceback.format_exc()}
     finally:
+        context.stoppable.clear()
         context.cleanup.close()
         if context.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -84,31 +88,23 @@ def _outcome(job: Job, context: WorkerContext, connection: Connection) -> tuple[
 
 def _done(job: Job, context: WorkerContext, connection: Connection) -> tuple[str, dict[str, Any]]:
     if job.kind == "measure":
-        classes = len(context.dataset(job.cell).classes)
-        make_repeatable(job.cell.seed, strict=not context.unrepeatable)
-        model = classifier(job.cell, classes)
-        cell = job.cell
-        measured = measure(
-            model,
-            cell.recipe,
-            context.device,
-            cell.precision,
-            compile=cell.compile,
-            checkpoint_activations=cell.checkpoint_activations,
-        )
+        measured, _ = measure(job.cell, context)
         return "measured", {"value": measured}
     if job.measured is None:
         raise ValueError("a training needs its model's measurements")
-    result = train_and_evaluate(
-        job.cell, job.measured, job.folder, context, lambda values: connection.send(("progress", values))
-    )
+
+    def report(values: dict[str, Any]) -> None:
+        if values["stage"] == "evaluating" and context.stopping.is_set():
+            raise Preempted("stopped from outside in its evaluation; the checkpoint of its training is kept")
+        connection.send(("progress", values))
+
+    result = execute(job.cell, context, measured=job.measured, folder=job.folder, report=report)
     return "trained", {"value": result}
 
 
 def _settle(output: Path) -> None:
     """Keep off the terminal, leave interrupts to the parent, and end when it does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exit, so that half-written files are cleared away
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)

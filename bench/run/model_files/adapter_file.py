@@ -27,8 +27,8 @@ from backbones.names import BadBackboneName, UnsupportedModel, WeightsError
 from backbones.registry import UnknownName
 from backbones.weights import digest
 from bench.run.build import classifier
-from bench.run.model_files.base import Checkpoint, wrong
-from bench.run.sources import sources
+from bench.run.model_files.base import TrainedModel, wrong
+from bench.run.provenance import sources
 from bench.spec import Cell, problems_of
 from bench.spec.source import Views
 
@@ -64,7 +64,7 @@ def pack(model: VideoClassifier, cell: Cell, classes: Sequence[str], weights_sha
 
 
 @dataclass(frozen=True)
-class Own(Checkpoint):
+class AdapterFile(TrainedModel):
     """A cell's checkpoint.
 
     Attributes:
@@ -109,7 +109,7 @@ class Own(Checkpoint):
         return model.eval(), [*_other_code(cell), *_fill(self, model)]
 
     def resized(self, model: VideoClassifier, size: int | None) -> VideoClassifier:
-        """See `Checkpoint.resized`. Frozen positions are those of the weights, interpolated once."""
+        """See `TrainedModel.resized`. Frozen positions are those of the weights, interpolated once."""
         trained = dict(super().resized(model, size).trained())
         found = classifier(self.cell.model_copy(update={"frames": model.frames, "input_size": size}), self.classes)
         expected = dict(found.trained())
@@ -139,7 +139,7 @@ def _other_code(cell: Cell) -> list[str]:
     ]
 
 
-def _fill(checkpoint: Own, model: VideoClassifier) -> list[str]:
+def _fill(checkpoint: AdapterFile, model: VideoClassifier) -> list[str]:
     """Put the tensors into the model, all of them or none; what is odd about them."""
     expected = dict(model.stored())
     tensors = checkpoint.tensors
@@ -162,7 +162,7 @@ def _fill(checkpoint: Own, model: VideoClassifier) -> list[str]:
     return [f"the checkpoint holds values that are not finite numbers, in {', '.join(odd[:3])}"] if odd else []
 
 
-def read(file: Path, sha256: str, backbone: str | None) -> Own | None:
+def read(file: Path, sha256: str, backbone: str | None) -> AdapterFile | None:
     """A .safetensors file as a cell's checkpoint; None where it is something else.
 
     Args:
@@ -200,7 +200,7 @@ def read(file: Path, sha256: str, backbone: str | None) -> Own | None:
     written = str(cell.backbone_name)
     cell = _on(cell, backbone, file)
     strategy = STRATEGIES.get(cell.strategy) if cell.strategy in STRATEGIES else None
-    return Own(
+    return AdapterFile(
         file=file,
         sha256=sha256,
         backbone=cell.backbone_name,

@@ -6,17 +6,16 @@ from pathlib import Path
 
 from bench.run.model_files import adapter_file as own
 from bench.run.model_files import released
-from bench.run.model_files.base import Checkpoint, wrong
-from bench.run.model_files.find import sha256
+from bench.run.model_files.base import TrainedModel, sha256, wrong
 
 
-def open_checkpoint(
+def open_model_file(
     file: Path, backbone: str | None = None, strategy: str | None = None, scale: float | None = None
-) -> Checkpoint:
+) -> TrainedModel:
     """Read a checkpoint; its model is built later.
 
     Args:
-        file: see `bench.run.model_files.find.find`.
+        file: see `bench.run.model_files.base.find`.
         backbone: where a cell's backbone lies now, or what a released model's architecture is.
         strategy, scale: what the file must hold, or what it does not tell.
 
@@ -25,7 +24,7 @@ def open_checkpoint(
     """
     hashed = sha256(file)
     cell = own.read(file, hashed, backbone) if file.suffix == ".safetensors" else None
-    found: Checkpoint = cell or released.read(file, hashed, backbone, strategy, scale)
+    found: TrainedModel = cell or released.read(file, hashed, backbone, strategy, scale)
     problems = []
     if strategy is not None and strategy != found.strategy:
         problems.append(f"it holds the strategy {found.strategy}, not {strategy}")

@@ -15,20 +15,19 @@ from pydantic import ValidationError
 from safetensors import safe_open
 from torch import Tensor
 
-from adapters.aim_checkpoint import Released as Description
-from adapters.aim_checkpoint import describe, load, save
+from adapters.aim_checkpoint import ReleasedModel, describe, load, save
 from adapters.aim_names import BadCheckpoint
 from adapters.base import STRATEGIES
 from adapters.classifier import VideoClassifier
 from backbones.base import Backbone
-from backbones.checkpoints import check_inflation, unnested, unwrapped
 from backbones.families import FAMILIES, build, own_size, resolve
 from backbones.names import BackboneName, BadBackboneName, UnsupportedModel
+from backbones.stored_weights import check_inflation, unnested, unwrapped
 from backbones.torchscript import is_torchscript
 from backbones.weights import digest
 from bench.files import write_atomically
-from bench.run.model_files.adapter_file import Own
-from bench.run.model_files.base import Checkpoint, wrong
+from bench.run.model_files.adapter_file import AdapterFile
+from bench.run.model_files.base import TrainedModel, wrong
 from bench.run.selection import chosen_size
 from bench.spec import FrozenModel, problems_of
 from bench.text import counted
@@ -73,7 +72,7 @@ class About(FrozenModel):
 
 
 @dataclass(frozen=True)
-class Released(Checkpoint):
+class ReleasedFile(TrainedModel):
     """A checkpoint with the released code's names, the backbone's weights among them.
 
     Attributes:
@@ -86,7 +85,7 @@ class Released(Checkpoint):
     layout: ClassVar[str] = "released"
 
     tensors: Mapping[str, Tensor]
-    description: Description
+    description: ReleasedModel
     about: About | None
     notes: tuple[str, ...]
 
@@ -117,7 +116,7 @@ class Released(Checkpoint):
         return digest(model.backbone)
 
 
-def read(file: Path, sha256: str, backbone: str | None, strategy: str | None, scale: float | None) -> Released:
+def read(file: Path, sha256: str, backbone: str | None, strategy: str | None, scale: float | None) -> ReleasedFile:
     """A file in the released layout.
 
     Args:
@@ -160,7 +159,7 @@ def read(file: Path, sha256: str, backbone: str | None, strategy: str | None, sc
         raise wrong(file, problems)
     if size is not None:
         notes.append(f"its frames are of {size} pixels, not the {own_size(built_on)} that are {built_on.model}'s own")
-    return Released(
+    return ReleasedFile(
         file=file,
         sha256=sha256,
         backbone=built_on,
@@ -181,7 +180,7 @@ def read(file: Path, sha256: str, backbone: str | None, strategy: str | None, sc
     )
 
 
-def _scale(description: Description, about: About | None, scale: float | None, notes: list[str]) -> Any:
+def _scale(description: ReleasedModel, about: About | None, scale: float | None, notes: list[str]) -> Any:
     """s as asked for, as an exported file says (which may be anything), or as published."""
     if scale is not None:
         return scale
@@ -199,7 +198,7 @@ def _scale(description: Description, about: About | None, scale: float | None, n
 
 
 def _architecture(
-    found: Description, about: About | None, asked: str | None, problems: list[str], notes: list[str]
+    found: ReleasedModel, about: About | None, asked: str | None, problems: list[str], notes: list[str]
 ) -> BackboneName | None:
     """The image model of a file's shapes, without weights of its own; None where there is a problem."""
     family = found.layout.family
@@ -246,7 +245,7 @@ def _architecture(
     return BackboneName(family, model, "none")
 
 
-def _size(name: BackboneName, found: Description, about: About | None, problems: list[str]) -> int | None:
+def _size(name: BackboneName, found: ReleasedModel, about: About | None, problems: list[str]) -> int | None:
     """The input size where it is not the model's own: a Swin's tensors do not tell it, an exported file does."""
     if found.size is not None:
         return chosen_size(name, found.size, [])  # of another patch: told when the model is filled
@@ -305,7 +304,7 @@ def _kind(found: Any) -> str:
     return "nothing" if isinstance(found, dict) and not found else f"a {type(found).__name__}"
 
 
-def export(checkpoint: Own, file: Path) -> list[str]:
+def export(checkpoint: AdapterFile, file: Path) -> list[str]:
     """Write a cell's model, its backbone included, as the released code has it.
 
     Returns:

@@ -13,7 +13,7 @@ import pytest
 
 from bench.data.catalog.annotated import AnnotatedDataset
 from bench.data.dataset import DATASETS, DataError, Split, VideoDataset
-from bench.data.validate import unfit
+from bench.data.validate import source_problems
 from bench.spec.source import DataSource
 
 
@@ -314,7 +314,7 @@ def test_lists_that_are_given_go_before_those_that_are_found(tmp_path: Path) -> 
 
 def test_where_nothing_is_found_every_place_is_named(tmp_path: Path) -> None:
     source = DataSource(root=tmp_path)
-    train, val = unfit([DATASETS.get("ssv2")(source)], source)
+    train, val = source_problems([DATASETS.get("ssv2")(source)], source)
     assert train == (
         "ssv2: no training list was found: looked for sthv2_train_list_videos.txt, train_video_list.txt, "
         "sthv2_train_list_rawframes.txt, something-something-v2-train.json, train.json in "
@@ -323,35 +323,35 @@ def test_where_nothing_is_found_every_place_is_named(tmp_path: Path) -> None:
     )
     assert "no validation list" in val and "something-something-v2-validation.json" in val and "--val-list" in val
     names = DataSource(class_names=tmp_path / "names.txt")
-    assert unfit([DATASETS.get("k400")(names)], names)[0] == (
+    assert source_problems([DATASETS.get("k400")(names)], names)[0] == (
         "k400: there is no training list: expected train_list (--train-list FILE), "
         "or data_root (--data-root FOLDER) to find one in"
     )
-    assert unfit([DATASETS.get("list")(source)], source) == [
+    assert source_problems([DATASETS.get("list")(source)], source) == [
         "list: there is no training list: expected train_list (--train-list FILE)",
         "list: there is no validation list: expected val_list (--val-list FILE)",
     ]
     # an evaluation needs no training list
     put(tmp_path, "validation.json", [{"id": 1, "template": "x"}])
-    assert unfit([DATASETS.get("ssv2")(source)], source, ("test",)) == []
+    assert source_problems([DATASETS.get("ssv2")(source)], source, ("test",)) == []
 
 
 def test_what_does_not_go_with_a_data_set_is_told(tmp_path: Path) -> None:
     file = tmp_path / "l.txt"
     file.touch()
     names = ("k400", "motion", "list", "folder", "ucf101")
-    nowhere = unfit([DATASETS.get(name)() for name in names], DataSource())
+    nowhere = source_problems([DATASETS.get(name)() for name in names], DataSource())
     assert nowhere == [
         "k400, list, folder, ucf101: expected data_root (--data-root FOLDER), the folder of the videos, "
         "or train_list and val_list"
     ]
     source = DataSource(train_list=file, val_list=file, fold=2)
-    assert unfit([DATASETS.get("motion")(source)], source) == [
+    assert source_problems([DATASETS.get("motion")(source)], source) == [
         f"train_list is '{file}': motion takes no lists, expected none",
         f"val_list is '{file}': motion takes no lists, expected none",
         "fold is 2: expected none with motion",
     ]
-    assert unfit([DATASETS.get(name)(source) for name in ("ucf101", "hmdb51")], source) == [
+    assert source_problems([DATASETS.get(name)(source) for name in ("ucf101", "hmdb51")], source) == [
         "train_list, val_list: a list is of one data set, and 2 are asked for, expected one"
     ]
 
@@ -361,21 +361,21 @@ def test_labels_from_is_of_lists_of_ones_own(tmp_path: Path) -> None:
     put(tmp_path, "val.csv", HEADER + "class 001,abcdefghijk,1,2,x\n")
     put(tmp_path, "mine.txt", "a.mp4 1\nb.mp4 400\n")
     source = DataSource(root=tmp_path, labels_from=1)
-    assert unfit([DATASETS.get(name)(source) for name in ("motion", "folder", "k400")], source) == [
+    assert source_problems([DATASETS.get(name)(source) for name in ("motion", "folder", "k400")], source) == [
         "labels_from is 1: motion takes no lists, expected 0",
         "labels_from is 1: folder takes no lists, expected 0",
         "labels_from is 1: k400 has its official lists, expected 0",
     ]
     given = source.model_copy(update={"train_list": tmp_path / "mine.txt"})
     dataset = DATASETS.get("k400")(given)
-    assert unfit([dataset], given) == []
+    assert source_problems([dataset], given) == []
     assert [video.label for video in dataset.videos("train")] == [0, 399]
     # the official list beside it has its own numbers; here names, whose order the label map tells
     put(tmp_path, "label_map.txt", "".join(f"class {i:03d}\n" for i in range(400)))
     assert [video.label for video in DATASETS.get("k400")(given).videos("val")] == [1]
     # it says nothing of where a data set is
     alone = DataSource(labels_from=1)
-    (problem,) = unfit([DATASETS.get("list")(alone)], alone)
+    (problem,) = source_problems([DATASETS.get("list")(alone)], alone)
     assert problem.startswith("list: expected data_root")
 
 

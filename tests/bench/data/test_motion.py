@@ -12,15 +12,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bench.data.cache_root import cache_root
 from bench.data.dataset import DATASETS, DataError
-from bench.data.decode.names import available_decoders
-from bench.data.decode.open import open_video
+from bench.data.decode.open import available_decoders, open_video
+from bench.data.files import cache_root
 from bench.data.motion import dataset as module
 from bench.data.motion.dataset import FPS, QP, Motion
-from bench.data.motion.encode import write_h264
+from bench.data.motion.encode import VideoSpec, render_videos, write_h264
 from bench.data.motion.render import COLOURS, SHAPES, Sprite, coverage
-from bench.data.motion.render_jobs import Job, run_jobs
 from bench.data.motion.scenes import CLASSES, PAIRS, Scene, render_clip
 from bench.data.sampling import uniform_test
 
@@ -242,14 +240,14 @@ def test_prepare_writes_videos_and_lists(tmp_path: Path) -> None:
 
 
 def test_no_two_videos_are_drawn_from_the_same_seed(tmp_path: Path) -> None:
-    lists, jobs = Motion(cache=tmp_path).plan(tmp_path)
+    lists, specs = Motion(cache=tmp_path).plan(tmp_path)
     assert [len(videos) for videos in lists.values()] == [1800, 200, 400]
-    assert len({job.seed for job in jobs}) == len({job.path for job in jobs}) == len(jobs) == 2400
+    assert len({one.seed for one in specs}) == len({one.path for one in specs}) == len(specs) == 2400
 
 
 def test_the_second_time_nothing_is_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small(tmp_path).prepare()
-    monkeypatch.setattr(module, "run_jobs", lambda *_: pytest.fail("rendered again"))
+    monkeypatch.setattr(module, "render_videos", lambda *_: pytest.fail("rendered again"))
     small(tmp_path).prepare()
 
 
@@ -327,7 +325,7 @@ def test_a_full_disk_says_so_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(module, "run_jobs", full)
+    monkeypatch.setattr(module, "render_videos", full)
     with pytest.raises(DataError, match="No space left on device"):
         small(tmp_path).prepare()
     assert [p for p in tmp_path.iterdir() if p.is_dir()] == []
@@ -340,15 +338,15 @@ def test_the_cache_folder_is_named_by_the_environment(tmp_path: Path, monkeypatc
     assert cache_root().is_absolute() and "aim-bench" in cache_root().parts
 
 
-def jobs_in(folder: Path) -> list[Job]:
-    return [Job(str(folder / f"{i}.mp4"), CLASSES[i % 10], (1, 2, i)) for i in range(12)]
+def specs_in(folder: Path) -> list[VideoSpec]:
+    return [VideoSpec(folder / f"{i}.mp4", CLASSES[i % 10], (1, 2, i)) for i in range(12)]
 
 
 def test_worker_processes_draw_the_same(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     for name, workers in (("alone", 1), ("both", 2)):
         (tmp_path / name).mkdir()
-        run_jobs(jobs_in(tmp_path / name), Scene(), FPS, QP, lambda *a: seen.append(a), workers=workers)
+        render_videos(specs_in(tmp_path / name), Scene(), FPS, QP, lambda *a: seen.append(a), workers=workers)
     assert seen == 2 * [(i, 12) for i in range(1, 13)]
     for i in range(12):
         assert (tmp_path / "alone" / f"{i}.mp4").read_bytes() == (tmp_path / "both" / f"{i}.mp4").read_bytes()
@@ -356,7 +354,7 @@ def test_worker_processes_draw_the_same(tmp_path: Path) -> None:
 
 def test_a_failing_worker_is_heard(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"rendering failed: .*No such file or directory"):
-        run_jobs(jobs_in(tmp_path / "missing"), Scene(), FPS, QP, workers=2)
+        render_videos(specs_in(tmp_path / "missing"), Scene(), FPS, QP, workers=2)
 
 
 def test_listing_data_sets_loads_no_heavy_library() -> None:

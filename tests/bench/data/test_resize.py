@@ -14,15 +14,15 @@ from matplotlib.cbook import get_sample_data
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.data.cache import FrameCache, MemoryStore
-from bench.data.cache.codec import CODECS, Through
+from bench.data.cache import FrameCache
+from bench.data.cache.entry import CODECS, Recompressed
 from bench.data.clips import TestClips
 from bench.data.dataset import Video
 from bench.data.decode.base import shrunk
 from bench.data.decode.open import open_video
-from bench.data.resize import Pixels, resized, size_for
-from bench.data.transforms import TestTransform, ValTransform
-from tests.bench.data.cache.conftest import MB, make_store
+from bench.data.transforms import TestTransform, ValTransform, resized, size_for
+from bench.spec.fields import Pixels
+from tests.bench.data.cache.conftest import make_store
 from tests.bench.data.videos import X264, picture, write
 from tests.reference import resizing as reference
 from tests.reference import sampling
@@ -182,7 +182,7 @@ def test_what_is_made_smaller_twice_has_the_size_of_once(
     """28 for 32 as 224 is for 256, whoever keeps the frames meanwhile."""
     once, twice = reference.size(66, 86, 28), reference.size(*reference.size(66, 86, 32), 28)
     assert once == (28, 36) and twice == (28, 37)
-    stores = (None, MemoryStore(MB), make_store(tmp_path / "raw"), make_store(tmp_path / "jpeg", format="jpeg"))
+    stores = (None, make_store(tmp_path / "raw"), make_store(tmp_path / "jpeg", format="jpeg"))
     for store in stores:
         for _ in range(2):  # decoded, and from the store
             reader = FrameCache(store).open(wide.path, short_side=32)
@@ -190,7 +190,7 @@ def test_what_is_made_smaller_twice_has_the_size_of_once(
             assert frames.shape[1:3] == reference.size(66, 86, 32) and reader.full_size == (66, 86)
             resize = TestTransform(28).resize
             assert resize(torch.from_numpy(frames).permute(0, 3, 1, 2), reader.full_size).shape[2:] == once
-    through = Through(open_video(wide.path, short_side=32), CODECS["jpeg"])
+    through = Recompressed(open_video(wide.path, short_side=32), CODECS["jpeg"])
     assert through.frames([0]).shape[1:3] == (32, 42) and through.full_size == (66, 86)
     # and so the clips of a test know where their third crop starts
     seen: list[torch.Tensor] = []

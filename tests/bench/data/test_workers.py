@@ -15,10 +15,10 @@ import psutil
 import pytest
 import torch
 
-from bench.data.batches import Batch
-from bench.data.dataset import DataError
-from bench.data.decode_pool import DecodePool
-from bench.data.loaders import ClipLoader, test_loader, train_loader
+from bench.data.dataset import DATASETS, DataError
+from bench.data.decode_pool import DecodePool, Reading, reading, run_isolated
+from bench.data.loader import Batch, ClipLoader, eval_loader, train_loader
+from tests.bench.data import hanging
 from tests.bench.data.conftest import Pools
 from tests.bench.data.fragile import SHAPE, FragileTest, FragileTrain, Missing, pixels, videos
 
@@ -84,7 +84,7 @@ def test_a_hanging_video_is_waited_for_in_one_epoch_alone(pools: Pools, log: Pat
 
 def test_a_test_video_that_hangs_or_crashes_is_left_out_and_named(pools: Pools, log: Path) -> None:
     clips = FragileTest(videos("good0", "hang", "good1", "crash0", "crash1", "good2"), log)
-    loader = test_loader(clips, 2, pools(clips, count=2, limit=LIMIT))
+    loader = eval_loader(clips, 2, pools(clips, count=2, limit=LIMIT))
     batches = list(loader)
     assert [batch.names for batch in batches] == [("good0",), ("good1",), ("good2",)]
     for batch, index in zip(batches, (0, 2, 5), strict=True):
@@ -94,7 +94,7 @@ def test_a_test_video_that_hangs_or_crashes_is_left_out_and_named(pools: Pools, 
 
 def test_the_limit_is_of_a_clip_not_of_a_batch(pools: Pools, log: Path) -> None:
     clips = FragileTest(videos(*(f"slow{i}" for i in range(4))), log)
-    loader = test_loader(clips, 4, pools(clips, limit=LIMIT))  # 1.2 s in all, every other one lying in wait
+    loader = eval_loader(clips, 4, pools(clips, limit=LIMIT))  # 1.2 s in all, every other one lying in wait
     assert [len(batch) for batch in loader] == [4] and not loader.skipped
 
 
@@ -109,7 +109,7 @@ def test_nothing_but_broken_videos_is_an_error(pools: Pools, log: Path) -> None:
 
 def test_an_error_of_the_code_comes_back_as_it_is(pools: Pools, log: Path) -> None:
     clips = FragileTest(videos("good0", "bug", "good1"), log)
-    loader = test_loader(clips, 1, pools(clips))
+    loader = eval_loader(clips, 1, pools(clips))
     batches = iter(loader)
     assert next(batches).names == ("good0",)
     with pytest.raises(ZeroDivisionError, match="a mistake of ours") as raised:
@@ -121,14 +121,14 @@ def test_clips_of_two_shapes_are_an_error(pools: Pools, log: Path) -> None:
     clips = FragileTest(videos("good0", "wide"), log)
     for pool in (None, pools(clips)):
         with pytest.raises(ValueError, match=r"\(2, 3, 4, [48]\) among clips of shape \(2, 3, 4, [48]\)"):
-            list(test_loader(clips, 2, pool))
+            list(eval_loader(clips, 2, pool))
 
 
 def test_processes_that_cannot_start_are_an_error(pools: Pools, log: Path) -> None:
     clips = FragileTest(videos("good0"), log)
     clips.decoder = Missing()  # type: ignore[assignment]
     with pytest.raises(RuntimeError, match=r"a decoding process ended .* before it was ready"):
-        list(test_loader(clips, 1, pools(clips)))
+        list(eval_loader(clips, 1, pools(clips)))
 
 
 def test_a_count_below_one_is_refused(log: Path) -> None:
@@ -143,7 +143,7 @@ def test_an_epoch_left_in_the_middle_leaves_nothing_to_the_next(pools: Pools, lo
     clips = FragileTrain(videos(*(f"good{i}" for i in range(16))), log)
     other = FragileTest(videos("good0", "slow", "good1"), log)
     pool = pools(clips, other, count=2)
-    train, test = train_loader(clips, 2, pool), test_loader(other, 1, pool)
+    train, test = train_loader(clips, 2, pool), eval_loader(other, 1, pool)
     alone = [shown(train_loader(clips, 2), epoch) for epoch in (0, 1)]
     for _ in range(3):
         train.set_epoch(0)
@@ -157,7 +157,7 @@ def test_an_epoch_left_in_the_middle_leaves_nothing_to_the_next(pools: Pools, lo
 
 def test_a_few_batches_are_made_ahead_and_no_more(pools: Pools, log: Path) -> None:
     clips = FragileTest(videos(*(f"good{i}" for i in range(40))), log)
-    batches = iter(test_loader(clips, 4, pools(clips)))
+    batches = iter(eval_loader(clips, 4, pools(clips)))
     tried = []
     for _ in range(2):
         next(batches)
@@ -168,7 +168,7 @@ def test_a_few_batches_are_made_ahead_and_no_more(pools: Pools, log: Path) -> No
 
 def test_batches_that_were_taken_stay_as_they_are(pools: Pools, log: Path) -> None:
     clips = FragileTest(videos(*(f"good{i}" for i in range(12))), log)
-    kept = [batch.clips for batch in test_loader(clips, 2, pools(clips))]
+    kept = [batch.clips for batch in eval_loader(clips, 2, pools(clips))]
     expected = torch.stack([pixels(next(clips.draws(i))) for i in range(12)])
     assert torch.equal(torch.cat(kept), expected) and expected.shape == (12, *SHAPE)
 
@@ -188,7 +188,7 @@ def gone(pids: list[int], seconds: float = 10) -> bool:
 def test_closing_ends_processes_that_hang_too(pools: Pools, log: Path) -> None:
     clips = FragileTest(videos("good0", "hang", "spin"), log)
     pool = pools(clips, count=2)
-    loader = test_loader(clips, 1, pool)
+    loader = eval_loader(clips, 1, pool)
     batches = iter(loader)
     next(batches)
     pids = pool.pids
@@ -202,7 +202,7 @@ def test_closing_ends_processes_that_hang_too(pools: Pools, log: Path) -> None:
 def test_a_process_that_is_killed_while_it_waits_is_replaced_and_no_video_blamed(pools: Pools, log: Path) -> None:
     clips = FragileTest(videos(*GOOD), log)
     pool = pools(clips)
-    loader = test_loader(clips, 2, pool)
+    loader = eval_loader(clips, 2, pool)
     assert len(list(loader)) == 3
     (pid,) = pool.pids
     os.kill(pid, signal.SIGKILL)
@@ -213,14 +213,14 @@ def test_a_process_that_is_killed_while_it_waits_is_replaced_and_no_video_blamed
 _OWNER = """
 import sys, time
 from pathlib import Path
-from bench.data.loaders import test_loader
-from bench.data.decode_pool import DecodePool
+from bench.data.loader import eval_loader
+from bench.data.decode_pool import DecodePool, run_isolated
 from tests.bench.data.fragile import FragileTest, videos
 
 if __name__ == "__main__":
     clips = FragileTest(videos("good0", "good1", "hang0", "hang1"), Path(sys.argv[1]))
     with DecodePool([clips], 2, 60) as pool:
-        batches = iter(test_loader(clips, 2, pool))
+        batches = iter(eval_loader(clips, 2, pool))
         next(batches)
         print(*pool.pids, flush=True)
         next(batches)
@@ -254,7 +254,7 @@ def test_an_interrupt_reaches_who_takes_the_batches_and_not_the_processes(
 ) -> None:
     clips = FragileTest(videos("good0", "hang"), log)
     pool = pools(clips)
-    batches = iter(test_loader(clips, 1, pool))
+    batches = iter(eval_loader(clips, 1, pool))
     next(batches)
     pids = pool.pids
     for pid in pids:
@@ -266,3 +266,50 @@ def test_an_interrupt_reaches_who_takes_the_batches_and_not_the_processes(
     assert pool.pids == pids and not gone(pids, 0)
     pool.close()
     assert gone(pids, 1)
+
+
+# ---- calls of a function
+
+
+_UNGUARDED = """
+import sys
+from bench.data.decode_pool import run_isolated
+from tests.bench.data.hanging import loaded
+
+print("begun")
+print([outcome for _, outcome in run_isolated(loaded, ("torch", "numpy"), 1, 60)])
+"""
+
+
+def test_calls_start_without_the_user_s_script_and_without_torch(tmp_path: Path) -> None:
+    script = tmp_path / "unguarded.py"
+    script.write_text(_UNGUARDED)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    out = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=True).stdout
+    assert out.splitlines() == ["begun", "[False, True]"]
+
+
+def test_calls_take_items_as_they_are_needed() -> None:
+    taken = []
+
+    def items() -> Iterator[str]:
+        for name in ("numpy", "torch", "os", "re", "json", "csv"):
+            taken.append(name)
+            yield name
+
+    calls = run_isolated(hanging.loaded, items(), 1, 60)
+    assert next(calls) == ("numpy", True) and len(taken) <= 4
+    calls.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(0, 1), (1, 1), (8, 8), (64, 16)])
+def test_auto_takes_the_cores_within_reason_and_none_for_small_videos(cores: int, workers: int) -> None:
+    assert reading("auto", cores, 9.0, True) == Reading(workers, 0, 9.0, True)
+
+
+def test_a_number_holds_for_all_data_sets() -> None:
+    assert reading(3, 64, 60, False) == Reading(3, 3, 60.0, False)
+
+
+def test_the_embedded_videos_are_the_small_ones() -> None:
+    assert [name for name in DATASETS.names() if DATASETS.get(name).small] == ["motion"]

@@ -15,11 +15,9 @@ from torch import nn
 import backbones
 from backbones.families import build, resolve
 from backbones.weights import digest
-from bench.pretrain.batches import StillBatch, StillBatches
-from bench.pretrain.objectives import LOGITS, Captions, attribute_loss, split
-from bench.pretrain.probe import probe
-from bench.pretrain.stills import ATTRIBUTES
-from bench.pretrain.train import PretrainRecipe, pretrain, recipe_for
+from bench.pretrain.card import probe
+from bench.pretrain.stills import ATTRIBUTES, StillBatch, StillBatches
+from bench.pretrain.train import LOGITS, Captions, PretrainRecipe, attribute_loss, pretrain, recipe_for, split
 from tests.bench.command import Command
 from tests.models import FAMILIES
 
@@ -134,7 +132,7 @@ class _DrawnOnce(StillBatches):
 @each_family
 def test_bundled_features_tell_of_stills_what_random_ones_do_not(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A coarser probe than the card's: every attribute far better than from random weights, or nearly perfect."""
-    monkeypatch.setattr("bench.pretrain.probe.StillBatches", _DrawnOnce)
+    monkeypatch.setattr("bench.pretrain.card.StillBatches", _DrawnOnce)
     small = {"fit": 8, "held_out": 4, "steps": 150}
     known = probe(build(resolve(f"{family}:tiny@bundled", "tiny")), **small)
     torch.manual_seed(0)

@@ -8,9 +8,21 @@ import torch
 
 from bench.data.motion.render import COLOURS, Sprite, coverage
 from bench.pretrain import stills as module
-from bench.pretrain.batches import StillBatches, attributes_of
-from bench.pretrain.captions import CONTEXT, END, START, VOCABULARY, caption, tokenise
-from bench.pretrain.stills import ATTRIBUTES, SIZE, Shape, Still, draw_still
+from bench.pretrain.stills import (
+    ATTRIBUTES,
+    CONTEXT,
+    END,
+    SIZE,
+    START,
+    VOCABULARY,
+    Shape,
+    Still,
+    StillBatches,
+    attributes_of,
+    caption,
+    draw_still,
+    tokenise,
+)
 
 DRAWN = [draw_still(np.random.default_rng((7, index))) for index in range(400)]
 

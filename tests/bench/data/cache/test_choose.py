@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from bench.data.cache import FolderStore, FrameCache, MemoryStore
+from bench.data.cache import FolderStore, FrameCache
 from bench.data.cache import choose as module
-from bench.data.cache.choose import Asked, choose, estimate
-from bench.data.cache.places import Places
+from bench.data.cache.choose import CacheFolders, CacheSettings, choose, estimate
 from bench.data.dataset import Video
 from bench.errors import UserError
 from tests.bench.data.cache.conftest import make_store
@@ -20,13 +19,15 @@ NEED = FRAME * sum(17 + i for i in range(6))  # bytes of the good videos
 
 
 @pytest.fixture
-def places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Places]:
+def folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[CacheFolders]:
     """A machine with 100 MB of free memory, as much of it shared, and 50 MB of free disk."""
     (tmp_path / "shm").mkdir()
-    monkeypatch.setattr("bench.data.cache.places.SHARED_MEMORY", tmp_path / "shm")
+    monkeypatch.setattr("bench.data.cache.choose.SHARED_MEMORY", tmp_path / "shm")
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(module.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
     monkeypatch.setenv("AIM_BENCH_CACHE", str(tmp_path / "disk"))
     free(monkeypatch)
-    with Places() as claimed:
+    with CacheFolders() as claimed:
         yield claimed
 
 
@@ -52,64 +53,72 @@ def test_the_estimate_is_exact_where_every_video_is_looked_at(mixed: tuple[Video
 
 
 def test_auto_keeps_frames_in_memory_where_they_fit(
-    places: Places, good: tuple[Video, ...], monkeypatch: pytest.MonkeyPatch
+    folders: CacheFolders, good: tuple[Video, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache, note = choose(Asked(), listed(good), places)
-    assert isinstance(cache.store, FolderStore) and cache.store.folder == places.ram
+    cache, note = choose(CacheSettings(), listed(good), folders)
+    assert isinstance(cache.store, FolderStore) and cache.store.folder == folders.ram
     assert cache.store.limit_bytes == 25_000_000
-    assert note == f"frame cache: memory ({places.ram}), 1.1 MB for 6 videos, limit 25 MB"
+    assert note == f"frame cache: memory ({folders.ram}), 1.1 MB for 6 videos, limit 25 MB"
     free(monkeypatch, memory=3.9 * NEED)
-    cache, note = choose(Asked(), listed(good), places)
+    cache, note = choose(CacheSettings(), listed(good), folders)
     assert cache.store is None and "off, as 1.1 MB for 6 videos do not fit a quarter of the free memory" in note
 
 
-def test_a_small_shared_memory_is_replaced_by_each_process_s_own(
-    places: Places, good: tuple[Video, ...], monkeypatch: pytest.MonkeyPatch
+def test_without_shared_memory_temporary_files_serve(
+    folders: CacheFolders, good: tuple[Video, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    free(monkeypatch, shared=NEED / 2)
-    cache, note = choose(Asked(), listed(good), places, processes=4)
-    assert isinstance(cache.store, MemoryStore) and cache.store.limit_bytes == 25_000_000 // 4
-    assert "of each of 4 processes" in note
-    places.ram = None  # another system
-    assert isinstance(choose(Asked("ram"), listed(good), places)[0].store, MemoryStore)
+    def stores(asked: CacheSettings) -> Path | None:
+        store = choose(asked, listed(good), folders)[0].store
+        assert store is None or store.limit_bytes == 25_000_000
+        return None if store is None else store.folder
+
+    free(monkeypatch, shared=NEED / 2)  # as containers have it
+    temporary = folders.temporary()
+    assert temporary is not None and temporary.stat().st_mode & 0o777 == 0o700
+    assert stores(CacheSettings()) == stores(CacheSettings("ram")) == temporary
+    folders.ram = None  # another system
+    assert stores(CacheSettings("ram")) == temporary
+    free(monkeypatch, disk=NEED / 2)
+    cache, note = choose(CacheSettings("ram"), listed(good), folders)
+    assert cache.store is None and note.startswith("frame cache: off, as neither memory nor")
 
 
-def test_auto_reads_what_was_prepared_on_the_disk(places: Places, good: tuple[Video, ...]) -> None:
-    disk = make_store(places.disk())
+def test_auto_reads_what_was_prepared_on_the_disk(folders: CacheFolders, good: tuple[Video, ...]) -> None:
+    disk = make_store(folders.disk())
     for video in good[1:]:
         FrameCache(disk).open(video.path).close()
-    cache, _ = choose(Asked(), listed(good), places)
-    assert isinstance(cache.store, FolderStore) and cache.store.folder == places.ram
+    cache, _ = choose(CacheSettings(), listed(good), folders)
+    assert isinstance(cache.store, FolderStore) and cache.store.folder == folders.ram
     FrameCache(disk).open(good[0].path).close()
     for once in (False, True):
-        cache, _ = choose(Asked(), listed(good), places, once=once)
-        assert isinstance(cache.store, FolderStore) and cache.store.folder == places.disk()
+        cache, _ = choose(CacheSettings(), listed(good), folders, once=once)
+        assert isinstance(cache.store, FolderStore) and cache.store.folder == folders.disk()
     assert cache.store.limit_bytes == disk.used_bytes + 10_000_000
 
 
-def test_videos_that_are_read_once_are_not_decoded_whole(places: Places, good: tuple[Video, ...]) -> None:
-    cache, note = choose(Asked(), listed(good), places, once=True)
+def test_videos_that_are_read_once_are_not_decoded_whole(folders: CacheFolders, good: tuple[Video, ...]) -> None:
+    cache, note = choose(CacheSettings(), listed(good), folders, once=True)
     assert cache.store is None and "read once" in note
-    assert choose(Asked("ram"), listed(good), places, once=True)[0].store is not None
+    assert choose(CacheSettings("ram"), listed(good), folders, once=True)[0].store is not None
 
 
-def test_what_is_asked_for_is_done(places: Places, good: tuple[Video, ...]) -> None:
-    assert choose(Asked("off"), listed(good), places)[0].store is None
+def test_what_is_asked_for_is_done(folders: CacheFolders, good: tuple[Video, ...]) -> None:
+    assert choose(CacheSettings("off"), listed(good), folders)[0].store is None
     for asked, folder in (
-        (Asked("disk", 1234), places.disk()),
-        (Asked("ram", 1234), places.ram),
-        (Asked("auto", 1234, "jpeg"), places.disk()),
+        (CacheSettings("disk", 1234), folders.disk()),
+        (CacheSettings("ram", 1234), folders.ram),
+        (CacheSettings("auto", 1234, "jpeg"), folders.disk()),
     ):
-        store = choose(asked, listed(good), places)[0].store
+        store = choose(asked, listed(good), folders)[0].store
         assert isinstance(store, FolderStore)
         assert (store.folder, store.limit_bytes, store.format) == (folder, 1234, asked.format)
 
 
 def test_a_disk_that_cannot_be_written_is_told(
-    places: Places, good: tuple[Video, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folders: CacheFolders, good: tuple[Video, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("AIM_BENCH_CACHE", str(tmp_path / "file"))
     with pytest.raises(UserError, match=r"cache is 'disk': it cannot be written \(Not a directory\)"):
-        choose(Asked("disk"), listed(good), places)
-    assert choose(Asked(), listed(good), places)[0].store is not None  # auto does without
+        choose(CacheSettings("disk"), listed(good), folders)
+    assert choose(CacheSettings(), listed(good), folders)[0].store is not None  # auto does without

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from bench.data.cache import FrameCache, fill
-from bench.data.cache.fill import Filled, fill_one
-from bench.data.cache.source import CacheKey
+from bench.data.cache import FrameCache, frames
+from bench.data.cache.entry import CacheKey
+from bench.data.cache.frames import Filled, fill_one
 from bench.data.cache.store import FolderStore
 from bench.data.dataset import DataError, Video, VideoDataset, register_dataset
 from tests.bench.command import Command
@@ -19,14 +19,14 @@ from tests.bench.data.conftest import number_of
 def test_a_decoder_that_hangs_or_crashes_stops_nothing(
     store: FolderStore, mixed: tuple[Video, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fill, "fill_one", hanging.fill)
-    monkeypatch.setattr(fill, "_PATIENCE", 6.0)
-    found = {one.path.name: one for one in fill.fill(store, [video.path for video in mixed], None, workers=2)}
+    monkeypatch.setattr(frames, "fill_one", hanging.fill)
+    monkeypatch.setattr(frames, "_PATIENCE", 6.0)
+    found = {one.path.name: one for one in frames.fill(store, [video.path for video in mixed], None, workers=2)}
     assert {name for name, one in found.items() if one.outcome == "new"} == {"0.mp4", "3.mp4", "4.mp4", "5.mp4"}
     assert len(files(store)) == 4
     reasons = {name: one.reason for name, one in found.items() if one.outcome == "broken"}
     assert reasons.pop("1.mp4") == "the decoder took more than 6 s"
-    assert reasons.pop("2.mp4") == "the decoder ended its process (exit code 3)"
+    assert reasons.pop("2.mp4") == "the decoder ended (exit code 3)"
     assert reasons.pop("missing.mp4") == "No such file or directory"
     assert reasons.pop("empty.mp4") == "the file is empty (0 bytes)" and list(reasons) == ["junk.mp4"]
 
@@ -60,7 +60,7 @@ def disk(
             except DataError as error:
                 yield Filled(path, "broken", reason=error.reason)  # type: ignore[attr-defined]
 
-    monkeypatch.setattr(fill, "fill", here)
+    monkeypatch.setattr(frames, "fill", here)
     monkeypatch.setenv("AIM_BENCH_CACHE", str(tmp_path))
     monkeypatch.setattr(Listed, "given", mixed)
     register_dataset("listed")(Listed)
@@ -117,7 +117,7 @@ def test_an_interrupt_says_that_the_command_goes_on(
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr(fill, "fill", interrupted)
+    monkeypatch.setattr(frames, "fill", interrupted)
     said = bench("data", "prepare", "listed")
     assert said.code == 130 and "the same command goes on where it stopped" in said.err
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from bench.data.cache import FolderStore, FrameCache
-from bench.data.cache.source import CacheKey
+from bench.data.cache.entry import CacheKey
 from bench.data.dataset import Video
-from tests.bench.data.cache.apart import SPAWN, read_all, write_half
 from tests.bench.data.cache.conftest import LOG, files, make_store
+from tests.bench.data.cache.processes import SPAWN, read_all, write_half
 from tests.bench.data.conftest import number_of
 
 ONE = 48 * 64 * 3 * 17  # bytes of the frames of 0.mp4

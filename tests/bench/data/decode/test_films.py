@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.data.decode.base import VideoError
-from bench.data.decode.names import available_decoders, why_unusable
-from bench.data.decode.open import open_video
+from bench.data.decode.open import available_decoders, open_video, why_unusable
 from bench.data.decode.pyav import PyavReader
 from bench.spec.fields import Decoder
 from tests.bench.data.decode.conftest import Film, orders, psnr

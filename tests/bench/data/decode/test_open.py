@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from bench.data.dataset import DataError
-from bench.data.decode import names
+from bench.data.decode import open as opening
 from bench.data.decode.base import VideoError
-from bench.data.decode.names import available_decoders, why_unusable
-from bench.data.decode.open import open_video
+from bench.data.decode.open import available_decoders, open_video, why_unusable
 from bench.data.motion.encode import write_h264
 from bench.spec.fields import Decoder
 from tests.bench.data.conftest import number_of, numbered
@@ -72,8 +71,8 @@ def test_auto_falls_back_where_decord_cannot_open(folder: Path, monkeypatch: pyt
 
 
 def test_without_decord(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = names.find_spec
-    monkeypatch.setattr(names, "find_spec", lambda name: None if name == "decord" else real(name))
+    real = opening.find_spec
+    monkeypatch.setattr(opening, "find_spec", lambda name: None if name == "decord" else real(name))
     why_unusable.cache_clear()
     try:
         assert available_decoders()[0] == "pyav"
@@ -172,7 +171,7 @@ def test_unknown_decoder(folder: Path) -> None:
     ],
 )
 def test_footnotes_tell_what_a_reader_does_not_expect(used: set[str], asked: str, told: list[str]) -> None:
-    assert names.footnotes(used, asked) == told
+    assert opening.footnotes(used, asked) == told
 
 
 def test_errors_survive_a_process_boundary() -> None:

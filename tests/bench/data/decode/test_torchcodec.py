@@ -14,8 +14,7 @@ import pytest
 
 from bench.data.dataset import DataError
 from bench.data.decode.base import VideoError
-from bench.data.decode.names import available_decoders, why_unusable
-from bench.data.decode.open import open_video
+from bench.data.decode.open import available_decoders, open_video, why_unusable
 from tests.bench.data.decode.conftest import Film, psnr
 
 STAND_IN = """
