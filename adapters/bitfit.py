@@ -22,7 +22,8 @@ class BitFit(BlockwiseStrategy):
     """Of ViT-B/16: 11 D L of the blocks, D each of the patches, of the final norm and of CLIP's first norm."""
 
     name = "bitfit"
-    summary = "every bias of the image model, nothing added (Ben Zaken et al., 2022)"
+    summary = "BitFit: every bias of the image model trains, nothing is added"
+    of_field = True
 
     def trainable(self, model: VideoClassifier) -> Iterator[nn.Parameter]:
         for module in model.backbone.modules():

@@ -1,4 +1,4 @@
-"""Low-rank updates of a block's projections."""
+"""Low-rank updates of a block's projections (LoRA)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from adapters.block import AdaptedBlock
 from backbones.base import Block
-from backbones.projections import Role
+from backbones.projections import Projection, Role
 
 
 class LowRank(nn.Module):
-    """x -> scale B A dropout(x), (..., D_in) -> (..., D_out) (LoRA, eq. 3). B starts at zero.
+    """x -> scale B A dropout(x), (..., D_in) -> (..., D_out) (LoRA, eq. 3). A starts as any Linear does, B at zero.
 
     Args:
         inputs, outputs: D_in, D_out.
@@ -37,7 +37,7 @@ class LowRank(nn.Module):
     @torch.no_grad()
     def matrix(self) -> Tensor:
         """(D_out, D_in) of the update in evaluation."""
-        return self.scale * self.up.weight @ self.down.weight
+        return self.scale * self.up.weight.double() @ self.down.weight.double()
 
 
 class LowRankBlock(AdaptedBlock):
@@ -56,15 +56,19 @@ class LowRankBlock(AdaptedBlock):
         super().__init__(block)
         self.updates = nn.ModuleDict()
         for role in roles:
-            projection = block.linear(role)
-            if projection is None:
-                raise ValueError(f"the {role} projection is computed by no module of its own: expected another one")
+            projection = self._place(role)
             outputs, inputs = projection.weight.shape
             self.updates[role] = LowRank(inputs, outputs, rank, alpha / rank, dropout)
             projection.add(self.updates[role])
 
+    def _place(self, role: Role) -> Projection:
+        projection = self.block.linear(role)
+        if projection is None:
+            raise ValueError(f"projections holds {role}: no module of its own computes it in this backbone")
+        return projection
+
     def fold(self) -> None:
         """Add every update to its matrix and drop it."""
         for role, update in self.updates.items():
-            self.block.linear(role).fold(update, update.matrix())
+            self._place(role).fold(update, update.matrix())  # type: ignore[arg-type, operator]
         self.updates = nn.ModuleDict()

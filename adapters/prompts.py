@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from collections.abc import Iterable
 
 from adapters.block import AdaptedBlock
 from adapters.body import BlockwiseBody

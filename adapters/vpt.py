@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class VPTOptions(Options):
     tokens: int = Field(50, ge=1, le=1024, description="p, learned tokens of a frame")
     deep: bool = Field(True, description="p of its own for every block; else p before the first block")
-    dropout: float = Field(0.1, ge=0, lt=1, description="of deep tokens")
+    dropout: float = Field(0.1, ge=0, lt=1, description="inside what is added, as published")
 
 
 @register_strategy
@@ -29,13 +29,14 @@ class VPT(BlockwiseStrategy):
     """
 
     name = "vpt"
-    summary = "learned tokens in every block, or before the first (Jia et al., 2022)"
+    summary = "VPT: learned tokens in every block, or before the first"
     options: ClassVar[type[VPTOptions]] = VPTOptions
+    of_field = True
 
     def refuses(self, backbone: Backbone) -> str | None:
-        if backbone.takes_tokens:
-            return None
-        return "a window, or a rotary position, has no place for tokens beside a frame's own"
+        if backbone.windowed:
+            return "its windows have no place for tokens beside a frame's own"
+        return None if backbone.takes_tokens else "its rotary positions have none for tokens beside a frame's own"
 
     def body(self, backbone: Backbone, config: BodyConfig, options: Any) -> BlockwiseBody:
         import torch
@@ -45,10 +46,11 @@ class VPT(BlockwiseStrategy):
         from adapters.prompts import PromptedBlock, ShallowPromptBody
 
         side = backbone.input_size // min(backbone.grid)
-        bound = sqrt(6 / (3 * side * side + backbone.blocks[0].width))
+        width = backbone.blocks[0].width
+        bound = sqrt(6 / (3 * side * side + width))
 
         def prompts() -> torch.Tensor:
-            return torch.empty(options.tokens, backbone.blocks[0].width).uniform_(-bound, bound)
+            return torch.empty(options.tokens, width).uniform_(-bound, bound)
 
         prefix = backbone.prefix_tokens
         if not options.deep:
