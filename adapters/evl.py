@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class EVLOptions(Options):
-    layers: int = Field(4, ge=1, le=64, description="of the decoder: the last blocks that it reads")
+    layers: int = Field(4, ge=1, le=64, description="of the decoder, one for each of the last blocks")
     decoder_dropout: float = Field(0.5, ge=0, lt=1, description="in the MLPs of the decoder")
 
 
