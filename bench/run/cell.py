@@ -200,7 +200,7 @@ class _Execution:
     def result(self) -> Result:
         cell, loaders = self.cell, self.loaders
         training, val_top1, attempts = self._train(self.trainer) if self.trainer else (None, None, ())
-        metrics = None
+        metrics, adapter_bytes = None, None
         if "evaluate" in cell.stages:
             metrics = self._evaluate(val_top1)
         if self.folder is not None:
@@ -209,6 +209,7 @@ class _Execution:
             # not safetensors' own save_file, whose files only their owner may read
             content = pack(self.model, cell, self.dataset.classes, self.weights_sha256)
             write_atomically(self.folder / ADAPTER, lambda path: path.write_bytes(content))
+            adapter_bytes = len(content)
         self.clock.lap("write")
         at_once = [each.micro_batch for each in (self.trainer, self.predictor, self.measured) if each is not None]
         micro_batch = min(*at_once, loaders.batch_size)
@@ -219,6 +220,7 @@ class _Execution:
             measured=self.measured,
             training=training,
             metrics=metrics,
+            adapter_bytes=adapter_bytes,
             skipped=loaders.skipped,
             footnotes=self._footnotes(micro_batch),
             seconds=self.clock.laps,
@@ -258,7 +260,7 @@ class _Execution:
         params, trained = count(self.model)
         macs_view = None
         try:
-            macs_view = macs(self.model.to(self.context.device))
+            macs_view = macs(self.model.deployed().to(self.context.device))
         except UncountedOperation as error:
             self.notes.append(f"multiply-accumulates are not counted: {error}")
         return Counts(params=params, trained_params=trained, macs_view=macs_view)
