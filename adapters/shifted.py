@@ -107,6 +107,8 @@ class ShiftedBlock(AdaptedBlock):
 
     def fold(self) -> None:
         """Multiply every adapter into the matrices beside it and drop it; the shift stays."""
+        if self.folded:
+            return
         for role in ("query", "key", "value"):
             self._place(role).fold_before(*self.before_attention.affine())
         self._place("up").fold_before(*self.before_mlp.affine())
