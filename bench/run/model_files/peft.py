@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from adapters.classifier import VideoClassifier
 from adapters.lora import LoRA
+from backbones.base import Block
 from backbones.projections import Projection
 from bench.files import write_atomically, write_text
 from bench.run.model_files.adapter_file import AdapterFile, content
@@ -59,13 +60,18 @@ def export(checkpoint: AdapterFile, folder: Path) -> list[str]:
     if checkpoint.merged:
         raise checkpoint.wrong(["its updates are folded into its matrices: expected the adapter file of the training"])
     model, notes = checkpoint.build(checkpoint.cell.frames)
+    if "output" in model.options.roles and _joint_attention(model.backbone.blocks[0]) is not None:
+        # peft 0.21 adds it to the weight, then once more (tuners/lora/layer.py, MultiheadAttention.merge)
+        raise checkpoint.wrong(
+            ["peft computes the update of an nn.MultiheadAttention's output twice: expected without"]
+        )
     options, family = model.options, checkpoint.cell.backbone_name.family
     tensors: dict[str, Tensor] = {}
     ranks, alphas = {}, {}
     state = dict(model.stored())
     found = _targets(model)
     for target in found:
-        count = max(1, sum(not name.endswith(_OUTPUT) for name in target.parts))
+        count = len(target.parts)
         ranks[target.path], alphas[target.path] = count * options.rank, count * options.alpha
         tensors |= _stacked(target, state, options.rank, count)
     head = _HEADS.get(family) if checkpoint.cell.head == "linear" else None
@@ -111,25 +117,25 @@ def converted(model: VideoClassifier, tensors: Mapping[str, Tensor]) -> dict[str
     found: dict[str, Tensor] = {}
     rank = model.options.rank
     for target in _targets(model):
-        for path, parts in _layers(target):
-            down, up = left.pop(f"{path}.lora_A.weight", None), left.pop(f"{path}.lora_B.weight", None)
-            if down is None or up is None:
-                continue  # it is told as missing
-            remaining = up.clone()
-            for index, (name, rows) in enumerate(parts.items()):
-                columns = slice(index * rank, (index + 1) * rank)
-                found[f"{name}.down.weight"] = down[columns]
-                found[f"{name}.up.weight"] = up[rows, columns]
-                remaining[rows, columns] = 0
-            if remaining.any():
-                raise ValueError(f"the update of {path} mixes projections: expected one of each by itself")
+        output = f"{target.path}.base_layer.out_proj"
+        beside = [left.pop(f"{output}.{kind}.weight", None) for kind in ("lora_A", "lora_B")]
+        if beside[1] is not None and beside[1].any():
+            raise ValueError(f"{output} has an update: expected none, as peft computes it twice")
+        down, up = (left.pop(f"{target.path}.{kind}.weight", None) for kind in ("lora_A", "lora_B"))
+        if down is None or up is None:
+            continue  # it is told as missing
+        remaining = up.clone()
+        for index, (name, rows) in enumerate(target.parts.items()):
+            columns = slice(index * rank, (index + 1) * rank)
+            found[f"{name}.down.weight"] = down[columns]
+            found[f"{name}.up.weight"] = up[rows, columns]
+            remaining[rows, columns] = 0
+        if remaining.any():
+            raise ValueError(f"the update of {target.path} mixes projections: expected one of each by itself")
     for name, tensor in left.items():
         module, _, kind = name.rpartition(".")
         found[f"head.linear.{kind}" if module in _HEADS.values() else name] = tensor
     return found
-
-
-_OUTPUT = ".output"
 
 
 def _targets(model: VideoClassifier) -> list[_Target]:
@@ -139,11 +145,8 @@ def _targets(model: VideoClassifier) -> list[_Target]:
     for index, block in enumerate(model.backbone.blocks):
         for role in model.options.roles:
             projection = _projection(block.linear(role))
-            owner = projection.owner
-            if role == "output" and isinstance(getattr(block.module, "attn", None), nn.MultiheadAttention):
-                owner = block.module.attn  # peft updates the output's matrix with the others
-            path = paths[id(owner)].removeprefix("model.")
-            target = found.setdefault(id(owner), _Target(path, owner))
+            path = paths[id(projection.owner)].removeprefix("model.")
+            target = found.setdefault(id(projection.owner), _Target(path, projection.owner))
             target.parts[f"body.blocks.{index}.updates.{role}"] = projection.rows
     return list(found.values())
 
@@ -153,36 +156,24 @@ def _projection(found: Projection | None) -> Projection:
     return found
 
 
-def _layers(target: _Target) -> list[tuple[str, dict[str, slice]]]:
-    """peft's layers of a target, and the updates that each holds."""
-    if not isinstance(target.owner, nn.MultiheadAttention):
-        return [(target.path, dict(target.parts))]
-    inside = {name: rows for name, rows in target.parts.items() if not name.endswith(_OUTPUT)}
-    output = {name: slice(None) for name in target.parts if name.endswith(_OUTPUT)}
-    return [(target.path, inside), (f"{target.path}.base_layer.out_proj", output)]
+def _joint_attention(block: Block) -> nn.MultiheadAttention | None:
+    attention = getattr(block.module, "attn", None)
+    return attention if isinstance(attention, nn.MultiheadAttention) else None
 
 
 def _stacked(target: _Target, state: Mapping[str, Tensor], rank: int, count: int) -> dict[str, Tensor]:
     """peft's A and B of a target."""
-    tensors = {}
-    width = _inputs(target)
-    for path, parts in _layers(target):
-        rows = width if path != target.path else _outputs(target)
-        down, up = torch.zeros(count * rank, width), torch.zeros(rows, count * rank)
-        for index, (name, at) in enumerate(parts.items()):
-            columns = slice(index * rank, (index + 1) * rank)
-            down[columns] = state[f"{name}.down.weight"].detach()
-            up[at, columns] = state[f"{name}.up.weight"].detach()
-        tensors[f"{_PREFIX}{path}.lora_A.weight"] = down
-        tensors[f"{_PREFIX}{path}.lora_B.weight"] = up
-    return tensors
-
-
-def _inputs(target: _Target) -> int:
     owner: Any = target.owner
-    return owner.embed_dim if isinstance(owner, nn.MultiheadAttention) else owner.in_features
-
-
-def _outputs(target: _Target) -> int:
-    owner: Any = target.owner
-    return 3 * owner.embed_dim if isinstance(owner, nn.MultiheadAttention) else owner.out_features
+    attention = isinstance(owner, nn.MultiheadAttention)
+    width, rows = (owner.embed_dim, 3 * owner.embed_dim) if attention else (owner.in_features, owner.out_features)
+    down, up = torch.zeros(count * rank, width), torch.zeros(rows, count * rank)
+    for index, (name, at) in enumerate(target.parts.items()):
+        columns = slice(index * rank, (index + 1) * rank)
+        down[columns] = state[f"{name}.down.weight"].detach()
+        up[at, columns] = state[f"{name}.up.weight"].detach()
+    tensors = {f"{target.path}.lora_A.weight": down, f"{target.path}.lora_B.weight": up}
+    if attention:  # which peft updates with its output's matrix, or not at all
+        output = f"{target.path}.base_layer.out_proj"
+        tensors[f"{output}.lora_A.weight"] = torch.zeros(count * rank, width)
+        tensors[f"{output}.lora_B.weight"] = torch.zeros(width, count * rank)
+    return {f"{_PREFIX}{name}": tensor for name, tensor in tensors.items()}
