@@ -61,7 +61,7 @@ class LoRA(BlockwiseStrategy):
 
     def merge(self, model: VideoClassifier) -> VideoClassifier:
         for block in model.body.blocks:  # type: ignore[union-attr]
-            block.fold()  # type: ignore[union-attr, operator]
+            block.fold()
         return model
 
 

@@ -109,10 +109,15 @@ class ShiftedBlock(AdaptedBlock):
         """Multiply every adapter into the matrices beside it and drop it; the shift stays."""
         if self.folded:
             return
-        for role in ("query", "key", "value"):
+        before: tuple[Role, ...] = ("query", "key", "value")
+        behind: tuple[tuple[Role, LinearAdapter], ...] = (
+            ("output", self.behind_attention),
+            ("down", self.behind_mlp),
+        )
+        for role in before:
             self._place(role).fold_before(*self.before_attention.affine())
         self._place("up").fold_before(*self.before_mlp.affine())
-        for role, adapter in (("output", self.behind_attention), ("down", self.behind_mlp)):
+        for role, adapter in behind:
             self._place(role).take_back(adapter)
             self._place(role).fold_behind(*adapter.affine())
         del self.before_attention, self.behind_attention, self.before_mlp, self.behind_mlp

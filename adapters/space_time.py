@@ -28,12 +28,13 @@ class SpaceTimeAdapter(nn.Module):
     ) -> None:
         super().__init__()
         self.down = nn.Linear(width, bottleneck)
-        self.conv = nn.Conv3d(
-            bottleneck, bottleneck, kernel, padding=tuple(side // 2 for side in kernel), groups=bottleneck
-        )
+        frames, rows, columns = (side // 2 for side in kernel)
+        self.conv = nn.Conv3d(bottleneck, bottleneck, kernel, padding=(frames, rows, columns), groups=bottleneck)
         self.up = nn.Linear(bottleneck, width)
-        for parameter in (self.down.bias, self.conv.weight, self.conv.bias, self.up.bias):
-            nn.init.zeros_(parameter)
+        nn.init.zeros_(self.conv.weight)
+        for module in (self.down, self.conv, self.up):
+            assert module.bias is not None
+            nn.init.zeros_(module.bias)
         self.prefix = prefix
         self.grid = grid
 

@@ -69,5 +69,5 @@ class ZeroI2V(BlockwiseStrategy):
 
     def merge(self, model: VideoClassifier) -> VideoClassifier:
         for block in model.body.blocks:  # type: ignore[union-attr]
-            block.fold()  # type: ignore[union-attr, operator]
+            block.fold()
         return model

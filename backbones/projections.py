@@ -108,6 +108,9 @@ class _Hook:
         self.update = update
         self.rows = rows
 
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        raise NotImplementedError
+
 
 class _Addition(_Hook):
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
