@@ -75,6 +75,7 @@ class Strategy:
         order_aware: whether the features depend on the order of a clip's frames.
         any_frames: whether a trained model takes clips of another length than its own.
         gives_sequence: whether its body gives all tokens, for heads that read them.
+        of_field: whether it is another paper's than AIM's: `--strategies field` has these too, `all` does not.
     """
 
     name: ClassVar[str]
@@ -84,6 +85,7 @@ class Strategy:
     order_aware: ClassVar[bool] = False
     any_frames: ClassVar[bool] = True
     gives_sequence: ClassVar[bool] = True
+    of_field: ClassVar[bool] = False
 
     def refuses(self, backbone: Backbone) -> str | None:
         """Return the reason why a backbone cannot take this strategy; None where it can.
@@ -134,7 +136,10 @@ class Strategy:
         return model
 
 
-STRATEGIES: Registry[Strategy] = Registry("strategy", "aim_bench.strategies", ("adapters.baselines", "adapters.aim"))
+_MODULES = ("baselines", "aim", "bitfit", "lora", "adaptformer", "vpt", "st_adapter", "zeroi2v", "evl")
+STRATEGIES: Registry[Strategy] = Registry(
+    "strategy", "aim_bench.strategies", tuple(f"adapters.{module}" for module in _MODULES)
+)
 
 
 def register_strategy(strategy: type[Strategy]) -> type[Strategy]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adapters.adapter import DropPath
+from adapters.adapter import DropPath, zero_linear
 from backbones.base import Backbone, Block
 
 
@@ -109,14 +110,46 @@ class AdaptedBlock(nn.Module):
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """(B*T, ..., D) with T = frames -> (B*T, ..., D')."""
+        return self.feed_forward(self.attention(self.block.enter(x), frames), frames)
+
+    def attention(self, x: Tensor, frames: int) -> Tensor:
+        """The stream behind the attentions: (B*T, ..., D) -> the same shape."""
         block = self.block
-        x = block.enter(x)
         if self.time is not None:
             x = x + self.time_drop_path(self.time(x, frames), frames)
         attended = block.attend(block.norm1(x))
-        x = x + self.own_drop_path(attended if self.spatial is None else self.spatial(attended), frames)
+        return x + self.own_drop_path(attended if self.spatial is None else self.spatial(attended), frames)
+
+    def feed_forward(self, x: Tensor, frames: int) -> Tensor:
+        """The stream behind the MLP: (B*T, ..., D) -> the same shape."""
+        block = self.block
         normed = block.norm2(x)
         x = x + self.own_drop_path(block.mlp(normed), frames)
         if self.joint is not None:
             x = x + self.drop_path(self.scale * self.joint(normed), frames)
         return x
+
+
+class SideBlock(AdaptedBlock):
+    """x + MLP(LN2 x) + s up(dropout(ReLU(down x))) on the stream after attention (AdaptFormer, eq. 2 and 3).
+
+    `down` starts as torch's Linear (Kaiming uniform, a = sqrt 5) without a bias, `up` at zero.
+
+    Args:
+        block: of the backbone.
+        bottleneck: h.
+        scale: s.
+        dropout: between the two layers.
+    """
+
+    def __init__(self, block: Block, bottleneck: int, scale: float, dropout: float) -> None:
+        super().__init__(block)
+        self.down = nn.Linear(block.width, bottleneck)
+        nn.init.zeros_(self.down.bias)
+        self.up = zero_linear(bottleneck, block.width)
+        self.side_scale = scale
+        self.dropout = dropout
+
+    def feed_forward(self, x: Tensor, frames: int) -> Tensor:
+        side = self.up(F.dropout(F.relu(self.down(x)), self.dropout, self.training))
+        return super().feed_forward(x, frames) + self.side_scale * side

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any, Literal
@@ -85,6 +86,12 @@ class VideoClassifier(nn.Module):
     def forward(self, clips: Tensor) -> Tensor:
         """(B, T, 3, H, W), normalised -> logits (B, classes)."""
         return self.head(self.features(clips))
+
+    def deployed(self) -> VideoClassifier:
+        """The model that predicts the same and is run after training: a merged copy where the strategy has one."""
+        if type(self.strategy).merge is Strategy.merge:
+            return self
+        return self.strategy.merge(copy.deepcopy(self))
 
     def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Names and parameters that train, in the order of the state dict."""

@@ -84,3 +84,33 @@ class Linear(Head):
         nn.init.normal_(linear.weight, std=0.01)
         nn.init.zeros_(linear.bias)
         return nn.Sequential(OrderedDict(dropout=nn.Dropout(config.dropout), linear=linear))
+
+
+@register_head
+class Attentive(Head):
+    """V-JEPA 2's probe: three blocks of self-attention, one of cross-attention, 16 heads, without dropout."""
+
+    name = "attentive"
+    summary = "an attentive probe over all tokens of all frames (V-JEPA 2), without their order"
+    reads = "sequence"
+
+    def refuses(self, backbone: Backbone) -> str | None:
+        width = backbone.width
+        return f"its width {width} does not divide among the probe's {_HEADS} heads" if width % _HEADS else None
+
+    def module(self, backbone: Backbone, config: HeadConfig) -> nn.Module:
+        from adapters.attentive import AttentiveProbe
+
+        return AttentiveProbe(
+            config.width, config.classes, config.frames, time=self.order_aware, depth=_DEPTH, heads=_HEADS
+        )
+
+
+@register_head
+class AttentiveTime(Attentive):
+    name = "attentive-time"
+    summary = "the attentive probe, with a sinusoidal embedding of each frame's time"
+    order_aware = True
+
+
+_DEPTH, _HEADS = 4, 16

@@ -104,6 +104,7 @@ class Backbone(nn.Module):
         prefix_tokens: tokens of a frame that stand before its patches: CLS, registers.
         takes_tokens: whether more tokens may stand between those and the patches inside the blocks: not in windows, nor
             where each token's place enters the attention.
+        windowed: whether attention goes by windows, so that not every token of a frame sees every other.
         size_unit: pixels of which every other input size is a multiple: a patch's side, of a Swin the side of what its
             largest window sees; None where the model takes no other size than its own.
         notes: what was assumed of the weights, for whoever reads the numbers.
@@ -121,6 +122,7 @@ class Backbone(nn.Module):
     released_freezing: bool = False
     prefix_tokens: int = 0
     takes_tokens: bool = False
+    windowed: bool = False
     size_unit: int | None = None
     notes: tuple[str, ...] = ()
 

@@ -48,17 +48,60 @@ class Projection:
         """
         self.module.register_forward_hook(_Addition(update, self.rows))
 
-    def fold(self, update: nn.Module, matrix: Tensor) -> None:
-        """Take back an update that was added, and add its matrix (D_out, D_in) to the weight instead."""
+    def change(self, change: nn.Module) -> None:
+        """Let `change(y)`, of y's shape, take the place of what this projection gives, y (..., D_out).
+
+        The module that calls it stays the owner of the change's parameters.
+        """
+        self.module.register_forward_hook(_Change(change, self.rows))
+
+    def take_back(self, update: nn.Module) -> None:
+        """Undo `add` or `change`."""
         hooks = self.module._forward_hooks
         for number, hook in list(hooks.items()):
-            if isinstance(hook, _Addition) and hook.update is update and hook.rows == self.rows:
+            if isinstance(hook, _Hook) and hook.update is update and hook.rows == self.rows:
                 del hooks[number]
+
+    def fold(self, update: nn.Module, matrix: Tensor) -> None:
+        """Take back an update that was added, and add its matrix (D_out, D_in) to the weight instead."""
+        self.take_back(update)
         with torch.no_grad():
-            self.weight.add_(matrix.to(self.weight.dtype))
+            self.weight.copy_(self.weight.double() + matrix)
+
+    @torch.no_grad()
+    def fold_before(self, matrix: Tensor, shift: Tensor) -> None:
+        """Compute from x what was computed from x M^T + m before: W becomes W M, b becomes b + W m.
+
+        Args:
+            matrix: M, (D_in, D_in), in float64.
+            shift: m, (D_in,), in float64.
+        """
+        weight = self.weight.double()
+        self._set(weight @ matrix, weight @ shift + self._bias_or_zero())
+
+    @torch.no_grad()
+    def fold_behind(self, matrix: Tensor, shift: Tensor) -> None:
+        """Give y M^T + m in place of y: W becomes M W, b becomes M b + m.
+
+        Args:
+            matrix: M, (D_out, D_out), in float64.
+            shift: m, (D_out,), in float64.
+        """
+        self._set(matrix @ self.weight.double(), matrix @ self._bias_or_zero() + shift)
+
+    def _bias_or_zero(self) -> Tensor:
+        bias = self.bias
+        return torch.zeros((), dtype=torch.float64) if bias is None else bias.double()
+
+    def _set(self, weight: Tensor, bias: Tensor) -> None:
+        self.weight.copy_(weight)
+        if self.bias is None:
+            whole = getattr(self.owner, self.weight_name)
+            setattr(self.owner, self.bias_name, nn.Parameter(whole.new_zeros(len(whole)), requires_grad=False))
+        getattr(self.owner, self.bias_name)[self.rows].copy_(bias)
 
 
-class _Addition:
+class _Hook:
     """Forward hook of a module; an object, so that a copy of the whole model calls the copy of the update."""
 
     def __init__(self, update: nn.Module, rows: slice) -> None:
@@ -66,12 +109,25 @@ class _Addition:
         self.rows = rows
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class _Addition(_Hook):
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         added = self.update(inputs[0])
         if added.shape == output.shape:
             return output + added
         # in place in a part of it: what follows a product never needs the product's own result for its gradient
         output[..., self.rows] += added
         return output
+
+
+class _Change(_Hook):
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if self.rows == slice(None):
+            return self.update(output)
+        changed = self.update(output[..., self.rows])
+        return torch.cat([output[..., : self.rows.start], changed, output[..., self.rows.stop :]], dim=-1)
 
 
 class InProjection(nn.Module):

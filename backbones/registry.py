@@ -74,9 +74,14 @@ class Registry(Generic[T]):
                 self.add(point.name, found)
 
     def names(self) -> tuple[str, ...]:
-        """Every registered name, in the order of registration."""
+        """Every registered name: those of the project's modules in the order of these, then in that of registration."""
         self._fill()
-        return tuple(self._entries)
+        places = {module: index for index, module in enumerate(self._modules)}
+
+        def place(name: str) -> int:
+            return places.get(getattr(self._entries[name], "__module__", ""), len(places))
+
+        return tuple(sorted(self._entries, key=place))
 
     def get(self, name: str) -> T:
         """The entry under `name`. Raises UnknownName."""
@@ -86,7 +91,7 @@ class Registry(Generic[T]):
         except KeyError:
             if name in self._broken:
                 raise UnknownName(f"{self.noun} {name!r} is broken: {self._broken[name]}") from None
-            known = ", ".join(self._entries)
+            known = ", ".join(self.names())
             raise UnknownName(
                 f"unknown {self.noun} {name!r}: expected one of {known}{did_you_mean(name, self._entries)}"
             ) from None

@@ -100,6 +100,7 @@ class Swin(Backbone):
     tubelet = 2
     time_drop_axes = ("clip", "position")
     released_freezing = True
+    windowed = True
     kind: type[SwinBlock] = SwinBlock
 
     def __init__(self, model: Any, pretrained: str) -> None:

@@ -60,7 +60,9 @@ def _table(*columns: str, whole: tuple[str, ...]) -> Table:
     """Return a table whose columns `whole` are not broken, as far as the terminal is wide enough."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(column, no_wrap=column in whole, overflow="fold")
+        # names of strategies are read side by side
+        least = 25 if column == "taken by" else None
+        table.add_column(column, no_wrap=column in whole, overflow="fold", min_width=least)
     return table
 
 

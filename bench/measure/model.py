@@ -29,9 +29,9 @@ def measure(
 ) -> Measured:
     """Measure a freshly built model; its weights are changed by the training steps that are timed.
 
-    Training is timed on the optimiser step that trains a cell, inference on the call that evaluates it, both on
-    batches of the recipe's size, of random uint8 pixels that lie in the host's memory. Batches that memory has no room
-    for are computed in parts, as in training.
+    Training is timed on the optimiser step that trains a cell, inference on the call that evaluates it, of the model as
+    it is deployed; both on batches of the recipe's size, of random uint8 pixels that lie in the host's memory. Batches
+    that memory has no room for are computed in parts, as in training.
 
     Raises:
         UncountedOperation: see `bench.measure.counts`.
@@ -40,7 +40,8 @@ def measure(
     busy = others_load() if device.type == "cpu" else 0.0
     others = gpu.before(device) if device.type == "cuda" else None
     parameters, trained = count(model)
-    view_macs = macs(model.to(device))  # the trace computes a view, which a GPU does at once
+    deployed = model.deployed().to(device)
+    view_macs = macs(deployed)  # the trace computes a view, which a GPU does at once
     generator = torch.Generator().manual_seed(0)
     size, batch = model.backbone.input_size, recipe.batch_size
     clips = torch.randint(0, 256, (batch, model.frames, 3, size, size), dtype=torch.uint8, generator=generator)
@@ -48,12 +49,14 @@ def measure(
     if device.type == "cuda":
         clips, labels = clips.pin_memory(), labels.pin_memory()  # as the loaders' batches are
 
-    predictor = Predictor(model, device, precision, micro_batch=batch, compile=compile)
+    predictor = Predictor(deployed, device, precision, micro_batch=batch, compile=compile)
     views = clips[:, None]
     warmup = 3 if compile else 1
     inference = timed(lambda: predictor(views), device, least_warmup=warmup)
-    resident = [*model.parameters(), *model.buffers(), clips, labels]
-    inference_bytes = peak(lambda: predictor(views), device, resident)
+    inference_bytes = peak(lambda: predictor(views), device, [*_tensors(deployed), clips, labels])
+    inferred = predictor.computation
+    if deployed is not model:
+        deployed.to("cpu")  # a merged copy's memory is not the training's
 
     trainer = Trainer(model, recipe, device, precision, compile=compile, checkpoint_activations=checkpoint_activations)
     trainer.scale_lr(0.0)  # timed steps need not move the weights
@@ -62,10 +65,10 @@ def measure(
         training = timed(lambda: trainer.step(clips, labels), device, least_warmup=warmup)
         trainer.optimiser.zero_grad(set_to_none=True)
         state = [v for held in trainer.optimiser.state.values() for v in held.values() if isinstance(v, torch.Tensor)]
-        training_bytes = peak(lambda: trainer.step(clips, labels), device, [*resident, *state])
-    compiled = trainer.computation.compiled and predictor.computation.compiled
-    timings = [(inference, predictor), *([(training, trainer)] if training else [])]
-    compile_seconds = sum(timing.first_beyond for timing, by in timings if by.computation.compiled)
+        resident = [*_tensors(model), clips, labels, *state]
+        training_bytes = peak(lambda: trainer.step(clips, labels), device, resident)
+    timings = [(inference, inferred), *([(training, trainer.computation)] if training else [])]
+    compile_seconds = sum(timing.first_beyond for timing, by in timings if by.compiled)
 
     return Measured(
         params=parameters,
@@ -80,8 +83,8 @@ def measure(
         train_ms=None if training is None else 1e3 * training.median,
         infer_ms=1e3 * inference.median,
         warmup_seconds=sum(timing.warmup_seconds for timing, _ in timings) - compile_seconds,
-        compiled=compiled,
-        why_not_compiled=trainer.computation.why_not or predictor.computation.why_not,
+        compiled=trainer.computation.compiled and inferred.compiled,
+        why_not_compiled=trainer.computation.why_not or inferred.why_not,
         compile_seconds=compile_seconds,
         kernels=kernels(),
         train_memory_bytes=training_bytes,
@@ -95,3 +98,7 @@ def measure(
         versions=versions(),
         commit=commit()[0],
     )
+
+
+def _tensors(model: VideoClassifier) -> list[torch.Tensor]:
+    return [*model.parameters(), *model.buffers()]

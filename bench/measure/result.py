@@ -36,7 +36,7 @@ class Measured(FrozenModel):
 
     params: int
     trained_params: int
-    macs_view: int = Field(description="multiply-accumulates of one view")
+    macs_view: int = Field(description="multiply-accumulates of one view of the model as deployed")
     train_clips_per_s: float | None
     train_spread: float | None = Field(description="interquartile range / median of the timed steps")
     train_repeats: int | None

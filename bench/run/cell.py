@@ -236,12 +236,14 @@ class _Execution:
         """
         cell, loaders = self.cell, self.loaders
         training, metrics, attempts = self.run()
+        adapter_bytes = None
         if self.folder is not None:
             write_skipped(self.folder, loaders.skipped)
         if self.folder is not None and self.trainer is not None:
             # not safetensors' own save_file, whose files only their owner may read
             content = pack(self.model, cell, self.dataset.classes, self.weights_sha256)
             write_atomically(self.folder / ADAPTER, lambda path: path.write_bytes(content))
+            adapter_bytes = len(content)
         self.clock.lap("write")
         at_once = [each.micro_batch for each in (self.trainer, self.predictor, self.measured) if each is not None]
         micro_batch = min(*at_once, loaders.batch_size)
@@ -252,6 +254,7 @@ class _Execution:
             measured=self.measured,
             training=training,
             metrics=metrics,
+            adapter_bytes=adapter_bytes,
             skipped=loaders.skipped,
             footnotes=self._footnotes(micro_batch),
             seconds=self.clock.laps,
@@ -292,7 +295,7 @@ class _Execution:
         params, trained = count(self.model)
         macs_view = None
         try:
-            macs_view = macs(self.model.to(self.context.device))
+            macs_view = macs(self.model.deployed().to(self.context.device))
         except UncountedOperation as error:
             self.notes.append(f"multiply-accumulates are not counted: {error}")
         return Counts(params=params, trained_params=trained, macs_view=macs_view)

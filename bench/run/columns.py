@@ -55,6 +55,7 @@ COLUMNS = (
     "compile",
     "kernels",
     "checkpoint_activations",
+    "adapter_mb",
     # of its accuracy
     "val_top1",
     "evaluated",
@@ -123,6 +124,7 @@ def row(result: Result) -> dict[str, Any]:
         "head": cell.head,
         "input_size": cell.input_size,
         "classes": cell.classes,
+        "adapter_mb": None if result.adapter_bytes is None else result.adapter_bytes / 1e6,
         "sources": _pairs(cell.sources),
         "started": known.started,
         "wall_seconds": known.wall_seconds,

@@ -53,7 +53,7 @@ def by_part(cell: Cell) -> Counts:
     bare = cell.model_copy(update={"weights": "none"})
 
     def found(model: VideoClassifier) -> Counts:
-        multiplied, held = macs_by_part(model), count_by_part(model)
+        multiplied, held = macs_by_part(model.deployed()), count_by_part(model)
         parts = {
             part: PartCounts(macs_view=multiplied[part], params=every, trained_params=trained)
             for part, (every, trained) in held.items()
@@ -69,7 +69,7 @@ def by_part(cell: Cell) -> Counts:
 
 
 def _three_counts(model: VideoClassifier) -> tuple[int, int, int]:
-    return (*count(model), macs(model))
+    return (*count(model), macs(model.deployed()))
 
 
 def counts(cells: Sequence[Cell]) -> dict[Cell, tuple[int, int, int]]:

@@ -95,7 +95,9 @@ def expand(matrix: Matrix) -> Plan:
         sizes = {backbone: chosen_size(backbone, matrix.input_size, problems) for backbone in backbones}
         for backbone, strategy, head in product(backbones, strategies, heads):
             if told := refusal(strategy, head, backbone, sizes[backbone]):
-                problems += [] if told in problems else [told]
+                # of those that a group brought the ones remain that a backbone takes
+                where = problems if strategy.name in matrix.strategies else defaults
+                where += [] if told in where else [told]
                 continue
             own = _defaults(matrix, dataset, backbone, strategy.name)
             recipe, recipe_from = _recipe(matrix, dataset, own, strategy.name, problems)

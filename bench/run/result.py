@@ -32,7 +32,9 @@ class Counts(FrozenModel):
 
     params: int
     trained_params: int
-    macs_view: int | None = Field(description="multiply-accumulates of one view; None where an operation has no rule")
+    macs_view: int | None = Field(
+        description="multiply-accumulates of one view of the model as deployed; None where an operation has no rule"
+    )
     parts: dict[Part, PartCounts] = Field(default_factory=dict, description="empty where they were not told apart")
 
 
@@ -116,6 +118,7 @@ class Result(FrozenModel):
     measured: Measured | None = None
     training: Training | None = None
     metrics: Metrics | None = None
+    adapter_bytes: int | None = Field(None, description="size of the adapter file that was written")
     skipped: tuple[SkippedVideo, ...] = ()
     footnotes: tuple[str, ...] = ()
     provenance: Provenance

@@ -20,18 +20,23 @@ from bench.spec.recipe_entries import Defaults, RecipeEntry
 
 
 def names(asked: Iterable[str], registry: Registry[Any], problems: list[str]) -> list[str]:
-    """The registered names that were asked for; `all` is every one."""
+    """The registered names that were asked for.
+
+    `all` is every one; of strategies those of AIM's paper and of plugins, and `field` the other papers' as well.
+    """
     found: list[str] = []
     for name in asked:
-        if name == "all":
-            found += registry.names()
+        if name == "all" or (name == "field" and registry is STRATEGIES):
+            every = registry.names()
+            found += [one for one in every if name == "field" or not getattr(registry.get(one), "of_field", False)]
             continue
         try:
             registry.get(name)
             found.append(name)
         except UnknownName as error:
             near = did_you_mean(name, registry.names())
-            problems.append(str(error) if near else f"{error}, or all{did_you_mean(name, ['all'])}")
+            groups = ["all", "field"] if registry is STRATEGIES else ["all"]
+            problems.append(str(error) if near else f"{error}, or {' or '.join(groups)}{did_you_mean(name, groups)}")
     return list(dict.fromkeys(found))
 
 

@@ -114,7 +114,9 @@ class Matrix(DataOptions, PixelOptions, DeviceOptions):
         description="Comma list of family[:model][@weights], such as clip,vit:vit_base_patch16_224.augreg_in21k, or "
         "all",
     )
-    strategies: Annotated[Names, Flag(MATRIX)] = Field(("all",), description="Comma list of strategies, or all")
+    strategies: Annotated[Names, Flag(MATRIX)] = Field(
+        ("all",), description="Comma list of strategies; all: those of AIM's paper; field: other papers' as well"
+    )
     heads: Annotated[Names, Flag(MATRIX)] = Field(("linear",), description="Comma list of heads, or all")
     datasets: Annotated[Names, Flag(MATRIX, name="dataset")] = Field(("motion",), description="Comma list of data sets")
     frames: Annotated[FrameCounts, Flag(MATRIX, default="the data set's")] = Field(
@@ -189,7 +191,7 @@ class ProfileRequest(DeviceOptions, PluginOptions):
         ("all",), description="Comma list of family[:model][@weights], such as vit or clip:ViT-L-14@none, or all"
     )
     strategies: Annotated[Names, Flag(name="strategy", argument=True)] = Field(
-        ("all",), description="Comma list of strategies, or all"
+        ("all",), description="Comma list of strategies; all: those of AIM's paper; field: other papers' as well"
     )
     whole: Annotated[bool, Flag(name="all", default="", one_way=True)] = Field(
         False,

@@ -26,6 +26,7 @@ from backbones.families import FAMILIES, resolve
 from backbones.names import BadBackboneName, UnsupportedModel, WeightsError
 from backbones.registry import UnknownName
 from backbones.weights import digest
+from bench.files import write_atomically
 from bench.run.build import classifier
 from bench.run.model_files.base import TrainedModel, wrong
 from bench.run.provenance import sources
@@ -36,19 +37,34 @@ VERSION = "2"
 _NEEDED = ("format_version", "cell", "classes", "weights_sha256")
 
 
-def pack(model: VideoClassifier, cell: Cell, classes: Sequence[str], weights_sha256: str) -> bytes:
+def pack(
+    model: VideoClassifier, cell: Cell, classes: Sequence[str], weights_sha256: str, *, merged: bool = False
+) -> bytes:
     """A trained model as a file's content.
-
-    The metadata are texts, JSON where they are not a plain word. `cell` says it all; the others say the most of it to
-    whoever looks into the file without this package.
 
     Args:
         model: what was trained.
         cell: by what.
         classes: names, by label.
         weights_sha256: `digest` of the backbone before the training.
+        merged: whether the model is one that `VideoClassifier.deployed` gave, all of which is written.
     """
-    stored = {name: parameter.detach().cpu().contiguous() for name, parameter in model.stored()}
+    kept = model.named_parameters() if merged else model.stored()
+    return content(dict(kept), cell, classes, weights_sha256, layout="merged" if merged else "")
+
+
+def content(
+    tensors: Mapping[str, Tensor], cell: Cell, classes: Sequence[str], weights_sha256: str, *, layout: str = ""
+) -> bytes:
+    """Tensors of a trained model as a file's content.
+
+    The metadata are texts, JSON where they are not a plain word. `cell` says it all; the others say the most of it to
+    whoever looks into the file without this package.
+
+    Args:
+        layout: "" as `VideoClassifier.stored` names them, "merged" or "peft".
+    """
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     about = {
         "format_version": VERSION,
         "backbone": cell.backbone,
@@ -60,6 +76,7 @@ def pack(model: VideoClassifier, cell: Cell, classes: Sequence[str], weights_sha
         "classes": json.dumps(list(classes)),
         "cell": cell.canonical(),
     }
+    about |= {"layout": layout} if layout else {}
     return save(stored, metadata=about)
 
 
@@ -71,7 +88,8 @@ class AdapterFile(TrainedModel):
         cell: what was trained, with the backbone that was asked for now.
         written: the backbone that it was trained on.
         weights_sha256: that one's hash.
-        tensors: what was trained or added, by name.
+        tensors: what was trained or added, by name; of a merged model all.
+        names: whose the tensors' are: the model's own (""), the "merged" model's, or those of "peft".
     """
 
     layout: ClassVar[str] = "aim-bench"
@@ -80,6 +98,12 @@ class AdapterFile(TrainedModel):
     written: str
     weights_sha256: str
     tensors: Mapping[str, Tensor]
+    names: str = ""
+
+    @property
+    def merged(self) -> bool:
+        """Whether the model is stored as it is deployed."""
+        return self.names == "merged"
 
     @property
     def views(self) -> Views:
@@ -106,11 +130,16 @@ class AdapterFile(TrainedModel):
                     f"{cell.backbone_name} has {found[:12]}: expected the same weights, which --backbone can name"
                 ]
             )
+        if self.merged:
+            model = model.strategy.merge(model)
         return model.eval(), [*_other_code(cell), *_fill(self, model)]
 
     def resized(self, model: VideoClassifier, size: int | None) -> VideoClassifier:
         """See `TrainedModel.resized`. Frozen positions are those of the weights, interpolated once."""
-        trained = dict(super().resized(model, size).trained())
+        model = super().resized(model, size)
+        if self.merged:  # nothing of it is interpolated but positions
+            return model
+        trained = dict(model.trained())
         found = classifier(self.cell.model_copy(update={"frames": model.frames, "input_size": size}), self.classes)
         expected = dict(found.trained())
         if bound := [name for name, parameter in expected.items() if parameter.shape != trained[name].shape]:
@@ -141,8 +170,15 @@ def _other_code(cell: Cell) -> list[str]:
 
 def _fill(checkpoint: AdapterFile, model: VideoClassifier) -> list[str]:
     """Put the tensors into the model, all of them or none; what is odd about them."""
-    expected = dict(model.stored())
+    expected = dict(model.named_parameters() if checkpoint.merged else model.stored())
     tensors = checkpoint.tensors
+    if checkpoint.names == "peft":
+        from bench.run.model_files.peft import converted
+
+        try:
+            tensors = converted(model, tensors)
+        except ValueError as error:
+            raise checkpoint.wrong([str(error)]) from error
     problems = []
     if missing := [name for name in expected if name not in tensors]:
         problems.append(f"missing: {', '.join(missing[:5])}")
@@ -218,7 +254,27 @@ def read(file: Path, sha256: str, backbone: str | None) -> AdapterFile | None:
         written=written,
         weights_sha256=about["weights_sha256"],
         tensors=tensors,
+        names=about.get("layout", ""),
     )
+
+
+def write_merged(checkpoint: AdapterFile, file: Path) -> list[str]:
+    """Write a cell's model as it is deployed, its backbone included.
+
+    Returns:
+        What a user of the file must know, a sentence each.
+
+    Raises:
+        UserError: the model cannot be built.
+        OSError: the file cannot be written.
+    """
+    model, notes = checkpoint.build(checkpoint.cell.frames)
+    if (deployed := model.deployed()) is model:
+        notes.append(f"{checkpoint.strategy} adds nothing that folds into the backbone: the model is as it was trained")
+    classes = checkpoint.class_names or ()
+    packed = pack(deployed, checkpoint.cell, classes, checkpoint.weights_sha256, merged=True)
+    write_atomically(file, lambda path: path.write_bytes(packed))
+    return notes
 
 
 def _since_version_2(name: str) -> str:

@@ -19,6 +19,8 @@ from bench.files import did_you_mean_path, reason
 from bench.run.store import ADAPTER, RESULTS
 from bench.spec.source import DataSource, Views
 
+PEFT = "adapter_model.safetensors"
+
 
 @dataclass(frozen=True)
 class TrainedModel(ABC):
@@ -100,8 +102,8 @@ def find(text: str, root: Path = RESULTS) -> Path:
     """The file of a checkpoint.
 
     Args:
-        text: a file, a cell's folder, or RUN/CELL. RUN is a run's folder or its name under `root`, CELL the name of the
-            cell's folder or the cell's key.
+        text: a file, a cell's folder, a folder in peft's format, or RUN/CELL. RUN is a run's folder or its name under
+            `root`, CELL the name of the cell's folder or the cell's key.
         root: where runs lie.
 
     Raises:
@@ -114,8 +116,9 @@ def find(text: str, root: Path = RESULTS) -> Path:
         return given
     if given.suffix in WEIGHT_SUFFIXES and os.path.lexists(given):
         raise UserError([f"checkpoint {text!r}: it is not a regular file, or a link that leads to none"])
-    if os.path.isfile(given / ADAPTER):
-        return given / ADAPTER
+    for file in (ADAPTER, PEFT):
+        if os.path.isfile(given / file):
+            return given / file
     for run in (given, root / given):
         if os.path.isdir(run / "cells"):
             listed = ", ".join(_cells(run)) or "none"

@@ -20,6 +20,7 @@ from bench.errors import UserError
 from bench.run.matrix import expand
 from bench.spec import Matrix
 from tests.bench import make
+from tests.models import NAMES
 
 VIT = BackboneName("vit", "tiny", "none")
 
@@ -51,9 +52,8 @@ def test_every_combination_once_in_the_order_asked_for() -> None:
 
 def test_all_is_every_registered_name() -> None:
     found = cells(backbones="all", strategies="all", datasets="motion")
-    families, names = FAMILIES.names(), STRATEGIES.names()
+    families, names = FAMILIES.names(), NAMES
     assert {"vit", "clip", "swin"} <= set(families)
-    assert {"frozen", "full", "timesformer", "spatial", "temporal", "joint"} <= set(names)
     assert [(c.backbone, c.strategy) for c in found] == [(f"{f}:tiny", s) for f in families for s in names]
     assert len(cells(strategies="joint,all,joint", backbones="all,vit,vit:tiny,vit:tiny@bundled")) == len(found)
 
@@ -125,7 +125,7 @@ def test_finetuning_has_timesformers_drop_path_on_real_data(name: str) -> None:
     from bench.run.matrix import _recipe
 
     dataset, wrong = DATASETS.get(name)(), list[str]()
-    own = {s: dataset.defaults(VIT, s) for s in STRATEGIES.names()}
+    own = {s: dataset.defaults(VIT, s) for s in NAMES}
     found = {s: _recipe(make.matrix(), dataset, own[s], s, wrong) for s in own}
     assert {s: recipe.drop_path for s, (recipe, _) in found.items() if recipe is not None} == {
         "frozen": 0.2, "full": 0.1, "timesformer": 0.1, "spatial": 0.2, "temporal": 0.2, "joint": 0.2,
@@ -178,7 +178,7 @@ def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
         f"recipe_by_strategy names 'fulll': expected one of {strategies} (did you mean 'full'?)",
         "recipe.epochs is -1: expected at least 0",
         "recipe_by_strategy.joint.lr is 99: expected at most 10",
-        "option 'scale': none of the chosen strategies takes it, expected joint among them,"
+        "option 'scale': none of the chosen strategies takes it, expected joint, zeroi2v among them,"
         " or one of their own options: ratio, blocks, released_freezing",
         "unknown option 'ratoi': the chosen strategies take ratio, blocks, released_freezing (did you mean 'ratio'?)",
         "option.ratio is 9: expected at most 4",

@@ -13,7 +13,7 @@ import torch
 
 import bench.measure.model
 import bench.run.provenance
-from adapters.base import STRATEGIES, register_strategy
+from adapters.base import register_strategy
 from adapters.blockwise import BlockwiseStrategy
 from backbones.families import FAMILIES
 from bench.measure.machine import device_name, slug
@@ -26,6 +26,7 @@ from bench.run.store import Run
 from bench.spec import ProfileRequest
 from tests.bench import make
 from tests.bench.command import Command
+from tests.models import NAMES
 
 ALL = ("profile", "--all", "--device", "cpu")
 SMALL = (*ALL, "vit:tiny,swin:tiny", "frozen,joint")
@@ -87,7 +88,7 @@ def test_all_is_every_familys_base_model_with_every_strategy_as_published() -> N
     expected = {
         (FAMILIES.get(family).base.partition("@")[0].partition(".")[0], strategy)
         for family in FAMILIES.names()
-        for strategy in STRATEGIES.names()
+        for strategy in NAMES
     }
     assert {(cell.backbone_name.model, cell.strategy) for cell in chosen.cells} == expected
     assert len(chosen.cells) == len(expected)
