@@ -180,7 +180,7 @@ def test_a_storage_of_an_unknown_protocol_is_refused(url: str, bench: Command, t
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """A head without CPUs, where the driver is, and two nodes of one CPU."""
+    """Two nodes of one CPU; the driver is on the first."""
     from ray.cluster_utils import Cluster
 
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # of a short name: sockets lie in it
@@ -192,10 +192,7 @@ def cluster() -> Iterator[Any]:
             "PYTHONPATH": str(ROOT),
         }.items():
             patch.setenv(name, value)
-        found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-        for _ in range(2):
-            found.add_node(num_cpus=1, wait=False)
-        found.wait_for_nodes()
+        found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
         try:
             yield found
         finally:
@@ -242,6 +239,22 @@ def _engine(cluster: Any, cell: Cell, **changes: Any) -> Iterator[Any]:
         yield engine
 
 
+class _Busy:
+    """Actor that does nothing, where nothing else can run meanwhile."""
+
+    def here(self) -> None: ...
+
+
+def _keep_busy(node: Any) -> Any:
+    """Take the CPU of a node; what `ray.kill` gets to give it back."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as Strategy
+
+    actor = ray.remote(_Busy).options(num_cpus=1, scheduling_strategy=Strategy(node.node_id, soft=False)).remote()
+    ray.get(actor.here.remote())
+    return actor
+
+
 def _until(engine: Any, wanted: Callable[[Event], bool]) -> Event:
     """The first event of those that are wanted; nothing that ends the job comes before."""
     until = time.monotonic() + 240
@@ -257,14 +270,19 @@ def _until(engine: Any, wanted: Callable[[Event], bool]) -> Event:
 def test_a_cell_whose_node_is_killed_goes_on_elsewhere_to_the_same_predictions(
     cluster: Any, cell: Cell, uninterrupted: Path, tmp_path: Path
 ) -> None:
+    import ray
+
     (folder := tmp_path / "cell").mkdir()
+    node = cluster.add_node(num_cpus=1)
     with _engine(cluster, cell) as engine:
         assert engine.slots == 2
+        busy = _keep_busy(cluster.head_node)
         engine.submit(Job("train", cell, folder, 1, FrameCache(), _measured()))
         where = _until(engine, lambda event: "id" in event.values).values["id"].partition(":")[0]
         _until(engine, lambda _: 0 < step_of(read_checkpoint(folder)) < STEPS)
-        (node,) = [node for node in cluster.worker_nodes if node.node_id.startswith(where)]
+        assert node.node_id.startswith(where)
         cluster.remove_node(node, allow_graceful=False)
+        ray.kill(busy)
         elsewhere = _until(engine, lambda event: "id" in event.values).values["id"].partition(":")[0]
         assert elsewhere != where
         kept = step_of(read_checkpoint(folder))
@@ -279,7 +297,6 @@ def test_a_cell_whose_node_is_killed_goes_on_elsewhere_to_the_same_predictions(
     assert (folder / "adapter.safetensors").is_file()
     steps = re.findall(r'"step": (\d+)', (folder / "log.jsonl").read_text())
     assert list(map(int, steps)) == sorted(set(map(int, steps))) and int(steps[-1]) == STEPS
-    cluster.add_node(num_cpus=1)
 
 
 @with_ray
