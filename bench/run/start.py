@@ -42,6 +42,13 @@ def plan(request: Request) -> Plan:
         problems += getattr(ENGINES.get(request.engine), "check", lambda _: [])(request)
     except UnknownName as error:
         problems.append(str(error))
+    if request.engine == "local":
+        unused = {"ray_address": request.ray_address, "storage": request.storage}
+        problems += [
+            f"{name} is {value!r}: the engine local has no use for it, expected the engine ray"
+            for name, value in unused.items()
+            if value is not None
+        ]
     try:
         planned = expand(request.matrix)
     except UserError as error:

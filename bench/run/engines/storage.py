@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 from pathlib import Path, PurePosixPath
 
@@ -82,8 +83,9 @@ class Storage:
     def __init__(self, url: str) -> None:
         from fsspec.core import url_to_fs
 
-        self.url = url
-        self._system, folder = url_to_fs(url)
+        # a path means the same on every machine once it is whole
+        self.url = url if "://" in url or "::" in url else os.path.abspath(os.path.expanduser(url))
+        self._system, folder = url_to_fs(self.url)
         self._folder = PurePosixPath(folder)
 
     def of(self, *names: str) -> Storage:
