@@ -254,7 +254,7 @@ class RayEngine:
         alike = {(cell.dataset, cell.data, cell.backbone_name, cell.input_size): cell for cell in cells}
         asked = CacheSettings(request.cache, request.cache_limit, request.cache_format)
         self._common = ray.put(NodeSetup(setup, tuple(alike.values()), asked, _contents(request.plugins)))
-        # a process that had a GPU keeps memory of it, which the next job may need: it ends with the job
+        # the processes of a job see the GPUs that were given to the first one of their parent: it ends with its job
         self._task = ray.remote(max_calls=1)(work) if self._largest.gpus else ray.remote(work)
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=True
@@ -296,7 +296,7 @@ class RayEngine:
             num_returns="streaming",
             max_retries=0,
             name=f"{job.kind} {job.cell.label}",
-        ).remote([self._common], sent, checkpoint, storage, self._stop, not needs.gpus)
+        ).remote([self._common], sent, checkpoint, storage, self._stop)
         self._placed.append(placed)
 
     def _kept(self, job: Job) -> Storage | None:

@@ -59,8 +59,8 @@ class NodeSetup:
     plugins: Files
 
 
-class _Slot:
-    """A worker process, kept from job to job by the process that Ray gives the jobs to, and the node's cache.
+class _Node:
+    """What a process that Ray gives jobs to keeps from job to job: the cache of frames, and plugins that came along.
 
     Args:
         common: of the run.
@@ -73,40 +73,31 @@ class _Slot:
     def __init__(self, common: NodeSetup) -> None:
         from bench.run.start import videos_of
 
-        self._open = contextlib.ExitStack()
-        plugins = tuple(self._plugin(name, common.plugins.get(name)) for name in common.setup.plugins)
-        self.engine = LocalEngine([replace(common.setup, plugins=plugins)])
-        try:
+        with contextlib.ExitStack() as opened:
+            plugins = tuple(_here(name, common.plugins.get(name), opened) for name in common.setup.plugins)
+            self.setup = replace(common.setup, plugins=plugins)
             load_plugins(plugins)
             for name, source in dict.fromkeys((cell.dataset, cell.data) for cell in common.cells):
                 DATASETS.get(name)(source).prepare()
-            folders = self._open.enter_context(CacheFolders())
+            folders = opened.enter_context(CacheFolders())
             videos, short_side = ([], None) if common.cache.mode == "off" else videos_of(common.cells)
             self.cache, _ = choose(common.cache, videos, folders, short_side)
-        except BaseException:
-            self.close()
-            raise
-
-    def _plugin(self, name: str, content: bytes | None) -> str:
-        """The name under which a plugin is imported here: of a file that is not here, that of a copy."""
-        if content is None or (Path(name).is_file() and Path(name).read_bytes() == content):
-            return name
-        folder = self._open.enter_context(tempfile.TemporaryDirectory(prefix="aim-bench-plugin-"))
-        copy = Path(folder) / Path(name).name
-        copy.write_bytes(content)
-        return str(copy)
-
-    def close(self) -> None:
-        self.engine.close()
-        self._open.close()
+            self._opened = opened.pop_all()
 
 
-_slots: list[_Slot] = []  # the one of this process, once there is one
+def _here(name: str, content: bytes | None, opened: contextlib.ExitStack) -> str:
+    """The name under which a plugin is imported here: of a file that is not here, that of a copy."""
+    if content is None or (Path(name).is_file() and Path(name).read_bytes() == content):
+        return name
+    copy = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="aim-bench-plugin-"))) / Path(name).name
+    copy.write_bytes(content)
+    return str(copy)
 
 
-def work(
-    common: list[Any], job: Job, checkpoint: Files, storage: str | None, stop: Any, keep: bool
-) -> Iterator[Message]:
+_nodes: list[_Node] = []  # the one of this process, once there is one
+
+
+def work(common: list[Any], job: Job, checkpoint: Files, storage: str | None, stop: Any) -> Iterator[Message]:
     """Execute a job; the body of a Ray task that yields.
 
     Args:
@@ -114,7 +105,6 @@ def work(
         checkpoint: that the driver has of a training.
         storage: URL of the cell's folder there.
         stop: actor whose `wait` answers when the jobs are to stop.
-        keep: the worker process for the next job.
     """
     import ray
 
@@ -122,25 +112,19 @@ def work(
     node = ray.get_runtime_context().get_node_id()
     yield "started", {"host": socket.gethostname(), "pid": os.getpid(), "node": node}
     try:
-        if not _slots:
-            _slots.append(_Slot(ray.get(common[0])))
+        if not _nodes:
+            _nodes.append(_Node(ray.get(common[0])))
+        kept = None if storage is None else Storage(storage)
         with tempfile.TemporaryDirectory(prefix="aim-bench-cell-") as folder:
-            kept = None if storage is None else Storage(storage)
-            for kind, values in _execute(_slots[0], job, Path(folder), checkpoint, kept, stopped):
-                keep = keep and kind != "preempted"
-                yield kind, values
+            yield from _execute(_nodes[0], job, Path(folder), checkpoint, kept, stopped)
     except Exception as error:  # of the node: a job's own errors come as messages
-        keep = False
         printed = error.printed if isinstance(error, WorkerFailed) else traceback.format_exc()
         line = f"{type(error).__name__} on {socket.gethostname()}: {' '.join(str(error).split())}"
         yield "failed", {"status": "failed", "error": line, "traceback": printed}
-    finally:
-        if not keep and _slots:
-            _slots.pop().close()
 
 
 def _execute(
-    slot: _Slot, job: Job, folder: Path, checkpoint: Files, storage: Storage | None, stopped: Any
+    node: _Node, job: Job, folder: Path, checkpoint: Files, storage: Storage | None, stopped: Any
 ) -> Iterator[Message]:
     import ray
 
@@ -148,16 +132,18 @@ def _execute(
         checkpoint = max(checkpoint, storage.read(), key=step_of)
     write_files(folder, checkpoint)
     sent, next_time, asked = step_of(checkpoint), 0.0, False
+    measuring = job.kind == "measure"
+    threads = min(job.threads, cores()) if measuring else job.threads
     # nothing else is measured on this machine meanwhile; that nothing else runs is up to what the task asks Ray for
-    alone = exclusive_machine_lock(lambda: None) if job.kind == "measure" else contextlib.nullcontext()
-    with alone:
-        threads = min(job.threads, cores()) if job.kind == "measure" else job.threads
-        slot.engine.submit(replace(job, folder=folder, threads=threads, cache=slot.cache))
+    alone = exclusive_machine_lock(lambda: None) if measuring else contextlib.nullcontext()
+    # its processes are forked from one that has the libraries imported and stays
+    with alone, contextlib.closing(LocalEngine([node.setup])) as engine:
+        engine.submit(replace(job, folder=folder, threads=threads, cache=node.cache))
         while True:
             if not asked and ray.wait([stopped], timeout=0)[0]:
-                slot.engine.preempt()
+                engine.preempt()
                 asked = True
-            for event in slot.engine.events(_TICK):
+            for event in engine.events(_TICK):
                 if event.kind == "progress":
                     yield "progress", dict(event.values)
                     continue
@@ -166,7 +152,7 @@ def _execute(
                 names = (LOG, PREDICTIONS, ADAPTER, SKIPPED) if event.kind == "trained" else (LOG,)
                 yield event.kind, {**event.values, "files": read_files(folder, *names)}
                 return
-            if job.kind == "train" and time.monotonic() >= next_time:
+            if not measuring and time.monotonic() >= next_time:
                 begun = time.monotonic()
                 messages, sent = _sent(folder, storage, sent)
                 yield from messages
