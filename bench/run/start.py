@@ -39,7 +39,8 @@ def plan(request: Request) -> Plan:
     except UserError as error:
         problems += error.problems
     try:
-        problems += getattr(ENGINES.get(request.engine), "check", lambda _: [])(request)
+        engine = ENGINES.get(request.engine)
+        problems += getattr(engine, "problems", lambda _: [])(request)
     except UnknownName as error:
         problems.append(str(error))
     if request.engine == "local":

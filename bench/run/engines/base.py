@@ -100,8 +100,8 @@ class WorkerFailed(RuntimeError):
         self.printed = printed
 
 
-# a run's request, its device, the cells that have no result and the command line -> an engine that starts. Where it has
-# a method `check`, that takes the request and returns sentences on what stands in the way, while the run is planned
+# a run's request, its device, the cells that have no result and the command line -> an engine that starts.
+# It may have a function `problems` (request -> sentences on what stands in the way) as an attribute
 EngineFactory = Callable[[Request, Placement, Sequence[Cell], str], Engine]
 
 ENGINES: Registry[EngineFactory] = Registry(

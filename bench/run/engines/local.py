@@ -68,6 +68,16 @@ class Setup:
     checkpoint_minutes: float = 10.0
 
 
+@ENGINES.register("local")
+def local(request: Request, placement: Placement, cells: Sequence[Cell], command: str) -> LocalEngine:
+    """Start the workers of a run; they import their libraries while this process goes on."""
+    devices = worker_devices(request, placement, cells)
+    how = reading(request.loader_workers, cores() // len(devices), request.decode_timeout, request.strict)
+    notes = bf16_notes(placement)
+    plugins, minutes = tuple(request.plugins), request.checkpoint_minutes
+    return LocalEngine([Setup(device, plugins, how, command, Path(), notes, minutes) for device in devices])
+
+
 @dataclass
 class _Worker:
     """A process with at most one job."""
@@ -224,14 +234,3 @@ class LocalEngine:
             if worker.process.is_alive():
                 worker.process.kill()
                 worker.process.join()
-
-
-# at the end, as this has the other engines imported, which are made of what stands above
-@ENGINES.register("local")
-def local(request: Request, placement: Placement, cells: Sequence[Cell], command: str) -> LocalEngine:
-    """Start the workers of a run; they import their libraries while this process goes on."""
-    devices = worker_devices(request, placement, cells)
-    how = reading(request.loader_workers, cores() // len(devices), request.decode_timeout, request.strict)
-    notes = bf16_notes(placement)
-    plugins, minutes = tuple(request.plugins), request.checkpoint_minutes
-    return LocalEngine([Setup(device, plugins, how, command, Path(), notes, minutes) for device in devices])

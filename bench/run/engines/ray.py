@@ -65,17 +65,17 @@ class Needs:
 class RayFactory:
     """What makes the engine of a run, and what stands in its way."""
 
-    def check(self, request: Request) -> list[str]:
+    def problems(self, request: Request) -> list[str]:
         """Return what a user must change before the run can start. Nothing is left behind."""
-        problems = []
+        found = []
         if request.storage is not None and (told := _why_unusable(request.storage)):
-            problems.append(f"storage is {request.storage!r}: {told}")
+            found.append(f"storage is {request.storage!r}: {told}")
         if importlib.util.find_spec("ray") is None:
-            return [*problems, "engine is 'ray': Ray is not installed; pip install 'aim-bench[ray]'"]
+            return [*found, "engine is 'ray': Ray is not installed; pip install 'aim-bench[ray]'"]
         address = _address(request)
         if address is not None and (told := _why_unreachable(address)):
-            problems.append(f"ray_address is {address!r}: {told}")
-        return problems
+            found.append(f"ray_address is {address!r}: {told}")
+        return found
 
     def __call__(self, request: Request, placement: Placement, cells: Sequence[Cell], command: str) -> RayEngine:
         """Connect to the cluster, or start one on this machine.
@@ -109,7 +109,6 @@ def _why_unreachable(address: str) -> str | None:
     """Return why a cluster does not answer within ten seconds; None where it does."""
     if address.startswith("ray://"):
         return "expected HOST:PORT of the cluster's head, or auto, and the command given on a node of the cluster"
-    begun = time.monotonic()
     if address not in ("auto", "local"):
         host, _, port = address.rpartition(":")
         if not host or not port.isdigit() or not 0 < int(port) < 65536:
@@ -120,22 +119,26 @@ def _why_unreachable(address: str) -> str | None:
             return f"nothing answers there ({reason(error)})"
     if address == "local":
         return None
-    # in a process of its own, as Ray waits for minutes and cannot be told not to
-    code = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False, logging_level='CRITICAL')"
-    try:
-        found = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", code, address],
-            env={**os.environ, **_ENVIRONMENT, **search_path()},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=max(1.0, _ANSWER - (time.monotonic() - begun)),
-        )
-    except subprocess.TimeoutExpired:
-        return f"no Ray cluster answered within {_ANSWER:.0f} seconds"
-    if found.returncode == 0:
+    # in a process of its own, as Ray waits for minutes and cannot be told not to; its import is not the cluster's time
+    code = "import sys, ray; print(flush=True); ray.init(sys.argv[1], log_to_driver=False, logging_level='CRITICAL')"
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", code, address],
+        env={**os.environ, **_ENVIRONMENT, **search_path()},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as asking:
+        assert asking.stdout is not None
+        asking.stdout.readline()
+        try:
+            _, said = asking.communicate(timeout=_ANSWER)
+        except subprocess.TimeoutExpired:
+            asking.kill()
+            return f"no Ray cluster answered within {_ANSWER:.0f} seconds"
+    if asking.returncode == 0:
         return None
-    lines = [line.strip() for line in found.stderr.splitlines() if line.strip()]
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
     return f"no Ray cluster can be used there ({lines[-1][:300] if lines else 'it said nothing'})"
 
 
