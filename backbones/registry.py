@@ -46,7 +46,8 @@ class Registry(Generic[T]):
 
     def add(self, name: str, entry: T) -> T:
         """Register `entry`. Raises ValueError where the name is taken by something else."""
-        self._fill()  # whoever comes from outside is the second to take a name
+        if getattr(entry, "__module__", None) not in self._modules:
+            self._fill()  # whoever comes from outside is the second to take a name
         if name in self._entries and self._entries[name] is not entry:
             raise ValueError(f"the {self.noun} name {name!r} is already taken")
         self._entries[name] = entry

@@ -48,12 +48,13 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
 
 
-def config(folder: Path, cells: int, workers: int) -> Path:
+def config(folder: Path, cells: int, workers: int, engine: str) -> Path:
     """The matrix as a file: a list of 1,000 seeds does not belong into a command that each result repeats."""
     file = folder / f"{cells}.yaml"
     file.write_text(
         f"backbones: trivial\nstrategies: frozen\ndataset: trivial\nseeds: {list(range(cells))}\ndevice: cpu\n"
-        f"plugin: {PLUGIN}\nworkers: {workers}\norder_test: false\ncache: ram\nout: {folder / f'run-{cells}'}\n"
+        f"plugin: {PLUGIN}\nworkers: {workers}\norder_test: false\ncache: ram\n"
+        f"engine: {engine}\nout: {folder / f'run-{cells}'}\n"
     )
     return file
 
@@ -141,8 +142,8 @@ def in_rows(folder: Path, found: Path) -> Path:
     return folder
 
 
-def measured(folder: Path, cells: int, workers: int) -> dict[str, Any]:
-    file = config(folder, cells, workers)
+def measured(folder: Path, cells: int, workers: int, engine: str) -> dict[str, Any]:
+    file = config(folder, cells, workers, engine)
     found = run(file, cells)
     run_folder = folder / f"run-{cells}"
     return {
@@ -159,6 +160,7 @@ def measured(folder: Path, cells: int, workers: int) -> dict[str, Any]:
 def main(
     cells: Annotated[str, typer.Option(help="Comma list of numbers of cells, each at least 2.")] = "10,100,1000",
     workers: Annotated[int, typer.Option(help="Worker processes.")] = 1,
+    engine: Annotated[str, typer.Option(help="What executes the cells: local or ray.")] = "local",
     out: Annotated[Path | None, typer.Option(help="Also write the rows as CSV.")] = None,
     plot: Annotated[bool, typer.Option("--plot", help="Also draw them, into a PNG beside the CSV.")] = False,
 ) -> None:
@@ -168,15 +170,16 @@ def main(
     numbers = [int(number) for number in cells.split(",")]
     if min(numbers) < 2:
         raise typer.BadParameter(f"cells is {cells}: expected numbers of at least 2")
-    about = {"workers": workers, **provenance("cpu")}
+    about = {"engine": engine, "workers": workers, **provenance("cpu")}
     console = Console(width=150)
     console.print(
-        f"{about['device']}, torch {about['torch']}, {workers} worker{'s' * (workers > 1)}, commit {about['commit']}"
+        f"{about['device']}, torch {about['torch']}, engine {engine}, {workers} worker{'s' * (workers > 1)}, "
+        f"commit {about['commit']}"
     )
     rows = []
     with tempfile.TemporaryDirectory(prefix="aim-bench-overhead-") as folder:
         for number in numbers:
-            rows.append({**measured(Path(folder), number, workers), **about})
+            rows.append({**measured(Path(folder), number, workers, engine), **about})
             console.print(f"{number} cells: {rows[-1]['seconds']:.1f} s", style="dim")
     console.print(_table(rows))
     if out is not None:

@@ -36,7 +36,7 @@ from bench.run.loaders import Loaders
 from bench.run.model_files.adapter_file import pack
 from bench.run.provenance import Stopwatch, provenance
 from bench.run.result import Attempt, Counts, Metrics, Result, Training
-from bench.run.store import ADAPTER, write_skipped
+from bench.run.store import ADAPTER, PREDICTIONS, write_skipped
 from bench.run.training import ResumableTraining
 from bench.spec import Cell
 from bench.train.compute import mixed
@@ -419,4 +419,4 @@ def _write_predictions(folder: Path, found: Predictions) -> None:
             arrays |= {f"probabilities_{order}": p.astype(np.float32) for order, p in found.reordered.items()}
             np.savez_compressed(file, **arrays)
 
-    write_atomically(folder / "predictions.npz", predictions)
+    write_atomically(folder / PREDICTIONS, predictions)

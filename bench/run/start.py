@@ -41,9 +41,17 @@ def plan(request: Request) -> Plan:
     except UserError as error:
         problems += error.problems
     try:
-        ENGINES.get(request.engine)
+        engine = ENGINES.get(request.engine)
+        problems += getattr(engine, "problems", lambda _: [])(request)
     except UnknownName as error:
         problems.append(str(error))
+    if request.engine == "local":
+        unused = {"ray_address": request.ray_address, "storage": request.storage}
+        problems += [
+            f"{name} is {value!r}: the engine local has no use for it, expected the engine ray"
+            for name, value in unused.items()
+            if value is not None
+        ]
     try:
         planned = expand(request.matrix)
     except UserError as error:
@@ -106,13 +114,13 @@ def execute(request: Request, planned: Plan, command: str, listener: Listener) -
         if problems := _unusable_data(todo, request.strict, listener):
             raise UserError(problems)
         asked = CacheSettings(request.cache, request.cache_limit, request.cache_format)
-        videos, short_side = ([], None) if asked.mode == "off" else _videos(todo)
+        videos, short_side = ([], None) if asked.mode == "off" else videos_of(todo)
         cache, chosen = choose(asked, videos, folders, short_side)
         run.open(request.matrix, planned.cells, command, describe())
         outcome = Runner(run, engine, planned.placement, command, cache, listener, request.engine).execute(
             planned.cells
         )
-        outcome.notes += [chosen, *cache.notes()]
+        outcome.notes += [*getattr(engine, "notes", ()), chosen, *cache.notes()]
     total = time.perf_counter() - begun
     outcome.seconds["starting and preparing"] = total - sum(outcome.seconds.values())
     return run, outcome
@@ -139,7 +147,7 @@ def _unusable_backbones(cells: Iterable[Cell], listener: Listener) -> list[str]:
     return problems
 
 
-def _videos(cells: Iterable[Cell]) -> tuple[list[Path], int | None]:
+def videos_of(cells: Iterable[Cell]) -> tuple[list[Path], int | None]:
     """The files of all the data sets, and the largest short side to which a cell decodes them.
 
     A list that cannot be read is told by the cells that need it.

@@ -37,6 +37,8 @@ _SHARE = 0.05  # of the wall time, which rewriting a table may take at most
 RESULTS = Path("results")
 # a cell's trained parameters, in its folder
 ADAPTER = "adapter.safetensors"
+# its log, its predictions
+LOG, PREDICTIONS = "log.jsonl", "predictions.npz"
 # the checkpoint of its training, likewise; gone when the cell is done
 CHECKPOINT = "checkpoint"
 # the videos that it could not read, likewise

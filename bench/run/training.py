@@ -13,7 +13,7 @@ from bench.run.context import WorkerContext
 from bench.run.loaders import Loaders
 from bench.run.provenance import Stopwatch
 from bench.run.result import Attempt, Training
-from bench.run.store import CHECKPOINT
+from bench.run.store import CHECKPOINT, LOG
 from bench.spec import Cell
 from bench.train.checkpoint import BadCheckpoint, CheckpointFolder, Preempted
 from bench.train.evaluate import Predictor, predict, top_k
@@ -76,7 +76,7 @@ class ResumableTraining:
         log_state = self._resume()
         self._check_ranks()
         self.context.stoppable.set()
-        with Log(self.folder / "log.jsonl", log_state) if self.ranks.first else contextlib.nullcontext() as log:
+        with Log(self.folder / LOG, log_state) if self.ranks.first else contextlib.nullcontext() as log:
 
             def on_interval(line: dict[str, float]) -> None:
                 waited = self.loading.interval(line["clips_per_s"], line["interval_seconds"])

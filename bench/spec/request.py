@@ -163,7 +163,17 @@ class Request(Matrix, RankOptions, ReadingOptions, PluginOptions):
 
     engine: Annotated[str, Flag(RUNNING, metavar="NAME")] = Field(
         "local",
-        description="What executes the cells: local, the worker processes of this machine, or one that a plugin brings",
+        description="What executes the cells: local, the worker processes of this machine; ray, the tasks of a Ray "
+        "cluster; or one that a plugin brings",
+    )
+    ray_address: Annotated[str | None, Flag(RUNNING, metavar="HOST:PORT", default="$RAY_ADDRESS, else local")] = Field(
+        None,
+        description="Ray cluster: its head, auto for the one of this machine, local for one that ends with the run",
+    )
+    storage: Annotated[str | None, Flag(RUNNING, metavar="URL", default="the run's folder, through Ray")] = Field(
+        None,
+        description="Folder or URL (s3://..., gs://...) that all nodes of the engine ray reach, for the checkpoints of "
+        "trainings",
     )
     checkpoint_minutes: Annotated[float, Flag(RUNNING, metavar="MINUTES")] = Field(
         10.0,

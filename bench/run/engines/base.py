@@ -58,6 +58,9 @@ class Engine(Protocol):
 
     Attributes:
         slots: jobs that it executes side by side; fewer once a worker is lost for good.
+
+    An engine may have two attributes more. `measures_here`, where False, tells that its measurements are made on other
+    machines, each of which it locks meanwhile itself. `notes` are sentences on how it went, for the end of the run.
     """
 
     @property
@@ -97,7 +100,10 @@ class WorkerFailed(RuntimeError):
         self.printed = printed
 
 
-# a run's request, its device, the cells that have no result and the command line -> an engine that starts
+# a run's request, its device, the cells that have no result and the command line -> an engine that starts.
+# It may have a function `problems` (request -> sentences on what stands in the way) as an attribute
 EngineFactory = Callable[[Request, Placement, Sequence[Cell], str], Engine]
 
-ENGINES: Registry[EngineFactory] = Registry("engine", "aim_bench.engines", ("bench.run.engines.local",))
+ENGINES: Registry[EngineFactory] = Registry(
+    "engine", "aim_bench.engines", ("bench.run.engines.local", "bench.run.engines.ray")
+)

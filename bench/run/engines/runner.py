@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from filelock import BaseFileLock
@@ -151,7 +152,7 @@ class Runner:
             cell = alike[0]
             if (known := self.run.measured(cell, self._device)) is None:
                 self.listener.measuring(cell, index, len(models))
-                with exclusive_machine_lock(lambda: self.listener.waiting("another run's measurements")):
+                with self._alone():
                     known = self.run.measured(cell, self._device)  # another run may have measured it while we waited
                     if known is None:
                         event = self._measure_one(cell)
@@ -169,6 +170,12 @@ class Runner:
             if cell.model_key() in failures:
                 self._fail(cell, failures[cell.model_key()])
         return [cell for cell in cells if cell.model_key() in self._measured]
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """The lock of the machine that measures, where that is this one."""
+        if not getattr(self.engine, "measures_here", True):
+            return contextlib.nullcontext()
+        return exclusive_machine_lock(lambda: self.listener.waiting("another run's measurements"))
 
     def _fail(self, cell: Cell, event: Event) -> None:
         """Record that a cell's model could not be measured, unless another process runs it or has run it."""

@@ -1,0 +1,457 @@
+"""The engine of a Ray cluster: each job is a task of Ray's, placed again where its node dies. See `ray_node`.
+
+Imports Ray when an engine starts: it is an extra, and not quick to import.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench.data.cache import FrameCache
+from bench.data.cache.choose import CacheSettings
+from bench.data.decode_pool import reading
+from bench.errors import UserError
+from bench.files import reason
+from bench.measure.machine import cores
+from bench.measure.placement import Placement, bf16_notes
+from bench.processes import STOP_SIGNALS, search_path
+from bench.run.engines.base import ENGINES, Event, Job, WorkerFailed
+from bench.run.engines.local import Setup, threads_of
+from bench.run.engines.storage import Files, Storage, read_checkpoint, write_files
+from bench.spec import Cell, Request
+from bench.text import counted
+
+_ANSWER = 10.0  # seconds that a cluster is given to answer
+_LOSSES = 5  # times that a job is placed again after its node died
+_LOOK = 2.0  # seconds between two looks at the nodes
+_PATIENCE = 60.0  # seconds without any node on which a job fits, after which none is expected any more
+# Ray's ways that are not wanted here: telling its makers of its use, packing this folder up for the nodes where the
+# command was started by `uv run`, a warning on the GPUs of tasks that ask for none
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+@dataclass(frozen=True)
+class Needs:
+    """CPUs and GPUs of a job, all of one node."""
+
+    cpus: int
+    gpus: int = 0
+
+    def fit(self, node: Needs) -> int:
+        """How many such jobs a node has room for."""
+        return min(node.cpus // self.cpus, node.gpus // self.gpus if self.gpus else node.cpus)
+
+    def __str__(self) -> str:
+        return counted(self.cpus, "CPU") + (f" and {counted(self.gpus, 'GPU')}" if self.gpus else "")
+
+
+class RayFactory:
+    """What makes the engine of a run, and what stands in its way."""
+
+    def problems(self, request: Request) -> list[str]:
+        """Return what a user must change before the run can start. Nothing is left behind."""
+        found = []
+        if request.storage is not None and (told := _why_unusable(request.storage)):
+            found.append(f"storage is {request.storage!r}: {told}")
+        if importlib.util.find_spec("ray") is None:
+            return [*found, "engine is 'ray': Ray is not installed; pip install 'aim-bench[ray]'"]
+        address = _address(request)
+        if address is not None and (told := _why_unreachable(address)):
+            found.append(f"ray_address is {address!r}: {told}")
+        return found
+
+    def __call__(self, request: Request, placement: Placement, cells: Sequence[Cell], command: str) -> RayEngine:
+        """Connect to the cluster, or start one on this machine.
+
+        Raises:
+            UserError: Ray does not start, or no node has what a cell takes.
+        """
+        os.environ.update({name: value for name, value in _ENVIRONMENT.items() if name not in os.environ})
+        opened = contextlib.ExitStack()
+        try:
+            _connect(_address(request), placement, opened)
+            return RayEngine(request, placement, cells, command, opened)
+        except BaseException:
+            opened.close()
+            raise
+
+
+def _address(request: Request) -> str | None:
+    """The cluster's address; None for one of this machine that ends with the run."""
+    return request.ray_address or os.environ.get("RAY_ADDRESS") or None
+
+
+def _why_unusable(url: str) -> str | None:
+    try:
+        return None if (told := Storage(url).why_not_writable()) is None else f"it cannot be written ({told})"
+    except (ValueError, ImportError) as error:
+        return f"expected a folder or a URL that fsspec can write to ({' '.join(str(error).split())})"
+
+
+def _why_unreachable(address: str) -> str | None:
+    """Return why a cluster does not answer within ten seconds; None where it does."""
+    if address.startswith("ray://"):
+        return "expected HOST:PORT of the cluster's head, or auto, and the command given on a node of the cluster"
+    if address not in ("auto", "local"):
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+            return "expected HOST:PORT of the cluster's head, auto or local"
+        try:
+            socket.create_connection((host, int(port)), timeout=_ANSWER).close()
+        except OSError as error:
+            return f"nothing answers there ({reason(error)})"
+    if address == "local":
+        return None
+    # in a process of its own, as Ray waits for minutes and cannot be told not to; its import is not the cluster's time
+    code = "import sys, ray; print(flush=True); ray.init(sys.argv[1], log_to_driver=False, logging_level='CRITICAL')"
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", code, address],
+        env={**os.environ, **_ENVIRONMENT, **search_path()},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as asking:
+        assert asking.stdout is not None
+        asking.stdout.readline()
+        try:
+            _, said = asking.communicate(timeout=_ANSWER)
+        except subprocess.TimeoutExpired:
+            asking.kill()
+            return f"no Ray cluster answered within {_ANSWER:.0f} seconds"
+    if asking.returncode == 0:
+        return None
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return f"no Ray cluster can be used there ({lines[-1][:300] if lines else 'it said nothing'})"
+
+
+def _connect(address: str | None, placement: Placement, opened: contextlib.ExitStack) -> None:
+    import ray
+
+    options: dict[str, Any] = {"address": address or "local", "log_to_driver": False, "logging_level": "CRITICAL"}
+    if options["address"] == "local":
+        # in a folder of a short name, as sockets lie in it, which goes away with it
+        folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp" if os.path.isdir("/tmp") else None)
+        opened.callback(_remove, folder)
+        options |= {"num_cpus": cores(), "num_gpus": _gpus(placement), "include_dashboard": False, "_temp_dir": folder}
+    handlers = {number: signal.getsignal(number) for number in (*STOP_SIGNALS, signal.SIGINT)}
+    opened.callback(ray.shutdown)
+    try:
+        ray.init(**options)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        raise UserError([f"engine is 'ray': Ray does not start ({' '.join(str(error).split())[:300]})"]) from error
+    if threading.current_thread() is threading.main_thread():  # Ray has put its own in their place
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _remove(folder: str) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _gpus(placement: Placement) -> int:
+    if placement.type != "cuda":
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _nodes() -> dict[str, Needs]:
+    """What each node that is alive has, by its id."""
+    import ray
+
+    return {
+        node["NodeID"]: Needs(int(node["Resources"].get("CPU", 0)), int(node["Resources"].get("GPU", 0)))
+        for node in ray.nodes()
+        if node["Alive"]
+    }
+
+
+def needs_of(cell: Cell, nodes: Sequence[Needs]) -> Needs:
+    """What a cell takes: on a CPU its threads, on a GPU the CPUs that come with each of a node's GPUs."""
+    if cell.device != "cuda":
+        return Needs(threads_of(cell))
+    return Needs(max(1, min((node.cpus // node.gpus for node in nodes if node.gpus), default=1)), 1)
+
+
+@dataclass(eq=False)
+class _Placed:
+    """A job that was given to Ray.
+
+    Attributes:
+        stream: of its messages.
+        losses: nodes that died under it.
+        host: that it runs on, once it does.
+    """
+
+    job: Job
+    stream: Any = None
+    losses: int = 0
+    host: str = ""
+    node: str = ""
+
+
+class RayEngine:
+    """Engine of a cluster that this process is connected to; see `Engine`.
+
+    Args:
+        opened: closed with the engine.
+
+    Attributes:
+        measures_here: False: a node's machine is locked while it measures, not this one's.
+        notes: sentences on nodes that died.
+
+    Raises:
+        UserError: no node has what a cell takes.
+    """
+
+    measures_here = False
+
+    def __init__(
+        self,
+        request: Request,
+        placement: Placement,
+        cells: Sequence[Cell],
+        command: str,
+        opened: contextlib.ExitStack,
+    ) -> None:
+        import ray
+
+        from bench.run.engines.ray_node import NodeSetup, work
+
+        self.notes: list[str] = []
+        self._ray = ray
+        self._opened = opened
+        self._most = None if request.workers == "auto" else request.workers
+        self._storage = request.storage
+        self._nodes, self._looked, self._missing_since = _nodes(), time.monotonic(), None
+        self._needs = {cell: needs_of(cell, list(self._nodes.values())) for cell in cells}
+        self._largest = max(self._needs.values(), key=lambda needs: (needs.gpus, needs.cpus))
+        if not self._room():
+            raise UserError([_too_much(self._largest, list(self._nodes.values()))])
+        how = reading(request.loader_workers, self._largest.cpus, request.decode_timeout, request.strict)
+        device = "cuda:0" if self._largest.gpus else placement.type  # Ray shows a task its own GPUs alone
+        setup = Setup(
+            device, tuple(request.plugins), how, command, Path(), bf16_notes(placement), request.checkpoint_minutes
+        )
+        alike = {(cell.dataset, cell.data, cell.backbone_name, cell.input_size): cell for cell in cells}
+        asked = CacheSettings(request.cache, request.cache_limit, request.cache_format)
+        self._common = ray.put(NodeSetup(setup, tuple(alike.values()), asked, _contents(request.plugins)))
+        # the processes of a job see the GPUs that were given to the first one of their parent: it ends with its job
+        self._task = ray.remote(max_calls=1)(work) if self._largest.gpus else ray.remote(work)
+        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=True
+        )
+        stop = ray.remote(_Stop).options(num_cpus=0, max_concurrency=100_000, scheduling_strategy=here)
+        self._stop = stop.remote()
+        self._stopping = False
+        self._placed: list[_Placed] = []
+        self._ended: list[Event] = []  # to be told
+
+    @property
+    def slots(self) -> int:
+        room = max(1, self._room())  # of a cluster whose nodes are all gone one may come back
+        return room if self._most is None else min(room, self._most)
+
+    def _room(self) -> int:
+        return sum(self._largest.fit(node) for node in self._nodes.values())
+
+    def submit(self, job: Job) -> None:
+        self._place(_Placed(job))
+
+    def _place(self, placed: _Placed) -> None:
+        """Give a job to Ray, with the checkpoint that there is."""
+        job = placed.job
+        needs, checkpoint, storage = self._needs[job.cell], {}, None
+        if job.kind == "measure":
+            # a whole node, the smallest that will do: what else Ray runs is elsewhere then
+            whole = min((n for n in self._nodes.values() if needs.fit(n)), key=lambda n: n.cpus, default=needs)
+            needs = replace(needs, cpus=max(needs.cpus, whole.cpus))
+        else:
+            checkpoint = read_checkpoint(job.folder)
+            if (kept := self._kept(job)) is not None:
+                storage = kept.url
+        sent = replace(job, folder=Path(), threads=needs.cpus, cache=FrameCache())
+        placed.host = placed.node = ""
+        placed.stream = self._task.options(
+            num_cpus=needs.cpus,
+            num_gpus=needs.gpus,
+            num_returns="streaming",
+            max_retries=0,
+            name=f"{job.kind} {job.cell.label}",
+        ).remote([self._common], sent, checkpoint, storage, self._stop)
+        self._placed.append(placed)
+
+    def _kept(self, job: Job) -> Storage | None:
+        """The storage of a cell's checkpoint: in a folder named after the run and the cell."""
+        if self._storage is None:
+            return None
+        return Storage(self._storage).of(job.folder.parent.parent.name, job.folder.name)
+
+    def events(self, timeout: float) -> Iterator[Event]:
+        self._look()
+        ended, self._ended = self._ended, []
+        yield from ended
+        if ended:
+            return
+        if not self._placed:
+            time.sleep(timeout)
+            return
+        by_stream = {placed.stream: placed for placed in self._placed}
+        ready, _ = self._ray.wait(list(by_stream), num_returns=1, timeout=timeout, fetch_local=False)
+        if ready and len(by_stream) > 1:
+            ready, _ = self._ray.wait(list(by_stream), num_returns=len(by_stream), timeout=0, fetch_local=False)
+        for stream in ready:
+            yield from self._heard(by_stream[stream])
+
+    def _look(self) -> None:
+        """See which nodes there are. Raises WorkerFailed where none has been of use for a while."""
+        now = time.monotonic()
+        if now - self._looked < _LOOK:
+            return
+        self._nodes, self._looked = _nodes(), now
+        if self._room():
+            self._missing_since = None
+            return
+        self._missing_since = self._missing_since or now
+        if now - self._missing_since > _PATIENCE:
+            raise WorkerFailed("the Ray cluster has lost every node that a cell fits on", "\n".join(self.notes))
+
+    def _heard(self, placed: _Placed) -> Iterator[Event]:
+        """What the next message of a job means."""
+        job = placed.job
+        try:
+            kind, values = self._ray.get(next(placed.stream))
+        except self._ray.exceptions.RayTaskError as error:  # of our own code, or of a node that does not have it
+            self._placed.remove(placed)
+            line = str(error.cause).strip().splitlines()[0] if str(error.cause).strip() else "no details"
+            line = f"{type(error.cause).__name__}: {line[:300]}"
+            yield Event(job, "failed", {"status": "failed", "error": line, "traceback": str(error)})
+            return
+        except (StopIteration, self._ray.exceptions.RayError) as error:
+            yield from self._lost(placed, error)
+            return
+        files: Files = values.pop("files", {})
+        try:
+            write_files(job.folder, files)
+        except OSError as error:
+            if kind == "checkpoint":
+                self._note(f"a checkpoint of {job.cell.label} could not be written: {reason(error)}")
+            else:
+                kind = "failed"
+                line = f"what came back of it cannot be written: {reason(error)}"
+                values = {"status": "failed", "error": line, "traceback": None}
+        if kind == "started":
+            placed.host, placed.node = values["host"], values["node"]
+            told = {"host": values["host"], "pid": values["pid"], "id": f"{placed.node[:8]}:{values['pid']}"}
+            yield Event(job, "progress", {"stage": "building", "done": 0.0, **told})
+        elif kind == "noted":
+            self._note(values["note"])
+        elif kind == "progress":
+            yield Event(job, "progress", values)
+        elif kind != "checkpoint":
+            self._placed.remove(placed)
+            if kind == "preempted" and not self._stopping:  # the node is being taken back
+                yield from self._again(placed, f"{placed.host} was taken back")
+                return
+            if kind == "trained" and (kept := self._kept(job)) is not None:
+                with contextlib.suppress(Exception):  # of whatever package the protocol has: it is only not tidy
+                    kept.clear()
+            yield Event(job, kind, values)  # type: ignore[arg-type]
+
+    def _note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
+
+    def _lost(self, placed: _Placed, error: Exception) -> Iterator[Event]:
+        """A job whose process is gone, with its node or without."""
+        self._placed.remove(placed)
+        job, where = placed.job, placed.host or "a node"
+        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if self._stopping:
+            yield Event(job, "failed", {"status": "failed", "error": line, "traceback": str(error)})
+        elif isinstance(error, self._ray.exceptions.OutOfMemoryError):
+            yield Event(job, "failed", {"status": "oom", "error": line, "traceback": str(error)})
+        elif placed.losses >= _LOSSES:
+            lost = f"lost {counted(placed.losses + 1, 'time')} with its node, the last time {where}: {line}"
+            yield Event(job, "failed", {"status": "failed", "error": lost, "traceback": str(error)})
+        else:
+            yield from self._again(placed, f"{where} died")
+
+    def _again(self, placed: _Placed, what: str) -> Iterator[Event]:
+        placed.losses += 1
+        self._note(f"{what} while it ran {placed.job.cell.label}, which was placed again")
+        self._looked = 0.0
+        self._place(placed)
+        yield Event(placed.job, "progress", {"stage": "queued", "done": 0.0})
+
+    def cancel(self, cell: Cell) -> None:
+        for placed in [placed for placed in self._placed if placed.job.cell == cell]:
+            self._placed.remove(placed)
+            self._end(placed)
+
+    def _end(self, placed: _Placed) -> None:
+        with contextlib.suppress(self._ray.exceptions.RayError, TypeError, ValueError):
+            self._ray.cancel(placed.stream, force=True)
+
+    def preempt(self) -> None:
+        self._stopping = True
+        self._stop.stop.remote()
+        for placed in [placed for placed in self._placed if not placed.host]:  # in Ray's queue
+            self.cancel(placed.job.cell)
+            self._ended.append(Event(placed.job, "preempted", {"error": "stopped from outside before it began"}))
+
+    def close(self) -> None:
+        for placed in self._placed:
+            self._end(placed)
+        self._placed.clear()
+        self._opened.close()
+
+
+class _Stop:
+    """Actor that tells jobs to stop: their calls of `wait` are answered then, and no job needs to ask again."""
+
+    def __init__(self) -> None:
+        import asyncio
+
+        self._stopped = asyncio.Event()
+
+    async def wait(self) -> None:
+        await self._stopped.wait()
+
+    async def stop(self) -> None:
+        self._stopped.set()
+
+
+def _contents(plugins: Sequence[str]) -> Files:
+    """The content of the plugins that are files."""
+    return {name: Path(name).read_bytes() for name in plugins if name.endswith(".py") and Path(name).is_file()}
+
+
+def _too_much(needs: Needs, nodes: Sequence[Needs]) -> str:
+    most = max(nodes, key=lambda node: (node.gpus if needs.gpus else 0, node.cpus), default=None)
+    has = f"the largest has {most}" if most is not None else "there is no node"
+    return f"engine is 'ray': a cell takes {needs}, all on one node, but {has}"
+
+
+ENGINES.register("ray")(RayFactory())

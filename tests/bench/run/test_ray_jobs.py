@@ -1,0 +1,260 @@
+"""What becomes of the jobs of a Ray cluster: the engine with a cluster that the test answers for."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bench.data.cache import FrameCache
+from bench.measure.placement import Placement
+from bench.run.engines.base import ENGINES, Event, Job, WorkerFailed
+from bench.run.engines.storage import Storage, read_checkpoint
+from bench.spec import Request
+from tests.bench import make
+from tests.bench.run.test_ray import _checkpoint
+
+CELLS = tuple(make.cell(seed=seed) for seed in range(3))
+
+
+class _Exceptions:
+    class RayError(Exception): ...
+
+    class RayTaskError(RayError):
+        cause = ImportError("No module named 'bench'")
+
+    class NodeDiedError(RayError): ...
+
+    class OutOfMemoryError(RayError): ...
+
+
+class _Stream:
+    """The messages of a task; an exception among them is raised where its turn comes."""
+
+    def __init__(self, options: dict[str, Any], arguments: tuple[Any, ...]) -> None:
+        self.options, self.arguments = options, arguments
+        self.messages: deque[Any] = deque()
+        self.cancelled = False
+
+    def __next__(self) -> Any:
+        return self.messages.popleft()
+
+    def says(self, *messages: Any) -> None:
+        self.messages += messages
+
+    def starts(self, host: str = "host") -> None:
+        self.says(("started", {"host": host, "pid": 7, "node": "0123456789"}))
+
+
+class _Ray:
+    """Ray as far as the engine uses it."""
+
+    exceptions = _Exceptions
+
+    def __init__(self, nodes: list[tuple[int, int]]) -> None:
+        self.alive = [
+            {"NodeID": str(i), "Alive": True, "Resources": {"CPU": c, "GPU": g}} for i, (c, g) in enumerate(nodes)
+        ]
+        self.streams: list[_Stream] = []
+        self.stopped = False
+        strategies = SimpleNamespace(NodeAffinitySchedulingStrategy=lambda *_, **__: None)
+        self.util = SimpleNamespace(scheduling_strategies=strategies)
+
+    def nodes(self) -> list[Any]:
+        return self.alive
+
+    def put(self, value: Any) -> Any:
+        self.common = value
+        return "reference"
+
+    def get(self, message: Any) -> Any:
+        if isinstance(message, Exception):
+            raise message
+        return message
+
+    def get_runtime_context(self) -> Any:
+        return SimpleNamespace(get_node_id=lambda: "0")
+
+    def remote(self, what: Any = None, **_: Any) -> Any:
+        if what is None:
+            return self.remote
+        if isinstance(what, type):  # the actor
+            stop = SimpleNamespace(stop=SimpleNamespace(remote=lambda: setattr(self, "stopped", True)))
+            return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda: stop))
+        return SimpleNamespace(options=lambda **options: SimpleNamespace(remote=lambda *a: self._task(options, a)))
+
+    def _task(self, options: dict[str, Any], arguments: tuple[Any, ...]) -> _Stream:
+        self.streams.append(_Stream(options, arguments))
+        return self.streams[-1]
+
+    def wait(self, streams: list[_Stream], **_: Any) -> tuple[list[_Stream], list[_Stream]]:
+        return [stream for stream in streams if stream.messages], []
+
+    def cancel(self, stream: _Stream, force: bool) -> None:
+        assert force
+        stream.cancelled = True
+
+    def init(self, **_: Any) -> None: ...
+
+    def shutdown(self) -> None: ...
+
+
+def _engine(monkeypatch: pytest.MonkeyPatch, nodes: list[tuple[int, int]], **asked: Any) -> tuple[Any, _Ray]:
+    ray = _Ray(nodes)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    request = Request(engine="ray", ray_address="auto", **asked)
+    return ENGINES.get("ray")(request, Placement("cpu", None, "fp32"), CELLS, "bench run"), ray
+
+
+def _job(index: int, folder: Path = Path(), kind: Any = "train") -> Job:
+    return Job(kind, CELLS[index], folder, 1, FrameCache(), make.measured())
+
+
+def _events(engine: Any) -> list[Event]:
+    return [event for _ in range(6) for event in engine.events(0.0)]
+
+
+def test_the_nodes_say_how_many_jobs_run_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, ray = _engine(monkeypatch, [(4, 0), (2, 8)])
+    assert engine.slots == 6
+    ray.alive[0]["Alive"] = False
+    monkeypatch.setattr("bench.run.engines.ray._LOOK", 0.0)
+    _events(engine)
+    assert engine.slots == 2
+    assert _engine(monkeypatch, [(4, 0), (2, 8)], workers=3)[0].slots == 3
+
+
+def test_a_measurement_has_a_whole_node_and_a_training_what_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, ray = _engine(monkeypatch, [(8, 0), (4, 0)])
+    engine.submit(_job(0, kind="measure"))
+    engine.submit(_job(0))
+    assert [stream.options["num_cpus"] for stream in ray.streams] == [4, 1]
+    assert [stream.arguments[1].threads for stream in ray.streams] == [4, 1]
+
+
+def test_what_a_job_says_is_told_in_order_and_its_files_are_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    engine, ray = _engine(monkeypatch, [(4, 0)])
+    job = _job(0, tmp_path)
+    engine.submit(job)
+    ray.streams[0].starts()
+    ray.streams[0].says(
+        ("progress", {"stage": "training", "done": 0.5}),
+        ("checkpoint", {"files": _checkpoint(5)}),
+        ("trained", {"value": "a result", "files": {"log.jsonl": b"{}\n", "predictions.npz": b"numbers"}}),
+    )
+    started, *others = _events(engine)
+    assert started.values["host"] == "host" and started.values["id"] == "01234567:7"
+    assert others == [
+        Event(job, "progress", {"stage": "training", "done": 0.5}),
+        Event(job, "trained", {"value": "a result"}),
+    ]
+    assert (tmp_path / "predictions.npz").read_bytes() == b"numbers"
+    assert (tmp_path / "log.jsonl").read_bytes() == b"{}\n"
+    assert read_checkpoint(tmp_path)["checkpoint/state-000000005.pt"] == b"sssss"
+
+
+def test_a_job_whose_node_died_is_placed_again_with_its_checkpoint_and_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    engine, ray = _engine(monkeypatch, [(4, 0)])
+    engine.submit(_job(0, tmp_path))
+    assert ray.streams[0].arguments[2] == {}
+    for times in range(1, 6):
+        ray.streams[-1].starts(f"host{times}")
+        ray.streams[-1].says(("checkpoint", {"files": _checkpoint(times)}), _Exceptions.NodeDiedError("gone"))
+        assert {event.kind for event in _events(engine)} == {"progress"}
+        assert len(ray.streams) == times + 1 and ray.streams[-1].arguments[2] == _checkpoint(times)
+    assert len(engine.notes) == 5
+    ray.streams[-1].says(_Exceptions.NodeDiedError("gone"))
+    (event,) = _events(engine)
+    assert (event.kind, event.values["status"]) == ("failed", "failed")
+    assert len(ray.streams) == 6
+
+
+def test_a_training_that_leaves_unasked_is_placed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, ray = _engine(monkeypatch, [(4, 0)])
+    engine.submit(_job(0))
+    ray.streams[0].starts()
+    ray.streams[0].says(("preempted", {"error": "stopped"}))
+    assert [event.kind for event in _events(engine)] == ["progress", "progress"]
+    assert len(ray.streams) == 2 and len(engine.notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (_Exceptions.OutOfMemoryError("memory ran out\nin detail"), "oom", "memory ran out"),
+        (_Exceptions.RayTaskError("of the task"), "failed", "ImportError: No module named 'bench'"),
+    ],
+)
+def test_what_another_node_would_not_mend_has_failed(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, status: str, told: str
+) -> None:
+    engine, ray = _engine(monkeypatch, [(4, 0)])
+    engine.submit(_job(0))
+    ray.streams[0].says(error)
+    (event,) = _events(engine)
+    assert (event.kind, event.values["status"], event.values["error"]) == ("failed", status, told)
+    assert len(ray.streams) == 1
+
+
+def test_when_all_are_to_stop_the_running_are_told_and_the_queued_withdrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, ray = _engine(monkeypatch, [(4, 0)])
+    engine.submit(_job(0))
+    engine.submit(_job(1))
+    ray.streams[0].starts()
+    _events(engine)
+    engine.preempt()
+    assert ray.stopped and [stream.cancelled for stream in ray.streams] == [False, True]
+    ray.streams[0].says(("preempted", {"error": "stopped"}))
+    assert [(event.job.cell.seed, event.kind) for event in _events(engine)] == [(1, "preempted"), (0, "preempted")]
+
+
+def test_a_job_that_is_cancelled_says_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, ray = _engine(monkeypatch, [(4, 0)])
+    engine.submit(_job(0))
+    ray.streams[0].starts()
+    engine.cancel(CELLS[1])
+    engine.cancel(CELLS[0])
+    assert _events(engine) == [] and ray.streams[0].cancelled
+
+
+def test_a_storage_has_a_folder_for_each_cell_until_it_is_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    engine, ray = _engine(monkeypatch, [(4, 0)], storage=str(tmp_path / "store"))
+    folder = tmp_path / "table1" / "cells" / CELLS[0].folder
+    folder.mkdir(parents=True)
+    engine.submit(_job(0, folder))
+    storage = Storage(ray.streams[0].arguments[3])
+    storage.write(_checkpoint(5))
+    assert (tmp_path / "store" / "table1" / CELLS[0].folder / "log.jsonl").is_file()
+    ray.streams[0].says(("noted", {"note": "slow"}), ("trained", {"value": "a result", "files": {}}))
+    assert [event.kind for event in _events(engine)] == ["trained"]
+    assert storage.read() == {} and engine.notes == ["slow"]
+
+
+def test_files_that_cannot_be_written_fail_the_cell_and_a_checkpoint_alone_does_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    engine, ray = _engine(monkeypatch, [(4, 0)])
+    engine.submit(_job(0, tmp_path / "gone" / "cell"))
+    ray.streams[0].says(("checkpoint", {"files": _checkpoint(5)}))
+    assert _events(engine) == [] and len(engine.notes) == 1
+    ray.streams[0].says(("trained", {"value": "a result", "files": {"log.jsonl": b""}}))
+    assert [(event.kind, event.values["status"]) for event in _events(engine)] == [("failed", "failed")]
+
+
+def test_without_any_node_left_the_run_ends_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, ray = _engine(monkeypatch, [(4, 0)])
+    engine.submit(_job(0))
+    monkeypatch.setattr("bench.run.engines.ray._LOOK", 0.0)
+    ray.alive.clear()
+    assert _events(engine) == [] and engine.slots == 1
+    monkeypatch.setattr("bench.run.engines.ray._PATIENCE", -1.0)
+    with pytest.raises(WorkerFailed):
+        _events(engine)
