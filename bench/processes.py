@@ -44,7 +44,8 @@ def context(preload: str) -> Any:
     found: Any = multiprocessing.get_context(METHOD)
     if METHOD == "forkserver":
         found.set_forkserver_preload([preload])
-        with _environment(), interrupts_ignored():
+        # a scheduler signals every process of a job: the server must outlive what it has forked
+        with _environment(), interrupts_ignored(*STOP_SIGNALS):
             forkserver.ensure_running()
     return found
 
@@ -73,17 +74,23 @@ def _environment() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def interrupts_ignored() -> Iterator[None]:
-    """Ignore Ctrl-C for a moment; processes that start meanwhile ignore it for good and leave it to this one."""
+def interrupts_ignored(*others: signal.Signals) -> Iterator[None]:
+    """Ignore Ctrl-C for a moment; processes that start meanwhile ignore it for good and leave it to this one.
+
+    Args:
+        others: signals that are ignored as well.
+    """
+    numbers = (signal.SIGINT, *others)
     try:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
     except ValueError:  # not the main thread, which alone may set it
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def end_with_parent() -> None:

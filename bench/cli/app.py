@@ -12,6 +12,7 @@ from bench.cli.pretrain import pretrain
 from bench.cli.profile import profile
 from bench.cli.report import report
 from bench.cli.run import run
+from bench.cli.status import cancel, status
 
 app = typer.Typer(
     name="bench",
@@ -22,6 +23,8 @@ app = typer.Typer(
     add_completion=True,
 )
 app.command("run")(run)
+app.command("status")(status)
+app.command("cancel")(cancel)
 app.command("report")(report)
 app.command("eval")(eval_)
 app.command("export")(export)

@@ -95,7 +95,9 @@ def execute(request: Request, planned: Plan, command: str, listener: Listener) -
         videos, short_side = ([], None) if asked.mode == "off" else _videos(todo)
         cache, chosen = choose(asked, videos, folders, short_side)
         run.open(request.matrix, planned.cells, command, describe())
-        outcome = Runner(run, engine, planned.placement, command, cache, listener).execute(planned.cells)
+        outcome = Runner(run, engine, planned.placement, command, cache, listener, request.engine).execute(
+            planned.cells
+        )
         outcome.notes += [chosen, *cache.notes()]
     total = time.perf_counter() - begun
     outcome.seconds["starting and preparing"] = total - sum(outcome.seconds.values())

@@ -160,6 +160,26 @@ class Run:
         with FileLock(self.folder / f".{name}.lock"):
             yield
 
+    def changed(self) -> float:
+        """When run.json was written last, in seconds by the clock of its file system; 0 where there is none."""
+        try:
+            return (self.folder / "run.json").stat().st_mtime
+        except OSError:
+            return 0.0
+
+    def held(self, folder: str) -> bool:
+        """Test whether a process holds the lock of the cell of that folder."""
+        file = self.folder / "cells" / folder / ".lock"
+        if not file.exists():
+            return False
+        lock = FileLock(file)
+        try:
+            lock.acquire(timeout=0)
+        except (Timeout, OSError):
+            return True
+        lock.release()
+        return False
+
     def claim(self, cell: Cell) -> FileLock | None:
         """The cell's lock, held; None where another process holds it. It is free again when its holder dies."""
         lock = FileLock(self.cell_folder(cell) / ".lock")

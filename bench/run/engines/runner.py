@@ -16,6 +16,7 @@ from bench.measure.placement import Placement
 from bench.measure.result import Measured
 from bench.processes import StopRequested, interrupts_ignored
 from bench.run.engines.base import Engine, Event, Job
+from bench.run.engines.jobs import JobFile, asked_to_stop
 from bench.run.engines.local import threads_of
 from bench.run.events import ExpectedTime, Listener
 from bench.run.provenance import Stopwatch, provenance
@@ -67,10 +68,18 @@ class Runner:
         command: the command line, for the provenance.
         cache: of decoded frames.
         listener: is told what happens.
+        engine_name: of the engine, for whoever looks into the run.
     """
 
     def __init__(
-        self, run: Run, engine: Engine, placement: Placement, command: str, cache: FrameCache, listener: Listener
+        self,
+        run: Run,
+        engine: Engine,
+        placement: Placement,
+        command: str,
+        cache: FrameCache,
+        listener: Listener,
+        engine_name: str = "local",
     ) -> None:
         self.run = run
         self.engine = engine
@@ -82,6 +91,9 @@ class Runner:
         self._running: dict[Cell, Stopwatch] = {}  # in training
         self._locks: dict[Cell, BaseFileLock] = {}
         self._measured: dict[str, Measured] = {}
+        self._engine_name = engine_name
+        self._jobs: dict[Cell, JobFile] = {}  # of what is in training
+        self._since = run.changed()
         self._table = ThrottledCsvWriter(run)
 
     def execute(self, cells: Sequence[Cell]) -> Outcome:
@@ -176,6 +188,7 @@ class Runner:
             for event in self.engine.events(timeout=1.0):
                 if event.job.cell == cell and event.kind != "progress":
                     return event
+            self._look_for_a_cancel()
 
     # --- training ---
 
@@ -191,12 +204,19 @@ class Runner:
                     self.listener.waiting(f"{counted(len(elsewhere), 'cell')} that another process runs")
                     told = True
                 self._table.keep_up()
+                self._look_for_a_cancel()
                 time.sleep(_PATIENCE)
                 todo, elsewhere = deque(elsewhere), []
                 continue
             for event in self.engine.events(timeout=0.5):
                 self._handle(event)
             self._table.keep_up()
+            self._look_for_a_cancel()
+
+    def _look_for_a_cancel(self) -> None:
+        """Raise KeyboardInterrupt where `bench cancel` was given since the run was opened."""
+        if asked_to_stop(self.run.folder, self._since):
+            raise KeyboardInterrupt
 
     def _next(self, todo: deque[Cell], elsewhere: list[Cell]) -> Cell | None:
         """The next cell that is ours to run; cells that others hold move to `elsewhere`."""
@@ -221,6 +241,8 @@ class Runner:
     def _submit(self, cell: Cell) -> None:
         measured = self._measured[cell.model_key()]
         self._running[cell] = Stopwatch()
+        self._jobs[cell] = JobFile(self.run.cell_folder(cell), self._engine_name)
+        self._jobs[cell].write({"stage": "starting"})
         # beside a GPU the threads feed it, and change no number
         threads = threads_of(cell) if cell.device == "cpu" else max(1, cores() // self.engine.slots)
         self.engine.submit(Job("train", cell, self.run.cell_folder(cell), threads, self._cache, measured))
@@ -231,6 +253,7 @@ class Runner:
         if cell not in self._running:
             return
         if event.kind == "progress":
+            self._jobs[cell].write(dict(event.values))
             self.listener.progress(cell, dict(event.values))
             return
         if event.kind == "preempted" or (self.outcome.interrupted and event.kind == "failed"):
@@ -246,6 +269,8 @@ class Runner:
             result = self._ended(cell, "failed", f"the result cannot be written: {error.strerror or error}")
         self._locks.pop(cell).release()
         self._running.pop(cell, None)
+        if (job := self._jobs.pop(cell, None)) is not None:
+            job.clear()
         self._table.changed()
         if result.status != "done":
             self.outcome.failures.append(result)

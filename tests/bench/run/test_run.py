@@ -141,8 +141,9 @@ def test_an_interrupt_is_recorded_and_the_same_command_goes_on(
 def test_a_training_that_is_interrupted_leaves_a_checkpoint_and_goes_on_from_it(
     tmp_path: Path, plugin: Path, run: Runner, kind: signal.Signals, code: int
 ) -> None:
-    arguments = ("--backbones", "vit", "--strategies", "joint", "--epochs", "30", "--no-order-test")
-    assert run(tmp_path / "whole", *arguments).code == 0
+    arguments = ("--backbones", "vit", "--strategies", "joint", "--epochs", "12", "--no-order-test")
+    whole = run(tmp_path / "whole", *arguments)
+    assert whole.code == 0, whole.out + whole.err
     out = tmp_path / "run"
     process = _start(plugin, out, *arguments)
     until = time.monotonic() + 150

@@ -1,0 +1,95 @@
+"""`bench status` and `bench cancel`: the cells of a run, and an end to those that run."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.cli.options import not_among
+from bench.cli.output import say, tell
+from bench.errors import UserError
+from bench.text import counted, one_line
+
+if TYPE_CHECKING:
+    from bench.run.status import CellStatus
+
+FORMATS = ("table", "json")
+_RUN = typer.Argument(help="A run's folder, or its name under results/. [default: the latest run]")
+
+
+def status(
+    run: Annotated[str | None, _RUN] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Show the cells that are done, too.")] = False,
+    format_: Annotated[
+        str, typer.Option("--format", help=f"How to print it: {', '.join(FORMATS)}.", metavar="FORMAT")
+    ] = "table",
+) -> None:
+    """Show the cells of a run: waiting, running (where, how far), done or failed, from the run directory alone."""
+    from bench.run.status import STATES
+    from bench.run.status import status as states
+    from bench.run.store import RESULTS, find
+
+    problems = not_among("format", format_, FORMATS)
+    cells: list[CellStatus] = []
+    try:
+        cells = states(find(run, RESULTS))
+    except UserError as error:
+        problems += error.problems
+    if problems:
+        raise UserError(problems)
+    if format_ == "json":
+        records = [{**asdict(cell), "job": None if cell.job is None else cell.job.model_dump()} for cell in cells]
+        say(json.dumps(records, indent=2) + "\n")
+        return
+    shown = [cell for cell in cells if all_ or cell.state != "done"]
+    width = max((len(cell.label) for cell in shown), default=0)
+    for cell in sorted(shown, key=lambda each: STATES.index(each.state)):
+        tell(f"{cell.state:<11} {cell.label:<{width}}  {_told(cell)}".rstrip())
+    found = Counter(cell.state for cell in cells)
+    tell(f"{counted(len(cells), 'cell')}: {', '.join(f'{found[state]:,} {state}' for state in STATES if found[state])}")
+
+
+def _told(cell: CellStatus) -> str:
+    """Return what there is to say of a cell beside its state."""
+    if cell.state == "done":
+        return "" if cell.top1 is None else f"top-1 {cell.top1:.1f} %"
+    parts = []
+    if (job := cell.job) is not None:
+        where = f"{job.engine} {job.id}" if job.id else f"{job.engine}, process {job.pid}"
+        parts.append(f"{where} on {job.host}")
+        if cell.state == "running":
+            parts.append(f"{job.stage} {100 * job.done:.0f} %")
+            parts += [] if job.epoch is None else [f"epoch {job.epoch:.1f}"]
+            parts += [] if job.loss is None else [f"loss {job.loss:.3g}"]
+            parts += [] if job.clips_per_s is None else [f"{job.clips_per_s:.3g} clips/s"]
+            parts += [] if job.seconds_left is None else [f"about {_span(job.seconds_left)} left"]
+        parts.append(f"told {job.updated}")
+    parts += [] if cell.step is None else [f"checkpoint at step {cell.step:,}"]
+    parts += [] if cell.error is None else [one_line(cell.error)]
+    return "; ".join(parts)
+
+
+def _span(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def cancel(run: Annotated[str | None, _RUN] = None) -> None:
+    """Stop what runs of a run, on whatever machine: every training writes a checkpoint and ends. What is done stays."""
+    from bench.run.engines.jobs import ask_to_stop
+    from bench.run.status import status as states
+    from bench.run.store import RESULTS, find
+
+    found = find(run, RESULTS)
+    running = [cell for cell in states(found) if cell.state in ("running", "queued")]
+    try:
+        ask_to_stop(found.folder)
+    except OSError as error:
+        raise UserError([f"the run {str(found.folder)!r} cannot be written: {error.strerror or error}"]) from error
+    told = counted(len(running), "cell")
+    tell(f"asked the processes of {told} to stop; the same `bench run` goes on" if running else "no cell runs")
