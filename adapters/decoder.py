@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -101,25 +99,22 @@ class DecoderBody(Body):
         self.embeddings = nn.ParameterList(torch.zeros(frames, width) for _ in read)
         self.cross = nn.ModuleList(CrossFrameAttention(backbone.grid, width) for _ in read)
         self.layers = nn.ModuleList(DecoderLayer(width, block.heads, dropout) for block in read)
+        self.projected = [(_Projected(block, "query"), _Projected(block, "key")) for block in read]
         self.query = nn.Parameter(0.02 * torch.randn(width))
         self.norm = nn.LayerNorm(width)
 
     def features(self, clips: Tensor) -> Tensor:
         x = self.query.expand(len(clips), 1, -1)
-        tokens = self.embed_frozen(clips)
+        with torch.no_grad():
+            tokens = self.embed(clips)
         first = len(self.backbone.blocks) - len(self.layers)
         for index, block in enumerate(self.backbone.blocks):
-            if index < first:
-                tokens, _ = _computed(block, tokens, ())
-                continue
-            tokens, (query, key) = _computed(block, tokens, ("query", "key"))
-            x = self.layers[index - first](x, self._with_time(index - first, tokens, query, key, len(clips)))
+            with torch.no_grad():
+                tokens = compute(block, tokens)
+            if (at := index - first) >= 0:
+                query, key = (part.taken() for part in self.projected[at])
+                x = self.layers[at](x, self._with_time(at, tokens, query, key, len(clips)))
         return self.norm(x)[:, 0]
-
-    @torch.no_grad()
-    def embed_frozen(self, clips: Tensor) -> Tensor:
-        """`embed` without gradients."""
-        return self.embed(clips)
 
     def _with_time(self, index: int, tokens: Tensor, query: Tensor, key: Tensor, clips: int) -> Tensor:
         """A block's tokens (B*T, N, D) with what the decoder knows of time: (B, T*N, D)."""
@@ -139,28 +134,27 @@ class DecoderBody(Body):
         yield from self.embeddings
 
 
-@torch.no_grad()
-def _computed(block: Block, x: Tensor, roles: tuple[Role, ...]) -> tuple[Tensor, list[Tensor]]:
-    """The block's tokens, and what its projections gave meanwhile: (B*T, N, D) -> the same, and (B*T, N, D) each."""
-    with _watched(block, roles) as found:
-        x = compute(block, x)
-    return x, [found[role] for role in roles]
+class _Watch:
+    """Forward hook that keeps what a module gave, for a moment; an object, so that a copy of a model has its own."""
+
+    def __init__(self) -> None:
+        self.given: Tensor | None = None
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self.given = output
 
 
-@contextmanager
-def _watched(block: Block, roles: tuple[Role, ...]) -> Iterator[dict[Role, Tensor]]:
-    found: dict[Role, Tensor] = {}
-    handles = []
-    for role in roles:
+class _Projected:
+    """Queries or keys of a block, as its own attention computes them."""
+
+    def __init__(self, block: Block, role: Role) -> None:
         projection = block.linear(role)
         assert projection is not None  # the strategy refuses such a backbone
+        self.watch, self.rows = _Watch(), projection.rows
+        projection.module.register_forward_hook(self.watch)
 
-        def keep(_: nn.Module, __: Any, output: Tensor, role: Role = role, rows: slice = projection.rows) -> None:
-            found[role] = output[..., rows]
-
-        handles.append(projection.module.register_forward_hook(keep))
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()
+    def taken(self) -> Tensor:
+        """(B*T, N, D), once after each computation of the block."""
+        given, self.watch.given = self.watch.given, None
+        assert given is not None
+        return given[..., self.rows]
