@@ -44,7 +44,8 @@ def context(preload: str) -> Any:
     found: Any = multiprocessing.get_context(METHOD)
     if METHOD == "forkserver":
         found.set_forkserver_preload([preload])
-        with _environment(), interrupts_ignored():
+        # a scheduler signals every process of a job: without the server nobody could tell how its children fare
+        with _environment(), interrupts_ignored(*STOP_SIGNALS):
             forkserver.ensure_running()
     return found
 
@@ -73,17 +74,20 @@ def _environment() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def interrupts_ignored() -> Iterator[None]:
-    """Ignore Ctrl-C for a moment; processes that start meanwhile ignore it for good and leave it to this one."""
+def interrupts_ignored(*others: int) -> Iterator[None]:
+    """Ignore Ctrl-C, and other signals, for a moment; processes that start meanwhile ignore them for good and leave
+    them to this one, but for those that they handle themselves.
+    """
     try:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, *others)}
     except ValueError:  # not the main thread, which alone may set it
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def end_with_parent() -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.data.decode.base import VideoError
-from bench.processes import end_with_parent
+from bench.processes import STOP_SIGNALS, end_with_parent
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +81,9 @@ def fill(connection: socket.socket, rest: memoryview) -> None:
 
 def main(connection: socket.socket, readers: Sequence[Reader]) -> None:
     """Read one task after the other until the connection closes or the parent dies."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # a scheduler signals every process of a job, and the training still needs the clips of its present step
+    for number in (signal.SIGINT, *STOP_SIGNALS):
+        signal.signal(number, signal.SIG_IGN)
     end_with_parent()
     os.environ.update(ONE_THREAD)
     if (torch := sys.modules.get("torch")) is not None:
