@@ -1,4 +1,4 @@
-"""Plugin: in the first process of a Slurm job each step takes a second, so that a test has time to stop it."""
+"""Plugin: in the first process of a Slurm job each step takes SLOW_STEP seconds more, for a test to stop it in time."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import Any
 
 from tests.bench.plugins import hasty, small  # noqa: F401  # quick measurements, the data set
 
-if multiprocessing.parent_process() is not None and os.environ.get("SLURM_JOB_ID"):
+_seconds = float(os.environ.get("SLOW_STEP", 0))
+_first = "SLURM_JOB_ID" in os.environ and int(os.environ.get("SLURM_RESTART_COUNT", 0)) == 0
+
+if _seconds and _first and multiprocessing.parent_process() is not None:
     from bench.train.trainer import Trainer
 
-    if int(os.environ.get("SLURM_RESTART_COUNT", 0)) == 0:
-        _step = Trainer.step
+    _step = Trainer.step
 
-        def _slowly(self: Trainer, *batch: Any) -> Any:
-            time.sleep(1)
-            return _step(self, *batch)
+    def _slowly(self: Trainer, *batch: Any) -> Any:
+        time.sleep(_seconds)
+        return _step(self, *batch)
 
-        Trainer.step = _slowly  # type: ignore[method-assign]
+    Trainer.step = _slowly  # type: ignore[method-assign]

@@ -8,10 +8,8 @@ Imports no torch and, until Slurm is asked for, no submitit.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shlex
-import shutil
 import socket
 import subprocess
 import sys
@@ -19,7 +17,9 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import psutil
@@ -37,10 +37,8 @@ from bench.spec import Cell, Request
 
 LOGS = "slurm"  # folder of a run, with what the jobs print
 # submitit's names that are this engine's own affair: a job is one process on one machine
-_OURS = frozenset(
-    "additional_parameters dependency job_name nodes ntasks_per_node num_gpus setup srun_args stderr_to_stdout "
-    "teardown use_srun".split()
-)
+_OURS = ("additional_parameters", "dependency", "job_name", "nodes", "ntasks_per_node", "num_gpus", "setup")
+_OURS += ("srun_args", "stderr_to_stdout", "teardown", "use_srun")
 _NUMBERS = ("array_parallelism", "signal_delay_s")
 _COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sinfo")
 _WARNING = 90  # seconds before the time limit at which Slurm sends SIGUSR1
@@ -62,9 +60,9 @@ _LOCAL = ("tmpfs", "ramfs")  # kinds of file systems that no other machine can s
 def problems(request: Request) -> list[str]:
     """Return what is wrong with a request for this engine. Slurm is asked; nothing is submitted."""
     found = []
-    if importlib.util.find_spec("submitit") is None:
+    if find_spec("submitit") is None:
         found.append("engine is 'slurm': it needs submitit, which is not installed: pip install 'aim-bench[slurm]'")
-    if missing := [name for name in _COMMANDS if shutil.which(name) is None]:
+    if missing := [name for name in _COMMANDS if which(name) is None]:
         found.append(
             f"engine is 'slurm': there is no {' nor '.join(missing)} on the PATH, expected a machine that submits to "
             "a Slurm cluster"
@@ -258,10 +256,10 @@ class SlurmEngine:
 
     def events(self, timeout: float) -> Iterator[Event]:
         time.sleep(timeout)
-        now = time.monotonic()
-        if now - self._looked >= _LOOK:
-            self._looked = now
+        if time.monotonic() - self._looked >= _LOOK:
+            self._looked = time.monotonic()
             self._look()
+        now = time.monotonic()
         for task in self._tasks:
             if task.jobs and (task.state != "PENDING" or task.seen):
                 yield from self._of(task, now)
