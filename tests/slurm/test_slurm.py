@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -49,6 +51,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("slurm")
     with pytest.MonkeyPatch.context() as patch:
         try:
+            patch.setenv("SLURM_TEST_PORT", str(_free_ports()))
             subprocess.run([HERE / "start.sh", folder], check=True, timeout=60)
             patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
             yield folder
@@ -68,6 +71,17 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _bench(*arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "bench.cli.main", *map(str, arguments)]
     return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT)
+
+
+def _free_ports() -> int:
+    """The first of two ports, one after the other, that nobody uses."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port = first.getsockname()[1]
+            with contextlib.suppress(OSError, OverflowError):
+                second.bind(("127.0.0.1", port + 1))
+                return port
 
 
 def _slurm(*command: str) -> str:

@@ -121,8 +121,9 @@ class WorkerFailed(RuntimeError):
 
 
 # a run's request, its device, the cells that have no result and the command line -> an engine that starts.
-# It may have two functions as attributes: `problems` (request -> sentences on what is wrong with its fields), and
-# `placement` (request -> the device of machines that this one cannot ask; None: this machine tells)
+# It may have functions as attributes: `problems` (request -> sentences on what is wrong with its fields), `placement`
+# (request -> the device of machines that this one cannot ask; None: this machine tells), and `withdraw` (takes those of
+# the jobs of these ids that wait out of the scheduler's queue)
 EngineFactory = Callable[[Request, Placement, Sequence[Cell], str], Engine]
 
 ENGINES: Registry[EngineFactory] = Registry(

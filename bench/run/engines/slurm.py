@@ -49,8 +49,10 @@ _SOON = 1.0  # the same where jobs were told to end
 _ENDED = frozenset(
     ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT")
 )
-# sbatch's words for what is so now and may pass
+# sbatch's words for what is so now and may pass; the second ones stand for it where a machine is out of use
 _PASSING = ("not available (down", "not available now", "are busy")
+_UNCLEAR = "configuration is not available"
+_IN_USE = ("idle", "mixed", "allocated", "completing")
 _LOCAL = ("tmpfs", "ramfs")  # kinds of file systems that no other machine can see
 
 
@@ -77,13 +79,13 @@ def problems(request: Request) -> list[str]:
             found.append(f"slurm.{name} is {value!r}: expected a text or a whole number")
         elif name in _NUMBERS and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             found.append(f"slurm.{name} is {value!r}: expected a whole number of at least 1")
-    said = call("sinfo", "--noheader", "--format=%R|%n")
+    said = call("sinfo", "--noheader", "--format=%R|%n|%T")
     if isinstance(said, Exception):
         return [*found, f"engine is 'slurm': Slurm does not answer: {told(said)}"]
-    nodes: dict[str, set[str]] = {}
+    nodes: dict[str, dict[str, str]] = {}
     for line in said.splitlines():
-        partition, _, node = line.partition("|")
-        nodes.setdefault(partition, set()).add(node)
+        partition, node, state = line.strip().split("|")
+        nodes.setdefault(partition, {})[node] = state
     asked = [name for name in str(request.slurm.get("partition", "")).split(",") if name]
     for name in asked:
         if name not in nodes:
@@ -92,21 +94,27 @@ def problems(request: Request) -> list[str]:
             )
     if found:
         return found
-    others = set().union(*(nodes[name] for name in asked or nodes)) - {socket.gethostname().partition(".")[0]}
+    ours = {node: state for name in asked or nodes for node, state in nodes[name].items()}
+    others = ours.keys() - {socket.gethostname().partition(".")[0]}
     folder = request.out or RESULTS
     if others and (kind := _file_system(folder)) in _LOCAL:
         found.append(
             f"out is {str(folder)!r}: it lies on {kind}, which other machines do not see, and the jobs may run on "
             f"{', '.join(sorted(others)[:3])}; expected a folder on a shared file system"
         )
-    return [*found, *_refusal(request)]
+    return [*found, *_refusal(request, all(state in _IN_USE for state in ours.values()))]
 
 
-def _refusal(request: Request) -> list[str]:
-    """Ask Slurm whether it would take a job, but for what may be otherwise later; a sentence where it would not."""
+def _refusal(request: Request, in_use: bool) -> list[str]:
+    """Ask Slurm whether it would take a job, but for what may be otherwise later; a sentence where it would not.
+
+    Args:
+        in_use: all the machines are; else Slurm says of those that are not that there are none.
+    """
     script = _executor(Path(), request)._make_submission_file_text("true", "")
     said = call("sbatch", "--test-only", input=script)
-    if not isinstance(said, Exception) or any(words in told(said) for words in _PASSING):
+    passing = _PASSING if in_use else (*_PASSING, _UNCLEAR)
+    if not isinstance(said, Exception) or any(words in told(said) for words in passing):
         return []
     asked = ",".join(f"{name}={value}" for name, value in request.slurm.items())
     return [f"slurm is {asked!r}: Slurm would not take such a job: {told(said)}"]
@@ -319,7 +327,7 @@ class SlurmEngine:
             if any(job.cell == cell for job in task.jobs):
                 task.jobs = [job for job in task.jobs if job.cell != cell]
                 if not task.jobs:  # else the others of its job go on
-                    cancel([task.id])
+                    call("scancel", task.id)
 
     def preempt(self) -> None:
         self._late, self._looked = _SOON, 0.0
@@ -329,9 +337,9 @@ class SlurmEngine:
             call("scancel", "--batch", "--signal=TERM", *ids)
 
     def close(self) -> None:
-        if not self.detached:
-            cancel([task.id for task in self._tasks if task.jobs])
-            for task in self._tasks:
+        if not self.detached and (left := [task for task in self._tasks if task.jobs]):
+            call("scancel", *(task.id for task in left))
+            for task in left:
                 for job in task.jobs:
                     if (state := read_job(job.folder)) is not None and state.stage == "queued":
                         JobFile(job.folder, "slurm").clear()
@@ -346,14 +354,13 @@ class _Slurm:
     def __call__(self, request: Request, placement: Placement, cells: Sequence[Cell], command: str) -> SlurmEngine:
         return SlurmEngine(request, placement, len(cells), command)
 
+    @staticmethod
+    def withdraw(ids: Sequence[str]) -> None:
+        """Take jobs out of the queue; those that run meanwhile are left alone."""
+        call("scancel", "--state=PENDING", *ids)
+
 
 ENGINES.add("slurm", _Slurm())
-
-
-def cancel(ids: Sequence[str]) -> None:
-    """End jobs, in the queue or running: their trainings get Slurm's KillWait seconds for a checkpoint."""
-    if ids:
-        call("scancel", *ids)
 
 
 def _longest_array() -> int:

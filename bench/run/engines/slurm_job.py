@@ -21,6 +21,8 @@ from bench.errors import UserError
 from bench.measure.placement import Placement, place
 from bench.plugins import load as load_plugins
 from bench.processes import STOP_SIGNALS, StopRequested
+from bench.run.engines.jobs import JobFile
+from bench.run.engines.jobs import read as read_job
 from bench.run.engines.slurm import call, queued, told
 from bench.run.matrix import Plan
 from bench.run.result import Result
@@ -89,6 +91,9 @@ def run_cells(asked: str, names: tuple[str, ...], placement: Placement, command:
     except UserError:
         traceback.print_exc()
         code = 2
+    for folder in folders:  # those that it did not come to
+        if (state := read_job(folder)) is not None and state.id == id:
+            JobFile(folder, "slurm").clear()
     if received and received[0] == signal.SIGUSR1:
         if _progress(folders) == before:
             print("the job is not requeued: it came no further within its time limit", flush=True)

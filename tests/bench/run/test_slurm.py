@@ -20,10 +20,11 @@ from bench.errors import UserError
 from bench.measure.placement import Placement
 from bench.run.engines import slurm, slurm_job
 from bench.run.engines.base import ENGINES, CellEngine, Event, Job
-from bench.run.engines.jobs import JobFile
+from bench.run.engines.jobs import JobFile, asked_to_stop
 from bench.run.engines.jobs import read as read_job
 from bench.run.engines.local import LocalEngine
 from bench.run.engines.slurm import SlurmEngine
+from bench.run.status import cancel
 from bench.run.store import Run
 from bench.spec import Request
 from tests.bench import make
@@ -178,6 +179,20 @@ def test_where_slurm_refuses_a_part_the_parts_before_are_cancelled(cluster: _Slu
     assert cluster.called[-1] == ("scancel", "71_0", "71_1")
 
 
+def test_a_cancel_takes_jobs_out_of_the_queue(cluster: _Slurm, run: Run) -> None:
+    engine = _started(run, 3, cells_per_job=2, detach=True)
+    engine.close()
+    claimed = run.claim(CELLS[0])  # as a job does that began
+    cluster.called.clear()
+    found = cancel(run)
+    assert claimed is not None
+    claimed.release()
+    assert [cell.state for cell in found] == ["running", "queued", "queued"]
+    assert cluster.called == [("scancel", "--state=PENDING", "71_0", "71_1")]
+    assert read_job(run.cell_folder(CELLS[0])) is not None and read_job(run.cell_folder(CELLS[1])) is None
+    assert asked_to_stop(run.folder, run.changed())
+
+
 # --- the job ---
 
 
@@ -232,12 +247,12 @@ ASKED = ("run", "--backbones", "vit:tiny@none", "--strategies", "frozen", "--dev
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch, cluster: _Slurm) -> _Slurm:
     """A cluster with a partition `gpu` of other machines, and submitit."""
-    cluster.answers["sinfo"] = "gpu|node1\ngpu|node2\n"
+    cluster.answers["sinfo"] = "gpu|node1|idle\ngpu|node2|drained\n"
     monkeypatch.setattr(slurm, "find_spec", lambda name: True)
     monkeypatch.setattr(slurm, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(slurm, "_names", lambda: {"partition", "time", "array_parallelism"})
     monkeypatch.setattr(slurm, "_file_system", lambda folder: "nfs4")
-    monkeypatch.setattr(slurm, "_refusal", lambda request: [])
+    monkeypatch.setattr(slurm, "_refusal", lambda *_: [])
     return cluster
 
 
