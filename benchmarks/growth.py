@@ -33,9 +33,8 @@ from backbones.base import Backbone
 from backbones.families import build, resolve
 from bench.measure.counts import step_macs
 from bench.measure.machine import cores
-from bench.measure.memory import peak
 from bench.measure.placement import bf16_notes, place
-from bench.measure.speed import timed
+from bench.measure.speed import peak, timed
 from bench.spec import Precision, Recipe
 from bench.train.evaluate import Predictor
 from bench.train.trainer import Trainer

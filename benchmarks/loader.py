@@ -28,7 +28,7 @@ from bench.data.clips import TrainClips
 from bench.data.dataset import Video
 from bench.data.decode_pool import DecodePool
 from bench.data.loader import train_loader
-from bench.data.motion.encode import write_h264
+from bench.data.motion.dataset import write_h264
 from bench.data.sampling import train_indices
 from bench.data.transforms import TrainTransform
 

@@ -3,8 +3,8 @@
     python -m benchmarks.overhead --cells 10,100,1000 --out results/overhead-cpu.csv --plot
 
 Each number of cells is run by the command line in a process of its own, with one worker, into a fresh folder; then
-`bench report` renders the run (cells that differ in the seed alone: one row), also with as many rows as cells, and the
-same `bench run` finds all done. Seconds a cell are the wall time between the
+`bench report` renders the run (cells that differ in the seed alone: one row), also with as many rows as cells, the same
+`bench run` finds all done, and `bench status` tells the cells' states. Seconds a cell are the wall time between the
 lines that tell of ended cells, over the first and the last tenth of them: equal where the cost of a cell does not grow
 with those before it. Memory is the resident set of the process that was started, and the largest of those that it
 started, after the first cell, half of them and the last one.
@@ -152,6 +152,7 @@ def measured(folder: Path, cells: int, workers: int) -> dict[str, Any]:
         "report_seconds": seconds_of("report", run_folder),
         "report_rows_seconds": seconds_of("report", in_rows(folder / f"rows-{cells}", run_folder)),
         "again_seconds": seconds_of("run", "--config", file),
+        "status_seconds": seconds_of("status", run_folder),
     }
 
 
@@ -188,7 +189,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     table = Table(title="the harness over the number of cells", title_justify="left")
     for column in (
         "cells", "run s", "s a cell", "first tenth", "last tenth", "in the worker", "parent MiB", "worker MiB",
-        "report s", "of rows s", "run again s",
+        "report s", "of rows s", "run again s", "status s",
     ):  # fmt: skip
         table.add_column(column, justify="right")
     for row in rows:
@@ -205,6 +206,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
             f"{row['report_seconds']:.2f}",
             f"{row['report_rows_seconds']:.2f}",
             f"{row['again_seconds']:.2f}",
+            f"{row['status_seconds']:.2f}",
         )
     return table
 

@@ -36,9 +36,8 @@ from backbones.kernels.switch import Kernels, using
 from bench.data.transforms import normalise
 from bench.measure.counts import step_macs
 from bench.measure.machine import cores, device_name
-from bench.measure.memory import peak
 from bench.measure.placement import bf16_notes, place
-from bench.measure.speed import synchronise
+from bench.measure.speed import peak, synchronise
 from bench.spec import Precision, Recipe
 from bench.train.compute import mixed
 from bench.train.evaluate import Predictor

@@ -9,10 +9,9 @@ from backbones.kernels.switch import kernels
 from bench.measure import gpu
 from bench.measure.counts import macs
 from bench.measure.machine import device_name, others_load, versions
-from bench.measure.memory import peak
 from bench.measure.params import count
 from bench.measure.result import Measured
-from bench.measure.speed import timed
+from bench.measure.speed import peak, timed
 from bench.spec import Precision, Recipe
 from bench.train.evaluate import Predictor
 from bench.train.trainer import Trainer

@@ -43,8 +43,8 @@ COLUMNS = (
     "footnotes",
     # further ones: of the cell
     "options",
-    "head",
     "input_size",
+    "head",
     "classes",
     "split",
     "pixels",

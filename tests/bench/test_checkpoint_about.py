@@ -16,7 +16,7 @@ from backbones.settings import Settings
 from backbones.weights import digest
 from bench.run.build import classifier
 from bench.run.matrix import expand
-from bench.run.model_files.adapter_file import Own, pack
+from bench.run.model_files.adapter_file import AdapterFile, pack
 from bench.run.model_files.open import open_model_file
 from bench.run.model_files.released import _ARCHITECTURES, _rebuilt_as, export
 from bench.spec import Matrix
@@ -26,7 +26,7 @@ from tests.models import clips
 CLASSES = tuple(f"class {index}" for index in range(10))
 
 
-def _written(file: Path, strategy: str, *, spoilt: bool = False) -> Own:
+def _written(file: Path, strategy: str, *, spoilt: bool = False) -> AdapterFile:
     """A cell's checkpoint; `spoilt`: with a value in the head that is not a number."""
     cell = expand(Matrix(backbones=("vit:tiny@none",), strategies=(strategy,), frames=(4,), device="cpu")).cells[0]
     recipe = cell.recipe.model_copy(update={"batch_size": 7})
@@ -37,7 +37,7 @@ def _written(file: Path, strategy: str, *, spoilt: bool = False) -> Own:
             model.head.linear.bias[3] = float("nan")
     file.write_bytes(pack(model, cell, CLASSES, digest(model.backbone)))
     found = open_model_file(file)
-    assert isinstance(found, Own)
+    assert isinstance(found, AdapterFile)
     return found
 
 

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from adapters.base import STRATEGIES
-from backbones import checkpoints
+from backbones import stored_weights
 from backbones.families import build
 from backbones.names import BackboneName, WeightsError
 from bench.errors import UserError
@@ -122,7 +122,7 @@ def test_archives_that_unpack_to_much_more_than_their_size_are_not_unpacked(
 ) -> None:
     file = tmp_path / name
     BOMBS[name](file)
-    monkeypatch.setattr(checkpoints, "_LARGE", 2**20)
+    monkeypatch.setattr(stored_weights, "_LARGE", 2**20)
     assert "it cannot be read: it unpacks to 2 MB from 0.0" in _told(file)
     with pytest.raises(WeightsError, match=rf"{name}.*it unpacks to 2 MB from 0.0"):
         build(BackboneName("vit", "tiny", str(file)))
@@ -133,11 +133,11 @@ def test_weights_are_no_bombs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     state = {name: value.numpy() for name, value in official.vit(JOINT).items()}
     np.savez_compressed(tmp_path / "packed.npz", **state)
     np.savez_compressed(tmp_path / "zeros.npz", zeros=np.zeros(2**20))
-    checkpoints.check_inflation(tmp_path / "zeros.npz")
-    monkeypatch.setattr(checkpoints, "_LARGE", 2**10)
-    checkpoints.check_inflation(tmp_path / "packed.npz")
+    stored_weights.check_inflation(tmp_path / "zeros.npz")
+    monkeypatch.setattr(stored_weights, "_LARGE", 2**10)
+    stored_weights.check_inflation(tmp_path / "packed.npz")
     with pytest.raises(ValueError, match=r"it unpacks to 8 MB from 0.0"):
-        checkpoints.check_inflation(tmp_path / "zeros.npz")
+        stored_weights.check_inflation(tmp_path / "zeros.npz")
 
 
 def test_names_that_are_no_text_are_told(tmp_path: Path) -> None:

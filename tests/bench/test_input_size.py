@@ -177,7 +177,8 @@ def test_a_table_tells_two_sizes_apart() -> None:
     results = [make.done(make.cell(input_size=size)) for size in (None, 64)]
     assert [one.labels["backbone"] for one in make_table(results).rows] == ["vit:tiny@none", "vit:tiny@none 64px"]
     assert [row(result)["input_size"] for result in results] == [None, 64]
-    assert list(row(results[0]))[list(row(results[0])).index("options") + 1] == "input_size"
+    columns = list(row(results[0]))
+    assert columns.index("options") < columns.index("input_size")
 
 
 def test_each_backbone_has_its_own_size(tmp_path: Path) -> None:

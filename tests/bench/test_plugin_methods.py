@@ -184,7 +184,7 @@ def _run(bench: Command, out: Path, *arguments: str) -> pd.DataFrame:
         "run", "--dataset", "small", "--out", str(out), "--backbones", "vit:tiny,clip:tiny", *plugins, *arguments
     )
     assert said.code == 0, said.out + said.err
-    return pd.read_csv(out / "results.csv")
+    return pd.read_csv(out / "results.csv", dtype={"cell": str})
 
 
 def test_each_is_trained_kept_and_evaluated_by_a_command(bench: Command, tmp_path: Path) -> None:

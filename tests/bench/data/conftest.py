@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bench.data.clips import Clips
 from bench.data.dataset import Video
 from bench.data.decode_pool import DecodePool
-from bench.data.motion.encode import write_h264
+from bench.data.motion.dataset import write_h264
 
 Pools: TypeAlias = Callable[..., DecodePool]
 

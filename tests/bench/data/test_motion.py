@@ -16,10 +16,8 @@ from bench.data.dataset import DATASETS, DataError
 from bench.data.decode.open import available_decoders, open_video
 from bench.data.files import cache_root
 from bench.data.motion import dataset as module
-from bench.data.motion.dataset import FPS, QP, Motion
-from bench.data.motion.encode import VideoSpec, render_videos, write_h264
-from bench.data.motion.render import COLOURS, SHAPES, Sprite, coverage
-from bench.data.motion.scenes import CLASSES, PAIRS, Scene, render_clip
+from bench.data.motion.dataset import FPS, QP, Motion, VideoSpec, render_videos, write_h264
+from bench.data.motion.render import CLASSES, COLOURS, PAIRS, SHAPES, Scene, Sprite, coverage, render_clip
 from bench.data.sampling import uniform_test
 
 TWINS = list(PAIRS)

@@ -9,7 +9,7 @@ import pytest
 
 from bench.data import validate
 from bench.data.dataset import DATASETS, Video
-from bench.data.motion.encode import write_h264
+from bench.data.motion.dataset import write_h264
 from bench.data.validate import ClipSampling
 from bench.spec.source import DataSource
 from tests.bench.command import Command

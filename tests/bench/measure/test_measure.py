@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from bench.measure.machine import cores, describe, device_name
-from bench.measure.memory import held, peak
 from bench.measure.params import count, count_by_part
-from bench.measure.speed import Timing, timed
+from bench.measure.speed import Timing, held, peak, timed
 from tests.models import CLASSES, FAMILIES, NAMES, model
 
 CPU = torch.device("cpu")

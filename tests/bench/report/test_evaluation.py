@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from bench.report.evaluation import render
-
-from bench.report.formats import record
+from bench.report.formats import record, render_evaluation
 from tests.bench import make
 
 
 def test_values_stand_below_each_other() -> None:
-    lines = render(make.evaluated(top5=None, top1_shuffled=None, footnotes=["a\x1b[2J\nb"])).splitlines()
+    lines = render_evaluation(make.evaluated(top5=None, top1_shuffled=None, footnotes=["a\x1b[2J\nb"])).splitlines()
     found = {line[:14].strip(): line[14:] for line in lines[:-1]}
     assert found["top-1 %"] == "61.25" and found["top-5 %"] == "-" and "shuffled %" not in found
     assert found["GMACs"] == "0.123 a view, 0.741 all 6"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from bench.run.columns import COLUMNS, row, to_csv
 from bench.run.result import Result
 from tests.bench import make
 
+RESULTS = Path(__file__).parents[3] / "results"
 FIRST = [
     "cell",
     "backbone",
@@ -51,6 +53,12 @@ def read(results: list[Result]) -> list[dict[str, str]]:
 def test_the_fixed_columns_come_first() -> None:
     assert list(COLUMNS[: len(FIRST)]) == FIRST
     assert len(set(COLUMNS)) == len(COLUMNS)
+
+
+@pytest.mark.parametrize("name", ["motion", "cpu-amd-epyc-2-cores"])
+def test_the_tables_that_are_kept_have_these_columns(name: str) -> None:
+    with (RESULTS / f"{name}.csv").open(newline="") as stream:
+        assert tuple(next(csv.reader(stream))) == COLUMNS
 
 
 @pytest.mark.parametrize("results", [[], [make.failed()], [make.done()], [make.failed(), make.done()]])

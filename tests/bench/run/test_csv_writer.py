@@ -159,6 +159,9 @@ class Instant:
     def cancel(self, cell: Cell) -> None:
         self._jobs.clear()
 
+    def preempt(self) -> None:
+        self._ends = lambda cell: ("preempted", {"error": "stopped from outside"})
+
     def close(self) -> None: ...
 
 

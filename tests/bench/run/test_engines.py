@@ -244,6 +244,9 @@ class AtOnce:
     def cancel(self, cell):
         pass
 
+    def preempt(self):
+        pass
+
     def close(self):
         print("closed")
 """

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.data.motion.encode import write_h264
+from bench.data.motion.dataset import write_h264
 from bench.run.footnotes import of_skipped
 from bench.run.result import SkippedVideo
 from bench.run.store import write_skipped

@@ -11,7 +11,7 @@ import torch
 from adapters.base import STRATEGIES
 from adapters.classifier import VideoClassifier
 from backbones.families import build, resolve
-from bench.data.motion.scenes import render_clip
+from bench.data.motion.render import render_clip
 from bench.data.transforms import TestTransform, normalise
 from bench.spec import Recipe
 from bench.train.evaluate import Predictions, Predictor, predict, top_k

@@ -14,7 +14,7 @@ from bench.data.clips import TestClips
 from bench.data.dataset import Video
 from bench.data.decode.base import VideoError
 from bench.data.decode.open import open_video
-from bench.data.motion.encode import write_h264
+from bench.data.motion.dataset import write_h264
 from tests.bench.data.cache.conftest import make_store
 from tests.bench.data.conftest import number_of, numbered
 from tests.bench.data.test_clips import pixels, train

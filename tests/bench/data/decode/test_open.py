@@ -11,7 +11,7 @@ from bench.data.dataset import DataError
 from bench.data.decode import open as opening
 from bench.data.decode.base import VideoError
 from bench.data.decode.open import available_decoders, open_video, why_unusable
-from bench.data.motion.encode import write_h264
+from bench.data.motion.dataset import write_h264
 from bench.spec.fields import Decoder
 from tests.bench.data.conftest import number_of, numbered
 from tests.bench.data.decode.conftest import Film, psnr
