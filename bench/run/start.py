@@ -46,8 +46,9 @@ def plan(request: Request) -> Plan:
         elsewhere = getattr(engine, "placement", lambda _: None)(request)
     except UnknownName as error:
         problems.append(str(error))
-    if request.detach and request.engine == "local":
-        problems.append("detach is True: the workers of engine 'local' end with this command, expected engine slurm")
+    for name in ("slurm", "cells_per_job", "detach") if request.engine == "local" else ():
+        if (value := getattr(request, name)) != Request.model_fields[name].get_default(call_default_factory=True):
+            problems.append(f"{name} is {value!r}: engine 'local' has no use for it, expected engine 'slurm'")
     try:
         planned = expand(request.matrix, elsewhere)
     except UserError as error:

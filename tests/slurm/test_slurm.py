@@ -70,7 +70,15 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _bench(*arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "bench.cli.main", *map(str, arguments)]
-    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT)
+    return subprocess.Popen(
+        command,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=ROOT,
+        # a suite that runs in the background of a shell ignores Ctrl-C, and so would what it starts
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def _free_ports() -> int:
@@ -181,6 +189,7 @@ def test_a_job_waits_for_a_drained_node_and_goes_on_after_its_time_limit(
     minutes = 1 + int(_slurm("squeue", "--noheader", f"--jobs={id}", "--format=%M").split(":")[-2])
     _slurm("scontrol", "update", f"JobId={id}", f"TimeLimit={minutes}")  # over within 60 s: a warning is due
     _until(lambda: "Restarts=1" in _slurm("scontrol", "show", "job", id))
+    _slurm("scontrol", "update", f"JobId={id}", "TimeLimit=60")  # a busy machine may not even start in a minute
     _until(lambda: [each.state for each in status(Run(run))] == ["done"])
     (result,) = _as_alone(run, alone)
     assert len(result.provenance.attempts) == 2

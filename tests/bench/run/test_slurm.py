@@ -293,9 +293,11 @@ def test_a_request_that_slurm_cannot_serve_is_refused(
     assert not (tmp_path / "run").exists() and installed.submitted == []
 
 
-def test_only_an_engine_of_a_scheduler_can_be_left(bench: Command, tmp_path: Path) -> None:
-    said = bench(*ASKED, "--detach", "--out", tmp_path / "run")
-    assert said.code == 2 and len(said.problems) == 1 and "detach" in said.problems[0]
+def test_workers_of_this_machine_take_nothing_that_is_meant_for_jobs(bench: Command, tmp_path: Path) -> None:
+    flags = ("--detach", "--slurm", "time=3", "--cells-per-job", "2")
+    said = bench(*ASKED, *flags, "--out", tmp_path / "run")
+    assert said.code == 2
+    assert [problem.split()[0] for problem in said.problems] == ["slurm", "cells_per_job", "detach"]
 
 
 @pytest.mark.parametrize(
