@@ -89,7 +89,9 @@ class Runner:
         self.outcome = Outcome()
         self._command = command
         self._cache = cache
-        self._device = device_name(placement.torch_name)
+        # a scheduler's machines cannot be asked from here
+        elsewhere = isinstance(engine, CellEngine)
+        self._device = f"{placement.type} (not known)" if elsewhere else device_name(placement.torch_name)
         self._running: dict[Cell, Stopwatch] = {}  # in training
         self._locks: dict[Cell, BaseFileLock] = {}
         self._measured: dict[str, Measured] = {}

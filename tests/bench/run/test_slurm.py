@@ -5,6 +5,7 @@ tests/slurm/ has the same with a real one.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -315,8 +316,17 @@ def test_the_device_is_that_of_the_jobs(asked: dict[str, Any], expected: Placeme
     assert found.placement(Request(engine="slurm", **asked)) == expected
 
 
-def test_cells_of_jobs_with_gpus_are_those_of_a_machine_with_gpus(bench: Command, installed: _Slurm) -> None:
-    flags = ("--engine", "slurm", "--slurm", "partition=gpu", "--device", "cuda", "--dry-run")
-    said = bench("run", "--backbones", "vit:tiny@none", "--strategies", "frozen", *flags)
+def test_a_detached_command_leaves_once_its_jobs_are_submitted(
+    bench: Command, installed: _Slurm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """This machine need not have the jobs' GPUs."""
+    monkeypatch.setattr("bench.run.start._unusable_data", lambda *_: [])
+    asked = ("run", "--backbones", "vit:tiny@none", "--strategies", "frozen", "--device", "cuda")
+    flags = ("--engine", "slurm", "--slurm", "partition=gpu", "--detach", "--out", tmp_path / "run")
+    said = bench(*asked, *flags)
     assert said.code == 0, said.err
-    assert "1 cell on cuda, bf16" in said.out
+    (name,) = Run(tmp_path / "run").description()["cells"]
+    assert installed.submitted == [[(name,)]]
+    cell = json.loads((tmp_path / "run" / "cells" / name / "cell.json").read_text())
+    assert (cell["device"], cell["precision"]) == ("cuda", "bf16")
+    assert not any(command[0] == "scancel" for command in installed.called)
