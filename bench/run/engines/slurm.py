@@ -37,8 +37,8 @@ from bench.spec import Cell, Request
 
 LOGS = "slurm"  # folder of a run, with what the jobs print
 # submitit's names that are this engine's own affair: a job is one process on one machine
-_OURS = ("additional_parameters", "dependency", "job_name", "nodes", "ntasks_per_node", "num_gpus", "setup")
-_OURS += ("srun_args", "stderr_to_stdout", "teardown", "use_srun")
+_OURS = {"additional_parameters", "dependency", "job_name", "nodes", "ntasks_per_node", "num_gpus", "setup"}
+_OURS |= {"srun_args", "stderr_to_stdout", "teardown", "use_srun"}
 _NUMBERS = ("array_parallelism", "signal_delay_s")
 _COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sinfo")
 _WARNING = 90  # seconds before the time limit at which Slurm sends SIGUSR1
@@ -136,7 +136,7 @@ def placement(request: Request) -> Placement | None:
 def _names() -> set[str]:
     from submitit.slurm.slurm import _get_default_parameters
 
-    return set(_get_default_parameters()) - set(_OURS)
+    return set(_get_default_parameters()) - _OURS
 
 
 def _executor(folder: Path, request: Request) -> Any:
