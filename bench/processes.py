@@ -44,7 +44,7 @@ def context(preload: str) -> Any:
     found: Any = multiprocessing.get_context(METHOD)
     if METHOD == "forkserver":
         found.set_forkserver_preload([preload])
-        # a scheduler signals every process of a job: without the server nobody could tell how its children fare
+        # a scheduler signals every process of a job: the server must outlive what it has forked
         with _environment(), interrupts_ignored(*STOP_SIGNALS):
             forkserver.ensure_running()
     return found
@@ -74,19 +74,22 @@ def _environment() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def interrupts_ignored(*others: int) -> Iterator[None]:
-    """Ignore Ctrl-C, and other signals, for a moment; processes that start meanwhile ignore them for good and leave
-    them to this one, but for those that they handle themselves.
+def interrupts_ignored(*others: signal.Signals) -> Iterator[None]:
+    """Ignore Ctrl-C for a moment; processes that start meanwhile ignore it for good and leave it to this one.
+
+    Args:
+        others: signals that are ignored as well.
     """
+    numbers = (signal.SIGINT, *others)
     try:
-        before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, *others)}
+        before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
     except ValueError:  # not the main thread, which alone may set it
         yield
         return
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
 
 

@@ -81,7 +81,7 @@ def fill(connection: socket.socket, rest: memoryview) -> None:
 
 def main(connection: socket.socket, readers: Sequence[Reader]) -> None:
     """Read one task after the other until the connection closes or the parent dies."""
-    # a scheduler signals every process of a job, and the training still needs the clips of its present step
+    # a scheduler signals every process of a job: the trainer decides, and needs its clips until then
     for number in (signal.SIGINT, *STOP_SIGNALS):
         signal.signal(number, signal.SIG_IGN)
     end_with_parent()

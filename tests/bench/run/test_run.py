@@ -141,10 +141,11 @@ def test_an_interrupt_is_recorded_and_the_same_command_goes_on(
 def test_a_training_that_is_interrupted_leaves_a_checkpoint_and_goes_on_from_it(
     tmp_path: Path, plugin: Path, run: Runner, kind: signal.Signals, code: int
 ) -> None:
-    arguments = ("--backbones", "vit", "--strategies", "joint", "--epochs", "30", "--no-order-test")
+    arguments = ("--backbones", "vit", "--strategies", "joint", "--epochs", "12", "--no-order-test")
     if kind is signal.SIGTERM:  # decoding processes get it as well, and the present step needs them
         arguments += ("--loader-workers", "1")
-    assert run(tmp_path / "whole", *arguments).code == 0
+    whole = run(tmp_path / "whole", *arguments)
+    assert whole.code == 0, whole.out + whole.err
     out = tmp_path / "run"
     process = _start(plugin, out, *arguments)
     until = time.monotonic() + 150
