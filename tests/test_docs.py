@@ -36,7 +36,7 @@ _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _COMMAND = re.compile(r"^(?:\$ |.*&& )?(?:uv run )?bench (?P<arguments>.*?)(?:\s+# (?P<comment>.*))?$")
 _INLINE = re.compile(r"`bench\s([^`]+)`")
 _MARK = re.compile(r"\bneeds (?P<needs>.+)$")
-_NEEDS = {"data", "weights", "a GPU", "a network", "a run", "minutes"}
+_NEEDS = {"data", "weights", "a GPU", "a network", "a run", "a Slurm cluster", "minutes"}
 _FILE = re.compile(r"# (\w+\.(?:py|yaml))\n")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -147,7 +148,8 @@ class Given(Generic[M]):
                 continue
             flag = option.name.upper() if option.flag.argument else f"--{option.name}"
             if option.kind == "mapping":
-                value = assignments(value, flag, given.problems)
+                parts = [part for text in value for part in re.split(r",(?=\w+=)", text)]
+                value = assignments(parts, flag, given.problems)
                 given.flags |= {f"{option.path}.{name}": f"{flag} {name}" for name in value}
             elif option.kind == "value":
                 value = scalar(value)

@@ -81,14 +81,12 @@ def _span(seconds: float) -> str:
 
 def cancel(run: Annotated[str | None, _RUN] = None) -> None:
     """Stop what runs of a run, on whatever machine: every training writes a checkpoint and ends. What is done stays."""
-    from bench.run.engines.jobs import ask_to_stop
-    from bench.run.status import status as states
+    from bench.run.status import cancel
     from bench.run.store import RESULTS, find
 
     found = find(run, RESULTS)
-    running = [cell for cell in states(found) if cell.state in ("running", "queued")]
     try:
-        ask_to_stop(found.folder)
+        running = cancel(found)
     except OSError as error:
         raise UserError([f"the run {str(found.folder)!r} cannot be written: {error.strerror or error}"]) from error
     told = counted(len(running), "cell")

@@ -70,7 +70,8 @@ def cores() -> int:
     physical = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
     affinity = getattr(psutil.Process(), "cpu_affinity", None)  # not on macOS
     allowed = len(affinity()) if affinity else physical
-    return max(1, int(min(physical, allowed, _quota())))
+    granted = int(os.environ.get("SLURM_CPUS_ON_NODE", physical))  # a job's; not every cluster binds it to them
+    return max(1, int(min(physical, allowed, granted, _quota())))
 
 
 def device_name(device: str) -> str:

@@ -27,7 +27,7 @@ from bench.run.cell import in_this_process
 from bench.run.context import WorkerContext
 from bench.run.counts import input_size
 from bench.run.engines.base import Event, Job
-from bench.run.engines.local import local, threads_of, too_few_devices
+from bench.run.engines.local import started, threads_of, too_few_devices
 from bench.run.matrix import Plan
 from bench.run.model_files.adapter_file import AdapterFile
 from bench.run.model_files.base import TrainedModel, find
@@ -246,7 +246,7 @@ def _on_ranks(
     """Evaluate the cell of a plan by a worker with ranks. Raises what the evaluation in this process raises."""
     (cell,) = planned.cells
     job = Job("train", cell, None, threads_of(cell), cache)
-    with contextlib.closing(local(request, planned.placement, [cell], command)) as engine:
+    with contextlib.closing(started(request, planned.placement, [cell], command)) as engine:
         engine.submit(job)
         while True:
             for event in engine.events(timeout=0.5):

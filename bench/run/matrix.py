@@ -62,8 +62,11 @@ class Plan:
     model_files: Mapping[str, TrainedModel] = field(default_factory=dict)
 
 
-def expand(matrix: Matrix) -> Plan:
+def expand(matrix: Matrix, elsewhere: Placement | None = None) -> Plan:
     """The cells of a matrix, backbone by backbone, in the order asked for.
+
+    Args:
+        elsewhere: the device, where the cells run on machines that cannot be asked from here.
 
     Raises:
         UserError: every unknown name, impossible value and impossible combination of the matrix.
@@ -81,7 +84,7 @@ def expand(matrix: Matrix) -> Plan:
     check_entries(matrix.recipes, problems)
     wrong_entries = len(problems) > before
     options = chosen_options(matrix.options, strategies, problems)
-    placement = placement_of(matrix.device, matrix.precision, problems)
+    placement = elsewhere or placement_of(matrix.device, matrix.precision, problems)
     defaults += bf16_notes(placement)
     if unusable := why_unusable(matrix.decoder):
         problems.append(unusable)

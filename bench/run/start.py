@@ -10,13 +10,14 @@ from pathlib import Path
 
 from backbones.families import own_size
 from backbones.registry import UnknownName
+from bench.data.cache import FrameCache
 from bench.data.cache.choose import CacheFolders, CacheSettings, choose
 from bench.data.dataset import DATASETS, SPLITS, DataError
 from bench.data.validate import examine
 from bench.errors import UserError
 from bench.measure.machine import describe
 from bench.plugins import load as load_plugins
-from bench.run.engines.base import ENGINES
+from bench.run.engines.base import ENGINES, CellEngine
 from bench.run.engines.local import too_few_devices
 from bench.run.engines.runner import Outcome, Runner
 from bench.run.events import Listener
@@ -26,6 +27,23 @@ from bench.spec import Cell, Request
 from bench.text import counted
 
 _USUAL_SIZE = 224  # pixels; of a model whose family does not tell
+
+
+# fields of a request that one engine alone has a use for
+_OF_ENGINE = {"ray_address": "ray", "storage": "ray", "slurm": "slurm", "cells_per_job": "slurm", "detach": "slurm"}
+
+
+def _unused(request: Request) -> list[str]:
+    """The sentences on fields that the request sets and its engine, one of the package's, has no use for."""
+    found = []
+    for name, engine in _OF_ENGINE.items():
+        default = Request.model_fields[name].get_default(call_default_factory=True)
+        value = getattr(request, name)
+        if request.engine in ("local", "ray", "slurm") and request.engine != engine and value != default:
+            found.append(
+                f"{name} is {value!r}: engine {request.engine!r} has no use for it, expected engine {engine!r}"
+            )
+    return found
 
 
 def plan(request: Request) -> Plan:
@@ -40,20 +58,16 @@ def plan(request: Request) -> Plan:
         load_plugins(request.plugins)
     except UserError as error:
         problems += error.problems
+    elsewhere = None
     try:
         engine = ENGINES.get(request.engine)
         problems += getattr(engine, "problems", lambda _: [])(request)
+        elsewhere = getattr(engine, "placement", lambda _: None)(request)
     except UnknownName as error:
         problems.append(str(error))
-    if request.engine == "local":
-        unused = {"ray_address": request.ray_address, "storage": request.storage}
-        problems += [
-            f"{name} is {value!r}: the engine local has no use for it, expected the engine ray"
-            for name, value in unused.items()
-            if value is not None
-        ]
+    problems += _unused(request)
     try:
-        planned = expand(request.matrix)
+        planned = expand(request.matrix, elsewhere)
     except UserError as error:
         problems += error.problems
     try:
@@ -92,8 +106,13 @@ def default_folder(cells: Iterable[Cell]) -> Path:
     return RESULTS / f"{names}-{key}"
 
 
-def execute(request: Request, planned: Plan, command: str, listener: Listener) -> tuple[Run, Outcome]:
+def execute(
+    request: Request, planned: Plan, command: str, listener: Listener, within: tuple[str, str] | None = None
+) -> tuple[Run, Outcome]:
     """Run the cells of a plan.
+
+    Args:
+        within: engine and name of the scheduler's job that this process is in; who submitted it has opened the run.
 
     Raises:
         UserError: the run's folder cannot be written, the data or a backbone's weights cannot be had. Nothing has run.
@@ -103,7 +122,8 @@ def execute(request: Request, planned: Plan, command: str, listener: Listener) -
     run.check()
     todo = [cell for cell in planned.cells if (found := run.result(cell)) is None or found.status != "done"]
     if not todo:
-        run.open(request.matrix, planned.cells, command, describe())
+        if within is None:
+            run.open(request.matrix, planned.cells, command, describe())
         return run, Outcome(skipped=len(planned.cells), unwritten=ThrottledCsvWriter(run).finish())
     problems = _unusable_backbones(todo, listener)
     if problems:
@@ -114,13 +134,16 @@ def execute(request: Request, planned: Plan, command: str, listener: Listener) -
         if problems := _unusable_data(todo, request.strict, listener):
             raise UserError(problems)
         asked = CacheSettings(request.cache, request.cache_limit, request.cache_format)
-        videos, short_side = ([], None) if asked.mode == "off" else videos_of(todo)
-        cache, chosen = choose(asked, videos, folders, short_side)
-        run.open(request.matrix, planned.cells, command, describe())
-        outcome = Runner(run, engine, planned.placement, command, cache, listener, request.engine).execute(
-            planned.cells
-        )
-        outcome.notes += [*getattr(engine, "notes", ()), chosen, *cache.notes()]
+        cache, chosen = FrameCache(), ""
+        if not isinstance(engine, CellEngine):
+            videos, short_side = ([], None) if asked.mode == "off" else videos_of(todo)
+            cache, chosen = choose(asked, videos, folders, short_side)
+        if within is None:
+            run.open(request.matrix, planned.cells, command, describe())
+        known_as = within or (request.engine, None)
+        runner = Runner(run, engine, planned.placement, command, cache, listener, *known_as)
+        outcome = runner.execute(planned.cells)
+        outcome.notes += [*getattr(engine, "notes", ()), *([chosen] if chosen else []), *cache.notes()]
     total = time.perf_counter() - begun
     outcome.seconds["starting and preparing"] = total - sum(outcome.seconds.values())
     return run, outcome

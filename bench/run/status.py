@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.run.engines.jobs import JobState
+from bench.run.engines.base import ENGINES
+from bench.run.engines.jobs import JobFile, JobState, ask_to_stop
 from bench.run.engines.jobs import read as read_job
 from bench.run.store import CHECKPOINT, Run
 from bench.spec import Cell
@@ -43,6 +44,31 @@ class CellStatus:
 def status(run: Run) -> list[CellStatus]:
     """The state of every cell, in the run's order. Raises UserError where run.json cannot be read."""
     return [_of(run, name) for name in run.description()["cells"]]
+
+
+def cancel(run: Run) -> list[CellStatus]:
+    """Ask every process that executes cells of the run to stop, and take its jobs out of a scheduler's queue.
+
+    Returns:
+        The cells that ran or were queued.
+
+    Raises:
+        OSError: the run cannot be written.
+        UserError: run.json cannot be read.
+    """
+    cells = [cell for cell in status(run) if cell.state in ("running", "queued")]
+    ask_to_stop(run.folder)
+    queued: dict[str, dict[str, str]] = {}
+    for cell in cells:
+        if cell.state == "queued" and cell.job is not None and cell.job.id is not None:
+            queued.setdefault(cell.job.engine, {})[cell.folder] = cell.job.id
+    for name, ids in queued.items():
+        withdraw = getattr(ENGINES.get(name), "withdraw", None) if name in ENGINES else None
+        if withdraw is not None:
+            withdraw(list(dict.fromkeys(ids.values())))
+            for folder in ids:
+                JobFile(run.folder / "cells" / folder, name).clear()
+    return cells
 
 
 def _of(run: Run, name: str) -> CellStatus:

@@ -164,7 +164,7 @@ class Request(Matrix, RankOptions, ReadingOptions, PluginOptions):
     engine: Annotated[str, Flag(RUNNING, metavar="NAME")] = Field(
         "local",
         description="What executes the cells: local, the worker processes of this machine; ray, the tasks of a Ray "
-        "cluster; or one that a plugin brings",
+        "cluster; slurm, jobs of a Slurm cluster; or one that a plugin brings",
     )
     ray_address: Annotated[str | None, Flag(RUNNING, metavar="HOST:PORT", default="$RAY_ADDRESS, else local")] = Field(
         None,
@@ -174,6 +174,16 @@ class Request(Matrix, RankOptions, ReadingOptions, PluginOptions):
         None,
         description="Folder or URL (s3://..., gs://...) that all nodes of the engine ray reach, for the checkpoints of "
         "trainings",
+    )
+    slurm: Annotated[dict[str, Any], Flag(RUNNING)] = Field(
+        default_factory=dict,
+        description="Of --engine slurm: what its jobs ask for, such as partition=gpu,time=720,gpus_per_node=1",
+    )
+    cells_per_job: Annotated[int, Flag(RUNNING)] = Field(
+        1, ge=1, le=100_000, description="Of --engine slurm: cells of one job"
+    )
+    detach: Annotated[bool, Flag(RUNNING, one_way=True)] = Field(
+        False, description="Of --engine slurm: leave once the jobs are submitted; `bench status` shows how far they are"
     )
     checkpoint_minutes: Annotated[float, Flag(RUNNING, metavar="MINUTES")] = Field(
         10.0,

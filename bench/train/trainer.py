@@ -155,7 +155,7 @@ class Trainer(Batched):
         """Return a hash of what trains, and of the place in the schedule."""
         found = hashlib.sha256(str(self.steps).encode())
         for _, parameter in self.model.trained():
-            found.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy())
+            found.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return found.hexdigest()
 
     def state_dict(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from backbones.registry import Registry
 from bench.data.cache import FrameCache
@@ -22,17 +22,25 @@ class Job:
     """Something to do for a cell: measure its model, or train and evaluate it (then with the measurements).
 
     Attributes:
+        kind: "cell" is the whole of it, claim and result included, for a `CellEngine`.
         folder: of the cell, there already; None keeps no files, of a cell that does not train.
         threads: that compute it.
         cache: of decoded frames, the same in all jobs of a run. It is chosen while the engine starts.
     """
 
-    kind: Literal["measure", "train"]
+    kind: Literal["measure", "train", "cell"]
     cell: Cell
     folder: Path | None
     threads: int
     cache: FrameCache
     measured: Measured | None = None
+
+    @property
+    def files(self) -> Path:
+        """The folder. Raises ValueError of a job that keeps no files."""
+        if self.folder is None:
+            raise ValueError(f"{self.cell.label} keeps no files")
+        return self.folder
 
 
 @dataclass(frozen=True)
@@ -43,11 +51,12 @@ class Event:
         kind: "progress" any number of times, then one of the others. "preempted": a training was stopped by
             `Engine.preempt` and has left a checkpoint.
         values: of "progress" stage, done (0..1) and what else there is to show; of "measured" the `Measured`, of
-            "trained" the `Result`, as `value`; of "failed" status, error and traceback.
+            "trained" the `Result`, as `value`; of "failed" status, error and traceback. "written" has as `value` a
+            `Result` that is in its place already.
     """
 
     job: Job
-    kind: Literal["progress", "measured", "trained", "failed", "preempted"]
+    kind: Literal["progress", "measured", "trained", "failed", "preempted", "written"]
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -92,6 +101,27 @@ class Engine(Protocol):
         ...
 
 
+@runtime_checkable
+class CellEngine(Engine, Protocol):
+    """Engine of a scheduler, whose jobs work in the run directory themselves: they claim cells, measure their models
+    and write results. They need nobody who waits for them.
+
+    Attributes:
+        detached: nobody does; the command ends once they are submitted.
+        state: of its jobs, in words.
+    """
+
+    @property
+    def detached(self) -> bool: ...
+
+    @property
+    def state(self) -> str: ...
+
+    def start(self) -> None:
+        """Submit all jobs that were accepted, together. Raises UserError where the scheduler refuses them."""
+        ...
+
+
 class WorkerFailed(RuntimeError):
     """Error of an engine whose workers are all lost, as none came up; `printed` is what the last one said."""
 
@@ -101,9 +131,11 @@ class WorkerFailed(RuntimeError):
 
 
 # a run's request, its device, the cells that have no result and the command line -> an engine that starts.
-# It may have a function `problems` (request -> sentences on what stands in the way) as an attribute
+# It may have functions as attributes: `problems` (request -> sentences on what is wrong with its fields), `placement`
+# (request -> the device of machines that this one cannot ask; None: this machine tells), and `withdraw` (takes those of
+# the jobs of these ids that wait out of the scheduler's queue)
 EngineFactory = Callable[[Request, Placement, Sequence[Cell], str], Engine]
 
 ENGINES: Registry[EngineFactory] = Registry(
-    "engine", "aim_bench.engines", ("bench.run.engines.local", "bench.run.engines.ray")
+    "engine", "aim_bench.engines", ("bench.run.engines.local", "bench.run.engines.ray", "bench.run.engines.slurm")
 )

@@ -64,7 +64,7 @@ def _gpus(placement: Placement) -> list[int]:
 def too_few_devices(processes: int, placement: Placement) -> list[str]:
     """The sentence on a cell's processes where they are more than the devices; nothing where they are not."""
     kinds = {"cuda": "GPU", "cpu": "core"}
-    there = {"cuda": lambda: len(_gpus(placement)), "cpu": cores}.get(placement.type, lambda: 1)()
+    there = len(_gpus(placement)) if placement.type == "cuda" else cores() if placement.type == "cpu" else 1
     if processes == 1 or processes <= there:
         return []
     devices = counted(there, kinds.get(placement.type, "device"))
@@ -98,10 +98,15 @@ class Setup:
 
 
 @ENGINES.register("local")
-def local(
+def local(request: Request, placement: Placement, cells: Sequence[Cell], command: str) -> LocalEngine:
+    """Start the workers of a run; they import their libraries while this process goes on."""
+    return started(request, placement, cells, command)
+
+
+def started(
     request: Request | EvaluationRequest, placement: Placement, cells: Sequence[Cell], command: str
 ) -> LocalEngine:
-    """Start the workers of a run; they import their libraries while this process goes on."""
+    """Start the workers of a run or of an evaluation."""
     devices = slots(request, placement, cells)
     readers = len(devices) * request.processes_per_cell
     how = reading(request.loader_workers, cores() // readers, request.decode_timeout, request.strict)

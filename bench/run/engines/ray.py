@@ -244,7 +244,7 @@ class RayEngine:
         self._opened = opened
         self._most = None if request.workers == "auto" else request.workers
         self._storage = request.storage
-        self._nodes, self._looked, self._missing_since = _nodes(), time.monotonic(), None
+        self._nodes, self._looked, self._missing_since = _nodes(), time.monotonic(), 0.0
         self._needs = {cell: needs_of(cell, list(self._nodes.values())) for cell in cells}
         self._largest = max(self._needs.values(), key=lambda needs: (needs.gpus, needs.cpus))
         if not self._room():
@@ -288,7 +288,7 @@ class RayEngine:
             whole = min((n for n in self._nodes.values() if needs.fit(n)), key=lambda n: n.cpus, default=needs)
             needs = replace(needs, cpus=max(needs.cpus, whole.cpus))
         else:
-            checkpoint = read_checkpoint(job.folder)
+            checkpoint = read_checkpoint(job.files)
             if (kept := self._kept(job)) is not None:
                 storage = kept.url
         sent = replace(job, folder=Path(), threads=needs.cpus, cache=FrameCache())
@@ -306,7 +306,7 @@ class RayEngine:
         """The storage of a cell's checkpoint: in a folder named after the run and the cell."""
         if self._storage is None:
             return None
-        return Storage(self._storage).of(job.folder.parent.parent.name, job.folder.name)
+        return Storage(self._storage).of(job.files.parent.parent.name, job.files.name)
 
     def events(self, timeout: float) -> Iterator[Event]:
         self._look()
@@ -331,7 +331,7 @@ class RayEngine:
             return
         self._nodes, self._looked = _nodes(), now
         if self._room():
-            self._missing_since = None
+            self._missing_since = 0.0  # of none that is missing
             return
         self._missing_since = self._missing_since or now
         if now - self._missing_since > _PATIENCE:
@@ -353,7 +353,7 @@ class RayEngine:
             return
         files: Files = values.pop("files", {})
         try:
-            write_files(job.folder, files)
+            write_files(job.files, files)
         except OSError as error:
             if kind == "checkpoint":
                 self._note(f"a checkpoint of {job.cell.label} could not be written: {reason(error)}")
@@ -377,7 +377,7 @@ class RayEngine:
             if kind == "trained" and (kept := self._kept(job)) is not None:
                 with contextlib.suppress(Exception):  # of whatever package the protocol has: it is only not tidy
                     kept.clear()
-            yield Event(job, kind, values)  # type: ignore[arg-type]
+            yield Event(job, kind, values)
 
     def _note(self, note: str) -> None:
         if note not in self.notes:

@@ -16,7 +16,7 @@ from bench.measure.machine import cores, device_name, exclusive_machine_lock
 from bench.measure.placement import Placement
 from bench.measure.result import Measured
 from bench.processes import StopRequested, interrupts_ignored
-from bench.run.engines.base import Engine, Event, Job
+from bench.run.engines.base import CellEngine, Engine, Event, Job
 from bench.run.engines.jobs import JobFile, asked_to_stop
 from bench.run.engines.local import threads_of
 from bench.run.events import ExpectedTime, Listener
@@ -70,6 +70,7 @@ class Runner:
         cache: of decoded frames.
         listener: is told what happens.
         engine_name: of the engine, for whoever looks into the run.
+        job_id: a scheduler's name of the job that this process is in, likewise.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Runner:
         cache: FrameCache,
         listener: Listener,
         engine_name: str = "local",
+        job_id: str | None = None,
     ) -> None:
         self.run = run
         self.engine = engine
@@ -88,11 +90,13 @@ class Runner:
         self.outcome = Outcome()
         self._command = command
         self._cache = cache
-        self._device = device_name(placement.torch_name)
+        # a scheduler's machines cannot be asked from here
+        elsewhere = isinstance(engine, CellEngine)
+        self._device = f"{placement.type} (not known)" if elsewhere else device_name(placement.torch_name)
         self._running: dict[Cell, Stopwatch] = {}  # in training
         self._locks: dict[Cell, BaseFileLock] = {}
         self._measured: dict[str, Measured] = {}
-        self._engine_name = engine_name
+        self._engine_name, self._job_id = engine_name, job_id
         self._jobs: dict[Cell, JobFile] = {}  # of what is in training
         self._since = run.changed()
         self._table = ThrottledCsvWriter(run)
@@ -113,10 +117,14 @@ class Runner:
         self.listener.begun(todo, self.outcome.skipped, self.engine.slots)
         if todo:
             try:
-                with self._phase("measuring"):
-                    todo = self._measure(todo)
-                with self._phase("training and evaluating"):
-                    self._train(todo)
+                if isinstance(self.engine, CellEngine):
+                    with self._phase("jobs"):
+                        self._hand_over(todo, self.engine)
+                else:
+                    with self._phase("measuring"):
+                        todo = self._measure(todo)
+                    with self._phase("training and evaluating"):
+                        self._train(todo)
             except KeyboardInterrupt as stop:
                 self.outcome.interrupted = True
                 self.outcome.requeue = isinstance(stop, StopRequested)
@@ -138,6 +146,26 @@ class Runner:
             yield
         finally:
             self.outcome.seconds[name] = time.perf_counter() - begun
+
+    def _hand_over(self, cells: list[Cell], engine: CellEngine) -> None:
+        """Let a scheduler's jobs do it all, and follow them until the last has ended."""
+        for cell in cells:
+            self._running[cell] = Stopwatch()
+            engine.submit(Job("cell", cell, self.run.cell_folder(cell), 0, self._cache))
+        engine.start()
+        if engine.detached:
+            self._running.clear()
+            self.outcome.notes.append(f"{engine.state}; `bench status {self.run.folder}` shows how far they are")
+            return
+        told = ""
+        while self._running:
+            if engine.state != told:
+                told = engine.state
+                self.listener.waiting(told)
+            for event in engine.events(timeout=0.5):
+                self._handle(event)
+            self._table.keep_up()
+            self._look_for_a_cancel()
 
     # --- measuring ---
 
@@ -248,7 +276,7 @@ class Runner:
     def _submit(self, cell: Cell) -> None:
         measured = self._measured[cell.model_key()]
         self._running[cell] = Stopwatch()
-        self._jobs[cell] = JobFile(self.run.cell_folder(cell), self._engine_name)
+        self._jobs[cell] = JobFile(self.run.cell_folder(cell), self._engine_name, self._job_id)
         self._jobs[cell].write({"stage": "starting"})
         # beside a GPU the threads feed it, and change no number
         threads = threads_of(cell) if cell.device == "cpu" else max(1, cores() // self.engine.slots)
@@ -260,8 +288,16 @@ class Runner:
         if cell not in self._running:
             return
         if event.kind == "progress":
-            self._jobs[cell].write(dict(event.values))
+            if (job := self._jobs.get(cell)) is not None:
+                job.write(dict(event.values))
             self.listener.progress(cell, dict(event.values))
+            return
+        if event.job.kind == "cell":
+            del self._running[cell]
+            if event.kind == "written":
+                self._told(event.values["value"])
+            elif not self.outcome.interrupted:
+                self._fail(cell, event)
             return
         if event.kind == "preempted" or (self.outcome.interrupted and event.kind == "failed"):
             error = event.values["error"] if event.kind == "preempted" else _STOPPED
@@ -278,6 +314,10 @@ class Runner:
         self._running.pop(cell, None)
         if (job := self._jobs.pop(cell, None)) is not None:
             job.clear()
+        self._told(result)
+
+    def _told(self, result: Result) -> None:
+        """Take note of a result that is in its place."""
         self._table.changed()
         if result.status != "done":
             self.outcome.failures.append(result)

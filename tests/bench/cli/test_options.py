@@ -70,7 +70,18 @@ def test_every_kind_of_value_comes_in_as_it_was_written() -> None:
     ran = Ran()
     given = ran(
         *("x", "--name", "c,d", "--plugin", "one", "--plugin", "two.py", "--mode", "exact", "-c", "3", "--dry"),
-        *("--limit", "2e-1", "--no-sure", "--loud", "--out", "~/here", "--recipe", "momentum=0.5", "--lr", "1e-3"),
+        *(
+            "--limit",
+            "2e-1",
+            "--no-sure",
+            "--loud",
+            "--out",
+            "~/here",
+            "--recipe",
+            "momentum=0.5,betas=[1, 2]",
+            "--lr",
+            "1e-3",
+        ),
     )
     assert given.values == {
         "what": "x",
@@ -82,7 +93,7 @@ def test_every_kind_of_value_comes_in_as_it_was_written() -> None:
         "sure": False,
         "loud": True,
         "out": Path("~/here"),
-        "recipe": {"momentum": 0.5, "lr": 1e-3},
+        "recipe": {"momentum": 0.5, "betas": [1, 2], "lr": 1e-3},
     }
     assert ran.dry is True
     assert given.flags["recipe.lr"] == "--lr" and given.flags["recipe.momentum"] == "--recipe momentum"
@@ -99,7 +110,7 @@ def test_every_kind_of_value_comes_in_as_it_was_written() -> None:
         sure=False,
         loud=True,
         out=Path("~/here"),
-        recipe={"momentum": 0.5, "lr": 1e-3},
+        recipe={"momentum": 0.5, "betas": [1, 2], "lr": 1e-3},
     )
 
 
