@@ -23,7 +23,6 @@ from bench.measure.machine import cores
 from bench.measure.placement import bf16_notes, place
 from bench.plugins import load as load_plugins
 from bench.run.cell import execute as execute_cell
-from bench.run.cell import in_this_process
 from bench.run.context import WorkerContext
 from bench.run.counts import input_size
 from bench.run.engines.base import Event, Job
@@ -32,6 +31,7 @@ from bench.run.matrix import Plan
 from bench.run.model_files.adapter_file import AdapterFile
 from bench.run.model_files.base import TrainedModel, find
 from bench.run.model_files.open import open_model_file
+from bench.run.repeatable import in_this_process
 from bench.run.result import Result
 from bench.run.selection import chosen_size
 from bench.spec import MAX_FRAMES, Cell, EvaluationRequest, ModelFile, Recipe

@@ -225,6 +225,7 @@ def _executed(cell: Cell, planned: Plan, counts: Counts) -> Result:
     from bench.data.decode_pool import Reading
     from bench.run import cell as execution
     from bench.run.context import WorkerContext
+    from bench.run.repeatable import in_this_process
     from bench.train.compute import is_out_of_memory
 
     device = planned.placement.torch_name
@@ -233,7 +234,7 @@ def _executed(cell: Cell, planned: Plan, counts: Counts) -> Result:
     context = WorkerContext(torch.device(device), Reading(), command(), device_notes=bf16_notes(planned.placement))
     since = Stopwatch()
     try:
-        result = execution.in_this_process(context, cores(), lambda: execution.execute(cell, context, counts=counts))
+        result = in_this_process(context, cores(), lambda: execution.execute(cell, context, counts=counts))
     except Exception as error:  # a plugin's code can raise anything
         if is_out_of_memory(error):
             why = f"memory ran out: {device} has no room for one clip"

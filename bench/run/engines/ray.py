@@ -8,12 +8,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -25,41 +19,26 @@ from bench.data.cache.choose import CacheSettings
 from bench.data.decode_pool import reading
 from bench.errors import UserError
 from bench.files import reason
-from bench.measure.machine import cores
 from bench.measure.placement import Placement, bf16_notes
-from bench.processes import STOP_SIGNALS, search_path
-from bench.run.engines.base import ENGINES, Event, Job, WorkerFailed
-from bench.run.engines.local import Setup, threads_of
+from bench.run.engines.base import Event, Job, WorkerFailed
+from bench.run.engines.local import Setup
+from bench.run.engines.ray_cluster import (
+    ENVIRONMENT,
+    address,
+    connect,
+    needs_of,
+    nodes_of_cluster,
+    too_much,
+    why_unreachable,
+    why_unusable,
+)
 from bench.run.engines.storage import Files, Storage, read_checkpoint, write_files
 from bench.spec import Cell, Request
 from bench.text import counted
 
-_ANSWER = 10.0  # seconds that a cluster is given to answer
 _LOSSES = 5  # times that a job is placed again after its node died
 _LOOK = 2.0  # seconds between two looks at the nodes
 _PATIENCE = 60.0  # seconds without any node on which a job fits, after which none is expected any more
-# Ray's ways that are not wanted here: telling its makers of its use, packing this folder up for the nodes where the
-# command was started by `uv run`, a warning on the GPUs of tasks that ask for none
-_ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
-
-
-@dataclass(frozen=True)
-class Needs:
-    """CPUs and GPUs of a job, all of one node."""
-
-    cpus: int
-    gpus: int = 0
-
-    def fit(self, node: Needs) -> int:
-        """How many such jobs a node has room for."""
-        return min(node.cpus // self.cpus, node.gpus // self.gpus if self.gpus else node.cpus)
-
-    def __str__(self) -> str:
-        return counted(self.cpus, "CPU") + (f" and {counted(self.gpus, 'GPU')}" if self.gpus else "")
 
 
 class RayFactory:
@@ -68,12 +47,12 @@ class RayFactory:
     def problems(self, request: Request) -> list[str]:
         """Return what a user must change before the run can start. Nothing is left behind."""
         found = []
-        if request.storage is not None and (told := _why_unusable(request.storage)):
+        if request.storage is not None and (told := why_unusable(request.storage)):
             found.append(f"storage is {request.storage!r}: {told}")
         if importlib.util.find_spec("ray") is None:
             return [*found, "engine is 'ray': Ray is not installed; pip install 'aim-bench[ray]'"]
-        address = _address(request)
-        if address is not None and (told := _why_unreachable(address)):
+        address = address(request)
+        if address is not None and (told := why_unreachable(address)):
             found.append(f"ray_address is {address!r}: {told}")
         return found
 
@@ -83,115 +62,14 @@ class RayFactory:
         Raises:
             UserError: Ray does not start, or no node has what a cell takes.
         """
-        os.environ.update({name: value for name, value in _ENVIRONMENT.items() if name not in os.environ})
+        os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
         opened = contextlib.ExitStack()
         try:
-            _connect(_address(request), placement, opened)
+            connect(address(request), placement, opened)
             return RayEngine(request, placement, cells, command, opened)
         except BaseException:
             opened.close()
             raise
-
-
-def _address(request: Request) -> str | None:
-    """The cluster's address; None for one of this machine that ends with the run."""
-    return request.ray_address or os.environ.get("RAY_ADDRESS") or None
-
-
-def _why_unusable(url: str) -> str | None:
-    try:
-        return None if (told := Storage(url).why_not_writable()) is None else f"it cannot be written ({told})"
-    except (ValueError, ImportError) as error:
-        return f"expected a folder or a URL that fsspec can write to ({' '.join(str(error).split())})"
-
-
-def _why_unreachable(address: str) -> str | None:
-    """Return why a cluster does not answer within ten seconds; None where it does."""
-    if address.startswith("ray://"):
-        return "expected HOST:PORT of the cluster's head, or auto, and the command given on a node of the cluster"
-    if address not in ("auto", "local"):
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdigit() or not 0 < int(port) < 65536:
-            return "expected HOST:PORT of the cluster's head, auto or local"
-        try:
-            socket.create_connection((host, int(port)), timeout=_ANSWER).close()
-        except OSError as error:
-            return f"nothing answers there ({reason(error)})"
-    if address == "local":
-        return None
-    # in a process of its own, as Ray waits for minutes and cannot be told not to; its import is not the cluster's time
-    code = "import sys, ray; print(flush=True); ray.init(sys.argv[1], log_to_driver=False, logging_level='CRITICAL')"
-    with subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", code, address],
-        env={**os.environ, **_ENVIRONMENT, **search_path()},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as asking:
-        assert asking.stdout is not None
-        asking.stdout.readline()
-        try:
-            _, said = asking.communicate(timeout=_ANSWER)
-        except subprocess.TimeoutExpired:
-            asking.kill()
-            return f"no Ray cluster answered within {_ANSWER:.0f} seconds"
-    if asking.returncode == 0:
-        return None
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return f"no Ray cluster can be used there ({lines[-1][:300] if lines else 'it said nothing'})"
-
-
-def _connect(address: str | None, placement: Placement, opened: contextlib.ExitStack) -> None:
-    import ray
-
-    options: dict[str, Any] = {"address": address or "local", "log_to_driver": False, "logging_level": "CRITICAL"}
-    if options["address"] == "local":
-        # in a folder of a short name, as sockets lie in it, which goes away with it
-        folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp" if os.path.isdir("/tmp") else None)
-        opened.callback(_remove, folder)
-        options |= {"num_cpus": cores(), "num_gpus": _gpus(placement), "include_dashboard": False, "_temp_dir": folder}
-    handlers = {number: signal.getsignal(number) for number in (*STOP_SIGNALS, signal.SIGINT)}
-    opened.callback(ray.shutdown)
-    try:
-        ray.init(**options)
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        raise UserError([f"engine is 'ray': Ray does not start ({' '.join(str(error).split())[:300]})"]) from error
-    if threading.current_thread() is threading.main_thread():  # Ray has put its own in their place
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
-def _remove(folder: str) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _gpus(placement: Placement) -> int:
-    if placement.type != "cuda":
-        return 0
-    import torch
-
-    return torch.cuda.device_count()
-
-
-def _nodes() -> dict[str, Needs]:
-    """What each node that is alive has, by its id."""
-    import ray
-
-    return {
-        node["NodeID"]: Needs(int(node["Resources"].get("CPU", 0)), int(node["Resources"].get("GPU", 0)))
-        for node in ray.nodes()
-        if node["Alive"]
-    }
-
-
-def needs_of(cell: Cell, nodes: Sequence[Needs]) -> Needs:
-    """What a cell takes: on a CPU its threads, on a GPU the CPUs that come with each of a node's GPUs."""
-    if cell.device != "cuda":
-        return Needs(threads_of(cell))
-    return Needs(max(1, min((node.cpus // node.gpus for node in nodes if node.gpus), default=1)), 1)
 
 
 @dataclass(eq=False)
@@ -244,11 +122,11 @@ class RayEngine:
         self._opened = opened
         self._most = None if request.workers == "auto" else request.workers
         self._storage = request.storage
-        self._nodes, self._looked, self._missing_since = _nodes(), time.monotonic(), 0.0
+        self._nodes, self._looked, self._missing_since = nodes_of_cluster(), time.monotonic(), 0.0
         self._needs = {cell: needs_of(cell, list(self._nodes.values())) for cell in cells}
         self._largest = max(self._needs.values(), key=lambda needs: (needs.gpus, needs.cpus))
         if not self._room():
-            raise UserError([_too_much(self._largest, list(self._nodes.values()))])
+            raise UserError([too_much(self._largest, list(self._nodes.values()))])
         how = reading(request.loader_workers, self._largest.cpus, request.decode_timeout, request.strict)
         device = "cuda:0" if self._largest.gpus else placement.type  # Ray shows a task its own GPUs alone
         setup = Setup(
@@ -329,7 +207,7 @@ class RayEngine:
         now = time.monotonic()
         if now - self._looked < _LOOK:
             return
-        self._nodes, self._looked = _nodes(), now
+        self._nodes, self._looked = nodes_of_cluster(), now
         if self._room():
             self._missing_since = 0.0  # of none that is missing
             return
@@ -446,12 +324,6 @@ class _Stop:
 def _contents(plugins: Sequence[str]) -> Files:
     """The content of the plugins that are files."""
     return {name: Path(name).read_bytes() for name in plugins if name.endswith(".py") and Path(name).is_file()}
-
-
-def _too_much(needs: Needs, nodes: Sequence[Needs]) -> str:
-    most = max(nodes, key=lambda node: (node.gpus if needs.gpus else 0, node.cpus), default=None)
-    has = f"the largest has {most}" if most is not None else "there is no node"
-    return f"engine is 'ray': a cell takes {needs}, all on one node, but {has}"
 
 
 ENGINES.register("ray")(RayFactory())

@@ -19,10 +19,11 @@ import timm  # noqa: F401  # isort: skip
 
 from bench.plugins import load as load_plugins
 from bench.processes import STOP_SIGNALS, SharedFlag, end_with_parent
-from bench.run.cell import as_repeatable_as_possible, execute, measure
+from bench.run.cell import execute, measure
 from bench.run.context import WorkerContext
 from bench.run.engines.base import Job
 from bench.run.engines.local import Setup, settle
+from bench.run.repeatable import as_repeatable_as_possible
 from bench.train.checkpoint import Preempted
 from bench.train.compute import is_out_of_memory
 from bench.train.ranks import RanksFailed

@@ -28,12 +28,13 @@ from bench.data.decode_pool import Reading
 from bench.measure.model import measure
 from bench.plugins import load as load_plugins
 from bench.run.build import classifier
-from bench.run.cell import execute, make_repeatable
+from bench.run.cell import execute
 from bench.run.columns import COLUMNS, to_csv
 from bench.run.context import WorkerContext
 from bench.run.engines.base import Job
 from bench.run.loaders import Loaders
 from bench.run.matrix import expand
+from bench.run.repeatable import make_repeatable
 from bench.run.result import Result
 from bench.run.start import _unusable_backbones
 from bench.spec import Cell, Matrix

@@ -30,7 +30,7 @@ from bench.plugins import load as load_plugins
 from bench.run.cell import execute
 from bench.run.context import WorkerContext
 from bench.run.engines.base import ENGINES, Event, Job
-from bench.run.engines.ray import Needs, needs_of
+from bench.run.engines.ray_cluster import Needs, needs_of
 from bench.run.engines.storage import Storage, read_checkpoint, step_of, write_files
 from bench.run.matrix import expand
 from bench.run.result import Result
@@ -160,7 +160,7 @@ def test_an_address_that_is_none_is_refused(address: str, bench: Command, tmp_pa
 def test_what_answers_and_is_not_ray_is_given_up(
     bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.run.engines.ray._ANSWER", 2.0)
+    monkeypatch.setattr("bench.run.engines.ray_cluster._ANSWER", 2.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         begun = time.monotonic()
         (told,) = _refused(bench, tmp_path, "--ray-address", f"127.0.0.1:{server.getsockname()[1]}")
@@ -320,7 +320,7 @@ def test_a_cell_that_is_to_stop_leaves_its_checkpoint_in_the_storage(
 
 @with_ray
 def test_a_cell_that_fits_on_no_node_is_refused(cluster: Any, cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.run.engines.ray.threads_of", lambda cell: 64)
+    monkeypatch.setattr("bench.run.engines.ray_cluster.threads_of", lambda cell: 64)
     with pytest.raises(UserError) as refused, _engine(cluster, cell):
         pass
     assert "64 CPUs" in str(refused.value) and "1 CPU" in str(refused.value)
