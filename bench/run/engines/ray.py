@@ -20,7 +20,7 @@ from bench.data.decode_pool import reading
 from bench.errors import UserError
 from bench.files import reason
 from bench.measure.placement import Placement, bf16_notes
-from bench.run.engines.base import Event, Job, WorkerFailed
+from bench.run.engines.base import ENGINES, Event, Job, WorkerFailed
 from bench.run.engines.local import Setup
 from bench.run.engines.ray_cluster import (
     ENVIRONMENT,
@@ -36,13 +36,14 @@ from bench.run.engines.storage import Files, Storage, read_checkpoint, write_fil
 from bench.spec import Cell, Request
 from bench.text import counted
 
+_ARRIVAL = 1.0  # seconds that a message is waited for before the others have their turn
 _LOSSES = 5  # times that a job is placed again after its node died
 _LOOK = 2.0  # seconds between two looks at the nodes
 _PATIENCE = 60.0  # seconds without any node on which a job fits, after which none is expected any more
 
 
 class RayFactory:
-    """What makes the engine of a run, and what stands in its way."""
+    """Maker of the engine of a run."""
 
     def problems(self, request: Request) -> list[str]:
         """Return what a user must change before the run can start. Nothing is left behind."""
@@ -79,7 +80,8 @@ class _Placed:
     Attributes:
         stream: of its messages.
         losses: nodes that died under it.
-        host: that it runs on, once it does.
+        host, node: that it runs on, once it does; the node by Ray's id.
+        message: reference to one that is on its way here.
     """
 
     job: Job
@@ -87,6 +89,7 @@ class _Placed:
     losses: int = 0
     host: str = ""
     node: str = ""
+    message: Any = None
 
 
 class RayEngine:
@@ -137,9 +140,8 @@ class RayEngine:
         self._common = ray.put(NodeSetup(setup, tuple(alike.values()), asked, _contents(request.plugins)))
         # the processes of a job see the GPUs that were given to the first one of their parent: it ends with its job
         self._task = ray.remote(max_calls=1)(work) if self._largest.gpus else ray.remote(work)
-        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-            ray.get_runtime_context().get_node_id(), soft=True
-        )
+        self._own_node = ray.get_runtime_context().get_node_id()
+        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(self._own_node, soft=True)
         stop = ray.remote(_Stop).options(num_cpus=0, max_concurrency=100_000, scheduling_strategy=here)
         self._stop = stop.remote()
         self._stopping = False
@@ -170,7 +172,7 @@ class RayEngine:
             if (kept := self._kept(job)) is not None:
                 storage = kept.url
         sent = replace(job, folder=Path(), threads=needs.cpus, cache=FrameCache())
-        placed.host = placed.node = ""
+        placed.host, placed.node, placed.message = "", "", None
         placed.stream = self._task.options(
             num_cpus=needs.cpus,
             num_gpus=needs.gpus,
@@ -187,7 +189,7 @@ class RayEngine:
         return Storage(self._storage).of(job.files.parent.parent.name, job.files.name)
 
     def events(self, timeout: float) -> Iterator[Event]:
-        self._look()
+        yield from self._look()
         ended, self._ended = self._ended, []
         yield from ended
         if ended:
@@ -195,19 +197,32 @@ class RayEngine:
         if not self._placed:
             time.sleep(timeout)
             return
-        by_stream = {placed.stream: placed for placed in self._placed}
-        ready, _ = self._ray.wait(list(by_stream), num_returns=1, timeout=timeout, fetch_local=False)
-        if ready and len(by_stream) > 1:
-            ready, _ = self._ray.wait(list(by_stream), num_returns=len(by_stream), timeout=0, fetch_local=False)
-        for stream in ready:
-            yield from self._heard(by_stream[stream])
+        awaited = {placed.message or placed.stream: placed for placed in self._placed}
+        ready, _ = self._ray.wait(list(awaited), num_returns=1, timeout=timeout, fetch_local=False)
+        if ready and len(awaited) > 1:
+            ready, _ = self._ray.wait(list(awaited), num_returns=len(awaited), timeout=0, fetch_local=False)
+        for one in ready:
+            yield from self._heard(awaited[one])
 
-    def _look(self) -> None:
-        """See which nodes there are. Raises WorkerFailed where none has been of use for a while."""
+    def _look(self) -> Iterator[Event]:
+        """See which nodes there are, and place the jobs of those that died again.
+
+        Raises:
+            WorkerFailed: ours is gone, or none has been of use for a while.
+        """
         now = time.monotonic()
         if now - self._looked < _LOOK:
             return
-        self._nodes, self._looked = nodes_of_cluster(), now
+        try:
+            self._nodes, self._looked = nodes_of_cluster(), now
+        except (self._ray.exceptions.RayError, RuntimeError, ConnectionError) as error:
+            raise WorkerFailed("the Ray cluster does not answer any more", str(error)) from error
+        if self._own_node not in self._nodes:  # Ray would wait for it for ever
+            raise WorkerFailed("the node of this command has left the Ray cluster", "\n".join(self.notes))
+        for placed in [placed for placed in self._placed if placed.node and placed.node not in self._nodes]:
+            # its stream may never end: a message that lay on the node is waited for in vain
+            self._end(placed)
+            yield from self._lost(placed, self._ray.exceptions.RayError("the node died"))
         if self._room():
             self._missing_since = 0.0  # of none that is missing
             return
@@ -219,7 +234,12 @@ class RayEngine:
         """What the next message of a job means."""
         job = placed.job
         try:
-            kind, values = self._ray.get(next(placed.stream))
+            if placed.message is None:
+                placed.message = next(placed.stream)
+            if not self._ray.wait([placed.message], timeout=_ARRIVAL)[0]:
+                return
+            message, placed.message = placed.message, None
+            kind, values = self._ray.get(message)
         except self._ray.exceptions.RayTaskError as error:  # of our own code, or of a node that does not have it
             self._placed.remove(placed)
             line = str(error.cause).strip().splitlines()[0] if str(error.cause).strip() else "no details"

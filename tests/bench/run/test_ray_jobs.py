@@ -47,7 +47,7 @@ class _Stream:
         self.messages += messages
 
     def starts(self, host: str = "host") -> None:
-        self.says(("started", {"host": host, "pid": 7, "node": "0123456789"}))
+        self.says(("started", {"host": host, "pid": 7, "node": "0" * 9}))
 
 
 class _Ray:
@@ -57,7 +57,7 @@ class _Ray:
 
     def __init__(self, nodes: list[tuple[int, int]]) -> None:
         self.alive = [
-            {"NodeID": str(i), "Alive": True, "Resources": {"CPU": c, "GPU": g}} for i, (c, g) in enumerate(nodes)
+            {"NodeID": str(i) * 9, "Alive": True, "Resources": {"CPU": c, "GPU": g}} for i, (c, g) in enumerate(nodes)
         ]
         self.streams: list[_Stream] = []
         self.stopped = False
@@ -77,7 +77,7 @@ class _Ray:
         return message
 
     def get_runtime_context(self) -> Any:
-        return SimpleNamespace(get_node_id=lambda: "0")
+        return SimpleNamespace(get_node_id=lambda: "0" * 9)
 
     def remote(self, what: Any = None, **_: Any) -> Any:
         if what is None:
@@ -91,8 +91,8 @@ class _Ray:
         self.streams.append(_Stream(options, arguments))
         return self.streams[-1]
 
-    def wait(self, streams: list[_Stream], **_: Any) -> tuple[list[_Stream], list[_Stream]]:
-        return [stream for stream in streams if stream.messages], []
+    def wait(self, awaited: list[Any], **_: Any) -> tuple[list[Any], list[Any]]:
+        return [one for one in awaited if not isinstance(one, _Stream) or one.messages], []
 
     def cancel(self, stream: _Stream, force: bool) -> None:
         assert force
@@ -119,9 +119,9 @@ def _events(engine: Any) -> list[Event]:
 
 
 def test_the_nodes_say_how_many_jobs_run_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine, ray = _engine(monkeypatch, [(4, 0), (2, 8)])
+    engine, ray = _engine(monkeypatch, [(2, 8), (4, 0)])
     assert engine.slots == 6
-    ray.alive[0]["Alive"] = False
+    ray.alive[1]["Alive"] = False
     monkeypatch.setattr("bench.run.engines.ray._LOOK", 0.0)
     _events(engine)
     assert engine.slots == 2
@@ -149,7 +149,7 @@ def test_what_a_job_says_is_told_in_order_and_its_files_are_written(
         ("trained", {"value": "a result", "files": {"log.jsonl": b"{}\n", "predictions.npz": b"numbers"}}),
     )
     started, *others = _events(engine)
-    assert started.values["host"] == "host" and started.values["id"] == "01234567:7"
+    assert started.values["host"] == "host" and started.values["id"] == "00000000:7"
     assert others == [
         Event(job, "progress", {"stage": "training", "done": 0.5}),
         Event(job, "trained", {"value": "a result"}),
@@ -175,6 +175,19 @@ def test_a_job_whose_node_died_is_placed_again_with_its_checkpoint_and_not_for_e
     (event,) = _events(engine)
     assert (event.kind, event.values["status"]) == ("failed", "failed")
     assert len(ray.streams) == 6
+
+
+def test_a_job_is_placed_again_where_its_node_is_gone_and_its_stream_says_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine, ray = _engine(monkeypatch, [(0, 0), (4, 0), (4, 0)])
+    engine.submit(_job(0))
+    ray.streams[0].says(("started", {"host": "host", "pid": 7, "node": "1" * 9}))
+    assert len(_events(engine)) == 1
+    monkeypatch.setattr("bench.run.engines.ray._LOOK", 0.0)
+    ray.alive[1]["Alive"] = False
+    assert [event.values["stage"] for event in _events(engine)] == ["queued"]
+    assert ray.streams[0].cancelled and len(ray.streams) == 2
 
 
 def test_a_training_that_leaves_unasked_is_placed_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,11 +262,20 @@ def test_files_that_cannot_be_written_fail_the_cell_and_a_checkpoint_alone_does_
     assert [(event.kind, event.values["status"]) for event in _events(engine)] == [("failed", "failed")]
 
 
+def test_a_command_whose_own_node_is_gone_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, ray = _engine(monkeypatch, [(4, 0), (4, 0)])
+    engine.submit(_job(0))
+    monkeypatch.setattr("bench.run.engines.ray._LOOK", 0.0)
+    ray.alive[0]["Alive"] = False
+    with pytest.raises(WorkerFailed):
+        _events(engine)
+
+
 def test_without_any_node_left_the_run_ends_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, ray = _engine(monkeypatch, [(4, 0)])
     engine.submit(_job(0))
     monkeypatch.setattr("bench.run.engines.ray._LOOK", 0.0)
-    ray.alive.clear()
+    ray.alive[0]["Resources"].clear()
     assert _events(engine) == [] and engine.slots == 1
     monkeypatch.setattr("bench.run.engines.ray._PATIENCE", -1.0)
     with pytest.raises(WorkerFailed):
