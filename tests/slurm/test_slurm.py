@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -141,14 +142,16 @@ def _as_alone(run: Path, alone: Path) -> list[Result]:
     return results
 
 
-def test_an_array_of_jobs_gives_the_numbers_of_this_machine(cluster: Path, alone: Path, tmp_path: Path) -> None:
+def test_an_array_of_jobs_beside_another_engine_runs_each_cell_once(cluster: Path, alone: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     asked = ("--seeds", "0,1,2", "--engine", "slurm", "--cells-per-job", "2", "--slurm", "partition=normal,time=5")
-    code, said = _ended(_bench(*ASKED, *asked, "--out", run))
-    assert code == 0, said
-    results = _as_alone(run, alone)
-    assert len({result.provenance.started for result in results}) >= 1
-    assert len(list((run / "slurm").glob("*_log.out"))) == 2
+    jobs, beside = _bench(*ASKED, *asked, "--out", run), _bench(*ASKED, "--seeds", "0,1,2", "--out", run)
+    (code, said), (code_beside, said_beside) = _ended(jobs), _ended(beside)
+    assert code == code_beside == 0, said + said_beside
+    _as_alone(run, alone)
+    printed = [file.read_text() for file in (run / "slurm").glob("*_log.out")]
+    assert len(printed) == 2
+    assert "".join(printed).count("\ndone: ") + len(re.findall(r" done \d of \d: ", said_beside)) == 3
     assert (run / "results.csv").read_text().count("\n") == 4
     assert _slurm("squeue", "--noheader") == ""
 
