@@ -7,7 +7,8 @@ temporal_attention   among the frames; with parameters of its own only where the
 mlp                  with its norm
 adapters             all else that a strategy's body computes; of TimeSformer the Linear after attention over time
 head                 final norm, pooling, the head that scores classes
-elsewhere            outside of every part; parameters that nothing computes with. Of our own models there are none
+elsewhere            outside of every part; parameters that nothing computes with: of EVL the image model's
+                     final norm, of our other models there are none
 """
 
 from __future__ import annotations

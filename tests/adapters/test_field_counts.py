@@ -9,9 +9,9 @@ import torch
 
 from adapters.attentive import AttentiveProbe
 from bench.measure.counts import macs_by_part
-from bench.measure.params import count
-from tests.adapters.test_field import FIELD
-from tests.models import without_numbers
+from bench.measure.params import count, count_by_part
+from tests.adapters.test_field import DEFINED, FIELD
+from tests.models import model, without_numbers
 from tests.reference.macs import swin_parts, vit_parts
 
 LARGE = ("vit:vit_base_patch16_224@none", "clip:ViT-B-16@none", "clip:ViT-L-14@none")
@@ -132,3 +132,12 @@ def test_the_probe_has_the_published_parameters(width: int, depth: int, expected
     with torch.device("meta"):
         probe = AttentiveProbe(width, 400, 8, depth=depth)
     assert sum(parameter.numel() for parameter in probe.parameters()) == expected
+
+
+@pytest.mark.parametrize(("family", "name"), DEFINED)
+def test_every_parameter_is_in_a_part(family: str, name: str) -> None:
+    adapted = model(family, name)
+    parts = count_by_part(adapted)
+    assert tuple(map(sum, zip(*parts.values(), strict=True))) == count(adapted)
+    unused = sum(parameter.numel() for parameter in adapted.backbone.final_norm.parameters()) if name == "evl" else 0
+    assert parts["elsewhere"] == (unused, 0)

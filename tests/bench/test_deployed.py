@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -160,3 +161,22 @@ def test_the_command_writes_each_and_refuses_what_cannot_be(bench: Command, tmp_
     merged = tmp_path / "merged.safetensors"
     assert "folded" in refused(merged, "--format", "peft", "--out", tmp_path / "a")[0]
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_table_tells_the_deployed_model_s_counts_and_the_file_s_size(bench: Command, tmp_path: Path) -> None:
+    small = Path(__file__).parent / "plugins" / "small.py"
+    asked = ("--dataset", "small", "--plugin", small, "--backbones", "vit:tiny", "--no-order-test", "--epochs", "1")
+    said = bench("run", *asked, "--strategies", "frozen,zeroi2v", "--out", tmp_path / "run")
+    assert said.code == 0, said.err
+    table = pd.read_csv(tmp_path / "run" / "results.csv").set_index("strategy")
+    assert list(table["status"]) == ["done", "done"]
+    assert table["gmacs_view"]["zeroi2v"] == pytest.approx(table["gmacs_view"]["frozen"], rel=1e-6)
+    assert table["params_m"]["zeroi2v"] > table["params_m"]["frozen"]
+    for name, size in table["adapter_mb"].items():
+        (file,) = (tmp_path / "run" / "cells").glob(f"*-{name}-*/adapter.safetensors")
+        assert size == pytest.approx(file.stat().st_size / 1e6, rel=1e-5)
+        said = bench("export", file, "--merged", "--out", tmp_path / "merged.safetensors")
+        assert said.code == 0, said.err
+        said = bench("eval", "--checkpoint", tmp_path / "merged.safetensors", *asked[:4], "--format", "json")
+        assert said.code == 0, said.err
+        assert json.loads(said.out)["top1"] == pytest.approx(table["top1"][name])

@@ -144,3 +144,8 @@ def test_top_5_of_few_classes_is_empty_and_a_number_of_older_runs_stays() -> Non
     assert (found["top1"], found["top5"]) == ("61.25", "")
     (older,) = read([Result.model_validate_json(make.done().model_dump_json().replace("97.5", "100.0"))])
     assert older["top5"] == "100"
+
+
+def test_the_size_of_an_adapter_file_is_in_megabytes() -> None:
+    assert row(make.done().model_copy(update={"adapter_bytes": 2_500_000}))["adapter_mb"] == 2.5
+    assert row(make.done())["adapter_mb"] is None

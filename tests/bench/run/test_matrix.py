@@ -243,6 +243,19 @@ def test_impossible_combinations_are_told() -> None:
     assert len(cells(strategies="picky")) == 1
 
 
+def test_field_is_every_strategy_that_a_backbone_takes() -> None:
+    """What a group brings and a backbone does not take is told; what was named is a mistake."""
+    found = expand(make.matrix(backbones="vit:tiny,swin:tiny", strategies="field", device="cpu"))
+    by_family: dict[str, list[str]] = {}
+    for cell in found.cells:
+        by_family.setdefault(cell.backbone_name.family, []).append(cell.strategy)
+    assert tuple(by_family["vit"]) == STRATEGIES.names()
+    refused = set(STRATEGIES.names()) - set(by_family["swin"])
+    assert refused == {"vpt", "zeroi2v", "evl"}
+    assert len([note for note in found.defaults if "cannot take" in note]) == 3
+    assert len(problems(backbones="vit:tiny,swin:tiny", strategies="field,vpt")) == 1
+
+
 def test_several_data_sets_each_have_their_own_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     class Still(Motion):
         name = "still"
