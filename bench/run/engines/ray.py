@@ -24,7 +24,7 @@ from bench.run.engines.base import ENGINES, Event, Job, WorkerFailed
 from bench.run.engines.local import Setup
 from bench.run.engines.ray_cluster import (
     ENVIRONMENT,
-    address,
+    address_of,
     connect,
     needs_of,
     nodes_of_cluster,
@@ -52,7 +52,7 @@ class RayFactory:
             found.append(f"storage is {request.storage!r}: {told}")
         if importlib.util.find_spec("ray") is None:
             return [*found, "engine is 'ray': Ray is not installed; pip install 'aim-bench[ray]'"]
-        address = address(request)
+        address = address_of(request)
         if address is not None and (told := why_unreachable(address)):
             found.append(f"ray_address is {address!r}: {told}")
         return found
@@ -66,7 +66,7 @@ class RayFactory:
         os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
         opened = contextlib.ExitStack()
         try:
-            connect(address(request), placement, opened)
+            connect(address_of(request), placement, opened)
             return RayEngine(request, placement, cells, command, opened)
         except BaseException:
             opened.close()

@@ -50,7 +50,7 @@ class Needs:
         return counted(self.cpus, "CPU") + (f" and {counted(self.gpus, 'GPU')}" if self.gpus else "")
 
 
-def address(request: Request) -> str | None:
+def address_of(request: Request) -> str | None:
     """The cluster's address; None for one of this machine that ends with the run."""
     return request.ray_address or os.environ.get("RAY_ADDRESS") or None
 
