@@ -18,7 +18,7 @@ from bench.data.decode_pool import Reading
 from bench.run.engines.base import ENGINES, Event, Job, WorkerFailed
 from bench.run.engines.local import LocalEngine, Setup
 from bench.run.store import Run
-from bench.spec import Cell
+from bench.spec import Cell, Request
 from tests.bench import make
 from tests.bench.command import Command
 
@@ -279,4 +279,4 @@ def test_an_engine_that_is_not_known_is_refused_with_the_nearest_name(bench: Com
 
 
 def test_the_engine_of_this_machine_is_the_default() -> None:
-    assert ENGINES.names()[0] == "local"
+    assert Request().engine == "local" and "local" in ENGINES
