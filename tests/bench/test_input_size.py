@@ -35,7 +35,7 @@ from bench.run.model_files.adapter_file import pack
 from bench.run.model_files.open import open_model_file
 from bench.run.model_files.released import export
 from bench.run.result import Result
-from bench.run.start import _videos
+from bench.run.start import videos_of
 from bench.run.store import ADAPTER, Run
 from bench.spec import Cell, Matrix
 from tests.adapters import released as official
@@ -205,7 +205,7 @@ def test_videos_are_decoded_as_large_as_the_largest_frames_need(tmp_path: Path, 
 
     def side(*backbones: str, dataset: str = "nothing", size: int | None = None) -> int | None:
         cells = [make.cell(backbone=name, dataset=dataset, input_size=size) for name in backbones]
-        return _videos(cells)[1]
+        return videos_of(cells)[1]
 
     assert side("clip:ViT-B-16") == 256
     assert side("clip:ViT-B-16", "vit:vit_base_patch16_384") == 439

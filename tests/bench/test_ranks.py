@@ -38,6 +38,8 @@ from tests.bench.conftest import nothing_stays_registered
 PLUGIN = str(Path(__file__).parent / "plugins" / "small.py")
 CPU = torch.device("cpu")
 # what goes wrong on rank 1 after some steps: this file says what, once
+pytestmark = pytest.mark.slow  # processes start, several a test
+
 FAULT = """
 import os, signal
 from pathlib import Path

@@ -41,6 +41,7 @@ missing = [name for name in PROGRAMS if shutil.which(name) is None]
 missing += [] if importlib.util.find_spec("submitit") else ["submitit"]
 missing += [] if hasattr(os, "getuid") and os.getuid() == 0 else ["root's rights"]
 pytestmark = [
+    pytest.mark.slow,  # a cluster is started, and jobs wait in its queue
     pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}: see tests/slurm/start.sh"),
     pytest.mark.timeout(900),  # where other things keep the machine busy; alone each takes less than a minute
 ]

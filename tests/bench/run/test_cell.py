@@ -32,6 +32,7 @@ from bench.run.cell import execute
 from bench.run.columns import COLUMNS, to_csv
 from bench.run.context import WorkerContext
 from bench.run.engines.base import Job
+from bench.run.engines.local import Setup
 from bench.run.loaders import Loaders
 from bench.run.matrix import expand
 from bench.run.repeatable import make_repeatable
@@ -46,6 +47,7 @@ from tests.bench.plugins.hasty import measure_in_haste
 from tests.models import FAMILIES, NAMES
 
 CPU = torch.device("cpu")
+SETUP = Setup("cpu", (), Reading(), "bench run", Path())
 ROOT = Path(__file__).parents[3]
 PLUGIN = str(Path(__file__).parents[1] / "plugins" / "small.py")
 
@@ -378,9 +380,9 @@ def test_a_cell_with_plain_kernels_computes_without_ours_and_says_so(tmp_path: P
         cell = _cell("vit", "joint", kernels=kernels)
         folder = tmp_path / kernels
         folder.mkdir()
-        measured = run_job(Job("measure", cell, folder, 1, context.cache), context, _Connection())[1]["value"]
+        measured = run_job(Job("measure", cell, folder, 1, context.cache), SETUP, context, _Connection())[1]["value"]
         assert measured.kernels == kernels
-        kind, values = run_job(Job("train", cell, folder, 1, context.cache, measured), context, _Connection())
+        kind, values = run_job(Job("train", cell, folder, 1, context.cache, measured), SETUP, context, _Connection())
         assert kind == "trained", values
         told = [note for note in values["value"].footnotes if note.startswith("plain kernels")]
         assert len(told) == (kernels == "plain")
@@ -395,9 +397,9 @@ def test_an_operation_without_a_deterministic_kernel_is_footnoted(tmp_path: Path
 
     connection = _Connection()
     cell = _cell("vit", "chance")
-    measured = run_job(Job("measure", cell, tmp_path, 1, context.cache), context, connection)
+    measured = run_job(Job("measure", cell, tmp_path, 1, context.cache), SETUP, context, connection)
     assert measured[0] == "measured", measured
-    trained = run_job(Job("train", cell, tmp_path, 1, context.cache, measured[1]["value"]), context, connection)
+    trained = run_job(Job("train", cell, tmp_path, 1, context.cache, measured[1]["value"]), SETUP, context, connection)
     assert trained[0] == "trained", trained
     result = trained[1]["value"]
     assert result.status == "done"

@@ -45,7 +45,12 @@ ROOT = Path(__file__).parents[3]
 STEPS = 20  # 40 training videos in batches of 8, 4 epochs
 CPU = Placement("cpu", None, "fp32")
 ASKED = ("run", "--backbones", "vit:tiny@none", "--strategies", "frozen", "--device", "cpu", "--engine", "ray")
-with_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: the extra ray")
+_HAS_RAY = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: the extra ray")
+
+
+def with_ray(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test of a real cluster: starting one takes its time."""
+    return pytest.mark.slow(_HAS_RAY(test))
 
 
 # --- without a cluster ---
