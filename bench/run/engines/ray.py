@@ -231,7 +231,7 @@ class RayEngine:
             raise WorkerFailed("the Ray cluster has lost every node that a cell fits on", "\n".join(self.notes))
 
     def _heard(self, placed: _Placed) -> Iterator[Event]:
-        """What the next message of a job means."""
+        """The events that the next message of a job means."""
         job = placed.job
         try:
             if placed.message is None:

@@ -43,7 +43,7 @@ class Needs:
     gpus: int = 0
 
     def fit(self, node: Needs) -> int:
-        """How many such jobs a node has room for."""
+        """Number of such jobs that a node has room for."""
         return min(node.cpus // self.cpus, node.gpus // self.gpus if self.gpus else node.cpus)
 
     def __str__(self) -> str:
@@ -138,7 +138,7 @@ def gpus_asked(placement: Placement) -> int:
 
 
 def nodes_of_cluster() -> dict[str, Needs]:
-    """What each node that is alive has, by its id."""
+    """CPUs and GPUs of each node that is alive, by its id."""
     import ray
 
     return {
@@ -149,7 +149,7 @@ def nodes_of_cluster() -> dict[str, Needs]:
 
 
 def needs_of(cell: Cell, nodes: Sequence[Needs]) -> Needs:
-    """What a cell takes: on a CPU its threads, on a GPU the CPUs that come with each of a node's GPUs."""
+    """CPUs and GPUs that a cell takes: on a CPU its threads, on a GPU the CPUs that come with each of a node's GPUs."""
     if cell.device != "cuda":
         return Needs(threads_of(cell))
     return Needs(max(1, min((node.cpus // node.gpus for node in nodes if node.gpus), default=1)), 1)

@@ -44,7 +44,7 @@ Message = tuple[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class NodeSetup:
-    """What all jobs of a run have in common.
+    """Setup that all jobs of a run have in common.
 
     Attributes:
         setup: of the worker process.
@@ -60,7 +60,7 @@ class NodeSetup:
 
 
 class _Node:
-    """What a process that Ray gives jobs to keeps from job to job: the cache of frames, and plugins that came along.
+    """State that a process keeps from one of Ray's jobs to the next: the cache of frames, and plugins that came along.
 
     Args:
         common: of the run.

@@ -102,7 +102,7 @@ class AdapterFile(TrainedModel):
 
     @property
     def merged(self) -> bool:
-        """Whether the model is stored as it is deployed."""
+        """Test that the model is stored as it is deployed."""
         return self.names == "merged"
 
     @property
