@@ -148,14 +148,16 @@ def _execute(
                     yield "progress", dict(event.values)
                     continue
                 if event.kind == "preempted":
-                    yield from _sent(folder, storage, sent)[0]
+                    for message in _sent(folder, storage, sent)[0]:
+                        yield message
                 names = (LOG, PREDICTIONS, ADAPTER, SKIPPED) if event.kind == "trained" else (LOG,)
                 yield event.kind, {**event.values, "files": read_files(folder, *names)}
                 return
             if not measuring and time.monotonic() >= next_time:
                 begun = time.monotonic()
                 messages, sent = _sent(folder, storage, sent)
-                yield from messages
+                for message in messages:  # not `yield from`: Ray sends to the generator, which a list cannot take
+                    yield message
                 next_time = time.monotonic() + (time.monotonic() - begun) / _SHARE
 
 
