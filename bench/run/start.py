@@ -43,6 +43,9 @@ def _unused(request: Request) -> list[str]:
             found.append(
                 f"{name} is {value!r}: engine {request.engine!r} has no use for it, expected engine {engine!r}"
             )
+    if request.engine == "ray" and request.processes_per_cell > 1:
+        several = f"processes_per_cell is {request.processes_per_cell}"
+        found.append(f"{several}: engine 'ray' gives a cell one process, expected 1, or another engine")
     return found
 
 

@@ -280,3 +280,12 @@ def test_an_engine_that_is_not_known_is_refused_with_the_nearest_name(bench: Com
 
 def test_the_engine_of_this_machine_is_the_default() -> None:
     assert Request().engine == "local" and "local" in ENGINES
+
+
+def test_several_processes_a_cell_are_refused_where_the_engine_cannot_give_them(
+    bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ENGINES.get("ray"), "problems", lambda request: [], raising=False)
+    said = bench("run", "--engine", "ray", "--processes-per-cell", "2", "--out", tmp_path / "run", "--device", "cpu")
+    assert said.code == 2 and not (tmp_path / "run").exists()
+    assert [problem for problem in said.problems if problem.startswith("processes_per_cell is 2: engine 'ray'")]
