@@ -408,7 +408,7 @@ def test_an_operation_without_a_deterministic_kernel_is_footnoted(tmp_path: Path
 
     # the next cell is held to the bit again
     after = run_job(
-        Job("train", _cell("vit", "frozen"), tmp_path, 1, context.cache, make.measured()), context, connection
+        Job("train", _cell("vit", "frozen"), tmp_path, 1, context.cache, make.measured()), SETUP, context, connection
     )[1]["value"]
     assert not [note for note in after.footnotes if "repeatable" in note]
     assert torch.are_deterministic_algorithms_enabled()
@@ -427,7 +427,7 @@ def test_another_error_is_not_taken_for_chance(tmp_path: Path, context, monkeypa
 
     monkeypatch.setattr(_ByChance, "forward", broken)
     kind, event = run_job(
-        Job("train", _cell("vit", "chance"), tmp_path, 1, context.cache, make.measured()), context, _Connection()
+        Job("train", _cell("vit", "chance"), tmp_path, 1, context.cache, make.measured()), SETUP, context, _Connection()
     )
     assert (kind, event["status"]) == ("failed", "failed")
     assert event["error"] == "RuntimeError: mat1 and mat2 shapes cannot be multiplied"
