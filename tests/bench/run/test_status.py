@@ -122,6 +122,7 @@ def test_the_command_tells_and_counts(run: Run, bench: Command) -> None:
     assert "no cell runs" in bench("cancel", run.folder).out
 
 
+@pytest.mark.slow
 def test_a_cancelled_run_leaves_checkpoints_and_goes_on(tmp_path: Path, bench: Command) -> None:
     out = tmp_path / "run"
     plugins: list[Any] = [part for name in ("small", "hasty") for part in ("--plugin", PLUGINS / f"{name}.py")]
