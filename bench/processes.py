@@ -21,6 +21,22 @@ METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
 
+class Flag:
+    """A flag without a lock: a signal's handler may set it while another one, which it interrupted, does the same."""
+
+    def __init__(self) -> None:
+        self._set = False
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def set(self) -> None:
+        self._set = True
+
+    def clear(self) -> None:
+        self._set = False
+
+
 class StopRequested(KeyboardInterrupt):
     """A cluster takes the machine back: one of `STOP_SIGNALS` came."""
 

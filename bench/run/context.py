@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from bench.data.dataset import DATASETS, SPLITS, VideoDataset
 from bench.data.decode_pool import Reading
 from bench.data.validate import examine
 from bench.errors import UserError
+from bench.processes import Flag
 from bench.run.model_files.base import TrainedModel
 from bench.run.model_files.open import open_model_file
 from bench.spec import Cell
@@ -48,8 +48,8 @@ class WorkerContext:
     cleanup: ExitStack = field(default_factory=ExitStack)
     device_notes: tuple[str, ...] = ()
     checkpoint_minutes: float = 10.0
-    stoppable: threading.Event = field(default_factory=threading.Event)
-    stopping: threading.Event = field(default_factory=threading.Event)
+    stoppable: Flag = field(default_factory=Flag)
+    stopping: Flag = field(default_factory=Flag)
     unrepeatable: str = ""
     datasets: dict[tuple[str, DataSource], VideoDataset] = field(default_factory=dict)
     fingerprints: dict[tuple[str, DataSource], str] = field(default_factory=dict)

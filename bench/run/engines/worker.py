@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 import traceback
 import warnings
 from multiprocessing.connection import Connection
@@ -23,7 +22,7 @@ import open_clip  # noqa: F401  # isort: skip  (imported before the fork, not in
 import timm  # noqa: F401  # isort: skip
 
 from bench.plugins import load as load_plugins
-from bench.processes import STOP_SIGNALS, end_with_parent
+from bench.processes import STOP_SIGNALS, Flag, end_with_parent
 from bench.run.cell import as_repeatable_as_possible, execute, measure
 from bench.run.context import WorkerContext
 from bench.run.engines.base import Job
@@ -40,7 +39,7 @@ def main(connection: Connection, setup: Setup) -> None:
     device = torch.device(setup.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    stoppable, stopping = threading.Event(), threading.Event()
+    stoppable, stopping = Flag(), Flag()
     # an exit, so that half-written files are cleared away; a training is told, and leaves a checkpoint
     for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: stopping.set() if stoppable.is_set() else sys.exit(143))
