@@ -74,8 +74,8 @@ def _environment() -> Iterator[None]:
 
 
 class SharedFlag:
-    """A flag that processes share: one gives it to those that it starts. Unlike multiprocessing's Event it has no lock,
-    so that a signal's handler may set it at any time.
+    """A flag that processes share: one gives it to those that it starts. Unlike multiprocessing's Event it has no lock:
+    a signal's handler may set it while another one, which it interrupted, does the same.
     """
 
     def __init__(self) -> None:

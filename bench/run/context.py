@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,8 +50,8 @@ class WorkerContext:
     cleanup: ExitStack = field(default_factory=ExitStack)
     device_notes: tuple[str, ...] = ()
     checkpoint_minutes: float = 10.0
-    stoppable: threading.Event | SharedFlag = field(default_factory=threading.Event)
-    stopping: threading.Event | SharedFlag = field(default_factory=threading.Event)
+    stoppable: SharedFlag = field(default_factory=SharedFlag)
+    stopping: SharedFlag = field(default_factory=SharedFlag)
     ranks: Ranks = ALONE
     unrepeatable: str = ""
     datasets: dict[tuple[str, DataSource], VideoDataset] = field(default_factory=dict)

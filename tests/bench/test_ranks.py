@@ -20,7 +20,6 @@ from bench.data.decode_pool import Reading
 from bench.measure.machine import cores
 from bench.measure.placement import Placement
 from bench.plugins import load as load_plugins
-from bench.processes import SharedFlag
 from bench.run.cell import execute
 from bench.run.context import WorkerContext
 from bench.run.engines.base import Job
@@ -88,9 +87,7 @@ def _execute(
     batch = cell.recipe.batch_size
     measured = make.measured(batch_size=batch, micro_batch=batch, busy_cores=0.0)
     how = Reading(workers, workers)
-    context = WorkerContext(
-        CPU, how, "bench run", FrameCache(), checkpoint_minutes=1e9, stoppable=SharedFlag(), stopping=SharedFlag()
-    )
+    context = WorkerContext(CPU, how, "bench run", FrameCache(), checkpoint_minutes=1e9)
     if stopped:
         context.stopping.set()
     if size == 1:

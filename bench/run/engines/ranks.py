@@ -48,15 +48,13 @@ def execute_on_ranks(job: Job, setup: Setup, parent: WorkerContext, progress: Co
     Args:
         job: trains or is evaluated.
         setup: of the ranks.
-        parent: of this process; its flags are shared ones.
+        parent: of this process.
         progress: gets ("progress", values) from rank 0.
 
     Raises:
         Preempted: it was stopped from outside, its checkpoint written.
         RanksFailed: a rank failed, or was killed.
     """
-    if not isinstance(parent.stoppable, SharedFlag) or not isinstance(parent.stopping, SharedFlag):
-        raise ValueError("the flags of a process with ranks must be shared")
     context(preload="bench.run.engines.ranks")  # which the launcher's processes are forked from
     size = len(setup.ranks)
     with tempfile.TemporaryDirectory(prefix="aim-bench-ranks-") as folder:

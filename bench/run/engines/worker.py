@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 import traceback
 from multiprocessing.connection import Connection
 from typing import Any
@@ -38,8 +37,7 @@ def main(connection: Connection, setup: Setup) -> None:
     device = torch.device(setup.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    flag: Any = SharedFlag if setup.ranks else threading.Event
-    stoppable, stopping = flag(), flag()
+    stoppable, stopping = SharedFlag(), SharedFlag()
     # an exit, so that half-written files are cleared away; a training is told, and leaves a checkpoint
     for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: stopping.set() if stoppable.is_set() else sys.exit(143))
