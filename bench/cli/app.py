@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from bench.cli.compare import compare
 from bench.cli.data import data
 from bench.cli.eval import eval_
 from bench.cli.export import export
@@ -26,6 +27,7 @@ app.command("run")(run)
 app.command("status")(status)
 app.command("cancel")(cancel)
 app.command("report")(report)
+app.command("compare")(compare)
 app.command("eval")(eval_)
 app.command("export")(export)
 app.command("profile")(profile)

@@ -76,6 +76,16 @@ def _line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def pipe_table(headers: Sequence[str], lines: Sequence[Sequence[str]], left: int) -> str:
+    """A plain Markdown table.
+
+    Args:
+        left: leading columns, which hold texts.
+    """
+    marks = [":--"] * left + ["--:"] * (len(headers) - left)
+    return "\n".join([_line(list(headers)), _line(marks), *(_line([*map(_escape, line)]) for line in lines)]) + "\n"
+
+
 def markdown(table: ResultTable) -> str:
     """A pipe table; the best value of a column is bold, footnotes and caption follow."""
     lines = [

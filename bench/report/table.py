@@ -150,13 +150,13 @@ class ResultTable:
         return found
 
 
-def _groups(results: Iterable[Result]) -> list[list[Result]]:
-    """Done cells that differ in the seed alone together, every other cell by itself."""
-    groups: dict[str, list[Result]] = {}
+def groups(results: Iterable[Result]) -> list[list[Result]]:
+    """Return done cells that differ in the seed alone together, every other cell by itself, in order."""
+    found: dict[str, list[Result]] = {}
     for result in results:
         key = result.cell.model_copy(update={"seed": 0}).key
-        groups.setdefault(key if result.status == "done" else f"{key} {result.cell.key}", []).append(result)
-    return list(groups.values())
+        found.setdefault(key if result.status == "done" else f"{key} {result.cell.key}", []).append(result)
+    return list(found.values())
 
 
 def _label(cell: Cell) -> tuple[str, str]:
@@ -193,8 +193,8 @@ def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _axes(cells: Sequence[Cell]) -> dict[str, list[str]]:
-    """The leading columns beside backbone and strategy: header -> a text for each cell."""
+def axes_of(cells: Sequence[Cell]) -> dict[str, list[str]]:
+    """Return the leading columns beside backbone and strategy: header -> a text for each cell."""
     labels = [_label(cell) for cell in cells]
     axes = {name: texts for name, value in _AXES.items() if len(set(texts := [value(cell) for cell in cells])) > 1}
     further = [_further(cell) for cell in cells]
@@ -214,7 +214,7 @@ def make_table(results: Sequence[Result], missing: int = 0) -> ResultTable:
         results: the rows, those of the same cell in several seeds together.
         missing: how many cells of the run have no result.
     """
-    axes = _axes([result.cell for result in results])
+    axes = axes_of([result.cell for result in results])
     texts = {
         result.cell.key: {name: values[index] for name, values in axes.items()} for index, result in enumerate(results)
     }
@@ -222,7 +222,7 @@ def make_table(results: Sequence[Result], missing: int = 0) -> ResultTable:
     seeds = {result.cell.seed for result in results if result.status == "done"}
     notes: dict[str, int] = {}
     rows = []
-    for group in _groups(results):
+    for group in groups(results):
         first = group[0]
         backbone, strategy = _label(first.cell)
         row = Row({"backbone": backbone, "strategy": strategy, **texts[first.cell.key]}, status=first.status)

@@ -1,0 +1,1 @@
+"""Uncertainty of accuracies, and tests of their differences on the same videos."""

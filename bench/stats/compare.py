@@ -1,0 +1,122 @@
+"""Tests of rows of a table against a baseline on the same videos."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from bench.stats.bootstrap import LEVEL, Interval, difference, estimate, two_sided
+from bench.stats.outcomes import Outcomes
+
+Test = Literal["McNemar, exact", "paired bootstrap"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A row against its baseline.
+
+    Attributes:
+        seeds: that both have.
+        videos: that all of these predicted.
+        accuracy: of the row on these, in percent.
+        baseline: accuracy of the baseline on these, in percent.
+        difference: in percentage points, with its interval.
+        effect: Cohen's h of the two accuracies, 2 arcsin(sqrt(p)) - 2 arcsin(sqrt(q)): 0.2 small, 0.5 medium, 0.8 large
+            (Statistical Power Analysis for the Behavioral Sciences, 1988, section 6.2).
+        gained: videos that the row alone has right, summed over seeds.
+        lost: videos that the baseline alone has right.
+        test: McNemar's exact test of one seed; of several, Student's t of the paired bootstrap's standard error.
+        p: probability of a difference at least as large where there is none.
+        adjusted: the same with Holm's correction over the rows; None before it was made.
+        notes: what the comparison leaves out.
+    """
+
+    seeds: tuple[int, ...]
+    videos: int
+    accuracy: float
+    baseline: float
+    difference: Interval
+    effect: float
+    gained: int
+    lost: int
+    test: Test
+    p: float
+    adjusted: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def significant(self) -> bool:
+        """Whether the rows are told apart at 5 %."""
+        return (self.p if self.adjusted is None else self.adjusted) < 1 - LEVEL + 1e-12
+
+
+def compare(row: Outcomes, baseline: Outcomes) -> Comparison:
+    """Return the comparison of a row with a baseline, on the seeds and videos that both have.
+
+    Raises:
+        ValueError: they have no seed or no video in common, or a video has different classes.
+    """
+    seeds = tuple(seed for seed in row.seeds if seed in baseline.seeds)
+    if not seeds:
+        raise ValueError(f"no seed in common: {_numbers(row.seeds)} against {_numbers(baseline.seeds)}")
+    known = set(baseline.names)
+    names = tuple(name for name in row.names if name in known)
+    if not names:
+        raise ValueError("no test video in common")
+    one, other = row.of(seeds, names), baseline.of(seeds, names)
+    if (one.labels != other.labels).any():
+        raise ValueError("a test video has another class in the one than in the other")
+    values = one.right.astype(np.int8) - other.right.astype(np.int8)
+    gained, lost = int((values > 0).sum()), int((values < 0).sum())
+    labels = one.labels if one.by_class else None
+    test: Test = "McNemar, exact" if len(seeds) == 1 and not one.by_class else "paired bootstrap"
+    found = difference(values, labels)
+    p, q = (estimate(each.right, labels, draws=1).value for each in (one, other))
+    return Comparison(
+        seeds,
+        len(names),
+        100 * p,
+        100 * q,
+        found,
+        2 * math.asin(math.sqrt(p)) - 2 * math.asin(math.sqrt(q)),
+        gained,
+        lost,
+        test,
+        _mcnemar(gained, lost) if test == "McNemar, exact" else two_sided(estimate(values, labels)),
+        notes=tuple(_notes(row, baseline, seeds, names)),
+    )
+
+
+def holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Return the comparisons with p-values that keep the chance of any false one at 5 % (Holm, 1979)."""
+    if not comparisons:
+        return []
+    from statsmodels.stats.multitest import multipletests
+
+    _, adjusted, _, _ = multipletests([each.p for each in comparisons], alpha=1 - LEVEL, method="holm")
+    return [replace(each, adjusted=float(p)) for each, p in zip(comparisons, adjusted, strict=True)]
+
+
+def _mcnemar(gained: int, lost: int) -> float:
+    from statsmodels.stats.contingency_tables import mcnemar
+
+    return float(mcnemar([[0, gained], [lost, 0]], exact=True).pvalue) if gained + lost else 1.0
+
+
+def _notes(row: Outcomes, baseline: Outcomes, seeds: Sequence[int], names: Sequence[str]) -> list[str]:
+    found = []
+    if len(seeds) == 1:
+        found.append("one seed: tells these two models apart, not the methods, whose trainings vary as well")
+    if left := sorted({*row.seeds, *baseline.seeds} - {*seeds}):
+        found.append(f"without the seeds that only one of them has: {_numbers(left)}")
+    if left_out := len({*row.names, *baseline.names}) - len(names) + max(row.left_out, baseline.left_out):
+        found.append(f"without {left_out:,} of the test videos, which not all of the models predicted")
+    return found
+
+
+def _numbers(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds))
