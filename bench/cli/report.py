@@ -22,6 +22,9 @@ def report(
     format_: Annotated[
         str, typer.Option("--format", help=f"How to render it: {', '.join(FORMATS)}.", metavar="FORMAT")
     ] = "terminal",
+    intervals: Annotated[
+        bool, typer.Option("--intervals", help="Show accuracies with 95 % intervals over test videos and seeds.")
+    ] = False,
     output: Annotated[Path | None, typer.Option(help="Write to this file in place of the terminal.")] = None,
 ) -> None:
     """Render a run's comparison table: best values marked, failed cells shown, footnotes below."""
@@ -39,18 +42,26 @@ def report(
         problems += error.problems
     if problems:
         raise UserError(problems)
+    from bench.report.table import groups, make_table
+
+    found = None
+    if intervals:
+        from bench.stats.intervals import intervals_of
+
+        rows = [group for group in groups(results) if group[0].status == "done"]
+        found = {group[0].cell.key: intervals_of(chosen, group) for group in rows}
+    table = make_table(results, missing, found)
     if output is None and format_ == "terminal" and sys.stdout.isatty():
         from rich.console import Console
 
-        from bench.report.table import make_table
         from bench.report.terminal import TableView
 
-        Console(highlight=False).print(TableView(make_table(results, missing)))
+        Console(highlight=False).print(TableView(table))
         return
 
     from bench.report.formats import RENDERERS
 
-    text = RENDERERS[format_](results, missing)
+    text = RENDERERS[format_](results, table)
     if output is None:
         say(text)
     else:

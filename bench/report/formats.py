@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.report import terminal
-from bench.report.table import ResultTable, make_table
+from bench.report.table import ResultTable
 from bench.run.columns import options_of, to_csv
 from bench.run.result import Result
 from bench.text import counted, one_line, quantity
 
-# of a run's results and of the number of its cells that have none
-RENDERERS: dict[str, Callable[[Sequence[Result], int], str]] = {
-    "terminal": lambda results, missing: terminal.render(make_table(results, missing)),
-    "markdown": lambda results, missing: markdown(make_table(results, missing)),
-    "csv": lambda results, missing: to_csv(results),
+# of a run's results, and of their table
+RENDERERS: dict[str, Callable[[Sequence[Result], ResultTable], str]] = {
+    "terminal": lambda _, table: terminal.render(table),
+    "markdown": lambda _, table: markdown(table),
+    "csv": lambda results, _: to_csv(results),
 }
 
 

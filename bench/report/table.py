@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -11,6 +11,7 @@ from typing import Any, Literal
 from bench.run.columns import row as csv_row
 from bench.run.result import Result, Status
 from bench.spec import Cell
+from bench.stats.bootstrap import DRAWS, Interval
 from bench.text import counted, one_line, quantity
 
 
@@ -78,6 +79,7 @@ class Row:
         labels: the leading columns' texts, by header.
         values: mean over seeds, by a column's key.
         spreads: standard deviation over seeds, where there are two or more.
+        intervals: 95 % intervals of accuracies, in place of the spreads.
         seeds: that stand behind the values.
         status: done, or what became of the cell.
         failure: why there are no numbers; None where there are.
@@ -87,6 +89,7 @@ class Row:
     labels: dict[str, str]
     values: dict[str, float] = field(default_factory=dict)
     spreads: dict[str, float] = field(default_factory=dict)
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
     seeds: tuple[int, ...] = ()
     status: Status = "done"
     failure: str | None = None
@@ -128,7 +131,9 @@ class ResultTable:
                 return row.status
             return "-"
         shown = column.text(value)
-        if column.spread and column.key in row.spreads:
+        if (found := row.intervals.get(column.key)) is not None:
+            shown += f" [{column.text(found.low)}, {column.text(found.high)}]"
+        elif column.spread and column.key in row.spreads:
             shown += f" ± {column.text(row.spreads[column.key])}"
         return shown
 
@@ -207,12 +212,15 @@ def axes_of(cells: Sequence[Cell]) -> dict[str, list[str]]:
     return axes
 
 
-def make_table(results: Sequence[Result], missing: int = 0) -> ResultTable:
+def make_table(
+    results: Sequence[Result], missing: int = 0, intervals: Mapping[str, Mapping[str, Interval]] | None = None
+) -> ResultTable:
     """The comparison table of a run.
 
     Args:
         results: the rows, those of the same cell in several seeds together.
         missing: how many cells of the run have no result.
+        intervals: by the key of a row's first cell, of accuracies by their column.
     """
     axes = axes_of([result.cell for result in results])
     texts = {
@@ -234,6 +242,7 @@ def make_table(results: Sequence[Result], missing: int = 0) -> ResultTable:
             row.failure = one_line(f"{first.status} (seed {first.cell.seed}): {first.error}")
         else:
             _fill(row, group)
+            row.intervals = (intervals or {}).get(first.cell.key, {})
             if set(row.seeds) != seeds:
                 told.append(f"seed{'s' * (len(row.seeds) != 1)} {', '.join(map(str, row.seeds))} alone")
         row.notes += [notes.setdefault(text, len(notes) + 1) for text in told]
@@ -242,7 +251,10 @@ def make_table(results: Sequence[Result], missing: int = 0) -> ResultTable:
     shown = {key for row in rows for key in row.values} | {_TOP5.key for row in rows if NUMBERS[0].key in row.values}
     columns = [column for column in NUMBERS if column.key in shown] or [NUMBERS[0]]
     labels = ["backbone", "strategy", *axes, *([_EVALUATED] if incomplete else [])]
-    return ResultTable(labels, columns, rows, list(notes), _caption(results, missing))
+    caption = _caption(results, missing)
+    if intervals is not None:
+        caption.append(f"[low, high]: 95 % interval over test videos and seeds, of a bootstrap with {DRAWS:,} draws")
+    return ResultTable(labels, columns, rows, list(notes), caption)
 
 
 def _evaluated(group: Sequence[Result]) -> str:

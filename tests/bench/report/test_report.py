@@ -7,6 +7,7 @@ import io
 import os
 import re
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,11 @@ from tests.bench import make
 from tests.bench.command import Command
 
 TOP1 = next(column for column in NUMBERS if column.key == "top1")
+
+
+def rendered(format_: str, results: Sequence[Result], missing: int = 0) -> str:
+    """The table as the command renders it."""
+    return RENDERERS[format_](results, make_table(results, missing))
 
 
 def results() -> list[Result]:
@@ -57,7 +63,7 @@ def test_how_many_videos_were_evaluated_shows_where_some_were_not() -> None:
     assert sheet.labels[:2] == ["backbone", "strategy"] and sheet.labels[-1] == "evaluated"
     assert [row.labels["evaluated"] for row in sheet.rows] == ["400 / 400, 398 / 400", "400 / 400", "-"]
     for renderer in ("terminal", "markdown"):
-        assert "398 / 400" in RENDERERS[renderer]([fewer], 0)
+        assert "398 / 400" in rendered(renderer, [fewer])
 
 
 def test_seeds_become_a_mean_and_a_standard_deviation() -> None:
@@ -111,7 +117,7 @@ def test_top_5_of_few_classes_is_a_dash_and_the_caption_says_why() -> None:
         column = next(column for column in sheet.columns if column.key == "top5")
         assert sheet.text(sheet.rows[-1], column) == "-"
         assert any("top-5" in line for line in sheet.caption)
-        assert "100.0" not in RENDERERS["markdown"](listed, 0) + RENDERERS["terminal"](listed, 0)
+        assert "100.0" not in rendered("markdown", listed) + rendered("terminal", listed)
     assert not any("top-5" in line for line in make_table([make.done()]).caption)
 
 
@@ -143,7 +149,7 @@ def test_names_out_of_files_are_harmless_in_every_format() -> None:
         make.failed(make.cell(seed=1), error="d\x1b[2J\ne"),
     ]
     for format_ in RENDERERS:
-        text = RENDERERS[format_](listed, 0)
+        text = rendered(format_, listed)
         assert "\x1b" not in text
         assert re.search(r"b\\+x1b\[2J c\.mp4", text) and re.search(r"d\\+x1b\[2J e", text)
     sheet = make_table([make.done(make.cell(weights="/a\x1b[2J\n.pt")), make.done()])
@@ -219,7 +225,7 @@ def test_failed_cells_stand_by_themselves_with_their_reason() -> None:
 
 @pytest.mark.parametrize("format_", ["terminal", "markdown"])
 def test_a_run_in_which_all_failed_still_shows_its_cells(format_: str) -> None:
-    text = RENDERERS[format_]([make.failed(), make.failed(make.cell(seed=1), "interrupted", "stopped")], 0)
+    text = rendered(format_, [make.failed(), make.failed(make.cell(seed=1), "interrupted", "stopped")])
     for word in ("vit:tiny@none", "joint", "failed", "interrupted", "no such luck", "stopped"):
         assert word in text
 
@@ -288,7 +294,7 @@ def test_cells_without_a_result_are_counted() -> None:
 
 
 def test_markdown_is_a_valid_table() -> None:
-    lines = RENDERERS["markdown"](results(), 0).splitlines()
+    lines = rendered("markdown", results()).splitlines()
     end = lines.index("")
     cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines[:end]]
     assert {len(row) for row in cells} == {2 + len(NUMBERS)}
@@ -303,7 +309,7 @@ def test_markdown_is_a_valid_table() -> None:
 
 
 def test_labels_that_hold_a_pipe_stay_one_cell() -> None:
-    text = RENDERERS["markdown"]([make.done(make.cell(weights="/a|b.pt"))], 0)
+    text = rendered("markdown", [make.done(make.cell(weights="/a|b.pt"))])
     assert {len(re.split(r"(?<!\\)\|", line)) for line in text.splitlines()[:3]} == {2 + len(NUMBERS) + 2}
     assert r"vit:tiny@a\|b.pt" in text
 
@@ -313,7 +319,7 @@ def test_csv_is_what_the_run_holds(tmp_path: Path) -> None:
     run.open(make.matrix(), [result.cell for result in results()], "bench run", {})
     for result in results():
         run.write(result)
-    assert RENDERERS["csv"](run.results(), 0) == run.csv.read_text() == to_csv(results())
+    assert rendered("csv", run.results()) == run.csv.read_text() == to_csv(results())
     read = list(csv.reader(io.StringIO(run.csv.read_text())))
     assert read[0] == list(COLUMNS)
     assert len(read) == 5
@@ -324,7 +330,7 @@ def test_nothing_that_is_missing_leaks_as_a_word(format_: str) -> None:
     without = make.done(make.cell(seed=5, order_test=False))
     assert without.metrics is not None
     metrics = without.metrics.model_copy(update={"top1_reversed": None, "top1_shuffled": None, "val_top1": None})
-    text = RENDERERS[format_]([*results(), without.model_copy(update={"metrics": metrics})], 1)
+    text = rendered(format_, [*results(), without.model_copy(update={"metrics": metrics})], 1)
     assert not re.search(r"\b(nan|none|null|<na>)\b", text.replace("tiny@none", "").replace(",none,", ","), re.I)
 
 
@@ -413,7 +419,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_latest_run_goes_to_the_terminal_or_to_a_file(folder: Path, bench: Command, format_: str) -> None:
     said = bench("report", "--format", format_)
     assert (said.code, said.err) == (0, "")
-    assert said.out == RENDERERS[format_](results(), 1)
+    assert said.out == rendered(format_, results(), 1)
     assert bench("report", "one", "--format", format_).out == said.out
     assert bench("report", "results/one", "--format", format_).out == said.out
     written = bench("report", "--format", format_, "--output", "table.txt")
@@ -427,7 +433,7 @@ def test_an_output_that_is_no_file_is_written_to_and_not_replaced(folder: Path, 
     reader = os.open(folder / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     try:
         assert bench("report", "--output", "pipe", "--format", "csv").code == 0
-        assert os.read(reader, 100_000).decode() == RENDERERS["csv"](results(), 1)
+        assert os.read(reader, 100_000).decode() == rendered("csv", results(), 1)
     finally:
         os.close(reader)
     assert (folder / "pipe").is_fifo()

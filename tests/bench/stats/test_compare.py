@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -218,3 +219,20 @@ def test_a_row_without_predictions_is_told_and_the_others_are_compared(bench: Co
     assert len(lacking) == 2
     assert all(PREDICTIONS in text for text in lacking)
     assert sum("p" in record for record in records) == 4
+
+
+def test_a_report_shows_intervals_where_predictions_are_there(bench: Command, run: Run) -> None:
+    gone = next(each for each in run.results() if each.cell.strategy == "frozen")
+    (run.cell_folder(gone.cell) / PREDICTIONS).unlink()
+    said = bench("report", run.folder, "--format", "markdown", "--intervals")
+    assert said.code == 0, said.err
+    header, _, *lines = [line for line in said.out.splitlines() if line.startswith("|")]
+    names = [name.strip() for name in header.split("|")]
+    rows = [dict(zip(names, (cell.strip(" *") for cell in line.split("|")), strict=True)) for line in lines]
+    shown = {(row["backbone"], row["strategy"], row.get("rank", "-")): row["top-1 %"] for row in rows}
+    low, high = stats.binomtest(112, 120).proportion_ci(method="wilson")
+    found = [float(text) for text in re.findall(r"[\d.]+", shown["vit:tiny@none", "joint", "-"])]
+    assert found[0] == pytest.approx(100 * 112 / 120, abs=0.051)
+    # both seeds are right on the same videos, which are 60 and not 120
+    assert found[1] < 100 * low < 100 * high < found[2]
+    assert {bool(re.search(r"\[", text)) for key, text in shown.items() if key[1] == "frozen"} == {True, False}
