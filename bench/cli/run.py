@@ -182,7 +182,8 @@ def _print_plan(plan: Plan, flags: Mapping[str, str], config: Path | None) -> No
     for default in plan.defaults:
         tell(default, style="dim")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for header in ("cell", "backbone", "strategy", "data set", "frames", "seed"):
+    parts = any(cell.train_fraction != 1 for cell in plan.cells)
+    for header in ("cell", "backbone", "strategy", "data set", *(["training videos"] * parts), "frames", "seed"):
         table.add_column(header, no_wrap=True)
     for header in ("epochs", "batch", "lr", "params M", "trained M", "GMACs a view"):
         table.add_column(header, justify="right")
@@ -192,8 +193,9 @@ def _print_plan(plan: Plan, flags: Mapping[str, str], config: Path | None) -> No
         table.add_row(
             cell.key,
             cell.backbone_label,
-            cell.strategy,
+            cell.method,
             cell.dataset,
+            *([cell.train_percent] * parts),
             str(cell.frames),
             str(cell.seed),
             str(cell.recipe.epochs),

@@ -61,6 +61,7 @@ _AXES: dict[str, Callable[[Cell], str]] = {
     "data set": lambda cell: cell.dataset,
     "frames": lambda cell: str(cell.frames),
     "views": lambda cell: str(cell.views),
+    "training videos": lambda cell: cell.train_percent,
     "epochs": lambda cell: str(cell.recipe.epochs),
     "batch": lambda cell: str(cell.recipe.batch_size),
     "precision": lambda cell: cell.precision,

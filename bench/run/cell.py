@@ -327,6 +327,7 @@ class _Execution:
             told += STRATEGIES.get(cell.strategy).footnotes(cell.options, family)
         told += context.notes(cell)
         told += [PIXEL_FOOTNOTES[cell.pixels]] if cell.model_file else []
+        told += footnotes.of_subset(cell, loaders.drawn)
         told += footnotes.of_small_training_set(cell, loaders.batch_size)
         told += footnotes.of_memory(loaders.batch_size, micro_batch, self.trainer.share if self.trainer else None)
         told += footnotes.of_ranks(self.ranks.size)

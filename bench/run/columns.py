@@ -52,6 +52,8 @@ COLUMNS = (
     "model_file_sha256",
     "lr",
     "head_lr",
+    "train_fraction",
+    "train_videos",
     "compile",
     "kernels",
     "checkpoint_activations",
@@ -150,6 +152,7 @@ def row(result: Result) -> dict[str, Any]:
         }
     if "train" in cell.stages:
         values |= {"epochs": cell.recipe.epochs, "lr": cell.recipe.lr, "head_lr": cell.recipe.head_lr}
+        values["train_fraction"] = cell.train_fraction
     if "evaluate" in cell.stages:
         values |= {"split": cell.split, "pixels": cell.pixels}
     if cell.model_file is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.data.dataset import Split
+from bench.data.subset import Subset
 from bench.measure.result import Measured, not_compiled
 from bench.run.result import SkippedVideo
 from bench.spec import Cell
@@ -38,6 +39,17 @@ def of_small_training_set(cell: Cell, batch_size: int) -> list[str]:
     return [
         f"no more than {counted(batch_size, 'training video')}: batches of {batch_size}, not {cell.recipe.batch_size}"
     ]
+
+
+def of_subset(cell: Cell, drawn: Subset | None) -> list[str]:
+    """Note that a training saw a fraction of the training videos."""
+    if drawn is None or cell.train_fraction == 1:
+        return []
+    note = f"trained on {len(drawn.videos):,} of {counted(drawn.of, 'training video')} ({cell.train_percent}), by class"
+    if drawn.scarce:
+        classes = counted(drawn.scarce, "class", "classes")
+        note += f"; one video of {classes}, whose share would be less than one"
+    return [note]
 
 
 def of_compiling(cell: Cell, measured: Measured | None, *whys: str) -> list[str]:

@@ -117,7 +117,7 @@ def expand(matrix: Matrix, elsewhere: Placement | None = None) -> Plan:
                 continue
             code = {"family": FAMILIES.get(backbone.family), "strategy": strategy, "head": head, "dataset": dataset}
             found = sources(backbone, dataset.content, dataset.files(), **code)
-            cells += [
+            added = [
                 Cell(
                     backbone=backbone.architecture,
                     weights=lasting(backbone.file) if backbone.file else backbone.weights,
@@ -132,6 +132,7 @@ def expand(matrix: Matrix, elsewhere: Placement | None = None) -> Plan:
                     crops=views.crops,
                     view_side=views.short_side,
                     seed=seed,
+                    train_fraction=fraction,
                     recipe=recipe,
                     device=placement.type,
                     precision=placement.precision,
@@ -143,12 +144,13 @@ def expand(matrix: Matrix, elsewhere: Placement | None = None) -> Plan:
                     kernels=matrix.kernels,
                     sources=found,
                 )
-                for frames, seed in product(counts, matrix.seeds)
+                for frames, fraction, seed in product(counts, matrix.train_fractions, matrix.seeds)
             ]
             asked = {name: name for name in ("frames", "views") if getattr(matrix, name)}
             asked |= {f"options.{name}": f"options.{name}" for name in matrix.options}
             found_from = {**own.origins, **asked, **recipe_from}
-            origins += [found_from] * (len(counts) * len(matrix.seeds))
+            cells += added
+            origins += [found_from] * len(added)
     cells = _with_room_for_crops(cells, problems)
     if problems or placement is None:
         raise UserError(problems)

@@ -48,6 +48,7 @@ class Training(FrozenModel):
     loader_wait: float | None = Field(
         None, description="percent of the training's time in which the step waited for its clips, same intervals"
     )
+    train_videos: int | None = Field(None, description="that it was on; None of results of before they were counted")
     gradient_bytes: int | None = Field(
         None, description="of gradients that each rank gives to the sum in a step; None where one process trained"
     )

@@ -13,6 +13,7 @@ from backbones.registry import UnknownName
 from bench.data.cache import FrameCache
 from bench.data.cache.choose import CacheFolders, CacheSettings, choose
 from bench.data.dataset import DATASETS, SPLITS, DataError
+from bench.data.subset import subset
 from bench.data.validate import examine
 from bench.errors import UserError
 from bench.measure.machine import describe
@@ -23,7 +24,7 @@ from bench.run.engines.runner import Outcome, Runner
 from bench.run.events import Listener
 from bench.run.matrix import Plan, expand
 from bench.run.store import RESULTS, Run, ThrottledCsvWriter
-from bench.spec import Cell, Request
+from bench.spec import Cell, DataSource, Request
 from bench.text import counted
 
 _USUAL_SIZE = 224  # pixels; of a model whose family does not tell
@@ -178,14 +179,19 @@ def videos_of(cells: Iterable[Cell]) -> tuple[list[Path], int | None]:
 
     A list that cannot be read is told by the cells that need it.
     """
-    paths = []
+    paths: list[Path] = []
     rendered = True  # videos that have the size that they are meant to have
-    for name, source in dict.fromkeys((cell.dataset, cell.data) for cell in cells):
+    drawn: dict[tuple[str, DataSource], set[tuple[float, int]]] = {}
+    for cell in cells:
+        drawn.setdefault((cell.dataset, cell.data), set()).add((cell.train_fraction, cell.seed))
+    for (name, source), subsets in drawn.items():
         dataset = DATASETS.get(name)(source)
         rendered = rendered and bool(dataset.content)
         for split in SPLITS:
             with contextlib.suppress(DataError):
-                paths += [video.path for video in dataset.videos(split)]
+                videos = dataset.videos(split)
+                shown = [subset(videos, *which).videos for which in sorted(subsets)] if split == "train" else [videos]
+                paths += dict.fromkeys(video.path for each in shown for video in each)
     if rendered:
         return paths, None
     from bench.data.transforms import before_crop

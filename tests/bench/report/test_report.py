@@ -255,6 +255,7 @@ def test_what_varies_is_a_column_and_what_does_not_is_not() -> None:
         ({"dataset": "other"}, "data set", "other"),
         ({"data": {"root": "/videos"}}, "data root", "/videos"),
         ({"order_test": False}, "order test", "no"),
+        ({"train_fraction": 0.05}, "training videos", "5 %"),
         ({"decoder": "pyav"}, "decoder", "pyav"),
         ({"cache_format": "jpeg"}, "cache format", "jpeg"),
         ({"compile": True}, "compiled", "yes"),

@@ -29,7 +29,7 @@ from bench.measure.model import measure
 from bench.plugins import load as load_plugins
 from bench.run.build import classifier
 from bench.run.cell import execute
-from bench.run.columns import COLUMNS, to_csv
+from bench.run.columns import COLUMNS, row, to_csv
 from bench.run.context import WorkerContext
 from bench.run.engines.base import Job
 from bench.run.engines.local import Setup
@@ -299,6 +299,29 @@ def test_frames_that_were_jpeg_pictures_are_footnoted(tmp_path: Path, context) -
     result = _train(_cell("vit", "frozen", order_test=False, cache_format="jpeg"), tmp_path, jpeg)
     assert "frames from a JPEG cache, quality 95" in result.footnotes
     assert jpeg.cache.store is not None and jpeg.cache.store.used_bytes > 0
+
+
+def test_a_fraction_of_the_training_videos_is_the_same_for_every_strategy_and_sets_the_steps(
+    tmp_path: Path, context
+) -> None:
+    def drawn(strategy: str, fraction: float, **changes: Any) -> tuple[Loaders, set[str]]:
+        cell = _cell("vit", strategy, train_fractions=(fraction,), **changes)
+        loaders = Loaders(cell, context.dataset(cell), 32, (0.5, 0.5, 0.5), context)
+        return loaders, {video.name for video in loaders.drawn.videos}
+
+    (loaders, half), (_, same), (few, tenth), (whole, every) = (
+        drawn("frozen", 0.5), drawn("joint", 0.5), drawn("joint", 0.1), drawn("joint", 1.0)
+    )  # fmt: skip
+    assert half == same > tenth and half < every and drawn("joint", 0.5, seeds=(1,))[1] != half
+    assert [each.steps for each in (few, loaders, whole)] == [1, 2, 5]  # of 10, 20 and 40 videos in batches of 8
+    assert len(list(loaders.training(0))) == 2 and loaders.listed == whole.listed == 20
+
+    result = _train(_cell("vit", "frozen", order_test=False, train_fractions=(0.1,)), tmp_path, context)
+    (note,) = (note for note in result.footnotes if "10 of 40 training videos" in note)
+    assert "10 %" in note and "10 classes" in note
+    found = row(result)
+    assert (found["train_fraction"], found["train_videos"], found["listed"]) == (0.1, 10, 20)
+    assert [line["steps"] for line in map(json.loads, (tmp_path / "log.jsonl").open()) if "steps" in line][-1] == 1
 
 
 @pytest.mark.parametrize("small", [True, False])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,19 @@ def test_every_combination_once_in_the_order_asked_for() -> None:
     ]
     assert {c.precision for c in found} == {"bf16"}
     assert len({c.key for c in found}) == len({c.folder for c in found}) == 16
+
+
+def test_fractions_of_the_training_videos_are_an_axis_and_the_whole_leaves_the_key_as_it_was() -> None:
+    asked = {"backbones": "vit:tiny@none", "strategies": "frozen,joint", "seeds": "0,1"}
+    found = cells(**asked, train_fractions="0.01,1")
+    assert [(c.strategy, c.train_fraction, c.seed) for c in found] == [
+        (strategy, fraction, seed) for strategy in ("frozen", "joint") for fraction in (0.01, 1) for seed in (0, 1)
+    ]
+    assert len({c.key for c in found}) == len({c.label for c in found}) == 8
+    assert [c.key for c in found if c.train_fraction == 1] == [c.key for c in cells(**asked)]
+    assert len({c.model_key() for c in found}) == 2
+    assert "train_fraction" in json.loads(found[0].canonical())
+    assert "train_fraction" not in json.loads(found[2].canonical())
 
 
 def test_all_is_every_registered_name() -> None:

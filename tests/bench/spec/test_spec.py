@@ -29,6 +29,7 @@ OTHER_CELL: dict[str, Any] = {
     "crops": 3,
     "view_side": 256,
     "seed": 1,
+    "train_fraction": 0.05,
     "device": "cuda",
     "precision": "bf16",
     "decoder": "pyav",
@@ -117,6 +118,7 @@ def test_model_key_is_the_same_for_what_does_not_change_the_model() -> None:
         {"order_test": False},
         {"decoder": "pyav"},
         {"cache_format": "jpeg"},
+        {"train_fraction": 0.1},
         {"recipe": {"epochs": 9, "lr": 1e-5}},
     ]
     other: list[dict[str, Any]] = [
@@ -249,6 +251,14 @@ WRONG: list[dict[str, Any]] = [
     {"out": 7},
     {"out": "a\x00b"},
     {"seeds": ["x" * 200]},
+    {"train_fractions": 0},
+    {"train_fractions": "0.1,2"},
+    {"train_fractions": "abc"},
+    {"train_fractions": "nan"},
+    {"train_fractions": ""},
+    {"train_fractions": "1,0.5,1"},
+    {"train_fractions": [0.1, 0.10, 1, 1.0]},
+    {"train_fractions": True},
 ]
 
 
