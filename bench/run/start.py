@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
+from adapters.heads import HEADS
 from backbones.families import own_size
 from backbones.registry import UnknownName
 from bench.data.cache import FrameCache
@@ -153,7 +154,7 @@ def execute(
     return run, outcome
 
 
-def _unusable_backbones(cells: Iterable[Cell], listener: Listener) -> list[str]:
+def _unusable_backbones(cells: Sequence[Cell], listener: Listener) -> list[str]:
     """Build each backbone with weights from outside once: hubs are asked, and refusals told, before anything runs."""
     names = list(dict.fromkeys((cell.backbone_name, cell.input_size) for cell in cells))
     named = [(name, size) for name, size in names if name.model != "tiny" or name.file is not None]
@@ -163,11 +164,15 @@ def _unusable_backbones(cells: Iterable[Cell], listener: Listener) -> list[str]:
     from backbones.names import UnsupportedModel, WeightsError
 
     problems = []
+    heads = dict.fromkeys((cell.backbone_name, cell.input_size, cell.head) for cell in cells)
     for index, (name, size) in enumerate(named):
         listener.preparing(f"weights of {name}", index, len(named))
         try:
-            for note in build(name, size).notes:
+            built = build(name, size)
+            for note in built.notes:
                 listener.noted(note)
+            for head in [HEADS.get(head) for *of, head in heads if of == [name, size]]:
+                head.prepare(built)
         except (UnsupportedModel, WeightsError) as error:
             problems.append(str(error))
     listener.preparing("weights", len(named), len(named))

@@ -16,7 +16,18 @@ from bench.spec.recipe import Recipe
 from bench.spec.source import DataSource, Views
 
 # fields that came after cells were keyed: the keys of cells that do not set them stay what they were
-_LATER = {"input_size", "kernels", "head", "stages", "classes", "model_file", "split", "pixels", "train_fraction"}
+_LATER = {
+    "input_size",
+    "kernels",
+    "head",
+    "stages",
+    "classes",
+    "model_file",
+    "split",
+    "pixels",
+    "train_fraction",
+    "head_options",
+}
 
 Stage = Literal["measure", "train", "evaluate"]
 STAGES: tuple[Stage, ...] = ("measure", "train", "evaluate")
@@ -48,6 +59,7 @@ class Cell(FrozenModel):
     strategy: str
     options: dict[str, Any] = Field(default_factory=dict, description="of the strategy, all of them")
     head: str = Field("linear", description="what scores the classes")
+    head_options: dict[str, Any] = Field(default_factory=dict, description="of the head, all of them")
     dataset: str = Field(description="its name; empty where no stage reads videos")
     data: DataSource = Field(default_factory=DataSource, description="where the data set lies")
     frames: int = Field(ge=1, le=MAX_FRAMES)
@@ -139,14 +151,15 @@ class Cell(FrozenModel):
         return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)[:80]}-{self.key}"
 
     def _left_out(self) -> set[str]:
-        return {name for name in _LATER if getattr(self, name) == type(self).model_fields[name].default}
+        fields = type(self).model_fields
+        return {name for name in _LATER if getattr(self, name) == fields[name].get_default(call_default_factory=True)}
 
     def model_key(self) -> str:
         """Return a key of what speed, memory and counts depend on: equal for cells that build model and batch alike."""
         testing = {"clips", "crops", "view_side", "order_test", "decoder", "cache_format"}
         # measurements that a run made before these were fields stay valid
         later = {"stages", "model_file", "split", "pixels", "train_fraction"}
-        later |= {name for name in ("kernels", "head", "classes") if name in self._left_out()}
+        later |= {name for name in ("kernels", "head", "head_options", "classes") if name in self._left_out()}
         shape = self.model_dump(mode="json", exclude={"seed", "recipe", *testing, *later})
         shape["recipe"] = self.recipe.model_dump(include={"batch_size", "drop_path", "drop_path_mode"})
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:10]

@@ -16,7 +16,7 @@ from rich.console import Console
 from bench.report.formats import RENDERERS
 from bench.report.table import NUMBERS, Column, ResultTable, make_table
 from bench.report.terminal import TableView, render
-from bench.run.columns import COLUMNS, to_csv
+from bench.run.columns import COLUMNS, row, to_csv
 from bench.run.result import Result, Training
 from bench.run.store import Run
 from tests.bench import make
@@ -240,6 +240,28 @@ def test_what_varies_is_a_column_and_what_does_not_is_not() -> None:
         ("16", "0.001"),
         ("16", "0.002"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("aware", "reversed_", "shown"),
+    [
+        ((False, False), 61.25, False),
+        ((False, True), 61.25, True),
+        ((False, None), 61.25, True),
+        ((False, False), 60, True),
+    ],
+)
+def test_order_columns_are_there_for_methods_that_look_at_the_order(
+    aware: tuple[bool | None, ...], reversed_: float, shown: bool
+) -> None:
+    results = []
+    for seed, each in enumerate(aware):
+        done = make.done(make.cell(seed=seed))
+        order = {"order_aware": each, "top1_reversed": reversed_, "top1_shuffled": 61.25}
+        results.append(done.model_copy(update={"metrics": done.metrics.model_copy(update=order)}))
+    columns = {column.key for column in make_table(results).columns}
+    assert ({"top1_reversed", "top1_shuffled"} <= columns) is shown and "top1" in columns
+    assert [row(result)["order_aware"] for result in results] == list(aware)
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,47 @@ def test_fractions_of_the_training_videos_are_an_axis_and_the_whole_leaves_the_k
     assert "train_fraction" not in json.loads(found[2].canonical())
 
 
+def test_options_of_heads_are_in_the_key_and_reach_the_heads_that_take_them() -> None:
+    asked: dict[str, Any] = {"backbones": "clip:tiny@none", "strategies": "frozen"}
+    plain, probe, time, text = cells(**asked, heads="linear,attentive,attentive-time,text")
+    assert (plain.head_options, plain.key) == ({}, cells(**asked)[0].key)
+    assert probe.head_options == time.head_options == {"depth": 4, "heads": 16}
+    assert text.head_options == {"templates": "kinetics", "words": True}
+    options = {"depth": 2, "attentive-time.depth": 3, "templates": ["a {}.", "the {}."]}
+    same, *others = cells(**asked, heads="linear,attentive,attentive-time,text", options=options)
+    assert same == plain
+    assert [cell.head_options for cell in others] == [
+        {"depth": 2, "heads": 16},
+        {"depth": 3, "heads": 16},
+        {"templates": "a {}.|the {}.", "words": True},
+    ]
+    keys = {(cell.key, cell.model_key()) for cell in (plain, probe, time, text, *others)}
+    assert len(keys) == 7
+    (told,) = problems(**asked, heads="attentive", options={"depth": 0})
+    assert told.startswith("option.depth is 0")
+    (told,) = problems(**asked, heads="attentive", options={"dpeth": 2})
+    assert "did you mean 'depth'" in told
+    (told,) = problems(**asked, heads="linear", options={"depth": 2})
+    assert "attentive" in told
+    (told,) = problems(**asked, heads="attentive", options={"heads": 7})
+    assert "7 heads" in told
+
+
+def test_a_head_that_reads_names_is_refused_where_there_are_none(tmp_path: Path) -> None:
+    for name in ("train", "val"):
+        (tmp_path / f"{name}.txt").write_text("".join(f"{name}-{label}.mp4 {label}\n" for label in range(3)))
+    (tmp_path / "names.txt").write_text("jump\nrun\nsit\n")
+    lists = {f"{name}_list": tmp_path / f"{name}.txt" for name in ("train", "val")}
+    asked = {"backbones": "clip:tiny@none", "strategies": "frozen", "datasets": "list", "data_root": tmp_path, **lists}
+    (told,) = problems(**asked, heads="text")
+    assert "--class-names" in told
+    assert [cell.head for cell in cells(**asked, heads="text", class_names=tmp_path / "names.txt")] == ["text"]
+    assert [cell.head for cell in cells(**asked, heads="all")] == ["linear", "attentive", "attentive-time"]
+    assert "text" not in {cell.head for cell in cells(backbones="vit:tiny@none", strategies="frozen", heads="all")}
+    (told,) = problems(backbones="clip:tiny@bundled", strategies="frozen", heads="text")
+    assert "clip:tiny" in told and "@none" in told
+
+
 def test_all_is_every_registered_name() -> None:
     found = cells(backbones="all", strategies="all", datasets="motion")
     families, names = FAMILIES.names(), NAMES
