@@ -217,9 +217,9 @@ class Text(Head):
             raise ValueError(f"the head text cannot stand on this backbone: {reason}")
         return TextClassifier(backbone.text, config.classes, config.class_names, config.options or self.options())
 
-    def trainable(self, module: nn.Module) -> Iterable[nn.Parameter]:
+    def trainable(self, module: Any) -> Iterable[nn.Parameter]:
         return module.linear.parameters()
 
-    def about(self, module: nn.Module) -> dict[str, Any]:
+    def about(self, module: Any) -> dict[str, Any]:
         # of one whose weights come from a file there is nothing to tell
         return {"templates": list(module.templates), "classes": list(module.words)} if module.templates else {}

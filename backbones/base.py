@@ -87,13 +87,12 @@ class Block(Protocol):
 
 
 class TextModel(Protocol):
-    """A loaded text tower.
+    """A loaded text tower."""
 
-    Attributes:
-        scale: by which cosines of pictures and texts become logits.
-    """
-
-    scale: float
+    @property
+    def scale(self) -> float:
+        """Factor by which cosines of pictures and texts become logits."""
+        ...
 
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """Unit vectors of texts: n prompts -> (n, E), float32 on the CPU."""
@@ -101,13 +100,12 @@ class TextModel(Protocol):
 
 
 class TextTower(Protocol):
-    """The text's side of an image model that was trained with texts.
+    """The text's side of an image model that was trained with texts."""
 
-    Attributes:
-        projection: of the image's features into the space shared with texts: (D, E).
-    """
-
-    projection: Tensor
+    @property
+    def projection(self) -> Tensor:
+        """Matrix (D, E) that takes the image's features into the space shared with texts."""
+        ...
 
     def load(self) -> TextModel:
         """Load the tower with the weights that belong to the image tower's. Raises WeightsError."""

@@ -188,7 +188,7 @@ def videos_of(cells: Iterable[Cell]) -> tuple[list[Path], int | None]:
     rendered = True  # videos that have the size that they are meant to have
     drawn: dict[tuple[str, DataSource], set[tuple[float, int]]] = {}
     for cell in cells:
-        drawn.setdefault((cell.dataset, cell.data), set()).add((cell.train_fraction, cell.seed))
+        drawn.setdefault((cell.dataset, cell.data), set()).add(cell.drawn_by)
     for (name, source), subsets in drawn.items():
         dataset = DATASETS.get(name)(source)
         rendered = rendered and bool(dataset.content)

@@ -133,6 +133,11 @@ class Cell(FrozenModel):
         return f"{name} seed {self.seed}" if "train" in self.stages else name
 
     @property
+    def drawn_by(self) -> tuple[float, int]:
+        """Fraction and seed that decide which of the training videos are taken; every seed takes all of them."""
+        return self.train_fraction, 0 if self.train_fraction == 1 else self.seed
+
+    @property
     def train_percent(self) -> str:
         """Share of the training videos as tables show it: 5 %."""
         return f"{100 * self.train_fraction:g} %"
