@@ -222,7 +222,7 @@ class _Execution:
                 weights_sha256=self.weights_sha256,
                 dataset_fingerprint=self.context.fingerprint(cell),
                 decoders=tuple(sorted(loaders.decoders)),
-                head=HEADS.get(cell.head).about(self.model.head),
+                head={"name": cell.head, **HEADS.get(cell.head).about(self.model.head)},
             ),
         )
 

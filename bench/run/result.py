@@ -107,7 +107,9 @@ class Provenance(FrozenModel):
     weights_sha256: str | None = None
     dataset_fingerprint: str | None = None
     decoders: tuple[str, ...] = ()
-    head: dict[str, Any] = Field(default_factory=dict, description="what a head's start was made from, such as prompts")
+    head: dict[str, Any] = Field(
+        default_factory=dict, description="its name, and what its start was made from, such as prompts"
+    )
     attempts: tuple[Attempt, ...] = Field((), description="of a training that was resumed, the first first")
     started: str = Field(description="UTC, ISO 8601, of the last attempt")
     wall_seconds: float = Field(description="of all attempts")

@@ -27,6 +27,7 @@ from bench.data.dataset import DATASETS
 from bench.data.decode_pool import Reading
 from bench.measure.model import measure
 from bench.plugins import load as load_plugins
+from bench.run import evaluation
 from bench.run.build import classifier
 from bench.run.cell import execute
 from bench.run.columns import COLUMNS, row, to_csv
@@ -38,7 +39,7 @@ from bench.run.matrix import expand
 from bench.run.repeatable import make_repeatable
 from bench.run.result import Result
 from bench.run.start import _unusable_backbones
-from bench.spec import Cell, Matrix
+from bench.spec import Cell, EvaluationRequest, Matrix
 from bench.version import commit
 from tests.bench import make
 from tests.bench.conftest import nothing_stays_registered
@@ -72,6 +73,10 @@ def _run(cell: Cell, folder: Path, context: WorkerContext) -> Result:
     make_repeatable(cell.seed)
     measured = measure(classifier(cell, classes), cell.recipe, CPU, cell.precision)
     return execute(cell, context, measured=measured, folder=folder)
+
+
+def evaluate(request: EvaluationRequest) -> Result:
+    return evaluation.execute(request, evaluation.plan(request), "bench eval", lambda *_: None, lambda *_: None)
 
 
 def _train(cell: Cell, folder: Path, context: WorkerContext) -> Result:
@@ -322,6 +327,33 @@ def test_a_fraction_of_the_training_videos_is_the_same_for_every_strategy_and_se
     found = row(result)
     assert (found["train_fraction"], found["train_videos"], found["listed"]) == (0.1, 10, 20)
     assert [line["steps"] for line in map(json.loads, (tmp_path / "log.jsonl").open()) if "steps" in line][-1] == 1
+
+
+def test_the_text_head_is_zero_shot_without_epochs_and_its_file_needs_no_text_tower(
+    tmp_path: Path, context, monkeypatch
+) -> None:
+    def ran(epochs: int, **changes: Any) -> Result:
+        cell = _cell("clip", "frozen", heads=("text",), recipe={"epochs": epochs}, **changes)
+        return _train(cell, tmp_path / str(epochs), context)
+
+    options = {"templates": "a {}.|the {}."}
+    shot, trained = ran(0, options=options), ran(1, options=options)
+    assert shot.provenance.head == {
+        "name": "text",
+        "templates": ["a {}.", "the {}."],
+        "classes": list(context.dataset(shot.cell).classes),
+    }
+    assert shot.metrics.order_aware is False and shot.metrics.top1_reversed == shot.metrics.top1
+    (start, moved) = (load_file(tmp_path / f"{epochs}" / "adapter.safetensors") for epochs in (0, 1))
+    assert start.keys() == {"head.linear.weight", "head.projection.weight"}
+    assert torch.equal(start["head.projection.weight"], moved["head.projection.weight"])
+    assert not torch.equal(start["head.linear.weight"], moved["head.linear.weight"])
+    assert trained.counted.params - trained.counted.trained_params > 0
+
+    monkeypatch.setattr("backbones.clip_text.CLIPTextTower.load", None)
+    for epochs, result in ((0, shot), (1, trained)):
+        evaluated = evaluate(EvaluationRequest(checkpoint=str(tmp_path / str(epochs)), device="cpu"))
+        assert evaluated.metrics.top1 == result.metrics.top1 and evaluated.provenance.head == {"name": "text"}
 
 
 @pytest.mark.parametrize("small", [True, False])
