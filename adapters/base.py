@@ -24,7 +24,7 @@ Trains = Literal["head", "added", "all"]
 
 
 class Options(BaseModel):
-    """A strategy's options; this base has none."""
+    """Options of a strategy or head; this base has none."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

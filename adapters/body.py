@@ -48,6 +48,10 @@ class Body(nn.Module):
         """(B, T, 3, H, W), normalised -> (B, width)."""
         raise NotImplementedError(f"{type(self).__name__} gives no features")
 
+    def frame_features(self, clips: Tensor) -> Tensor:
+        """(B, T, 3, H, W), normalised -> (B, T, width); of a body that has one feature a clip (B, 1, width)."""
+        return self.features(clips)[:, None]
+
     def sequence(self, clips: Tensor) -> Tensor:
         """All normed tokens of all frames: (B, T, 3, H, W), normalised -> (B, T, N, width)."""
         raise NotImplementedError(f"{type(self).__name__} gives no sequence of tokens")
@@ -111,8 +115,11 @@ class BlockwiseBody(Body):
         return x
 
     def features(self, clips: Tensor) -> Tensor:
+        return self.frame_features(clips).mean(dim=1)
+
+    def frame_features(self, clips: Tensor) -> Tensor:
         frames = self.backbone.finish(self.tokens(clips))
-        return frames.view(len(clips), -1, frames.shape[-1]).mean(dim=1)
+        return frames.view(len(clips), -1, frames.shape[-1])
 
     def sequence(self, clips: Tensor) -> Tensor:
         return self.backbone.sequence(self.tokens(clips)).unflatten(0, (len(clips), -1))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from adapters.base import BodyConfig, Options, Strategy
-from adapters.heads import HEADS, HeadConfig
+from adapters.heads import HEADS, HeadConfig, order_aware, unread
 from backbones.base import Backbone
 
 
@@ -27,6 +27,7 @@ class VideoClassifier(nn.Module):
         classes: number of classes.
         frames: T of a clip.
         head: name of a registered head.
+        head_options: of the head; None for its defaults.
         class_names: by label, for heads that read them.
         drop_path, drop_path_mode, adapter_init: see `BodyConfig`.
         dropout: before the classifier of the head.
@@ -36,7 +37,8 @@ class VideoClassifier(nn.Module):
 
     Attributes:
         body: the strategy's, see `adapters.body.Body`.
-        head: a module of (B, D) or (B, T, N, D).
+        head: a module of what the head `reads`: (B, D), (B, T, D) or (B, T, N, D).
+        order_aware: whether scores depend on the order of the frames, see `adapters.heads.order_aware`.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class VideoClassifier(nn.Module):
         classes: int,
         frames: int,
         head: str = "linear",
+        head_options: Options | None = None,
         class_names: tuple[str, ...] = (),
         drop_path: float = 0.0,
         drop_path_mode: Literal["clip", "released"] = "clip",
@@ -63,10 +66,13 @@ class VideoClassifier(nn.Module):
         config = BodyConfig(frames, drop_path, drop_path_mode, adapter_init)
         self.body = strategy.body(backbone, config, options)
         kind = HEADS.get(head)
-        if kind.reads == "sequence" and not strategy.gives_sequence:
-            raise ValueError(f"the head {head} reads all tokens: {strategy.name} gives one feature a clip")
+        if (reason := unread(strategy, kind)) is not None:
+            raise ValueError(reason)
         self.reads = kind.reads
-        self.head = kind.module(backbone, HeadConfig(self.body.width, classes, class_names, frames, dropout))
+        self.order_aware = order_aware(strategy, kind)
+        chosen = kind.options() if head_options is None else head_options
+        about = HeadConfig(self.body.width, classes, class_names, frames, dropout, chosen)
+        self.head = kind.module(backbone, about)
         shared = {id(parameter) for parameter in backbone.parameters()}
         if any(id(parameter) in shared for parameter in self.body.parameters()):
             raise ValueError(f"{strategy.name} registers parameters of the backbone as parts of its body")
@@ -76,8 +82,9 @@ class VideoClassifier(nn.Module):
         self.body_trains = any(name.startswith(("backbone.", "body.")) for name, _ in self.trained())
 
     def features(self, clips: Tensor) -> Tensor:
-        """(B, T, 3, H, W), normalised -> what the head reads: (B, D) or (B, T, N, D)."""
-        compute = self.body.sequence if self.reads == "sequence" else self.body.features
+        """(B, T, 3, H, W), normalised -> what the head reads: (B, D), (B, T, D) or (B, T, N, D)."""
+        body = self.body
+        compute = {"features": body.features, "frames": body.frame_features, "sequence": body.sequence}[self.reads]
         if self.body_trains or clips.requires_grad:
             return compute(clips)
         with torch.no_grad():  # nothing below the head trains: no activation is kept

@@ -78,3 +78,6 @@ class MeanFirstBody(BlockwiseBody):
 
     def features(self, clips: Tensor) -> Tensor:
         return self.backbone.finish(self.tokens(clips).unflatten(0, (len(clips), -1)).mean(dim=1))
+
+    def frame_features(self, clips: Tensor) -> Tensor:
+        return self.features(clips)[:, None]

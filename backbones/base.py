@@ -86,6 +86,32 @@ class Block(Protocol):
         ...
 
 
+class TextModel(Protocol):
+    """A loaded text tower."""
+
+    @property
+    def scale(self) -> float:
+        """Factor by which cosines of pictures and texts become logits."""
+        ...
+
+    def encode(self, prompts: Sequence[str]) -> Tensor:
+        """Unit vectors of texts: n prompts -> (n, E), float32 on the CPU."""
+        ...
+
+
+class TextTower(Protocol):
+    """The text's side of an image model that was trained with texts."""
+
+    @property
+    def projection(self) -> Tensor:
+        """Matrix (D, E) that takes the image's features into the space shared with texts."""
+        ...
+
+    def load(self) -> TextModel:
+        """Load the tower with the weights that belong to the image tower's. Raises WeightsError."""
+        ...
+
+
 class Backbone(nn.Module):
     """An image model, opened: `forward` gives exactly what the image model's own features are.
 
@@ -108,6 +134,8 @@ class Backbone(nn.Module):
         size_unit: pixels of which every other input size is a multiple: a patch's side, of a Swin the side of what its
             largest window sees; None where the model takes no other size than its own.
         notes: what was assumed of the weights, for whoever reads the numbers.
+        text: the text's side of the model, where it was trained with texts and that side can be had.
+        no_text: why it is None.
     """
 
     blocks: Sequence[Block]
@@ -125,6 +153,8 @@ class Backbone(nn.Module):
     windowed: bool = False
     size_unit: int | None = None
     notes: tuple[str, ...] = ()
+    text: TextTower | None = None
+    no_text: str = "it has no text tower"
 
     def resize(self, size: int) -> None:
         """Take frames of `size` x `size` pixels from now on: positions are interpolated as the model's library does it.

@@ -18,6 +18,7 @@ from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor, nn
 
 from backbones.base import Backbone, check_size, only_single, over_time
+from backbones.clip_text import CLIPTextTower, why_no_text
 from backbones.input_size import resize
 from backbones.kernels.attention import among_frames, multi_head, projected
 from backbones.kernels.mlp import quick_gelu_mlp
@@ -154,6 +155,7 @@ class CLIP(Backbone):
         self.model: Any = visual
         _check_tower(visual, label)
         # AIM classifies ln_post's CLS token; a projection that nothing reads would be counted and never get a gradient
+        self.projection = None if visual.proj is None else visual.proj.detach()  # not a part: of the head `text` alone
         visual.proj = None
         self.blocks = tuple(BLOCKS[type(block).__name__](block) for block in visual.transformer.resblocks)
         self.width = visual.ln_post.normalized_shape[0]
@@ -291,7 +293,10 @@ def _load(visual: VisionTransformer, checkpoint: StoredWeights) -> Settings:
     """Load a tower, which the file holds alone or as `visual.` beside the text's; open_clip interpolates positions."""
     visual.proj = None
     checkpoint.settings.check(CLIP(visual, "the model", ""), checkpoint.file)
-    load(visual, converted(part(checkpoint, "conv1.weight"), partial(_resized, visual)), ("proj",))
+    found = converted(part(checkpoint, "conv1.weight"), partial(_resized, visual))
+    load(visual, found, ("proj",))
+    if (projection := found.state.get("proj")) is not None:
+        visual.proj = nn.Parameter(projection)
     return checkpoint.settings
 
 
@@ -326,6 +331,11 @@ def build(name: BackboneName, size: int | None = None) -> Backbone:
     """
     visual, settings = _create(name, size)
     opened = _open(visual, name)
+    reason = why_no_text(name)
+    if reason is None and isinstance(opened, CLIP) and opened.projection is not None:
+        opened.text = CLIPTextTower(opened.projection, name)
+    else:
+        opened.no_text = reason or "its features have no projection into the space shared with text"
     opened.mean, opened.std = _mean_std(visual, name)
     return settings.apply(opened)
 

@@ -69,6 +69,10 @@ class Family(ABC):
         """
         return self.build(name)
 
+    def no_text(self, name: BackboneName) -> str | None:
+        """Return the reason why no text tower belongs to a name, where another name of its architecture has one."""
+        return None
+
     def split_tag(self, model: str) -> tuple[str, str | None]:
         """A library's own way to write the tag into the model's name; here there is none."""
         return model, None
@@ -149,6 +153,11 @@ class CLIPFamily(Family):
         from backbones.clip import tags
 
         return tags(model)
+
+    def no_text(self, name: BackboneName) -> str | None:
+        from backbones.clip_text import why_no_text
+
+        return why_no_text(name)
 
     def build(self, name: BackboneName, size: int | None = None) -> Backbone:
         from backbones.clip import build

@@ -15,6 +15,8 @@ import typer
 
 from adapters.base import STRATEGIES
 from adapters.classifier import VideoClassifier
+from adapters.heads import HEADS
+from backbones.registry import Registry
 from bench.cli.app import app
 from bench.measure.parts import PARTS
 from bench.plugins import load
@@ -231,21 +233,31 @@ def test_the_recipes_page_has_every_name_and_its_default() -> None:
     assert found == [(name, _plain(value)) for name, value in Recipe()]
 
 
-def test_the_methods_page_has_every_strategy_and_option() -> None:
+@pytest.mark.parametrize(
+    ("registry", "header"), [(STRATEGIES, "option | default"), (HEADS, "option of a head | default")]
+)
+def test_the_methods_page_has_every_option(registry: Registry[Any], header: str) -> None:
     with nothing_stays_registered():
-        names = STRATEGIES.names()
-    assert {name.strip("` ") for name, *_ in rows("methods.md", "name | trains")} == set(names)
+        names = registry.names()
     options: dict[str, list[str]] = {}
     defaults = {}
     for name in names:
-        for option, field in STRATEGIES.get(name).options.model_fields.items():
+        for option, field in registry.get(name).options.model_fields.items():
             options.setdefault(option, []).append(name)
             defaults[option] = field.default
-    found = rows("methods.md", "option | default")
+    found = rows("methods.md", header)
     assert {name.strip("` "): parse(default) for name, default, *_ in found} == defaults
     assert {name.strip("` "): set(taken.split(", ")) for name, _, taken, *_ in found} == {
         option: set(takers) for option, takers in options.items()
     }
+
+
+def test_the_methods_page_has_every_strategy_and_head() -> None:
+    with nothing_stays_registered():
+        strategies, heads = STRATEGIES.names(), HEADS.names()
+    assert {name.strip("` ") for name, *_ in rows("methods.md", "name | trains")} == set(strategies)
+    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8").partition("## Heads")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^- `([\w-]+)`: ", text, flags=re.MULTILINE)) == set(heads)
 
 
 def test_the_reports_page_has_the_columns_in_their_order() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated
 
@@ -10,7 +11,8 @@ from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from adapters.base import STRATEGIES
+from adapters.base import STRATEGIES, Strategy
+from adapters.heads import HEADS, Head
 from backbones.families import FAMILIES, matching, why_unsupported
 from bench.cli.options import not_among
 from bench.data.dataset import DATASETS
@@ -18,7 +20,7 @@ from bench.errors import UserError
 from bench.plugins import load as load_plugins
 from bench.spec.recipe_entries import package_entries
 
-WHAT = ("backbones", "strategies", "datasets", "recipes")
+WHAT = ("backbones", "strategies", "heads", "datasets", "recipes")
 
 
 def list_(
@@ -37,9 +39,9 @@ def list_(
         ),
     ] = None,
 ) -> None:
-    """List the backbones, strategies or data sets by name, or the entries that recipes are made of."""
+    """List the backbones, strategies, heads or data sets by name, or the entries that recipes are made of."""
     problems = not_among("what to list", what, WHAT)
-    if filter_ is not None and what in ("strategies", "datasets"):
+    if filter_ is not None and what in ("strategies", "heads", "datasets"):
         problems.append(f"filter is {filter_!r}: expected with backbones or recipes alone, {what} are few")
     try:
         load_plugins(plugin or ())
@@ -52,7 +54,7 @@ def list_(
     elif filter_ is not None:
         listing = _models(filter_)
     else:
-        listing = {"backbones": _backbones, "strategies": _strategies, "datasets": _datasets}[what]()
+        listing = {"backbones": _backbones, "strategies": _strategies, "heads": _heads, "datasets": _datasets}[what]()
     Console(highlight=False).print(listing)
 
 
@@ -100,23 +102,34 @@ def _models(pattern: str) -> Group:
 
 def _strategies() -> Group:
     strategies = _table("strategy", "trains", "is", whole=("strategy", "trains"))
-    # option -> default -> the strategies with that default, and what it means
+    parts = [STRATEGIES.get(name) for name in STRATEGIES.names()]
+    for strategy in parts:
+        _add(strategies, strategy.name, strategy.trains, strategy.summary)
+    return Group(strategies, *_options(parts))
+
+
+def _heads() -> Group:
+    heads = _table("head", "reads", "is", whole=("head", "reads"))
+    parts = [HEADS.get(name) for name in HEADS.names()]
+    for head in parts:
+        _add(heads, head.name, head.reads, head.summary)
+    return Group(heads, *_options(parts))
+
+
+def _options(parts: Sequence[Strategy | Head]) -> list[RenderableType]:
+    """Return the table of the options of strategies or heads, a row for each default; nothing where there are none."""
+    # option -> default -> those with that default, and what it means
     takers: dict[str, dict[str, list[str]]] = {}
     meanings: dict[str, str] = {}
-    for name in STRATEGIES.names():
-        strategy = STRATEGIES.get(name)
-        _add(strategies, name, strategy.trains, strategy.summary)
-        for option, field in strategy.options.model_fields.items():
-            takers.setdefault(option, {}).setdefault(str(field.default), []).append(name)
+    for part in parts:
+        for option, field in part.options.model_fields.items():
+            takers.setdefault(option, {}).setdefault(str(field.default), []).append(part.name)
             meanings.setdefault(option, field.description or "")
-    parts: list[RenderableType] = [strategies]
-    if takers:
-        options = _table("option", "default", "taken by", "is", whole=("option", "default"))
-        for option, by_default in takers.items():
-            for default, names in by_default.items():
-                _add(options, option, default, ", ".join(names), meanings[option])
-        parts += ["", options]
-    return Group(*parts)
+    table = _table("option", "default", "taken by", "is", whole=("option", "default"))
+    for option, by_default in takers.items():
+        for default, names in by_default.items():
+            _add(table, option, default, ", ".join(names), meanings[option])
+    return ["", table] if takers else []
 
 
 def _datasets() -> Group:

@@ -148,7 +148,7 @@ class Given(Generic[M]):
                 continue
             flag = option.name.upper() if option.flag.argument else f"--{option.name}"
             if option.kind == "mapping":
-                parts = [part for text in value for part in re.split(r",(?=\w+=)", text)]
+                parts = [part for text in value for part in re.split(r",(?=[\w.-]+=)", text)]
                 value = assignments(parts, flag, given.problems)
                 given.flags |= {f"{option.path}.{name}": f"{flag} {name}" for name in value}
             elif option.kind == "value":

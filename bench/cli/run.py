@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from adapters.base import STRATEGIES
+from adapters.heads import HEADS
 from bench.cli.options import Given, takes
 from bench.cli.output import print_table, tell
 from bench.errors import UserError
@@ -182,7 +183,8 @@ def _print_plan(plan: Plan, flags: Mapping[str, str], config: Path | None) -> No
     for default in plan.defaults:
         tell(default, style="dim")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for header in ("cell", "backbone", "strategy", "data set", "frames", "seed"):
+    parts = any(cell.train_fraction != 1 for cell in plan.cells)
+    for header in ("cell", "backbone", "strategy", "data set", *(["training videos"] * parts), "frames", "seed"):
         table.add_column(header, no_wrap=True)
     for header in ("epochs", "batch", "lr", "params M", "trained M", "GMACs a view"):
         table.add_column(header, justify="right")
@@ -192,8 +194,9 @@ def _print_plan(plan: Plan, flags: Mapping[str, str], config: Path | None) -> No
         table.add_row(
             cell.key,
             cell.backbone_label,
-            cell.strategy,
+            cell.method,
             cell.dataset,
+            *([cell.train_percent] * parts),
             str(cell.frames),
             str(cell.seed),
             str(cell.recipe.epochs),
@@ -217,9 +220,13 @@ def _origins(plan: Plan, flags: Mapping[str, str], config: Path | None) -> Table
     rows: dict[tuple[str, str, str], list[str]] = {}
     for cell, origins in zip(plan.cells, plan.origins, strict=True):
         own = STRATEGIES.get(cell.strategy).options().model_dump(mode="json")
+        of_head = HEADS.get(cell.head).options().model_dump(mode="json")
         values: dict[str, Any] = {"frames": cell.frames, "views": cell.views}
         # what is not from an entry or the command, such as a family's tubelet, is told as a default of its own
         options = {f"options.{name}": value for name, value in cell.options.items() if value != own[name]}
+        options |= {
+            f"head_options.{name}": value for name, value in cell.head_options.items() if value != of_head[name]
+        }
         values |= {name: value for name, value in options.items() if name in origins}
         recipe = cell.recipe.model_dump()
         values |= {f"recipe.{name}": value for name, value in recipe.items() if value != plain[name]}

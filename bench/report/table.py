@@ -62,6 +62,7 @@ _AXES: dict[str, Callable[[Cell], str]] = {
     "data set": lambda cell: cell.dataset,
     "frames": lambda cell: str(cell.frames),
     "views": lambda cell: str(cell.views),
+    "training videos": lambda cell: cell.train_percent,
     "epochs": lambda cell: str(cell.recipe.epochs),
     "batch": lambda cell: str(cell.recipe.batch_size),
     "precision": lambda cell: cell.precision,
@@ -172,7 +173,7 @@ def _further(cell: Cell) -> dict[str, str]:
     """Return a cell's further parts by name: a column only where it tells cells of one backbone and strategy apart."""
     recipe = cell.recipe.model_dump(exclude=set(_IN_AXES))
     recipe = {"lr": recipe.pop("lr"), **recipe}
-    values = {"weights file": cell.weights, **cell.options, **recipe}
+    values = {"weights file": cell.weights, **cell.options, **cell.head_options, **recipe}
     where = {f"data {name}" if name == "root" else name: value for name, value in cell.data}
     values |= {
         **where,
@@ -249,12 +250,23 @@ def make_table(
         rows.append(row)
     # of a few classes all cells lack top-5: `-` says so better than no column
     shown = {key for row in rows for key in row.values} | {_TOP5.key for row in rows if NUMBERS[0].key in row.values}
+    if all(map(_blind, results)):
+        shown -= {"top1_reversed", "top1_shuffled"}
     columns = [column for column in NUMBERS if column.key in shown] or [NUMBERS[0]]
     labels = ["backbone", "strategy", *axes, *([_EVALUATED] if incomplete else [])]
     caption = _caption(results, missing)
     if intervals is not None:
         caption.append(f"[low, high]: 95 % interval over test videos and seeds, of a bootstrap with {DRAWS:,} draws")
     return ResultTable(labels, columns, rows, list(notes), caption)
+
+
+def _blind(result: Result) -> bool:
+    """Test that the order of the frames means nothing to a method, and that its accuracies bear that out."""
+    metrics = result.metrics
+    if metrics is None:
+        return True
+    same = {metrics.top1_reversed, metrics.top1_shuffled} <= {metrics.top1, None}
+    return metrics.order_aware is False and same
 
 
 def _evaluated(group: Sequence[Result]) -> str:

@@ -9,7 +9,9 @@ import torch
 
 from adapters.base import STRATEGIES
 from adapters.classifier import VideoClassifier
+from adapters.heads import HEADS
 from backbones.base import Backbone
+from backbones.families import FAMILIES
 from backbones.families import build as build_backbone
 from backbones.names import BackboneName
 from bench.spec import Cell
@@ -37,7 +39,7 @@ def classifier(cell: Cell, classes: int | Sequence[str], backbone: Backbone | No
         UnsupportedModel, WeightsError: see `backbones.families.build`.
         ValueError: options that do not fit.
     """
-    strategy = STRATEGIES.get(cell.strategy)
+    strategy, head = STRATEGIES.get(cell.strategy), HEADS.get(cell.head)
     return VideoClassifier(
         image_model(cell) if backbone is None else backbone,
         strategy,
@@ -46,6 +48,7 @@ def classifier(cell: Cell, classes: int | Sequence[str], backbone: Backbone | No
         class_names=() if isinstance(classes, int) else tuple(classes),
         frames=cell.frames,
         head=cell.head,
+        head_options=head.options(**cell.head_options),
         drop_path=cell.recipe.drop_path,
         drop_path_mode=cell.recipe.drop_path_mode,
         adapter_init=cell.recipe.adapter_init,
@@ -59,6 +62,9 @@ def without_weights(name: BackboneName, size: int | None) -> Backbone:
     bare = BackboneName(name.family, name.model, "none")
     try:
         with torch.device("meta"):
-            return build_backbone(bare, size)
+            opened = build_backbone(bare, size)
     except Exception:  # a plugin's code can raise anything; with numbers it is told what is wrong
-        return build_backbone(bare, size)
+        opened = build_backbone(bare, size)
+    if reason := FAMILIES.get(name.family).no_text(name):
+        opened.text, opened.no_text = None, reason
+    return opened

@@ -12,6 +12,7 @@ import torch
 
 from adapters.base import STRATEGIES
 from adapters.classifier import VideoClassifier
+from adapters.heads import HEADS
 from backbones.families import FAMILIES
 from backbones.kernels.switch import using
 from backbones.weights import digest
@@ -221,6 +222,7 @@ class _Execution:
                 weights_sha256=self.weights_sha256,
                 dataset_fingerprint=self.context.fingerprint(cell),
                 decoders=tuple(sorted(loaders.decoders)),
+                head={"name": cell.head, **HEADS.get(cell.head).about(self.model.head)},
             ),
         )
 
@@ -304,9 +306,11 @@ class _Execution:
         self.clock.lap("evaluate")
         if self.folder is not None and self.ranks.first:
             _write_predictions(self.folder, found)
+        self.notes += footnotes.of_order(self.cell, self.model.order_aware, found)
         reordered = {order: top_k(p, found.labels, 1) for order, p in found.reordered.items()}
         return Metrics(
             protocol=self.cell.protocol,
+            order_aware=self.model.order_aware,
             top1=top_k(found.probabilities, found.labels, 1),
             top5=top_5(found.probabilities, found.labels),
             mean_class=mean_class(found.probabilities, found.labels),
@@ -327,6 +331,7 @@ class _Execution:
             told += STRATEGIES.get(cell.strategy).footnotes(cell.options, family)
         told += context.notes(cell)
         told += [PIXEL_FOOTNOTES[cell.pixels]] if cell.model_file else []
+        told += footnotes.of_subset(cell, loaders.drawn)
         told += footnotes.of_small_training_set(cell, loaders.batch_size)
         told += footnotes.of_memory(loaders.batch_size, micro_batch, self.trainer.share if self.trainer else None)
         told += footnotes.of_ranks(self.ranks.size)

@@ -45,6 +45,8 @@ COLUMNS = (
     "options",
     "input_size",
     "head",
+    "head_options",
+    "order_aware",
     "classes",
     "split",
     "pixels",
@@ -52,6 +54,8 @@ COLUMNS = (
     "model_file_sha256",
     "lr",
     "head_lr",
+    "train_fraction",
+    "train_videos",
     "compile",
     "kernels",
     "checkpoint_activations",
@@ -122,6 +126,7 @@ def row(result: Result) -> dict[str, Any]:
         "footnotes": one_line("; ".join(result.footnotes)),
         "options": options_of(result),
         "head": cell.head,
+        "head_options": _pairs(cell.head_options) or None,
         "input_size": cell.input_size,
         "classes": cell.classes,
         "adapter_mb": None if result.adapter_bytes is None else result.adapter_bytes / 1e6,
@@ -150,6 +155,7 @@ def row(result: Result) -> dict[str, Any]:
         }
     if "train" in cell.stages:
         values |= {"epochs": cell.recipe.epochs, "lr": cell.recipe.lr, "head_lr": cell.recipe.head_lr}
+        values["train_fraction"] = cell.train_fraction
     if "evaluate" in cell.stages:
         values |= {"split": cell.split, "pixels": cell.pixels}
     if cell.model_file is not None:

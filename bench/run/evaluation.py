@@ -88,6 +88,7 @@ def plan(request: EvaluationRequest) -> Plan:
         strategy=file.strategy,
         options=dict(file.options),
         head=file.cell.head if isinstance(file, AdapterFile) else "linear",
+        head_options=file.cell.head_options if isinstance(file, AdapterFile) else {},
         dataset=dataset.name,
         data=dataset.source,
         frames=frames,

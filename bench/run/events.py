@@ -60,7 +60,7 @@ class ExpectedTime:
         if (counts := self._videos(cell)) is None:
             return None
         views = counts["test"] * cell.clips * cell.crops * (_ORDERS if cell.order_test else 1)
-        clips = counts["train"] * cell.recipe.epochs
+        clips = counts["train"] * cell.train_fraction * cell.recipe.epochs
         training = 0.0 if measured.train_clips_per_s is None else clips / measured.train_clips_per_s
         return training + views / measured.infer_clips_per_s
 

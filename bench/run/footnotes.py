@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.data.dataset import Split
+from bench.data.subset import Subset
 from bench.measure.result import Measured, not_compiled
 from bench.run.result import SkippedVideo
 from bench.spec import Cell
 from bench.text import counted
+from bench.train.evaluate import Predictions
 
 RANDOM = "random weights (@none), not pretrained"
 _NAMED = 3  # skipped videos
+_ROUNDING, _ROUGH = 1e-3, 0.05  # of probabilities: sums in another order, in single and in half precision
 
 
 def of_memory(batch_size: int, micro_batch: int, share: int | None = None) -> list[str]:
@@ -38,6 +41,25 @@ def of_small_training_set(cell: Cell, batch_size: int) -> list[str]:
     return [
         f"no more than {counted(batch_size, 'training video')}: batches of {batch_size}, not {cell.recipe.batch_size}"
     ]
+
+
+def of_subset(cell: Cell, drawn: Subset | None) -> list[str]:
+    """Note that a training saw a fraction of the training videos."""
+    if drawn is None or cell.train_fraction == 1:
+        return []
+    note = f"trained on {len(drawn.videos):,} of {counted(drawn.of, 'training video')} ({cell.train_percent}), by class"
+    if drawn.scarce:
+        classes = counted(drawn.scarce, "class", "classes")
+        note += f"; one video of {classes}, whose share would be less than one"
+    return [note]
+
+
+def of_order(cell: Cell, order_aware: bool, found: Predictions) -> list[str]:
+    """Note that a method that is said to be blind to the frames' order predicts otherwise in another order."""
+    apart = max((float(abs(p - found.probabilities).max()) for p in found.reordered.values()), default=0.0)
+    if order_aware or apart <= (_ROUNDING if cell.precision == "fp32" else _ROUGH):
+        return []
+    return [f"{cell.method} is registered as blind to the frames' order, and its probabilities change by {apart:.2g}"]
 
 
 def of_compiling(cell: Cell, measured: Measured | None, *whys: str) -> list[str]:

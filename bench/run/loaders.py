@@ -12,6 +12,7 @@ from bench.data.clips import Clips, TestClips, TrainClips, decoded_side
 from bench.data.dataset import Split, VideoDataset
 from bench.data.decode_pool import DecodePool
 from bench.data.loader import Batch, ClipLoader, Skipped, eval_loader, train_loader
+from bench.data.subset import Subset, subset
 from bench.data.transforms import TrainTransform
 from bench.data.validate import present
 from bench.run.context import WorkerContext
@@ -42,7 +43,10 @@ class Loaders:
     Attributes:
         batch_size: clips of a training step over all ranks; of an evaluation views that are computed at once.
         listed: videos of the split that is evaluated.
+        drawn: the training videos; None where nothing trains.
     """
+
+    drawn: Subset | None = None
 
     def __init__(
         self,
@@ -69,9 +73,9 @@ class Loaders:
             early = augment if self._late is None else None
             mixes = recipe.mixup or recipe.cutmix
             self._mixing = MixupCutmix(recipe.mixup, recipe.cutmix, len(dataset.classes), cell.seed) if mixes else None
-            videos = present(dataset.videos("train"))
+            self.drawn = subset(present(dataset.videos("train")), cell.train_fraction, cell.seed)
             clips["train"] = TrainClips(
-                videos, sampling, cell.frames, stride, transform, cell.seed, augment=early, **how_trained
+                self.drawn.videos, sampling, cell.frames, stride, transform, cell.seed, augment=early, **how_trained
             )
             clips["val"] = TestClips(
                 dataset.videos("val"), sampling, cell.frames, stride, 1, 1, size, validation=True, **how_trained
@@ -105,6 +109,11 @@ class Loaders:
                 self._loaders[split] = eval_loader(tested, at_once, pool, strict)
             if not ranks.alone:
                 self._loaders[split].share = ranks.share
+
+    @property
+    def train_videos(self) -> int | None:
+        """Videos of an epoch."""
+        return None if self.drawn is None else len(self.drawn.videos)
 
     @property
     def steps(self) -> int:

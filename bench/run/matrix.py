@@ -23,12 +23,14 @@ from bench.errors import UserError
 from bench.measure.placement import Placement, bf16_notes
 from bench.run.provenance import sources
 from bench.run.selection import (
+    asked_of,
     brought_options,
     check_entries,
     chosen_backbones,
     chosen_options,
     chosen_size,
     fitted_options,
+    nameless,
     names,
     placement_of,
     refusal,
@@ -83,7 +85,7 @@ def expand(matrix: Matrix, elsewhere: Placement | None = None) -> Plan:
     before = len(problems)
     check_entries(matrix.recipes, problems)
     wrong_entries = len(problems) > before
-    options = chosen_options(matrix.options, strategies, problems)
+    options = chosen_options(matrix.options, strategies, problems, heads)
     placement = elsewhere or placement_of(matrix.device, matrix.precision, problems)
     defaults += bf16_notes(placement)
     if unusable := why_unusable(matrix.decoder):
@@ -97,33 +99,36 @@ def expand(matrix: Matrix, elsewhere: Placement | None = None) -> Plan:
         backbones = chosen_backbones(matrix.backbones, dataset.size, f"on {dataset.name}", problems, defaults)
         sizes = {backbone: chosen_size(backbone, matrix.input_size, problems) for backbone in backbones}
         for backbone, strategy, head in product(backbones, strategies, heads):
-            if told := refusal(strategy, head, backbone, sizes[backbone]):
-                # of those that a group brought the ones remain that a backbone takes
-                where = problems if strategy.name in matrix.strategies else defaults
+            told = refusal(strategy, head, backbone, sizes[backbone], options.get(head))
+            if told := told or (None if lost else nameless(head, dataset)):
+                # of those that a group brought the ones remain that go together
+                asked_for = strategy.name in matrix.strategies and head.name in matrix.heads
+                where = problems if asked_for else defaults
                 where += [] if told in where else [told]
                 continue
             own = _defaults(matrix, dataset, backbone, strategy.name)
             recipe, recipe_from = _recipe(matrix, dataset, own, strategy.name, problems)
             # a wrong option of an entry is told by itself
-            if recipe is None or strategy.name not in options or placement is None or wrong_entries:
+            if recipe is None or strategy not in options or head not in options or placement is None or wrong_entries:
                 continue
             counts = matrix.frames or (own.frames,)
             views = parse_views(matrix.views) if matrix.views else own.views
             problems += [] if (told := too_many_clips(views.clips, dataset)) is None or told in problems else [told]
             brought = brought_options(own, dataset.name, backbone, strategy, matrix.options, defaults)
-            taken = {**options[strategy.name], **brought}
+            taken = {**options[strategy], **brought}
             taken = fitted_options(taken, strategy, backbone.family, counts, problems)
             if lost:
                 continue
             code = {"family": FAMILIES.get(backbone.family), "strategy": strategy, "head": head, "dataset": dataset}
             found = sources(backbone, dataset.content, dataset.files(), **code)
-            cells += [
+            added = [
                 Cell(
                     backbone=backbone.architecture,
                     weights=lasting(backbone.file) if backbone.file else backbone.weights,
                     strategy=strategy.name,
                     options=taken,
                     head=head.name,
+                    head_options=options[head],
                     dataset=dataset.name,
                     data=matrix.source,
                     frames=frames,
@@ -132,6 +137,7 @@ def expand(matrix: Matrix, elsewhere: Placement | None = None) -> Plan:
                     crops=views.crops,
                     view_side=views.short_side,
                     seed=seed,
+                    train_fraction=fraction,
                     recipe=recipe,
                     device=placement.type,
                     precision=placement.precision,
@@ -143,12 +149,16 @@ def expand(matrix: Matrix, elsewhere: Placement | None = None) -> Plan:
                     kernels=matrix.kernels,
                     sources=found,
                 )
-                for frames, seed in product(counts, matrix.seeds)
+                for frames, fraction, seed in product(counts, matrix.train_fractions, matrix.seeds)
             ]
             asked = {name: name for name in ("frames", "views") if getattr(matrix, name)}
-            asked |= {f"options.{name}": f"options.{name}" for name in matrix.options}
+            for part, kind in ((strategy, "options"), (head, "head_options")):
+                for name in asked_of(part, matrix.options):
+                    whole = f"{part.name}.{name}"
+                    asked[f"{kind}.{name}"] = f"options.{whole if whole in matrix.options else name}"
             found_from = {**own.origins, **asked, **recipe_from}
-            origins += [found_from] * (len(counts) * len(matrix.seeds))
+            cells += added
+            origins += [found_from] * len(added)
     cells = _with_room_for_crops(cells, problems)
     if problems or placement is None:
         raise UserError(problems)

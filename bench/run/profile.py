@@ -73,8 +73,8 @@ def plan(request: ProfileRequest, problems: Iterable[str] = ()) -> Plan:
         if told := refusal(strategy, HEADS.get("linear"), backbone, sizes[backbone]):
             refused = defaults if request.whole else problems
             refused.append(told)
-        elif strategy.name in options:
-            frames, taken = request.frames or (8,), options[strategy.name]
+        elif strategy in options:
+            frames, taken = request.frames or (8,), options[strategy]
             views = parse_views(request.views or "3x1")
             if published is not None:
                 own = published.defaults(backbone, strategy.name)

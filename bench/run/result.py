@@ -48,6 +48,7 @@ class Training(FrozenModel):
     loader_wait: float | None = Field(
         None, description="percent of the training's time in which the step waited for its clips, same intervals"
     )
+    train_videos: int | None = Field(None, description="that it was on; None of results of before they were counted")
     gradient_bytes: int | None = Field(
         None, description="of gradients that each rank gives to the sum in a step; None where one process trained"
     )
@@ -57,6 +58,9 @@ class Metrics(FrozenModel):
     """Accuracy on the videos of the cell's split, in percent."""
 
     protocol: str = Field(description="frames x clips x crops of a video, such as 8x3x1 or 8x1x1@256")
+    order_aware: bool | None = Field(
+        None, description="whether scores depend on the frames' order; None of results of before it was told"
+    )
     top1: float
     top5: float | None = Field(description="None of five classes or fewer, where it is 100 by definition")
     mean_class: float
@@ -103,6 +107,9 @@ class Provenance(FrozenModel):
     weights_sha256: str | None = None
     dataset_fingerprint: str | None = None
     decoders: tuple[str, ...] = ()
+    head: dict[str, Any] = Field(
+        default_factory=dict, description="its name, and what its start was made from, such as prompts"
+    )
     attempts: tuple[Attempt, ...] = Field((), description="of a training that was resumed, the first first")
     started: str = Field(description="UTC, ISO 8601, of the last attempt")
     wall_seconds: float = Field(description="of all attempts")

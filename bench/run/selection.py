@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from adapters.base import STRATEGIES, Strategy
-from adapters.heads import Head
+from adapters.heads import HEADS, Head, unread
 from backbones.families import FAMILIES, another_size, resolve, why_unsupported
 from backbones.names import BackboneName, BadBackboneName, BadInputSize
 from backbones.registry import Registry, UnknownName, did_you_mean
-from bench.data.dataset import DATASETS
+from bench.data.dataset import DATASETS, DataError, VideoDataset
 from bench.errors import UserError
 from bench.measure.placement import Placement, place
 from bench.spec import problems_of
@@ -90,34 +90,48 @@ def placement_of(device: str, precision: str, problems: list[str]) -> Placement 
         return None
 
 
+def asked_of(part: Strategy | Head, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a strategy or head takes of those asked for: by name, or as NAME.option for it alone."""
+    own = part.options.model_fields
+    found = {name: value for name, value in asked.items() if name in own}
+    return found | {name: asked[whole] for name in own if (whole := f"{part.name}.{name}") in asked}
+
+
 def chosen_options(
-    asked: Mapping[str, Any], strategies: list[Strategy], problems: list[str]
-) -> dict[str, dict[str, Any]]:
-    """Each strategy's options, all of them, with those that were asked for where the strategy takes them."""
-    everyone = [STRATEGIES.get(name) for name in STRATEGIES.names()]
+    asked: Mapping[str, Any], strategies: list[Strategy], problems: list[str], heads: Sequence[Head] = ()
+) -> dict[Strategy | Head, dict[str, Any]]:
+    """Each strategy's and head's options, all of them, with those that were asked for where it takes them."""
+    everyone: list[Strategy | Head] = [STRATEGIES.get(name) for name in STRATEGIES.names()]
     # where no strategy was named rightly, a value is checked by any that takes the option
-    chosen = strategies or everyone
-    taken = dict.fromkeys(name for strategy in chosen for name in strategy.options.model_fields)
+    chosen: list[Strategy | Head] = [*(strategies or everyone), *heads]
+    everyone += [HEADS.get(name) for name in HEADS.names()] if heads else []
+    what = "strategies and heads" if any(head.options.model_fields for head in heads) else "strategies"
+    taken = dict.fromkeys(name for part in chosen for name in part.options.model_fields)
     for name in asked:
-        if name in taken:
+        if any(name in part.options.model_fields or _of(part, name) for part in chosen):
             continue
-        takers = [strategy.name for strategy in everyone if name in strategy.options.model_fields]
+        takers = [part.name for part in everyone if name in part.options.model_fields or _of(part, name)]
         if takers:
             problems.append(
-                f"option {name!r}: none of the chosen strategies takes it, expected {', '.join(takers)} among them, "
+                f"option {name!r}: none of the chosen {what} takes it, expected {', '.join(takers)} among them, "
                 f"or one of their own options: {', '.join(taken) or 'none'}"
             )
         else:
             listed = ", ".join(taken) or "none"
-            problems.append(f"unknown option {name!r}: the chosen strategies take {listed}{did_you_mean(name, taken)}")
-    found = {}
-    for strategy in chosen:
-        own = {name: value for name, value in asked.items() if name in strategy.options.model_fields}
+            problems.append(f"unknown option {name!r}: the chosen {what} take {listed}{did_you_mean(name, taken)}")
+    found: dict[Strategy | Head, dict[str, Any]] = {}
+    for part in chosen:
         try:
-            found[strategy.name] = strategy.options(**own).model_dump(mode="json")
+            found[part] = part.options(**asked_of(part, asked)).model_dump(mode="json")
         except ValidationError as error:
-            problems += problems_of(error, "option", tuple(strategy.options.model_fields))
+            told = problems_of(error, "option", tuple(part.options.model_fields))
+            problems += [problem for problem in told if problem not in problems]
     return found
+
+
+def _of(part: Strategy | Head, name: str) -> bool:
+    """Test that an option is named as of this strategy or head alone."""
+    return name.startswith(f"{part.name}.") and name.removeprefix(f"{part.name}.") in part.options.model_fields
 
 
 def brought_options(
@@ -131,7 +145,7 @@ def brought_options(
     brought = {
         name: value
         for name, value in own.options.items()
-        if name in strategy.options.model_fields and name not in asked
+        if name in strategy.options.model_fields and name not in asked_of(strategy, asked)
     }
     whole = strategy.options(**brought).model_dump(mode="json")
     shown = {name: f"{whole[name]:g}" if isinstance(whole[name], float) else whole[name] for name in brought}
@@ -180,7 +194,9 @@ def fitted_options(
     return fitted
 
 
-def refusal(strategy: Strategy, head: Head, name: BackboneName, size: int | None) -> str | None:
+def refusal(
+    strategy: Strategy, head: Head, name: BackboneName, size: int | None, head_options: Mapping[str, Any] | None = None
+) -> str | None:
     """Return the sentence on why a backbone, a strategy and a head do not go together; None where they do.
 
     A model is opened, without its weights, only where the strategy or the head looks at it.
@@ -189,14 +205,35 @@ def refusal(strategy: Strategy, head: Head, name: BackboneName, size: int | None
         name: of the backbone.
         size: of the input in pixels, where it is not the backbone's own.
     """
-    if head.reads == "sequence" and not strategy.gives_sequence:
-        return f"the head {head.name} reads all tokens, and {strategy.name} gives one feature a clip"
+    if (reason := unread(strategy, head)) is not None:
+        return reason
     parts: tuple[Strategy | Head, ...] = (strategy, head)
     for part in parts:
         if type(part).refuses in (Strategy.refuses, Head.refuses):
             continue
         from bench.run.build import without_weights  # it imports torch
 
-        if reason := part.refuses(without_weights(name, size)):
+        backbone = without_weights(name, size)
+        if head_options and part is head:
+            reason = head.refuses(backbone, head.options(**head_options))
+        else:
+            reason = part.refuses(backbone)
+        if reason:
             return f"{name.architecture} cannot take {part.name}: {reason}"
     return None
+
+
+def nameless(head: Head, dataset: VideoDataset) -> str | None:
+    """Return the sentence on a data set without names of classes, which a head needs; None where it has them."""
+    if not head.reads_classes:
+        return None
+    try:
+        classes = dataset.classes
+    except DataError:  # told where the lists are looked at
+        return None
+    if classes != tuple(map(str, range(len(classes)))):
+        return None
+    return (
+        f"the head {head.name} reads the names of the classes, and {dataset.name} has numbers alone: expected "
+        "class_names (--class-names FILE), or another head"
+    )

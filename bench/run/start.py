@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
+from adapters.heads import HEADS
 from backbones.families import own_size
 from backbones.registry import UnknownName
 from bench.data.cache import FrameCache
 from bench.data.cache.choose import CacheFolders, CacheSettings, choose
 from bench.data.dataset import DATASETS, SPLITS, DataError
+from bench.data.subset import subset
 from bench.data.validate import examine
 from bench.errors import UserError
 from bench.measure.machine import describe
@@ -23,7 +25,7 @@ from bench.run.engines.runner import Outcome, Runner
 from bench.run.events import Listener
 from bench.run.matrix import Plan, expand
 from bench.run.store import RESULTS, Run, ThrottledCsvWriter
-from bench.spec import Cell, Request
+from bench.spec import Cell, DataSource, Request
 from bench.text import counted
 
 _USUAL_SIZE = 224  # pixels; of a model whose family does not tell
@@ -152,7 +154,7 @@ def execute(
     return run, outcome
 
 
-def _unusable_backbones(cells: Iterable[Cell], listener: Listener) -> list[str]:
+def _unusable_backbones(cells: Sequence[Cell], listener: Listener) -> list[str]:
     """Build each backbone with weights from outside once: hubs are asked, and refusals told, before anything runs."""
     names = list(dict.fromkeys((cell.backbone_name, cell.input_size) for cell in cells))
     named = [(name, size) for name, size in names if name.model != "tiny" or name.file is not None]
@@ -162,11 +164,15 @@ def _unusable_backbones(cells: Iterable[Cell], listener: Listener) -> list[str]:
     from backbones.names import UnsupportedModel, WeightsError
 
     problems = []
+    heads = dict.fromkeys((cell.backbone_name, cell.input_size, cell.head) for cell in cells)
     for index, (name, size) in enumerate(named):
         listener.preparing(f"weights of {name}", index, len(named))
         try:
-            for note in build(name, size).notes:
+            built = build(name, size)
+            for note in built.notes:
                 listener.noted(note)
+            for head in [HEADS.get(head) for *of, head in heads if of == [name, size]]:
+                head.prepare(built)
         except (UnsupportedModel, WeightsError) as error:
             problems.append(str(error))
     listener.preparing("weights", len(named), len(named))
@@ -178,14 +184,19 @@ def videos_of(cells: Iterable[Cell]) -> tuple[list[Path], int | None]:
 
     A list that cannot be read is told by the cells that need it.
     """
-    paths = []
+    paths: list[Path] = []
     rendered = True  # videos that have the size that they are meant to have
-    for name, source in dict.fromkeys((cell.dataset, cell.data) for cell in cells):
+    drawn: dict[tuple[str, DataSource], set[tuple[float, int]]] = {}
+    for cell in cells:
+        drawn.setdefault((cell.dataset, cell.data), set()).add(cell.drawn_by)
+    for (name, source), subsets in drawn.items():
         dataset = DATASETS.get(name)(source)
         rendered = rendered and bool(dataset.content)
         for split in SPLITS:
             with contextlib.suppress(DataError):
-                paths += [video.path for video in dataset.videos(split)]
+                videos = dataset.videos(split)
+                shown = [subset(videos, *which).videos for which in sorted(subsets)] if split == "train" else [videos]
+                paths += dict.fromkeys(video.path for each in shown for video in each)
     if rendered:
         return paths, None
     from bench.data.transforms import before_crop

@@ -107,6 +107,7 @@ class ResumableTraining:
             train_seconds=seconds,
             train_clips_per_s_loaded=self.loading.clips_per_s,
             loader_wait=self.loading.wait,
+            train_videos=self.loaders.train_videos,
             gradient_bytes=None if self.ranks.alone else self.trainer.gradient_bytes,
         )
 

@@ -16,7 +16,18 @@ from bench.spec.recipe import Recipe
 from bench.spec.source import DataSource, Views
 
 # fields that came after cells were keyed: the keys of cells that do not set them stay what they were
-_LATER = {"input_size", "kernels", "head", "stages", "classes", "model_file", "split", "pixels"}
+_LATER = {
+    "input_size",
+    "kernels",
+    "head",
+    "stages",
+    "classes",
+    "model_file",
+    "split",
+    "pixels",
+    "train_fraction",
+    "head_options",
+}
 
 Stage = Literal["measure", "train", "evaluate"]
 STAGES: tuple[Stage, ...] = ("measure", "train", "evaluate")
@@ -48,6 +59,7 @@ class Cell(FrozenModel):
     strategy: str
     options: dict[str, Any] = Field(default_factory=dict, description="of the strategy, all of them")
     head: str = Field("linear", description="what scores the classes")
+    head_options: dict[str, Any] = Field(default_factory=dict, description="of the head, all of them")
     dataset: str = Field(description="its name; empty where no stage reads videos")
     data: DataSource = Field(default_factory=DataSource, description="where the data set lies")
     frames: int = Field(ge=1, le=MAX_FRAMES)
@@ -60,6 +72,9 @@ class Cell(FrozenModel):
         None, ge=1, description="pixels of the short side before the test's crop; the model's input if not set"
     )
     seed: int = Field(ge=0, lt=2**31)
+    train_fraction: float = Field(
+        1.0, gt=0, le=1, description="share of the training videos that it trains on; which ones follows from the seed"
+    )
     recipe: Recipe
     device: str = Field(description="type of the device: cpu, cuda or mps")
     precision: Precision
@@ -110,9 +125,22 @@ class Cell(FrozenModel):
 
     @property
     def label(self) -> str:
-        """Name of the cell for people: backbone, strategy, head if not the usual one, frames and a training's seed."""
+        """Name of the cell for people: backbone, strategy, head if not the usual one, frames, a training's share of the
+        videos if not all, and its seed."""
         name = f"{self.backbone_label} {self.method} {self.frames}f"
+        if self.train_fraction != 1:
+            name += f" {self.train_percent}"
         return f"{name} seed {self.seed}" if "train" in self.stages else name
+
+    @property
+    def drawn_by(self) -> tuple[float, int]:
+        """Fraction and seed that decide which of the training videos are taken; every seed takes all of them."""
+        return self.train_fraction, 0 if self.train_fraction == 1 else self.seed
+
+    @property
+    def train_percent(self) -> str:
+        """Share of the training videos as tables show it: 5 %."""
+        return f"{100 * self.train_fraction:g} %"
 
     @property
     def method(self) -> str:
@@ -122,19 +150,21 @@ class Cell(FrozenModel):
     @property
     def folder(self) -> str:
         """`<name>-<key>`, the cell's folder in a run."""
-        parts = (self.backbone_label, self.method, self.dataset, f"{self.frames}f", f"s{self.seed}")
+        part = "" if self.train_fraction == 1 else f"{100 * self.train_fraction:g}pct"
+        parts = (self.backbone_label, self.method, self.dataset, f"{self.frames}f", part, f"s{self.seed}")
         name = "-".join(part for part in parts if part)
         return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)[:80]}-{self.key}"
 
     def _left_out(self) -> set[str]:
-        return {name for name in _LATER if getattr(self, name) == type(self).model_fields[name].default}
+        fields = type(self).model_fields
+        return {name for name in _LATER if getattr(self, name) == fields[name].get_default(call_default_factory=True)}
 
     def model_key(self) -> str:
         """Return a key of what speed, memory and counts depend on: equal for cells that build model and batch alike."""
         testing = {"clips", "crops", "view_side", "order_test", "decoder", "cache_format"}
         # measurements that a run made before these were fields stay valid
-        later = {"stages", "model_file", "split", "pixels"}
-        later |= {name for name in ("kernels", "head", "classes") if name in self._left_out()}
+        later = {"stages", "model_file", "split", "pixels", "train_fraction"}
+        later |= {name for name in ("kernels", "head", "head_options", "classes") if name in self._left_out()}
         shape = self.model_dump(mode="json", exclude={"seed", "recipe", *testing, *later})
         shape["recipe"] = self.recipe.model_dump(include={"batch_size", "drop_path", "drop_path_mode"})
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:10]

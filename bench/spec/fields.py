@@ -106,6 +106,12 @@ def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(values))
 
 
+def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if again := [f"{value:g}" for value in dict.fromkeys(values) if values.count(value) > 1]:
+        _refuse(f"expected each once, {', '.join(again)} is there twice")
+    return values
+
+
 def _expanded(value: Path | None) -> Path | None:
     """Expand a path as the shell would: `~` is the home folder."""
     if value is None:
@@ -166,10 +172,12 @@ def _refuse(expected: str) -> NoReturn:
 
 _Seed = Annotated[int, Field(ge=0, lt=2**31)]
 _Frames = Annotated[int, Field(ge=1, le=MAX_FRAMES)]
+_Fraction = Annotated[float, Field(gt=0, le=1)]
 _List = (BeforeValidator(_listed), AfterValidator(_once))
 
 Names = Annotated[tuple[str, ...], *_List, Field(min_length=1)]
 Seeds = Annotated[tuple[_Seed, ...], *_List, Field(min_length=1)]
+Fractions = Annotated[tuple[_Fraction, ...], BeforeValidator(_listed), AfterValidator(_different), Field(min_length=1)]
 FrameCounts = Annotated[tuple[_Frames, ...], *_List]
 InputSize = Annotated[Annotated[int, Field(ge=1, le=MAX_SIDE)] | None, BeforeValidator(_side)]
 Plugins = Annotated[tuple[str, ...], *_List]

@@ -15,6 +15,7 @@ from bench.spec.fields import (
     CacheLimit,
     Decoder,
     Flag,
+    Fractions,
     FrameCounts,
     FrozenModel,
     InputSize,
@@ -128,6 +129,11 @@ class Matrix(DataOptions, PixelOptions, DeviceOptions):
         "interpolated, a Swin keeps its windows",
     )
     seeds: Annotated[Seeds, Flag(MATRIX)] = Field((0,), description="Comma list of seeds, one training each")
+    train_fractions: Annotated[Fractions, Flag(MATRIX, name="train-fraction")] = Field(
+        (1.0,),
+        description="Comma list of shares of the training videos, such as 0.01,0.1,1: the same share of each class, at "
+        "least one video; the smaller subsets lie in the larger ones",
+    )
     views: Annotated[TestViews, Flag(MATRIX, metavar="CxK[@S]", default="the data set's")] = Field(
         None,
         description="Views of a test, clips x crops, such as 3x1; 1x1@256 takes the crop from a short side of 256 "

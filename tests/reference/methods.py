@@ -124,3 +124,14 @@ def image_block(x: Tensor, own: Weights) -> Tensor:
     """(T, N, D): the image model's block, frame by frame."""
     x = x + torch.stack([attention(norm(frame, own.norm1), own) for frame in x])
     return x + mlp(norm(x, own.norm2), own)
+
+
+def zero_shot(frames: Tensor, projection: Tensor, classes: Tensor, scale: float) -> Tensor:
+    """CLIP's logits of one clip: frames (T, D) into the shared space (D, E), classes (C, E) of length 1 -> (C,)."""
+    total = torch.zeros_like(classes[0])
+    for frame in frames:
+        vector = frame @ projection
+        total = total + vector / vector.square().sum().sqrt()
+    clip = total / len(frames)
+    clip = clip / clip.square().sum().sqrt()
+    return torch.stack([scale * (clip * each).sum() for each in classes])

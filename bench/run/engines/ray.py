@@ -135,7 +135,7 @@ class RayEngine:
         setup = Setup(
             device, tuple(request.plugins), how, command, Path(), bf16_notes(placement), request.checkpoint_minutes
         )
-        alike = {(cell.dataset, cell.data, cell.backbone_name, cell.input_size): cell for cell in cells}
+        alike = {(cell.dataset, cell.data, cell.backbone_name, cell.input_size, *cell.drawn_by): cell for cell in cells}
         asked = CacheSettings(request.cache, request.cache_limit, request.cache_format)
         self._common = ray.put(NodeSetup(setup, tuple(alike.values()), asked, _contents(request.plugins)))
         # the processes of a job see the GPUs that were given to the first one of their parent: it ends with its job

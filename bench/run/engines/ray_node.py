@@ -48,7 +48,8 @@ class NodeSetup:
 
     Attributes:
         setup: of the worker process.
-        cells: one for each data set and backbone: what has to be ready on a node, and in its cache of frames.
+        cells: one for each data set, draw of its training videos and backbone: what has to be ready on a node, and in
+            its cache of frames.
         cache: as asked for. Each node chooses, as its memory and its disks are its own.
         plugins: content of the plugin files, by the name in `setup`.
     """

@@ -75,6 +75,10 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("--frames", ","), "frames"),
     (("--seeds", "0,x"), "seeds"),
     (("--seeds", "1e3"), "seeds"),
+    (("--train-fraction", "0"), "train_fractions"),
+    (("--train-fraction", "0.5,2"), "train_fractions"),
+    (("--train-fraction", "abc"), "train_fractions"),
+    (("--train-fraction", "1,0.1,1"), "train_fractions"),
     (("--device", "gpu"), "device"),
     (("--precision", "fp8"), "precision"),
     (("--lr", "-1"), "recipe.lr"),
@@ -224,12 +228,14 @@ def test_help_says_what_brackets_hold(bench: Command) -> None:
 
 def test_lists_name_everything_and_fit_80_columns(bench: Command) -> None:
     from adapters.base import STRATEGIES
+    from adapters.heads import HEADS
     from backbones.families import FAMILIES
     from bench.data.dataset import DATASETS
 
     for what, names in (
         ("backbones", FAMILIES.names()),
         ("strategies", STRATEGIES.names()),
+        ("heads", HEADS.names()),
         ("datasets", DATASETS.names()),
     ):
         said = bench("list", what)
@@ -266,13 +272,17 @@ def test_a_filter_that_fits_nothing_or_has_no_place_is_a_mistake(bench: Command)
 
 def test_every_option_is_listed_once_with_its_default_and_its_takers(bench: Command) -> None:
     from adapters.base import STRATEGIES
+    from adapters.heads import HEADS
 
-    out = bench("list", "strategies").out
-    table = out[out.index("\noption ") :]
-    options = {
-        name: field for s in map(STRATEGIES.get, STRATEGIES.names()) for name, field in s.options.model_fields.items()
-    }
-    for name, field in options.items():
-        (line,) = [line for line in table.splitlines() if line.split()[:1] == [name]]
-        assert line.split()[1] == str(field.default)
-    assert "spatial, temporal, joint" in next(line for line in table.splitlines() if line.startswith("ratio"))
+    tables = {}
+    for what, registry in (("strategies", STRATEGIES), ("heads", HEADS)):
+        out = bench("list", what).out
+        tables[what] = table = out[out.index("\noption ") :]
+        options = {
+            name: field for s in map(registry.get, registry.names()) for name, field in s.options.model_fields.items()
+        }
+        for name, field in options.items():
+            (line,) = [line for line in table.splitlines() if line.split()[:1] == [name]]
+            assert line.split()[1] == str(field.default)
+    assert "spatial, temporal, joint" in next(line for line in tables["strategies"].splitlines() if line[:5] == "ratio")
+    assert "attentive, attentive-time" in next(line for line in tables["heads"].splitlines() if line[:5] == "depth")

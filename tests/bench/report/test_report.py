@@ -17,7 +17,7 @@ from rich.console import Console
 from bench.report.formats import RENDERERS
 from bench.report.table import NUMBERS, Column, ResultTable, make_table
 from bench.report.terminal import TableView, render
-from bench.run.columns import COLUMNS, to_csv
+from bench.run.columns import COLUMNS, row, to_csv
 from bench.run.result import Result, Training
 from bench.run.store import Run
 from tests.bench import make
@@ -249,6 +249,28 @@ def test_what_varies_is_a_column_and_what_does_not_is_not() -> None:
 
 
 @pytest.mark.parametrize(
+    ("aware", "reversed_", "shown"),
+    [
+        ((False, False), 61.25, False),
+        ((False, True), 61.25, True),
+        ((False, None), 61.25, True),
+        ((False, False), 60, True),
+    ],
+)
+def test_order_columns_are_there_for_methods_that_look_at_the_order(
+    aware: tuple[bool | None, ...], reversed_: float, shown: bool
+) -> None:
+    results = []
+    for seed, each in enumerate(aware):
+        done = make.done(make.cell(seed=seed))
+        order = {"order_aware": each, "top1_reversed": reversed_, "top1_shuffled": 61.25}
+        results.append(done.model_copy(update={"metrics": done.metrics.model_copy(update=order)}))
+    columns = {column.key for column in make_table(results).columns}
+    assert ({"top1_reversed", "top1_shuffled"} <= columns) is shown and "top1" in columns
+    assert [row(result)["order_aware"] for result in results] == list(aware)
+
+
+@pytest.mark.parametrize(
     ("changes", "header", "text"),
     [
         ({"options": {"ratio": 0.5, "blocks": "all", "temporal_adapters": 1, "scale": 0.5}}, "ratio", "0.5"),
@@ -261,6 +283,7 @@ def test_what_varies_is_a_column_and_what_does_not_is_not() -> None:
         ({"dataset": "other"}, "data set", "other"),
         ({"data": {"root": "/videos"}}, "data root", "/videos"),
         ({"order_test": False}, "order test", "no"),
+        ({"train_fraction": 0.05}, "training videos", "5 %"),
         ({"decoder": "pyav"}, "decoder", "pyav"),
         ({"cache_format": "jpeg"}, "cache format", "jpeg"),
         ({"compile": True}, "compiled", "yes"),

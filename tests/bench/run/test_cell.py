@@ -27,9 +27,10 @@ from bench.data.dataset import DATASETS
 from bench.data.decode_pool import Reading
 from bench.measure.model import measure
 from bench.plugins import load as load_plugins
+from bench.run import evaluation
 from bench.run.build import classifier
 from bench.run.cell import execute
-from bench.run.columns import COLUMNS, to_csv
+from bench.run.columns import COLUMNS, row, to_csv
 from bench.run.context import WorkerContext
 from bench.run.engines.base import Job
 from bench.run.engines.local import Setup
@@ -38,7 +39,7 @@ from bench.run.matrix import expand
 from bench.run.repeatable import make_repeatable
 from bench.run.result import Result
 from bench.run.start import _unusable_backbones
-from bench.spec import Cell, Matrix
+from bench.spec import Cell, EvaluationRequest, Matrix
 from bench.version import commit
 from tests.bench import make
 from tests.bench.conftest import nothing_stays_registered
@@ -72,6 +73,10 @@ def _run(cell: Cell, folder: Path, context: WorkerContext) -> Result:
     make_repeatable(cell.seed)
     measured = measure(classifier(cell, classes), cell.recipe, CPU, cell.precision)
     return execute(cell, context, measured=measured, folder=folder)
+
+
+def evaluate(request: EvaluationRequest) -> Result:
+    return evaluation.execute(request, evaluation.plan(request), "bench eval", lambda *_: None, lambda *_: None)
 
 
 def _train(cell: Cell, folder: Path, context: WorkerContext) -> Result:
@@ -299,6 +304,56 @@ def test_frames_that_were_jpeg_pictures_are_footnoted(tmp_path: Path, context) -
     result = _train(_cell("vit", "frozen", order_test=False, cache_format="jpeg"), tmp_path, jpeg)
     assert "frames from a JPEG cache, quality 95" in result.footnotes
     assert jpeg.cache.store is not None and jpeg.cache.store.used_bytes > 0
+
+
+def test_a_fraction_of_the_training_videos_is_the_same_for_every_strategy_and_sets_the_steps(
+    tmp_path: Path, context
+) -> None:
+    def drawn(strategy: str, fraction: float, **changes: Any) -> tuple[Loaders, set[str]]:
+        cell = _cell("vit", strategy, train_fractions=(fraction,), **changes)
+        loaders = Loaders(cell, context.dataset(cell), 32, (0.5, 0.5, 0.5), context)
+        return loaders, {video.name for video in loaders.drawn.videos}
+
+    (loaders, half), (_, same), (few, tenth), (whole, every) = (
+        drawn("frozen", 0.5), drawn("joint", 0.5), drawn("joint", 0.1), drawn("joint", 1.0)
+    )  # fmt: skip
+    assert half == same > tenth and half < every and drawn("joint", 0.5, seeds=(1,))[1] != half
+    assert [each.steps for each in (few, loaders, whole)] == [1, 2, 5]  # of 10, 20 and 40 videos in batches of 8
+    assert len(list(loaders.training(0))) == 2 and loaders.listed == whole.listed == 20
+
+    result = _train(_cell("vit", "frozen", order_test=False, train_fractions=(0.1,)), tmp_path, context)
+    (note,) = (note for note in result.footnotes if "10 of 40 training videos" in note)
+    assert "10 %" in note and "10 classes" in note
+    found = row(result)
+    assert (found["train_fraction"], found["train_videos"], found["listed"]) == (0.1, 10, 20)
+    assert [line["steps"] for line in map(json.loads, (tmp_path / "log.jsonl").open()) if "steps" in line][-1] == 1
+
+
+def test_the_text_head_is_zero_shot_without_epochs_and_its_file_needs_no_text_tower(
+    tmp_path: Path, context, monkeypatch
+) -> None:
+    def ran(epochs: int, **changes: Any) -> Result:
+        cell = _cell("clip", "frozen", heads=("text",), recipe={"epochs": epochs}, **changes)
+        return _train(cell, tmp_path / str(epochs), context)
+
+    options = {"templates": "a {}.|the {}."}
+    shot, trained = ran(0, options=options), ran(1, options=options)
+    assert shot.provenance.head == {
+        "name": "text",
+        "templates": ["a {}.", "the {}."],
+        "classes": list(context.dataset(shot.cell).classes),
+    }
+    assert shot.metrics.order_aware is False and shot.metrics.top1_reversed == shot.metrics.top1
+    (start, moved) = (load_file(tmp_path / f"{epochs}" / "adapter.safetensors") for epochs in (0, 1))
+    assert start.keys() == {"head.linear.weight", "head.projection.weight"}
+    assert torch.equal(start["head.projection.weight"], moved["head.projection.weight"])
+    assert not torch.equal(start["head.linear.weight"], moved["head.linear.weight"])
+    assert trained.counted.params - trained.counted.trained_params > 0
+
+    monkeypatch.setattr("backbones.clip_text.CLIPTextTower.load", None)
+    for epochs, result in ((0, shot), (1, trained)):
+        evaluated = evaluate(EvaluationRequest(checkpoint=str(tmp_path / str(epochs)), device="cpu"))
+        assert evaluated.metrics.top1 == result.metrics.top1 and evaluated.provenance.head == {"name": "text"}
 
 
 @pytest.mark.parametrize("small", [True, False])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,60 @@ def test_every_combination_once_in_the_order_asked_for() -> None:
     ]
     assert {c.precision for c in found} == {"bf16"}
     assert len({c.key for c in found}) == len({c.folder for c in found}) == 16
+
+
+def test_fractions_of_the_training_videos_are_an_axis_and_the_whole_leaves_the_key_as_it_was() -> None:
+    asked = {"backbones": "vit:tiny@none", "strategies": "frozen,joint", "seeds": "0,1"}
+    found = cells(**asked, train_fractions="0.01,1")
+    assert [(c.strategy, c.train_fraction, c.seed) for c in found] == [
+        (strategy, fraction, seed) for strategy in ("frozen", "joint") for fraction in (0.01, 1) for seed in (0, 1)
+    ]
+    assert len({c.key for c in found}) == len({c.label for c in found}) == 8
+    assert [c.key for c in found if c.train_fraction == 1] == [c.key for c in cells(**asked)]
+    assert len({c.model_key() for c in found}) == 2
+    assert "train_fraction" in json.loads(found[0].canonical())
+    assert "train_fraction" not in json.loads(found[2].canonical())
+
+
+def test_options_of_heads_are_in_the_key_and_reach_the_heads_that_take_them() -> None:
+    asked: dict[str, Any] = {"backbones": "clip:tiny@none", "strategies": "frozen"}
+    plain, probe, time, text = cells(**asked, heads="linear,attentive,attentive-time,text")
+    assert (plain.head_options, plain.key) == ({}, cells(**asked)[0].key)
+    assert probe.head_options == time.head_options == {"depth": 4, "heads": 16}
+    assert text.head_options == {"templates": "kinetics", "words": True}
+    options = {"depth": 2, "attentive-time.depth": 3, "templates": ["a {}.", "the {}."]}
+    same, *others = cells(**asked, heads="linear,attentive,attentive-time,text", options=options)
+    assert same == plain
+    assert [cell.head_options for cell in others] == [
+        {"depth": 2, "heads": 16},
+        {"depth": 3, "heads": 16},
+        {"templates": "a {}.|the {}.", "words": True},
+    ]
+    keys = {(cell.key, cell.model_key()) for cell in (plain, probe, time, text, *others)}
+    assert len(keys) == 7
+    (told,) = problems(**asked, heads="attentive", options={"depth": 0})
+    assert told.startswith("option.depth is 0")
+    (told,) = problems(**asked, heads="attentive", options={"dpeth": 2})
+    assert "did you mean 'depth'" in told
+    (told,) = problems(**asked, heads="linear", options={"depth": 2})
+    assert "attentive" in told
+    (told,) = problems(**asked, heads="attentive", options={"heads": 7})
+    assert "7 heads" in told
+
+
+def test_a_head_that_reads_names_is_refused_where_there_are_none(tmp_path: Path) -> None:
+    for name in ("train", "val"):
+        (tmp_path / f"{name}.txt").write_text("".join(f"{name}-{label}.mp4 {label}\n" for label in range(3)))
+    (tmp_path / "names.txt").write_text("jump\nrun\nsit\n")
+    lists = {f"{name}_list": tmp_path / f"{name}.txt" for name in ("train", "val")}
+    asked = {"backbones": "clip:tiny@none", "strategies": "frozen", "datasets": "list", "data_root": tmp_path, **lists}
+    (told,) = problems(**asked, heads="text")
+    assert "--class-names" in told
+    assert [cell.head for cell in cells(**asked, heads="text", class_names=tmp_path / "names.txt")] == ["text"]
+    assert [cell.head for cell in cells(**asked, heads="all")] == ["linear", "attentive", "attentive-time"]
+    assert "text" not in {cell.head for cell in cells(backbones="vit:tiny@none", strategies="frozen", heads="all")}
+    (told,) = problems(backbones="clip:tiny@bundled", strategies="frozen", heads="text")
+    assert "clip:tiny" in told and "@none" in told
 
 
 def test_all_is_every_registered_name() -> None:

@@ -20,6 +20,7 @@ OTHER_CELL: dict[str, Any] = {
     "weights": "/somewhere/w.safetensors",
     "strategy": "temporal",
     "head": "attentive",
+    "head_options": {"depth": 2},
     "options": {"ratio": 0.5},
     "dataset": "kinetics",
     "data": {"root": "/videos"},
@@ -29,6 +30,7 @@ OTHER_CELL: dict[str, Any] = {
     "crops": 3,
     "view_side": 256,
     "seed": 1,
+    "train_fraction": 0.05,
     "device": "cuda",
     "precision": "bf16",
     "decoder": "pyav",
@@ -117,12 +119,14 @@ def test_model_key_is_the_same_for_what_does_not_change_the_model() -> None:
         {"order_test": False},
         {"decoder": "pyav"},
         {"cache_format": "jpeg"},
+        {"train_fraction": 0.1},
         {"recipe": {"epochs": 9, "lr": 1e-5}},
     ]
     other: list[dict[str, Any]] = [
         {"backbone": "clip:tiny"},
         {"strategy": "spatial"},
         {"head": "attentive"},
+        {"head_options": {"depth": 2}},
         {"frames": 16},
         {"input_size": 64},
         {"precision": "bf16"},
@@ -249,6 +253,14 @@ WRONG: list[dict[str, Any]] = [
     {"out": 7},
     {"out": "a\x00b"},
     {"seeds": ["x" * 200]},
+    {"train_fractions": 0},
+    {"train_fractions": "0.1,2"},
+    {"train_fractions": "abc"},
+    {"train_fractions": "nan"},
+    {"train_fractions": ""},
+    {"train_fractions": "1,0.5,1"},
+    {"train_fractions": [0.1, 0.10, 1, 1.0]},
+    {"train_fractions": True},
 ]
 
 

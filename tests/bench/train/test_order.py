@@ -13,10 +13,12 @@ from adapters.classifier import VideoClassifier
 from backbones.families import build, resolve
 from bench.data.motion.render import render_clip
 from bench.data.transforms import TestTransform, normalise
+from bench.run.footnotes import of_order
 from bench.spec import Recipe
 from bench.train.evaluate import Predictions, Predictor, predict, top_k
 from bench.train.optimiser import lr_scale
 from bench.train.trainer import Trainer
+from tests.bench import make
 
 CPU = torch.device("cpu")
 FRAMES = list(range(1, 17, 2))  # what uniform sampling takes of 17 frames, symmetric about the middle
@@ -64,6 +66,15 @@ def test_a_space_only_model_predicts_the_same_of_frames_in_any_order(strategy: s
     for other in found.reordered.values():
         assert np.abs(other - found.probabilities).max() < 1e-5
         assert (other.argmax(1) == found.probabilities.argmax(1)).all()
+
+
+def test_a_method_that_is_not_as_blind_as_it_says_is_footnoted() -> None:
+    found, cell = _predictions(_untrained("frozen")), make.cell(strategy="frozen", options={})
+    assert of_order(cell, False, found) == []
+    other = Predictions(found.names, found.labels, found.probabilities, {"reversed": found.probabilities[:, ::-1]})
+    assert of_order(cell, True, other) == []
+    (note,) = of_order(cell, False, other)
+    assert "frozen" in note
 
 
 def _untrained(strategy: str) -> VideoClassifier:
