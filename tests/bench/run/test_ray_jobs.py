@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bench.data.cache import FrameCache
+from bench.errors import UserError
 from bench.measure.placement import Placement
 from bench.run.engines.base import ENGINES, Event, Job, WorkerFailed
 from bench.run.engines.storage import Storage, read_checkpoint
@@ -134,6 +135,24 @@ def test_a_measurement_has_a_whole_node_and_a_training_what_it_takes(monkeypatch
     engine.submit(_job(0))
     assert [stream.options["num_cpus"] for stream in ray.streams] == [4, 1]
     assert [stream.arguments[1].threads for stream in ray.streams] == [4, 1]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "device", "cpus", "gpus", "slots"),
+    [([(4, 0), (2, 0)], "cpu", 2, 0, 3), ([(8, 2), (32, 4)], "cuda", 8, 2, 3)],
+)
+def test_the_processes_of_a_cell_take_what_they_need_of_one_node(
+    monkeypatch: pytest.MonkeyPatch, nodes: list[tuple[int, int]], device: str, cpus: int, gpus: int, slots: int
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "CELLS", (make.cell(device=device),))
+    engine, ray = _engine(monkeypatch, nodes, processes_per_cell=2)
+    engine.submit(_job(0))
+    (stream,) = ray.streams
+    assert (stream.options["num_cpus"], stream.options["num_gpus"], engine.slots) == (cpus, gpus, slots)
+    expected = ("cuda:0", "cuda:1") if gpus else ("cpu", "cpu")
+    assert (ray.common.setup.device, ray.common.setup.ranks) == (expected[0], expected)
+    with pytest.raises(UserError, match="processes_per_cell is 5"):
+        _engine(monkeypatch, nodes, processes_per_cell=5)
 
 
 def test_what_a_job_says_is_told_in_order_and_its_files_are_written(
