@@ -49,9 +49,9 @@ def nothing_stays_registered() -> Iterator[None]:
         del sys.modules[name]
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def registries_as_before() -> Iterator[None]:
-    """Nothing that a test registers stays, nor a plugin's module."""
+    """Nothing that a test registers stays, nor a plugin's module: the next test of the process may want every name."""
     with nothing_stays_registered():
         yield
 

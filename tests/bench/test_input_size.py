@@ -192,7 +192,7 @@ def test_each_backbone_has_its_own_size(tmp_path: Path) -> None:
     assert [cell.input_size for cell in expand(matrix).cells] == [384, None]
 
 
-def test_videos_are_decoded_as_large_as_the_largest_frames_need(tmp_path: Path, registries_as_before: None) -> None:
+def test_videos_are_decoded_as_large_as_the_largest_frames_need(tmp_path: Path) -> None:
     """256 pixels for 224, and the same ratio for others; rendered videos as they are."""
 
     @register_dataset("nothing")

@@ -149,7 +149,7 @@ def test_models_that_were_measured_before_take_no_time(clock: Clock) -> None:
     assert str(left) == "about 2 min left"  # the fifth model
 
 
-def test_a_cell_is_expected_to_take_what_its_clips_do(registries_as_before: None) -> None:
+def test_a_cell_is_expected_to_take_what_its_clips_do() -> None:
     from bench.data.dataset import Video, VideoDataset, register_dataset
 
     counts = {"train": 1000, "val": 7, "test": 50}

@@ -253,7 +253,6 @@ class AtOnce:
 ASKED = ("run", "--backbones", "vit:tiny@none", "--strategies", "frozen", "--seeds", "0,1", "--device", "cpu")
 
 
-@pytest.mark.usefixtures("registries_as_before")
 def test_an_engine_of_a_plugin_runs_a_matrix(bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.run.start._unusable_data", lambda *_: [])
     plugin = tmp_path / "at_once.py"

@@ -212,7 +212,7 @@ def test_a_model_that_cannot_be_timed_ends_no_other(bench: Command, monkeypatch:
     assert found["footnotes"][1] == "could not be timed: ValueError: a plugin's mistake"
 
 
-def test_models_that_cannot_be_counted_are_told_together(bench: Command, registries_as_before: None) -> None:
+def test_models_that_cannot_be_counted_are_told_together(bench: Command) -> None:
     from adapters.base import register_strategy
     from adapters.blockwise import BlockwiseStrategy
 

@@ -304,9 +304,7 @@ def test_one_model_that_fails_ends_no_other_and_is_tried_again(bench: Command, m
     assert [row["train_clips_per_s"] for row in _read(_file())] == ["15", "12", "16", "14"]
 
 
-def test_a_model_that_cannot_be_counted_is_a_row_with_its_reason(
-    bench: Command, measuring: Measuring, registries_as_before: None
-) -> None:
+def test_a_model_that_cannot_be_counted_is_a_row_with_its_reason(bench: Command, measuring: Measuring) -> None:
     def adapt(self: BlockwiseStrategy, *_: Any) -> Any:
         raise KeyError(self.name)
 

@@ -43,7 +43,7 @@ Runner: TypeAlias = Callable[..., Said]
 
 
 @pytest.fixture
-def run(bench: Command, plugin: Path, monkeypatch: pytest.MonkeyPatch, registries_as_before: None) -> Runner:
+def run(bench: Command, plugin: Path, monkeypatch: pytest.MonkeyPatch) -> Runner:
     """`bench run` of the small data set into a folder, with further arguments, in this process."""
     monkeypatch.setenv("COLUMNS", "200")
     return lambda out, *arguments: bench(*_arguments(plugin, out, *arguments))

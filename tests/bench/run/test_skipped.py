@@ -71,9 +71,7 @@ def _predictions(out: Path) -> dict[str, np.ndarray]:
         return dict(found)
 
 
-def test_broken_files_are_skipped_counted_named_and_footnoted(
-    bench: Command, videos: Path, tmp_path: Path, registries_as_before: None
-) -> None:
+def test_broken_files_are_skipped_counted_named_and_footnoted(bench: Command, videos: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     said = _run(bench, videos, out)  # decoding processes: the data set is not the embedded one
     assert said.code == 0, said.out + said.err
@@ -122,9 +120,7 @@ def test_broken_files_are_skipped_counted_named_and_footnoted(
     assert hopeless.code == 2 and "not one video of the test could be read" in hopeless.err
 
 
-def test_strict_fails_the_cell_with_the_name_and_the_reason(
-    bench: Command, videos: Path, tmp_path: Path, registries_as_before: None
-) -> None:
+def test_strict_fails_the_cell_with_the_name_and_the_reason(bench: Command, videos: Path, tmp_path: Path) -> None:
     said = _run(bench, videos, tmp_path / "run", "--strict", "--loader-workers", 0)
     assert said.code == 2 and "1 of 8 test videos is missing (vanished.mp4)" in said.err
     assert not (tmp_path / "run").exists()

@@ -40,9 +40,6 @@ class Mine(ViTFamily):
 """
 
 
-pytestmark = pytest.mark.usefixtures("registries_as_before")
-
-
 def _write(file: Path, text: str) -> Path:
     """A file whose time of change differs from its last, however fast the test is."""
     changed = file.stat().st_mtime_ns + 1_000_000_000 if file.exists() else None

@@ -48,9 +48,7 @@ class Listed(VideoDataset):
 
 
 @pytest.fixture
-def disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registries_as_before: None, mixed: tuple[Video, ...]
-) -> FolderStore:
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mixed: tuple[Video, ...]) -> FolderStore:
     """The user's cache, and the data set `listed`, decoded in this process."""
 
     def here(store: FolderStore, paths: list[Path], short_side: int | None, workers: int) -> Any:
