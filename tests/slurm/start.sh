@@ -70,7 +70,7 @@ CONF
 export SLURM_CONF=$folder/slurm.conf
 slurmctld -f "$SLURM_CONF"
 slurmd -f "$SLURM_CONF" -N "$host"
-for _ in $(seq 100); do
+for _ in $(seq 600); do
     if [ "$(sinfo --noheader --partition=normal --format=%T 2>/dev/null)" = idle ]; then
         echo "$SLURM_CONF"
         exit 0
