@@ -79,7 +79,7 @@ def run_cells(asked: str, names: tuple[str, ...], placement: Placement, command:
         place(placement.torch_name, placement.precision)
         cells = [Cell.model_validate_json((folder / "cell.json").read_text(encoding="utf-8")) for folder in folders]
         if int(os.environ.get("SLURM_RESTART_COUNT", 0)):  # what failed in this job is not tried again by itself
-            cells = [cell for cell in cells if not _failed_here(run, cell)]
+            cells = [cell for cell in cells if not _failed_here(run, run.cell_folder(cell))]
         listener: Any = _Log()
         planned = Plan(tuple(cells), placement, ())
         _, outcome = execute(request, planned, command, listener, within=("slurm", id))
@@ -99,21 +99,18 @@ def run_cells(asked: str, names: tuple[str, ...], placement: Placement, command:
         if _progress(folders) == before:
             print("the job is not requeued: it came no further within its time limit", flush=True)
         else:
-            _put_back(folders, id)
+            _put_back(run, folders, id)
             said = call("scontrol", "requeue", os.environ["SLURM_JOB_ID"])
             how = told(said) if isinstance(said, Exception) else "it goes on from its checkpoints"
             print(f"requeued: {how}", flush=True)
     elif received and _comes_back():
-        _put_back(folders, id)
+        _put_back(run, folders, id)
     sys.exit(code)
 
 
-def _failed_here(run: Run, cell: Cell) -> bool:
+def _failed_here(run: Run, folder: Path) -> bool:
     """Test whether a cell failed since the run was opened, which whoever submitted this job did."""
-    found = run.result(cell)
-    if found is None or found.status not in ("failed", "oom"):
-        return False
-    return (run.cell_folder(cell) / "result.json").stat().st_mtime > run.changed()
+    return _status(folder) in ("failed", "oom") and (folder / "result.json").stat().st_mtime > run.changed()
 
 
 def _comes_back() -> bool:
@@ -147,8 +144,8 @@ def _status(folder: Path) -> str:
     return ""
 
 
-def _put_back(folders: Sequence[Path], id: str) -> None:
+def _put_back(run: Run, folders: Sequence[Path], id: str) -> None:
     """Let `bench status` tell that the cells which this job has not finished wait in the queue."""
     for folder in folders:
-        if _status(folder) in ("", "interrupted") or (folder / CHECKPOINT).exists():
+        if _status(folder) != "done" and not _failed_here(run, folder):
             queued(folder, id)

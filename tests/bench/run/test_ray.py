@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,7 @@ ROOT = Path(__file__).parents[3]
 STEPS = 20  # 40 training videos in batches of 8, 4 epochs
 CPU = Placement("cpu", None, "fp32")
 ASKED = ("run", "--backbones", "vit:tiny@none", "--strategies", "frozen", "--device", "cpu", "--engine", "ray")
-_HAS_RAY = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: the extra ray")
-
-
-def with_ray(test: Callable[..., None]) -> Callable[..., None]:
-    """Mark a test of a real cluster: starting one takes its time."""
-    return pytest.mark.slow(_HAS_RAY(test))
-
-
-# --- without a cluster ---
+with_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: the extra ray")
 
 
 @pytest.mark.parametrize(

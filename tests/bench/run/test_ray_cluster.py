@@ -48,7 +48,6 @@ PATIENT = {
     "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "300",
     "RAY_worker_register_timeout_seconds": "300",
     "RAY_health_check_timeout_ms": "60000",
-    "RAY_health_check_failure_threshold": "20",
 }
 
 
@@ -169,6 +168,9 @@ def test_a_cell_whose_node_is_killed_goes_on_elsewhere_to_the_same_predictions(
         assert elsewhere != where
         kept = step_of(read_checkpoint(folder))
         ended = _until(engine, lambda _: True, "trained")
+        until = time.monotonic() + 300
+        while engine.slots != 1 and time.monotonic() < until:  # the cluster notices a death in its own time
+            assert list(engine.events(0.5)) == []
         assert engine.slots == 1
         (note,) = engine.notes
         assert cell.label in note
@@ -220,7 +222,7 @@ def test_two_processes_a_cell_on_one_node_give_the_numbers_of_one(
             assert node.node_id.startswith(where)  # the only one with both CPUs
             result = _until(engine, lambda _: True, "trained").values["value"]
     finally:
-        cluster.remove_node(node, allow_graceful=False)
+        cluster.remove_node(node)
     assert result.status == "done" and result.metrics == expected.metrics
     assert (expected.provenance.world_size, result.provenance.world_size) == (1, 2)
     one, two = (dict(np.load(each / "predictions.npz")) for each in (once, folder))
@@ -234,4 +236,4 @@ def test_a_cell_that_fits_on_no_node_is_refused(cluster: Any, cell: Cell, monkey
     monkeypatch.setattr("bench.run.engines.ray_cluster.threads_of", lambda cell: 64)
     with pytest.raises(UserError) as refused, _engine(cluster, cell):
         pass
-    assert "64 CPUs" in str(refused.value) and "1 CPU" in str(refused.value)
+    assert "64 CPUs" in str(refused.value) and "the largest has" in str(refused.value)
