@@ -26,6 +26,7 @@ from bench.spec import Cell, Request
 from bench.text import counted
 
 _ANSWER = 10.0  # seconds that a cluster is given to answer
+_STARTS = 4  # of one of this machine, whose processes Ray gives half a minute: too little where the machine is busy
 # Ray's ways that are not wanted here: telling its makers of its use, packing this folder up for the nodes where the
 # command was started by `uv run`, a warning on the GPUs of tasks that ask for none
 ENVIRONMENT = {
@@ -115,10 +116,16 @@ def connect(address: str | None, placement: Placement, opened: contextlib.ExitSt
         }
     handlers = {number: signal.getsignal(number) for number in (*STOP_SIGNALS, signal.SIGINT)}
     opened.callback(ray.shutdown)
-    try:
-        ray.init(**options)
-    except Exception as error:  # Ray's own is a bare one where the machine is too busy for its processes
-        raise UserError([f"engine is 'ray': Ray does not start ({' '.join(str(error).split())[:300]})"]) from error
+    starts = _STARTS if options["address"] == "local" else 1
+    for left in reversed(range(starts)):
+        try:
+            ray.init(**options)
+            break
+        except Exception as error:  # Ray's own is a bare one where its processes did not come up in time
+            if not left:
+                told = " ".join(str(error).split())[:300]
+                raise UserError([f"engine is 'ray': Ray does not start ({told})"]) from error
+            ray.shutdown()
     if threading.current_thread() is threading.main_thread():  # Ray has put its own in their place
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -99,15 +99,23 @@ class _Ray:
         assert force
         stream.cancelled = True
 
-    def init(self, **_: Any) -> None: ...
+    starts = 1  # attempts until one succeeds
+
+    def init(self, **_: Any) -> None:
+        self.starts -= 1
+        if self.starts:
+            raise Exception("The current node timed out during startup.")
 
     def shutdown(self) -> None: ...
 
 
-def _engine(monkeypatch: pytest.MonkeyPatch, nodes: list[tuple[int, int]], **asked: Any) -> tuple[Any, _Ray]:
+def _engine(
+    monkeypatch: pytest.MonkeyPatch, nodes: list[tuple[int, int]], starts: int = 1, **asked: Any
+) -> tuple[Any, _Ray]:
     ray = _Ray(nodes)
+    ray.starts = starts
     monkeypatch.setitem(sys.modules, "ray", ray)
-    request = Request(engine="ray", ray_address="auto", **asked)
+    request = Request(engine="ray", **{"ray_address": "auto", **asked})
     return ENGINES.get("ray")(request, Placement("cpu", None, "fp32"), CELLS, "bench run"), ray
 
 
@@ -299,3 +307,12 @@ def test_without_any_node_left_the_run_ends_after_a_while(monkeypatch: pytest.Mo
     monkeypatch.setattr("bench.run.engines.ray._PATIENCE", -1.0)
     with pytest.raises(WorkerFailed):
         _events(engine)
+
+
+def test_a_cluster_of_this_machine_is_given_time_to_start_and_another_one_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert _engine(monkeypatch, [(4, 0)], starts=4, ray_address="local")[1].starts == 0
+    for starts, address in ((5, "local"), (2, "auto")):
+        with pytest.raises(UserError, match="timed out during startup"):
+            _engine(monkeypatch, [(4, 0)], starts=starts, ray_address=address)
