@@ -1,13 +1,16 @@
 """Cost of the harness itself over the number of cells: `bench run` on cells that cost next to nothing.
 
     python -m benchmarks.overhead --cells 10,100,1000 --out results/overhead-cpu.csv --plot
+    python -m benchmarks.overhead --engine ray --cells 10,100,1000 --out results/overhead-ray-cpu.csv
+    SLURM_CONF=... python -m benchmarks.overhead --engine slurm --jobs 10 --out results/overhead-slurm-cpu.csv
 
 Each number of cells is run by the command line in a process of its own, with one worker, into a fresh folder; then
 `bench report` renders the run (cells that differ in the seed alone: one row), also with as many rows as cells, the same
 `bench run` finds all done, and `bench status` tells the cells' states. Seconds a cell are the wall time between the
 lines that tell of ended cells, over the first and the last tenth of them: equal where the cost of a cell does not grow
-with those before it. Memory is the resident set of the process that was started, and the largest of those that it
-started, after the first cell, half of them and the last one.
+with those before it. Processor seconds are those of the command's own process, the driver, from its first cell's end to
+its last one's: what they divide into is the number of cells that it can keep up with. Memory is the resident set of the
+process that was started, and the largest of those that it started, after the first cell, half of them and the last one.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ from benchmarks.record import provenance, pyplot, save, write_csv
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGIN = ROOT / "benchmarks" / "trivial.py"
-_ENDED = re.compile(r"^[\d:]+ (done|failed|oom) (\d+) of (\d+): ")
+_ENDED = re.compile(r"^[\d:]+ (done|failed|oom) [\d,]+ of [\d,]+: ")
 _MIB = 2**20
 
 
@@ -48,13 +51,14 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
 
 
-def config(folder: Path, cells: int, workers: int, engine: str) -> Path:
+def config(folder: Path, cells: int, workers: int, engine: str, jobs: int) -> Path:
     """The matrix as a file: a list of 1,000 seeds does not belong into a command that each result repeats."""
     file = folder / f"{cells}.yaml"
+    of_slurm = f"slurm: {{time: 600}}\ncells_per_job: {-(-cells // jobs)}\n" if engine == "slurm" else ""
     file.write_text(
         f"backbones: trivial\nstrategies: frozen\ndataset: trivial\nseeds: {list(range(cells))}\ndevice: cpu\n"
         f"plugin: {PLUGIN}\nworkers: {workers}\norder_test: false\ncache: ram\n"
-        f"engine: {engine}\nout: {folder / f'run-{cells}'}\n"
+        f"engine: {engine}\nout: {folder / f'run-{cells}'}\n{of_slurm}"
     )
     return file
 
@@ -75,6 +79,7 @@ def run(file: Path, cells: int) -> dict[str, Any]:
     begun = time.perf_counter()
     ends: list[float] = []
     memory: dict[int, tuple[float, float]] = {}
+    busy: list[float] = []
     looks = (1, (cells + 1) // 2, cells)
     printed = []
     # the command as a user starts it, whose memory is watched from outside
@@ -90,6 +95,7 @@ def run(file: Path, cells: int) -> dict[str, Any]:
                 ends.append(time.perf_counter())
                 if len(ends) in looks:
                     memory[len(ends)] = resident(watched)
+                    busy.append(sum(watched.cpu_times()[:2]))
     total = time.perf_counter() - begun
     if process.returncode or len(ends) != cells:
         raise RuntimeError(
@@ -102,6 +108,8 @@ def run(file: Path, cells: int) -> dict[str, Any]:
         "cell_seconds": (ends[-1] - ends[0]) / (cells - 1),
         "first_tenth": (ends[tenth] - ends[0]) / tenth,
         "last_tenth": (ends[-1] - ends[-1 - tenth]) / tenth,
+        "first_cell": ends[0] - begun,
+        "parent_cpu_cell": (busy[-1] - busy[0]) / (cells - 1),
         "parent_mib_start": first[0],
         "parent_mib_middle": middle[0],
         "parent_mib_end": last[0],
@@ -142,8 +150,8 @@ def in_rows(folder: Path, found: Path) -> Path:
     return folder
 
 
-def measured(folder: Path, cells: int, workers: int, engine: str) -> dict[str, Any]:
-    file = config(folder, cells, workers, engine)
+def measured(folder: Path, cells: int, workers: int, engine: str, jobs: int) -> dict[str, Any]:
+    file = config(folder, cells, workers, engine, jobs)
     found = run(file, cells)
     run_folder = folder / f"run-{cells}"
     return {
@@ -160,7 +168,8 @@ def measured(folder: Path, cells: int, workers: int, engine: str) -> dict[str, A
 def main(
     cells: Annotated[str, typer.Option(help="Comma list of numbers of cells, each at least 2.")] = "10,100,1000",
     workers: Annotated[int, typer.Option(help="Worker processes.")] = 1,
-    engine: Annotated[str, typer.Option(help="What executes the cells: local or ray.")] = "local",
+    engine: Annotated[str, typer.Option(help="What executes the cells: local, ray or slurm.")] = "local",
+    jobs: Annotated[int, typer.Option(help="Slurm's jobs, among which the cells are divided.")] = 10,
     out: Annotated[Path | None, typer.Option(help="Also write the rows as CSV.")] = None,
     plot: Annotated[bool, typer.Option("--plot", help="Also draw them, into a PNG beside the CSV.")] = False,
 ) -> None:
@@ -171,6 +180,8 @@ def main(
     if min(numbers) < 2:
         raise typer.BadParameter(f"cells is {cells}: expected numbers of at least 2")
     about = {"engine": engine, "workers": workers, **provenance("cpu")}
+    if engine == "slurm":
+        about["jobs"] = jobs
     console = Console(width=150)
     console.print(
         f"{about['device']}, torch {about['torch']}, engine {engine}, {workers} worker{'s' * (workers > 1)}, "
@@ -179,24 +190,28 @@ def main(
     rows = []
     with tempfile.TemporaryDirectory(prefix="aim-bench-overhead-") as folder:
         for number in numbers:
-            rows.append({**measured(Path(folder), number, workers, engine), **about})
+            load = psutil.getloadavg()[0]
+            rows.append({**measured(Path(folder), number, workers, engine, jobs), "load_before": load, **about})
+            if out is not None:
+                write_csv(out, rows)  # what there is, should the next number be stopped
             console.print(f"{number} cells: {rows[-1]['seconds']:.1f} s", style="dim")
     console.print(_table(rows))
-    if out is not None:
-        write_csv(out, rows)
-        if plot:
-            _draw(rows, out.with_suffix(".png"))
+    if out is not None and plot:
+        _draw(rows, out.with_suffix(".png"))
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
     table = Table(title="the harness over the number of cells", title_justify="left")
     for column in (
-        "cells", "run s", "s a cell", "first tenth", "last tenth", "in the worker", "parent MiB", "worker MiB",
+        "cells", "run s", "s a cell", "first tenth", "last tenth", "in the worker", "driver's CPU", "parent MiB",
+        "worker MiB",
         "report s", "of rows s", "run again s", "status s",
     ):  # fmt: skip
         table.add_column(column, justify="right")
     for row in rows:
-        times = [row[name] for name in ("cell_seconds", "first_tenth", "last_tenth", "worker_seconds")]
+        times = [
+            row[name] for name in ("cell_seconds", "first_tenth", "last_tenth", "worker_seconds", "parent_cpu_cell")
+        ]
         memory = [
             ", ".join(f"{row[f'{who}_mib_{when}']:.0f}" for when in ("start", "middle", "end"))
             for who in ("parent", "worker")

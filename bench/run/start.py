@@ -21,6 +21,7 @@ from bench.measure.machine import describe
 from bench.plugins import load as load_plugins
 from bench.run.engines.base import ENGINES, CellEngine
 from bench.run.engines.local import too_few_devices
+from bench.run.engines.ray_cluster import address_of
 from bench.run.engines.runner import Outcome, Runner
 from bench.run.events import Listener
 from bench.run.matrix import Plan, expand
@@ -45,9 +46,6 @@ def _unused(request: Request) -> list[str]:
             found.append(
                 f"{name} is {value!r}: engine {request.engine!r} has no use for it, expected engine {engine!r}"
             )
-    if request.engine == "ray" and request.processes_per_cell > 1:
-        several = f"processes_per_cell is {request.processes_per_cell}"
-        found.append(f"{several}: engine 'ray' gives a cell one process, expected 1, or another engine")
     return found
 
 
@@ -81,7 +79,7 @@ def plan(request: Request) -> Plan:
     except UserError as error:
         problems += error.problems
     if planned is not None:
-        if request.engine == "local":
+        if request.engine == "local" or (request.engine == "ray" and address_of(request) in (None, "local")):
             problems += too_few_devices(request.processes_per_cell, planned.placement)
         problems += _unsplittable(request.processes_per_cell, planned.cells)
     if planned is None or problems:

@@ -5,7 +5,8 @@
 #
 #   tests/slurm/start.sh FOLDER    then   export SLURM_CONF=FOLDER/slurm.conf
 #
-# FOLDER takes the configuration, the state and the logs; stop.sh FOLDER ends the daemons.
+# FOLDER takes the configuration, the state and the logs; stop.sh FOLDER ends the daemons. SLURM_TEST_PORT is the first of
+# two ports, SLURM_TEST_ARRAY the size of the largest array, three for the tests.
 set -euo pipefail
 folder=$(realpath -m "$1")
 for program in munged slurmctld slurmd; do
@@ -54,7 +55,7 @@ InactiveLimit=0
 MinJobAge=60
 ReturnToService=2
 SlurmdTimeout=60
-MaxArraySize=3
+MaxArraySize=${SLURM_TEST_ARRAY:-3}
 StateSaveLocation=$folder/state
 SlurmdSpoolDir=$folder/spool
 SlurmctldPidFile=$folder/slurmctld.pid
@@ -70,7 +71,7 @@ CONF
 export SLURM_CONF=$folder/slurm.conf
 slurmctld -f "$SLURM_CONF"
 slurmd -f "$SLURM_CONF" -N "$host"
-for _ in $(seq 100); do
+for _ in $(seq 600); do
     if [ "$(sinfo --noheader --partition=normal --format=%T 2>/dev/null)" = idle ]; then
         echo "$SLURM_CONF"
         exit 0

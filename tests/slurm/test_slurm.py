@@ -43,7 +43,7 @@ missing += [] if hasattr(os, "getuid") and os.getuid() == 0 else ["root's rights
 pytestmark = [
     pytest.mark.slow,  # a cluster is started, and jobs wait in its queue
     pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}: see tests/slurm/start.sh"),
-    pytest.mark.timeout(900),  # where other things keep the machine busy; alone each takes less than a minute
+    pytest.mark.timeout(1800),  # where other things keep the machine busy; alone each takes less than a minute
 ]
 
 
@@ -54,7 +54,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         try:
             patch.setenv("SLURM_TEST_PORT", str(_free_ports()))
-            subprocess.run([HERE / "start.sh", folder], check=True, timeout=60)
+            subprocess.run([HERE / "start.sh", folder], check=True, timeout=300)
             patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
             yield folder
         finally:
@@ -65,7 +65,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the same cells by this machine's own workers, which nothing interrupts."""
     folder = tmp_path_factory.mktemp("alone") / "run"
-    done = _bench(*ASKED, "--seeds", "0,1,2", "--out", folder).wait(timeout=600)
+    done = _bench(*ASKED, "--seeds", "0,1,2", "--out", folder).wait(timeout=900)
     assert done == 0
     return folder
 
@@ -95,10 +95,10 @@ def _free_ports() -> int:
 
 
 def _slurm(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout.strip()
 
 
-def _until(test: Callable[[], Any], seconds: float = 300.0) -> Any:
+def _until(test: Callable[[], Any], seconds: float = 900.0) -> Any:
     until = time.monotonic() + seconds
     while not (found := test()):
         assert time.monotonic() < until, "it did not come about"
@@ -106,7 +106,7 @@ def _until(test: Callable[[], Any], seconds: float = 300.0) -> Any:
     return found
 
 
-def _ended(process: subprocess.Popen[str], seconds: float = 600.0) -> tuple[int, str]:
+def _ended(process: subprocess.Popen[str], seconds: float = 900.0) -> tuple[int, str]:
     try:
         said, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -165,11 +165,29 @@ def test_a_preempted_job_is_requeued_and_goes_on(
     process = _bench(*ASKED, "--engine", "slurm", "--slurm", "partition=normal", "--out", run)
     state = _until(lambda: _training(run))
     assert state.engine == "slurm" and state.id
-    _slurm("sbatch", "--partition=urgent", "--cpus-per-task=2", "--output=/dev/null", "--wrap=sleep 1")
+    until = f"until [ -e {tmp_path / 'seen'} ]; do sleep 0.2; done"
+    _slurm("sbatch", "--partition=urgent", "--cpus-per-task=2", "--output=/dev/null", f"--wrap={until}")
+    _until(lambda: [cell.state for cell in status(Run(run))] == ["queued"])
+    (cell,) = status(Run(run))
+    assert cell.job is not None and cell.job.id == state.id and cell.step is not None
+    (tmp_path / "seen").touch()
     code, said = _ended(process)
     assert code == 0, said
     (result,) = _as_alone(run, alone)
     assert len(result.provenance.attempts) == 2
+
+
+def test_a_job_has_a_cpu_for_each_process_of_its_cell(cluster: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    several = ("--processes-per-cell", "2", "--engine", "slurm", "--slurm", "partition=normal", "--detach")
+    code, said = _ended(_bench(*ASKED, *several, "--out", run))
+    assert code == 0, said
+    (script,) = (run / "slurm").glob("*_submission.sh")
+    (id, _) = script.name.split("_")
+    assert "NumCPUs=2 " in _slurm("scontrol", "show", "job", id)
+    _until(lambda: [cell.state for cell in status(Run(run))] == ["done"])
+    (result,) = Run(run).results()
+    assert result.provenance.world_size == 2
 
 
 def test_a_job_waits_for_a_drained_node_and_goes_on_after_its_time_limit(

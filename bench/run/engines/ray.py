@@ -126,14 +126,23 @@ class RayEngine:
         self._most = None if request.workers == "auto" else request.workers
         self._storage = request.storage
         self._nodes, self._looked, self._missing_since = nodes_of_cluster(), time.monotonic(), 0.0
-        self._needs = {cell: needs_of(cell, list(self._nodes.values())) for cell in cells}
+        nodes, size = list(self._nodes.values()), request.processes_per_cell
+        self._needs = {cell: needs_of(cell, nodes, size) for cell in cells}
         self._largest = max(self._needs.values(), key=lambda needs: (needs.gpus, needs.cpus))
         if not self._room():
-            raise UserError([too_much(self._largest, list(self._nodes.values()))])
-        how = reading(request.loader_workers, self._largest.cpus, request.decode_timeout, request.strict)
-        device = "cuda:0" if self._largest.gpus else placement.type  # Ray shows a task its own GPUs alone
+            raise UserError([too_much(self._largest, nodes, size)])
+        how = reading(request.loader_workers, self._largest.cpus // size, request.decode_timeout, request.strict)
+        # Ray shows a task its own GPUs alone
+        devices = tuple(f"cuda:{rank}" if self._largest.gpus else placement.type for rank in range(size))
         setup = Setup(
-            device, tuple(request.plugins), how, command, Path(), bf16_notes(placement), request.checkpoint_minutes
+            devices[0],
+            tuple(request.plugins),
+            how,
+            command,
+            Path(),
+            bf16_notes(placement),
+            request.checkpoint_minutes,
+            devices if size > 1 else (),
         )
         alike = {(cell.dataset, cell.data, cell.backbone_name, cell.input_size, *cell.drawn_by): cell for cell in cells}
         asked = CacheSettings(request.cache, request.cache_limit, request.cache_format)

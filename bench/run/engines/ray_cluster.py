@@ -26,6 +26,7 @@ from bench.spec import Cell, Request
 from bench.text import counted
 
 _ANSWER = 10.0  # seconds that a cluster is given to answer
+_STARTS = 4  # of one of this machine, whose processes Ray gives half a minute: too little where the machine is busy
 # Ray's ways that are not wanted here: telling its makers of its use, packing this folder up for the nodes where the
 # command was started by `uv run`, a warning on the GPUs of tasks that ask for none
 ENVIRONMENT = {
@@ -115,17 +116,22 @@ def connect(address: str | None, placement: Placement, opened: contextlib.ExitSt
         }
     handlers = {number: signal.getsignal(number) for number in (*STOP_SIGNALS, signal.SIGINT)}
     opened.callback(ray.shutdown)
-    try:
-        ray.init(**options)
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        raise UserError([f"engine is 'ray': Ray does not start ({' '.join(str(error).split())[:300]})"]) from error
+    starts = _STARTS if options["address"] == "local" else 1
+    for left in reversed(range(starts)):
+        try:
+            ray.init(**options)
+            break
+        except Exception as error:  # Ray's own is a bare one where its processes did not come up in time
+            if not left:
+                told = " ".join(str(error).split())[:300]
+                raise UserError([f"engine is 'ray': Ray does not start ({told})"]) from error
+            ray.shutdown()
     if threading.current_thread() is threading.main_thread():  # Ray has put its own in their place
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
 def remove(folder: str) -> None:
-
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -148,14 +154,18 @@ def nodes_of_cluster() -> dict[str, Needs]:
     }
 
 
-def needs_of(cell: Cell, nodes: Sequence[Needs]) -> Needs:
-    """CPUs and GPUs that a cell takes: on a CPU its threads, on a GPU the CPUs that come with each of a node's GPUs."""
+def needs_of(cell: Cell, nodes: Sequence[Needs], processes: int = 1) -> Needs:
+    """CPUs and GPUs that a cell takes: on a CPU its threads, which its processes divide among them, one for each at
+    least; on GPUs one for each process, with the CPUs that come with each of a node's GPUs.
+    """
     if cell.device != "cuda":
-        return Needs(threads_of(cell))
-    return Needs(max(1, min((node.cpus // node.gpus for node in nodes if node.gpus), default=1)), 1)
+        return Needs(max(processes, threads_of(cell)))
+    share = max(1, min((node.cpus // node.gpus for node in nodes if node.gpus), default=1))
+    return Needs(processes * share, processes)
 
 
-def too_much(needs: Needs, nodes: Sequence[Needs]) -> str:
+def too_much(needs: Needs, nodes: Sequence[Needs], processes: int = 1) -> str:
     most = max(nodes, key=lambda node: (node.gpus if needs.gpus else 0, node.cpus), default=None)
     has = f"the largest has {most}" if most is not None else "there is no node"
-    return f"engine is 'ray': a cell takes {needs}, all on one node, but {has}"
+    asked = "engine is 'ray'" if processes == 1 else f"processes_per_cell is {processes}"
+    return f"{asked}: a cell takes {needs}, all on one node, but {has}"

@@ -8,185 +8,30 @@ Imports no torch and, until Slurm is asked for, no submitit.
 
 from __future__ import annotations
 
-import os
-import shlex
-import socket
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
-from shutil import which
 from typing import Any
 
-import psutil
-
-from backbones.registry import did_you_mean
 from bench.errors import UserError
 from bench.measure.placement import Placement
-from bench.processes import search_path
 from bench.run.engines.base import ENGINES, Event, Job
 from bench.run.engines.jobs import JobFile
 from bench.run.engines.jobs import read as read_job
+from bench.run.engines.slurm_request import call, executor, placement, problems, told
 from bench.run.result import Result
-from bench.run.store import RESULTS, Run
+from bench.run.store import Run
 from bench.spec import Cell, Request
 
 LOGS = "slurm"  # folder of a run, with what the jobs print
-# submitit's names that are this engine's own affair: a job is one process on one machine
-_OURS = {"additional_parameters", "dependency", "job_name", "nodes", "ntasks_per_node", "num_gpus", "setup"}
-_OURS |= {"srun_args", "stderr_to_stdout", "teardown", "use_srun"}
-_NUMBERS = ("array_parallelism", "signal_delay_s")
-_COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sinfo")
-_WARNING = 90  # seconds before the time limit at which Slurm sends SIGUSR1
 _LOOK = 3.0  # seconds between looks at the queue
 _LATE = 10.0  # seconds within which a file that a job wrote shows here, as on a network's file system
-_ANSWER = 10.0  # seconds within which Slurm's commands answer
 _SOON = 1.0  # the same where jobs were told to end
 _ENDED = frozenset(
     ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT")
 )
-# sbatch's words for what is so now and may pass; the second ones stand for it where a machine is out of use
-_PASSING = ("not available (down", "not available now", "are busy")
-_UNCLEAR = "configuration is not available"
-_IN_USE = ("idle", "mixed", "allocated", "completing")
-_LOCAL = ("tmpfs", "ramfs")  # kinds of file systems that no other machine can see
-
-
-# --- the request ---
-
-
-def problems(request: Request) -> list[str]:
-    """Return what is wrong with a request for this engine. Slurm is asked; nothing is submitted."""
-    found = []
-    if find_spec("submitit") is None:
-        found.append("engine is 'slurm': it needs submitit, which is not installed: pip install 'aim-bench[slurm]'")
-    if missing := [name for name in _COMMANDS if which(name) is None]:
-        found.append(
-            f"engine is 'slurm': there is no {' nor '.join(missing)} on the PATH, expected a machine that submits to "
-            "a Slurm cluster"
-        )
-    if found:
-        return found
-    known = sorted(_names())
-    for name, value in request.slurm.items():
-        if name not in known:
-            found.append(f"slurm names {name!r}: expected one of {', '.join(known)}{did_you_mean(name, known)}")
-        elif not isinstance(value, str | int) or str(value).strip() == "":
-            found.append(f"slurm.{name} is {value!r}: expected a text or a whole number")
-        elif name in _NUMBERS and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            found.append(f"slurm.{name} is {value!r}: expected a whole number of at least 1")
-    said = call("sinfo", "--noheader", "--format=%R|%n|%T")
-    if isinstance(said, Exception):
-        return [*found, f"engine is 'slurm': Slurm does not answer: {told(said)}"]
-    nodes: dict[str, dict[str, str]] = {}
-    for line in said.splitlines():
-        partition, node, state = line.strip().split("|")
-        nodes.setdefault(partition, {})[node] = state
-    asked = [name for name in str(request.slurm.get("partition", "")).split(",") if name]
-    for name in asked:
-        if name not in nodes:
-            found.append(
-                f"slurm.partition is {name!r}: expected one of {', '.join(sorted(nodes))}{did_you_mean(name, nodes)}"
-            )
-    if found:
-        return found
-    ours = {node: state for name in asked or nodes for node, state in nodes[name].items()}
-    others = ours.keys() - {socket.gethostname().partition(".")[0]}
-    folder = request.out or RESULTS
-    if others and (kind := _file_system(folder)) in _LOCAL:
-        found.append(
-            f"out is {str(folder)!r}: it lies on {kind}, which other machines do not see, and the jobs may run on "
-            f"{', '.join(sorted(others)[:3])}; expected a folder on a shared file system"
-        )
-    return [*found, *_refusal(request, all(state in _IN_USE for state in ours.values()))]
-
-
-def _refusal(request: Request, in_use: bool) -> list[str]:
-    """Ask Slurm whether it would take a job, but for what may be otherwise later; a sentence where it would not.
-
-    Args:
-        in_use: all the machines are; else Slurm says of those that are not that there are none.
-    """
-    script = _executor(Path(), request)._make_submission_file_text("true", "")
-    said = call("sbatch", "--test-only", input=script)
-    passing = _PASSING if in_use else (*_PASSING, _UNCLEAR)
-    if not isinstance(said, Exception) or any(words in told(said) for words in passing):
-        return []
-    asked = ",".join(f"{name}={value}" for name, value in request.slurm.items())
-    return [f"slurm is {asked!r}: Slurm would not take such a job: {told(said)}"]
-
-
-def placement(request: Request) -> Placement | None:
-    """Return the device of the jobs, which this machine may lack: the GPUs that they ask for, in bf16 unless told.
-
-    None where they ask for no GPU.
-    """
-    asks = any("gpu" in name or "gpu" in str(value) for name, value in request.slurm.items() if name != "partition")
-    if request.device == "cpu" or not (asks or request.device.startswith("cuda")):
-        return None
-    _, _, index = request.device.partition(":")
-    precision = "bf16" if request.precision == "auto" else request.precision
-    return Placement("cuda", int(index) if index else None, precision)
-
-
-def _names() -> set[str]:
-    from submitit.slurm.slurm import _get_default_parameters
-
-    return set(_get_default_parameters()) - _OURS
-
-
-def _executor(folder: Path, request: Request) -> Any:
-    """Return submitit's writer of jobs that put what they print into `folder`."""
-    from submitit.slurm.slurm import SlurmExecutor
-
-    # one Python process in place of the batch shell: signals to "B:" reach it and none of its children
-    executor = SlurmExecutor(folder, python=f"exec {shlex.quote(sys.executable)}")
-    asked: dict[str, Any] = {"time": None, **request.slurm}
-    plain: dict[str, Any] = {"requeue": True, "signal": f"B:USR1@{asked.pop('signal_delay_s', _WARNING)}"}
-    if "mem" in asked:  # submitit takes gigabytes alone
-        plain["mem"] = asked.pop("mem")
-    executor.update_parameters(
-        job_name="aim-bench",
-        use_srun=False,
-        stderr_to_stdout=True,
-        setup=[f"export {name}={shlex.quote(value)}" for name, value in search_path().items()],
-        additional_parameters=plain,
-        **asked,
-    )
-    return executor
-
-
-def _file_system(folder: Path) -> str:
-    """The kind of the file system that a folder, made yet or not, lies on; empty where the system does not tell."""
-    place = os.path.realpath(folder)
-    mounts = {part.mountpoint: part.fstype for part in psutil.disk_partitions(all=True)}
-    while place not in mounts and place != os.path.dirname(place):
-        place = os.path.dirname(place)
-    return mounts.get(place, "")
-
-
-def call(*command: str, input: str | None = None) -> str | Exception:
-    """The standard output of one of Slurm's commands, or why there is none."""
-    try:
-        done = subprocess.run(command, input=input, capture_output=True, text=True, timeout=_ANSWER, check=True)
-    except (OSError, subprocess.SubprocessError) as error:
-        return error
-    return done.stdout
-
-
-def told(error: Exception) -> str:
-    """The words of a command that failed, in a line, without its name."""
-    text = getattr(error, "stderr", None) or str(error)
-    text = text.decode(errors="replace") if isinstance(text, bytes) else text
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1].removeprefix("sbatch: ").removeprefix("error: ") if lines else type(error).__name__
-
-
-# --- the command that submits ---
 
 
 @dataclass(eq=False)
@@ -242,7 +87,7 @@ class SlurmEngine:
         run = groups[0][0].files.parents[1].absolute()
         # what the job's process runs by itself
         asked = self._request.model_copy(update={"engine": "local", "out": run, "detach": False})
-        executor = _executor(run / LOGS, self._request)
+        writer = executor(run / LOGS, self._request)
         most = _longest_array()
         self._before = {job.cell: _stamp(job.files) for job in self._accepted}
         for first in range(0, len(groups), most):
@@ -250,7 +95,7 @@ class SlurmEngine:
             texts = [asked.model_dump_json()] * len(part)
             names = [tuple(job.files.name for job in group) for group in part]
             try:
-                submitted = executor.map_array(
+                submitted = writer.map_array(
                     run_cells, texts, names, [self._placement] * len(part), [self._command] * len(part)
                 )
             except Exception as error:  # submitit's own, or the system's

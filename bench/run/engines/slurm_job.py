@@ -23,7 +23,8 @@ from bench.plugins import load as load_plugins
 from bench.processes import STOP_SIGNALS, StopRequested
 from bench.run.engines.jobs import JobFile
 from bench.run.engines.jobs import read as read_job
-from bench.run.engines.slurm import call, queued, told
+from bench.run.engines.slurm import queued
+from bench.run.engines.slurm_request import call, told
 from bench.run.matrix import Plan
 from bench.run.result import Result
 from bench.run.start import execute
@@ -78,7 +79,7 @@ def run_cells(asked: str, names: tuple[str, ...], placement: Placement, command:
         place(placement.torch_name, placement.precision)
         cells = [Cell.model_validate_json((folder / "cell.json").read_text(encoding="utf-8")) for folder in folders]
         if int(os.environ.get("SLURM_RESTART_COUNT", 0)):  # what failed in this job is not tried again by itself
-            cells = [cell for cell in cells if not _failed_here(run, cell)]
+            cells = [cell for cell in cells if not _failed_here(run, run.cell_folder(cell))]
         listener: Any = _Log()
         planned = Plan(tuple(cells), placement, ())
         _, outcome = execute(request, planned, command, listener, within=("slurm", id))
@@ -98,35 +99,53 @@ def run_cells(asked: str, names: tuple[str, ...], placement: Placement, command:
         if _progress(folders) == before:
             print("the job is not requeued: it came no further within its time limit", flush=True)
         else:
-            _requeue(folders, id)
+            _put_back(run, folders, id)
+            said = call("scontrol", "requeue", os.environ["SLURM_JOB_ID"])
+            how = told(said) if isinstance(said, Exception) else "it goes on from its checkpoints"
+            print(f"requeued: {how}", flush=True)
+    elif received and _comes_back():
+        _put_back(run, folders, id)
     sys.exit(code)
 
 
-def _failed_here(run: Run, cell: Cell) -> bool:
+def _failed_here(run: Run, folder: Path) -> bool:
     """Test whether a cell failed since the run was opened, which whoever submitted this job did."""
-    found = run.result(cell)
-    if found is None or found.status not in ("failed", "oom"):
+    return _status(folder) in ("failed", "oom") and (folder / "result.json").stat().st_mtime > run.changed()
+
+
+def _comes_back() -> bool:
+    """Test whether Slurm puts this job, which it ends, back into the queue: it counts the restart beforehand, or gives
+    a job that it preempts some time before.
+    """
+    said = call("scontrol", "--oneliner", "show", "job", os.environ["SLURM_JOB_ID"])
+    if isinstance(said, Exception):
         return False
-    return (run.cell_folder(cell) / "result.json").stat().st_mtime > run.changed()
+    fields = dict(part.partition("=")[::2] for part in said.split())
+    restarted = fields.get("Restarts", "0") != os.environ.get("SLURM_RESTART_COUNT", "0")
+    preempted = fields.get("PreemptTime", "None") not in ("None", "N/A", "Unknown")
+    return restarted or (preempted and fields.get("Requeue") == "1")
 
 
 def _progress(folders: Sequence[Path]) -> list[str]:
     """Return the statuses and checkpoints of cells as texts; another one means that a cell came further."""
     found = []
     for folder in folders:
-        text = ""
-        with contextlib.suppress(OSError, ValueError):
-            text = Result.model_validate_json((folder / "result.json").read_text(encoding="utf-8")).status
+        text = _status(folder)
         with contextlib.suppress(OSError):
             text += (folder / CHECKPOINT / "checkpoint.json").read_text(encoding="utf-8")
         found.append(text)
     return found
 
 
-def _requeue(folders: Sequence[Path], id: str) -> None:
-    """Put this job back into the queue; Slurm then ends what is left of it."""
+def _status(folder: Path) -> str:
+    """The status of a cell's result; empty where it has none."""
+    with contextlib.suppress(OSError, ValueError):
+        return Result.model_validate_json((folder / "result.json").read_text(encoding="utf-8")).status
+    return ""
+
+
+def _put_back(run: Run, folders: Sequence[Path], id: str) -> None:
+    """Let `bench status` tell that the cells which this job has not finished wait in the queue."""
     for folder in folders:
-        if not (folder / "result.json").exists() or (folder / CHECKPOINT).exists():
+        if _status(folder) != "done" and not _failed_here(run, folder):
             queued(folder, id)
-    said = call("scontrol", "requeue", os.environ["SLURM_JOB_ID"])
-    print(f"requeued: {told(said) if isinstance(said, Exception) else 'it goes on from its checkpoints'}", flush=True)

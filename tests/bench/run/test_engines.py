@@ -281,10 +281,14 @@ def test_the_engine_of_this_machine_is_the_default() -> None:
     assert Request().engine == "local" and "local" in ENGINES
 
 
-def test_several_processes_a_cell_are_refused_where_the_engine_cannot_give_them(
-    bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_more_processes_a_cell_than_this_machine_has_room_for_are_refused(
+    bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ENGINES.get("ray"), "problems", lambda request: [], raising=False)
-    said = bench("run", "--engine", "ray", "--processes-per-cell", "2", "--out", tmp_path / "run", "--device", "cpu")
+    several = ("--processes-per-cell", "256", "--batch-size", "256")
+    said = bench("run", "--engine", engine, *several, "--out", tmp_path / "run", "--device", "cpu")
     assert said.code == 2 and not (tmp_path / "run").exists()
-    assert [problem for problem in said.problems if problem.startswith("processes_per_cell is 2: engine 'ray'")]
+    (told,) = said.problems
+    assert told.startswith("processes_per_cell is 256: ")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bench.data.cache import FrameCache
+from bench.errors import UserError
 from bench.measure.placement import Placement
 from bench.run.engines.base import ENGINES, Event, Job, WorkerFailed
 from bench.run.engines.storage import Storage, read_checkpoint
@@ -98,15 +99,23 @@ class _Ray:
         assert force
         stream.cancelled = True
 
-    def init(self, **_: Any) -> None: ...
+    starts = 1  # attempts until one succeeds
+
+    def init(self, **_: Any) -> None:
+        self.starts -= 1
+        if self.starts:
+            raise Exception("The current node timed out during startup.")
 
     def shutdown(self) -> None: ...
 
 
-def _engine(monkeypatch: pytest.MonkeyPatch, nodes: list[tuple[int, int]], **asked: Any) -> tuple[Any, _Ray]:
+def _engine(
+    monkeypatch: pytest.MonkeyPatch, nodes: list[tuple[int, int]], starts: int = 1, **asked: Any
+) -> tuple[Any, _Ray]:
     ray = _Ray(nodes)
+    ray.starts = starts
     monkeypatch.setitem(sys.modules, "ray", ray)
-    request = Request(engine="ray", ray_address="auto", **asked)
+    request = Request(engine="ray", **{"ray_address": "auto", **asked})
     return ENGINES.get("ray")(request, Placement("cpu", None, "fp32"), CELLS, "bench run"), ray
 
 
@@ -134,6 +143,24 @@ def test_a_measurement_has_a_whole_node_and_a_training_what_it_takes(monkeypatch
     engine.submit(_job(0))
     assert [stream.options["num_cpus"] for stream in ray.streams] == [4, 1]
     assert [stream.arguments[1].threads for stream in ray.streams] == [4, 1]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "device", "cpus", "gpus", "slots"),
+    [([(4, 0), (2, 0)], "cpu", 2, 0, 3), ([(8, 2), (32, 4)], "cuda", 8, 2, 3)],
+)
+def test_the_processes_of_a_cell_take_what_they_need_of_one_node(
+    monkeypatch: pytest.MonkeyPatch, nodes: list[tuple[int, int]], device: str, cpus: int, gpus: int, slots: int
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "CELLS", (make.cell(device=device),))
+    engine, ray = _engine(monkeypatch, nodes, processes_per_cell=2)
+    engine.submit(_job(0))
+    (stream,) = ray.streams
+    assert (stream.options["num_cpus"], stream.options["num_gpus"], engine.slots) == (cpus, gpus, slots)
+    expected = ("cuda:0", "cuda:1") if gpus else ("cpu", "cpu")
+    assert (ray.common.setup.device, ray.common.setup.ranks) == (expected[0], expected)
+    with pytest.raises(UserError, match="processes_per_cell is 5"):
+        _engine(monkeypatch, nodes, processes_per_cell=5)
 
 
 def test_what_a_job_says_is_told_in_order_and_its_files_are_written(
@@ -280,3 +307,12 @@ def test_without_any_node_left_the_run_ends_after_a_while(monkeypatch: pytest.Mo
     monkeypatch.setattr("bench.run.engines.ray._PATIENCE", -1.0)
     with pytest.raises(WorkerFailed):
         _events(engine)
+
+
+def test_a_cluster_of_this_machine_is_given_time_to_start_and_another_one_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert _engine(monkeypatch, [(4, 0)], starts=4, ray_address="local")[1].starts == 0
+    for starts, address in ((5, "local"), (2, "auto")):
+        with pytest.raises(UserError, match="timed out during startup"):
+            _engine(monkeypatch, [(4, 0)], starts=starts, ray_address=address)

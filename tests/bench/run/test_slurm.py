@@ -19,13 +19,13 @@ import pytest
 from bench.data.cache import FrameCache
 from bench.errors import UserError
 from bench.measure.placement import Placement
-from bench.run.engines import slurm, slurm_job
+from bench.run.engines import slurm, slurm_job, slurm_request
 from bench.run.engines.base import ENGINES, CellEngine, Event, Job
 from bench.run.engines.jobs import JobFile, asked_to_stop
 from bench.run.engines.jobs import read as read_job
 from bench.run.engines.local import LocalEngine
 from bench.run.engines.slurm import SlurmEngine
-from bench.run.status import cancel
+from bench.run.status import cancel, status
 from bench.run.store import Run
 from bench.spec import Request
 from tests.bench import make
@@ -63,9 +63,9 @@ class _Slurm:
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> _Slurm:
     found = _Slurm()
-    monkeypatch.setattr(slurm, "call", found.call)
-    monkeypatch.setattr(slurm_job, "call", found.call)
-    monkeypatch.setattr(slurm, "_executor", lambda folder, request: found)
+    for module in (slurm, slurm_job, slurm_request):
+        monkeypatch.setattr(module, "call", found.call)
+    monkeypatch.setattr(slurm, "executor", lambda folder, request: found)
     monkeypatch.setattr(slurm, "_LOOK", 0.0)
     monkeypatch.setattr(slurm, "_LATE", 0.0)
     return found
@@ -222,6 +222,31 @@ def job(cluster: _Slurm, run: Run, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 @pytest.mark.parametrize(
+    ("shown", "back"),
+    [
+        ("JobState=COMPLETING Requeue=1 Restarts=1 PreemptTime=None", True),  # put back already
+        ("JobState=RUNNING Requeue=1 Restarts=0 PreemptTime=2026-01-02T03:04:05", True),  # in its time of grace
+        ("JobState=RUNNING Requeue=0 Restarts=0 PreemptTime=2026-01-02T03:04:05", False),
+        ("JobState=COMPLETING Requeue=1 Restarts=0 PreemptTime=None", False),  # scancel
+        (subprocess.TimeoutExpired("scontrol", 10), False),
+    ],
+)
+def test_cells_of_a_job_that_slurm_puts_back_are_queued(
+    job: Any, cluster: _Slurm, run: Run, shown: str | Exception, back: bool
+) -> None:
+    cluster.answers["scontrol"] = shown
+
+    def work() -> None:
+        run.put(make.failed(CELLS[0], "interrupted", "stopped from outside before it began"))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert job(work) == 75
+    (found,) = [cell for cell in status(run) if cell.folder == CELLS[0].folder]
+    assert found.state == ("queued" if back else "interrupted")
+    assert not back or (found.job is not None and (found.job.engine, found.job.id) == ("slurm", "71_0"))
+
+
+@pytest.mark.parametrize(
     ("number", "further", "requeued"),
     [(signal.SIGUSR1, True, True), (signal.SIGUSR1, False, False), (signal.SIGTERM, True, False)],
 )
@@ -249,11 +274,11 @@ ASKED = ("run", "--backbones", "vit:tiny@none", "--strategies", "frozen", "--dev
 def installed(monkeypatch: pytest.MonkeyPatch, cluster: _Slurm) -> _Slurm:
     """A cluster with a partition `gpu` of other machines, and submitit."""
     cluster.answers["sinfo"] = "gpu|node1|idle\ngpu|node2|drained\n"
-    monkeypatch.setattr(slurm, "find_spec", lambda name: True)
-    monkeypatch.setattr(slurm, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(slurm, "_names", lambda: {"partition", "time", "array_parallelism"})
-    monkeypatch.setattr(slurm, "_file_system", lambda folder: "nfs4")
-    monkeypatch.setattr(slurm, "_refusal", lambda *_: [])
+    monkeypatch.setattr(slurm_request, "find_spec", lambda name: True)
+    monkeypatch.setattr(slurm_request, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(slurm_request, "_names", lambda: {"partition", "time", "array_parallelism"})
+    monkeypatch.setattr(slurm_request, "_file_system", lambda folder: "nfs4")
+    monkeypatch.setattr(slurm_request, "_refusal", lambda *_: [])
     return cluster
 
 
@@ -280,18 +305,55 @@ def test_a_request_that_slurm_cannot_serve_is_refused(
     told: str,
 ) -> None:
     if change == "submitit":
-        monkeypatch.setattr(slurm, "find_spec", lambda name: None)
+        monkeypatch.setattr(slurm_request, "find_spec", lambda name: None)
     elif change == "programs":
-        monkeypatch.setattr(slurm, "which", lambda name: None)
+        monkeypatch.setattr(slurm_request, "which", lambda name: None)
     elif change == "answer":
         stderr = "slurm_load_partitions: Unable to contact slurm controller (connect failure)\n"
         installed.answers["sinfo"] = subprocess.CalledProcessError(1, "sinfo", stderr=stderr)
     elif change == "folder":
-        monkeypatch.setattr(slurm, "_file_system", lambda folder: "tmpfs")
+        monkeypatch.setattr(slurm_request, "_file_system", lambda folder: "tmpfs")
     said = bench(*ASKED, "--engine", "slurm", *flags, "--out", tmp_path / "run")
     assert said.code == 2 and len(said.problems) == 1
     assert told in said.problems[0]
     assert not (tmp_path / "run").exists() and installed.submitted == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "processes", "expected"),
+    [
+        ({"mem": "8G"}, 1, {}),
+        ({"mem": "8G"}, 4, {"cpus_per_task": 4}),
+        ({"cpus_per_task": 8}, 4, {}),
+        ({"constraint": "gpu"}, 2, {"cpus_per_task": 2, "gpus_per_node": 2}),
+        ({"gpus_per_node": "a100:2", "cpus_per_gpu": 6}, 2, {}),
+        ({"gres": "gpu:a100:2,shard:1"}, 2, {"cpus_per_task": 2}),
+    ],
+)
+def test_a_job_has_a_cpu_and_a_gpu_for_each_process_of_a_cell(
+    asked: dict[str, Any], processes: int, expected: dict[str, int]
+) -> None:
+    request = Request(engine="slurm", slurm=asked, processes_per_cell=processes)
+    assert slurm_request._asked(request) == {"time": None, **asked, **expected}
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        ("cpus_per_task=2", "cpus_per_task"),
+        ("gpus_per_node=1,cpus_per_task=1", "gpus_per_node"),
+        ("gres=gpu:a100:2", "gres"),
+    ],
+)
+def test_a_job_of_fewer_devices_than_a_cell_has_processes_is_refused(
+    bench: Command, installed: _Slurm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: str, name: str
+) -> None:
+    monkeypatch.setattr(slurm_request, "_names", lambda: {"cpus_per_task", "gpus_per_node", "gres"})
+    asked = ("run", "--backbones", "vit:tiny@none", "--strategies", "frozen", "--processes-per-cell", "3")
+    said = bench(*asked, "--engine", "slurm", "--slurm", flags, "--out", tmp_path / "run")
+    assert said.code == 2 and not (tmp_path / "run").exists()
+    (told,) = said.problems
+    assert told.startswith(f"slurm.{name} is ") and "processes_per_cell is 3" in told
 
 
 def test_workers_of_this_machine_take_nothing_that_is_meant_for_jobs(bench: Command, tmp_path: Path) -> None:
