@@ -46,7 +46,7 @@ _LOOK = 3.0  # seconds between looks at the queue
 _LATE = 10.0  # seconds within which a file that a job wrote shows here, as on a network's file system
 _ANSWER = 10.0  # seconds within which Slurm's commands answer
 _SOON = 1.0  # the same where jobs were told to end
-_ENDED = frozenset(
+ENDED = frozenset(
     ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT")
 )
 # sbatch's words for what is so now and may pass; the second ones stand for it where a machine is out of use
@@ -111,7 +111,7 @@ def _refusal(request: Request, in_use: bool) -> list[str]:
     Args:
         in_use: all the machines are; else Slurm says of those that are not that there are none.
     """
-    script = _executor(Path(), request)._make_submission_file_text("true", "")
+    script = executor_of(Path(), request)._make_submission_file_text("true", "")
     said = call("sbatch", "--test-only", input=script)
     passing = _PASSING if in_use else (*_PASSING, _UNCLEAR)
     if not isinstance(said, Exception) or any(words in told(said) for words in passing):
@@ -139,7 +139,7 @@ def _names() -> set[str]:
     return set(_get_default_parameters()) - _OURS
 
 
-def _executor(folder: Path, request: Request) -> Any:
+def executor_of(folder: Path, request: Request) -> Any:
     """Return submitit's writer of jobs that put what they print into `folder`."""
     from submitit.slurm.slurm import SlurmExecutor
 
@@ -184,6 +184,23 @@ def told(error: Exception) -> str:
     text = text.decode(errors="replace") if isinstance(text, bytes) else text
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1].removeprefix("sbatch: ").removeprefix("error: ") if lines else type(error).__name__
+
+
+def states(ids: Sequence[str]) -> dict[str, tuple[str, str]] | None:
+    """The states of jobs, and why they wait; None where Slurm does not answer. One that it has forgotten is over."""
+    arrays = ",".join(dict.fromkeys(id.partition("_")[0] for id in ids))
+    if not arrays:
+        return {}
+    said = call("squeue", "--noheader", "--array", "--states=all", f"--jobs={arrays}", "--format=%F|%K|%T|%r")
+    if isinstance(said, Exception):
+        if "Invalid job id" not in told(said):
+            return None
+        said = ""  # all ended long ago
+    found = {}
+    for line in said.splitlines():
+        array, index, state, reason = line.strip().split("|", 3)
+        found[f"{array}_{index}" if index.isdigit() else array] = state, reason
+    return {id: found.get(id, ("COMPLETED", "")) for id in ids}
 
 
 # --- the command that submits ---
@@ -242,8 +259,8 @@ class SlurmEngine:
         run = groups[0][0].files.parents[1].absolute()
         # what the job's process runs by itself
         asked = self._request.model_copy(update={"engine": "local", "out": run, "detach": False})
-        executor = _executor(run / LOGS, self._request)
-        most = _longest_array()
+        executor = executor_of(run / LOGS, self._request)
+        most = longest_array()
         self._before = {job.cell: _stamp(job.files) for job in self._accepted}
         for first in range(0, len(groups), most):
             part = groups[first : first + most]
@@ -302,22 +319,13 @@ class SlurmEngine:
     def _look(self) -> None:
         """Bring the states of the tasks up to date; where Slurm does not answer, they stay as they were."""
         open_ = [task for task in self._tasks if task.jobs]
-        arrays = ",".join(dict.fromkeys(task.id.partition("_")[0] for task in open_))
-        if not arrays:
+        found = states([task.id for task in open_])
+        if found is None:
             return
-        said = call("squeue", "--noheader", "--array", "--states=all", f"--jobs={arrays}", "--format=%F|%K|%T|%r")
-        if isinstance(said, Exception):
-            if "Invalid job id" not in told(said):
-                return
-            said = ""  # all ended long ago
-        found = {}
-        for line in said.splitlines():
-            array, index, state, reason = line.strip().split("|", 3)
-            found[f"{array}_{index}" if index.isdigit() else array] = state, reason
         for task in open_:
-            state, reason = found.get(task.id, ("COMPLETED", ""))
+            state, reason = found[task.id]
             task.state, task.reason = state, "" if state == "RUNNING" or reason == "None" else reason
-            if state not in _ENDED:
+            if state not in ENDED:
                 task.gone = None
             elif task.gone is None:
                 task.gone = time.monotonic()
@@ -363,7 +371,7 @@ class _Slurm:
 ENGINES.add("slurm", _Slurm())
 
 
-def _longest_array() -> int:
+def longest_array() -> int:
     said = call("scontrol", "show", "config")
     lines = [] if isinstance(said, Exception) else said.splitlines()
     found = [line.partition("=")[2].strip() for line in lines if line.startswith("MaxArraySize")]

@@ -65,7 +65,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> _Slurm:
     found = _Slurm()
     monkeypatch.setattr(slurm, "call", found.call)
     monkeypatch.setattr(slurm_job, "call", found.call)
-    monkeypatch.setattr(slurm, "_executor", lambda folder, request: found)
+    monkeypatch.setattr(slurm, "executor_of", lambda folder, request: found)
     monkeypatch.setattr(slurm, "_LOOK", 0.0)
     monkeypatch.setattr(slurm, "_LATE", 0.0)
     return found
