@@ -7,7 +7,8 @@ Each number of cells is run by the command line in a process of its own, with on
 `bench run` finds all done, and `bench status` tells the cells' states. Seconds a cell are the wall time between the
 lines that tell of ended cells, over the first and the last tenth of them: equal where the cost of a cell does not grow
 with those before it. Memory is the resident set of the process that was started, and the largest of those that it
-started, after the first cell, half of them and the last one.
+started, after the first cell, half of them and the last one. CPU seconds, which depend less on what else the machine
+does, are those of the process that was started between the first cell's end and the last one's, and of each command.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -75,6 +77,7 @@ def run(file: Path, cells: int) -> dict[str, Any]:
     begun = time.perf_counter()
     ends: list[float] = []
     memory: dict[int, tuple[float, float]] = {}
+    cpu: list[float] = []
     looks = (1, (cells + 1) // 2, cells)
     printed = []
     # the command as a user starts it, whose memory is watched from outside
@@ -90,6 +93,7 @@ def run(file: Path, cells: int) -> dict[str, Any]:
                 ends.append(time.perf_counter())
                 if len(ends) in looks:
                     memory[len(ends)] = resident(watched)
+                    cpu.append(sum(watched.cpu_times()[:2]))
     total = time.perf_counter() - begun
     if process.returncode or len(ends) != cells:
         raise RuntimeError(
@@ -108,6 +112,7 @@ def run(file: Path, cells: int) -> dict[str, Any]:
         "worker_mib_start": first[1],
         "worker_mib_middle": middle[1],
         "worker_mib_end": last[1],
+        "parent_cell_cpu_seconds": (cpu[-1] - cpu[0]) / (cells - 1),
     }
 
 
@@ -117,14 +122,20 @@ def inside(folder: Path) -> float:
     return statistics.median(sum(seconds.values()) for seconds in found)
 
 
-def seconds_of(*arguments: object, times: int = 3) -> float:
-    """Median wall time of a command, the start of Python included."""
-    taken = []
+def costs_of(name: str, *arguments: object, times: int = 3) -> dict[str, float]:
+    """Median wall and CPU seconds of a command, the start of Python included, as columns called after `name`."""
+    taken, worked = [], []
     for _ in range(times):
-        begun = time.perf_counter()
+        begun, before = time.perf_counter(), _cpu_of_children()
         subprocess.run(command(*arguments), env=environment(), cwd=ROOT, check=True, capture_output=True)
         taken.append(time.perf_counter() - begun)
-    return statistics.median(taken)
+        worked.append(_cpu_of_children() - before)
+    return {f"{name}_seconds": statistics.median(taken), f"{name}_cpu_seconds": statistics.median(worked)}
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def in_rows(folder: Path, found: Path) -> Path:
@@ -150,10 +161,11 @@ def measured(folder: Path, cells: int, workers: int, engine: str) -> dict[str, A
         "cells": cells,
         **found,
         "worker_seconds": inside(run_folder),
-        "report_seconds": seconds_of("report", run_folder),
-        "report_rows_seconds": seconds_of("report", in_rows(folder / f"rows-{cells}", run_folder)),
-        "again_seconds": seconds_of("run", "--config", file),
-        "status_seconds": seconds_of("status", run_folder),
+        **costs_of("report", "report", run_folder),
+        **costs_of("report_rows", "report", in_rows(folder / f"rows-{cells}", run_folder)),
+        **costs_of("again", "run", "--config", file),
+        **costs_of("status", "status", run_folder),
+        "load": os.getloadavg()[2],
     }
 
 
