@@ -47,6 +47,8 @@ def timed(backbone: str, strategy: str, batch: int, frames: int, rounds: int, gp
     """A rank's part; rank 0 returns the rows."""
     number, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     device = torch.device("cuda", number) if gpu else torch.device("cpu")
+    if sys.platform == "linux":  # all are on this machine, whatever its name resolves to
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
     ranks = Ranks(number, size)
     torch.manual_seed(0)
