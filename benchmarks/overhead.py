@@ -156,11 +156,26 @@ def in_rows(folder: Path, found: Path) -> Path:
 def measured(folder: Path, cells: int, workers: int, engine: str) -> dict[str, Any]:
     file = config(folder, cells, workers, engine)
     found = run(file, cells)
+    return {"cells": cells, **found, "worker_seconds": inside(folder / f"run-{cells}"), **commands(folder, file, cells)}
+
+
+def copied(folder: Path, cells: int, found: Path) -> dict[str, Any]:
+    """What commands take on a run of so many cells, whose results are copies of another run's first."""
+    file = config(folder, cells, 1, "local")
+    made, first = Run(folder / f"run-{cells}"), Run(found).results()[0]
+    results = [first.model_copy(update={"cell": first.cell.model_copy(update={"seed": i})}) for i in range(cells)]
+    made.open(Matrix(), [result.cell for result in results], "copies", {})
+    begun = time.process_time()
+    for result in results:
+        made.put(result)
+    put = (time.process_time() - begun) / cells
+    return {"cells": cells, "copied": True, "put_cpu_seconds": put, **commands(folder, file, cells)}
+
+
+def commands(folder: Path, file: Path, cells: int) -> dict[str, float]:
+    """Costs of the commands on a finished run."""
     run_folder = folder / f"run-{cells}"
     return {
-        "cells": cells,
-        **found,
-        "worker_seconds": inside(run_folder),
         **costs_of("report", "report", run_folder),
         **costs_of("report_rows", "report", in_rows(folder / f"rows-{cells}", run_folder)),
         **costs_of("again", "run", "--config", file),
@@ -173,6 +188,7 @@ def main(
     cells: Annotated[str, typer.Option(help="Comma list of numbers of cells, each at least 2.")] = "10,100,1000",
     workers: Annotated[int, typer.Option(help="Worker processes.")] = 1,
     engine: Annotated[str, typer.Option(help="What executes the cells: local or ray.")] = "local",
+    copies: Annotated[int, typer.Option(help="Also the commands on a run of so many copied results.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the rows as CSV.")] = None,
     plot: Annotated[bool, typer.Option("--plot", help="Also draw them, into a PNG beside the CSV.")] = False,
 ) -> None:
@@ -193,11 +209,16 @@ def main(
         for number in numbers:
             rows.append({**measured(Path(folder), number, workers, engine), **about})
             console.print(f"{number} cells: {rows[-1]['seconds']:.1f} s", style="dim")
+        if copies:
+            of_copies = {**copied(Path(folder), copies, Path(folder) / f"run-{numbers[-1]}"), **about}
+            numbers_told = (f"{name} {value:.4g}" for name, value in of_copies.items() if isinstance(value, float))
+            console.print(f"{copies} copies: {', '.join(numbers_told)}")
     console.print(_table(rows))
+    rows += [of_copies] if copies else []
     if out is not None:
         write_csv(out, rows)
         if plot:
-            _draw(rows, out.with_suffix(".png"))
+            _draw([row for row in rows if not row.get("copied")], out.with_suffix(".png"))
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
