@@ -140,7 +140,7 @@ def _model(backbone: str, strategy: str, frames: int) -> VideoClassifier:
 
 def main(
     processes: int = 2,
-    backbone: str = "vit:base@none",
+    backbone: str = "vit:vit_base_patch16_224@none",
     strategy: str = "joint",
     batch: int = 2,
     frames: int = 4,
