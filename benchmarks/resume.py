@@ -1,6 +1,6 @@
 """Time from the kill of a training to its first step again: the same command given at once, on this machine.
 
-    python -m benchmarks.resume --backbones vit:tiny@none,vit:vit_base_patch16_224@none --processes 1,2 --out results/resume-cpu.csv
+    python -m benchmarks.resume --processes 1,2 --out results/resume-cpu.csv
 
 `bench run` trains one cell, and all its processes are killed (SIGKILL) once it has a checkpoint. The same command is
 started at once. Seconds since the kill: until the process that trains has begun with the cell, has built its model, has
