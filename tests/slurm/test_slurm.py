@@ -240,7 +240,7 @@ def test_what_slurm_would_not_take_is_refused(
 
 def test_jobs_decode_a_data_set(cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with nothing_stays_registered():
-        load_plugins([str(HERE / "slow.py")])
+        load_plugins([str(ROOT / "tests" / "bench" / "plugins" / "small.py")])
         dataset = DATASETS.get("small")(None)
         dataset.prepare()
         found = [video.path for video in dataset.videos("test")][:12]
