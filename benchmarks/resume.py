@@ -74,8 +74,10 @@ _AFTER = 3  # steps before the kill at least
 
 
 def marks(file: Path) -> list[tuple[str, float]]:
+    """Those of the cell, without its model's measurement, in which steps are taken too."""
     lines = file.read_text().splitlines() if file.exists() else []
-    return [(what, float(when)) for what, when in map(str.split, lines)]
+    found = [(what, float(when)) for what, when in map(str.split, lines)]
+    return found[[what for what, _ in [*found, ("begun", 0.0)]].index("begun") :]
 
 
 def killed(process: subprocess.Popen[bytes]) -> float:
