@@ -143,7 +143,9 @@ def fill_by_tasks(
 
 
 def _started(shares: Sequence[Share], options: TaskOptions) -> Tasks:
-    return {"local": _Processes, "ray": _RayTasks, "slurm": _Jobs}[options.engine](shares, options)
+    kinds: dict[str, Callable[[Sequence[Share], TaskOptions], Tasks]]
+    kinds = {"local": _Processes, "ray": _RayTasks, "slurm": _Jobs}
+    return kinds[options.engine](shares, options)
 
 
 def _followed(
