@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -125,14 +126,20 @@ def inside(folder: Path) -> float:
     return statistics.median(sum(seconds.values()) for seconds in found)
 
 
-def seconds_of(*arguments: object, times: int = 3) -> float:
-    """Median wall time of a command, the start of Python included."""
-    taken = []
+def costs_of(name: str, *arguments: object, times: int = 3) -> dict[str, float]:
+    """Median wall and CPU seconds of a command, the start of Python included, as columns called after `name`."""
+    taken, worked = [], []
     for _ in range(times):
-        begun = time.perf_counter()
+        begun, before = time.perf_counter(), _cpu_of_children()
         subprocess.run(command(*arguments), env=environment(), cwd=ROOT, check=True, capture_output=True)
         taken.append(time.perf_counter() - begun)
-    return statistics.median(taken)
+        worked.append(_cpu_of_children() - before)
+    return {f"{name}_seconds": statistics.median(taken), f"{name}_cpu_seconds": statistics.median(worked)}
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def in_rows(folder: Path, found: Path) -> Path:
@@ -153,15 +160,31 @@ def in_rows(folder: Path, found: Path) -> Path:
 def measured(folder: Path, cells: int, workers: int, engine: str, jobs: int) -> dict[str, Any]:
     file = config(folder, cells, workers, engine, jobs)
     found = run(file, cells)
+    return {"cells": cells, **found, "worker_seconds": inside(folder / f"run-{cells}"), **commands(folder, file, cells)}
+
+
+def copied(folder: Path, cells: int, found: Path) -> dict[str, Any]:
+    """What commands take on a run of so many cells, whose results are copies of another run's first."""
+    file = config(folder, cells, 1, "local")
+    made, first = Run(folder / f"run-{cells}"), Run(found).results()[0]
+    results = [first.model_copy(update={"cell": first.cell.model_copy(update={"seed": i})}) for i in range(cells)]
+    made.open(Matrix(), [result.cell for result in results], "copies", {})
+    begun = time.process_time()
+    for result in results:
+        made.put(result)
+    put = (time.process_time() - begun) / cells
+    return {"cells": cells, "copied": True, "put_cpu_seconds": put, **commands(folder, file, cells)}
+
+
+def commands(folder: Path, file: Path, cells: int) -> dict[str, float]:
+    """Costs of the commands on a finished run."""
     run_folder = folder / f"run-{cells}"
     return {
-        "cells": cells,
-        **found,
-        "worker_seconds": inside(run_folder),
-        "report_seconds": seconds_of("report", run_folder),
-        "report_rows_seconds": seconds_of("report", in_rows(folder / f"rows-{cells}", run_folder)),
-        "again_seconds": seconds_of("run", "--config", file),
-        "status_seconds": seconds_of("status", run_folder),
+        **costs_of("report", "report", run_folder),
+        **costs_of("report_rows", "report", in_rows(folder / f"rows-{cells}", run_folder)),
+        **costs_of("again", "run", "--config", file),
+        **costs_of("status", "status", run_folder),
+        "load": os.getloadavg()[2],
     }
 
 
@@ -170,6 +193,7 @@ def main(
     workers: Annotated[int, typer.Option(help="Worker processes.")] = 1,
     engine: Annotated[str, typer.Option(help="What executes the cells: local, ray or slurm.")] = "local",
     jobs: Annotated[int, typer.Option(help="Slurm's jobs, among which the cells are divided.")] = 10,
+    copies: Annotated[int, typer.Option(help="Also the commands on a run of so many copied results.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the rows as CSV.")] = None,
     plot: Annotated[bool, typer.Option("--plot", help="Also draw them, into a PNG beside the CSV.")] = False,
 ) -> None:
@@ -195,9 +219,16 @@ def main(
             if out is not None:
                 write_csv(out, rows)  # what there is, should the next number be stopped
             console.print(f"{number} cells: {rows[-1]['seconds']:.1f} s", style="dim")
+        if copies:
+            of_copies = {**copied(Path(folder), copies, Path(folder) / f"run-{numbers[-1]}"), **about}
+            numbers_told = (f"{name} {value:.4g}" for name, value in of_copies.items() if isinstance(value, float))
+            console.print(f"{copies} copies: {', '.join(numbers_told)}")
     console.print(_table(rows))
-    if out is not None and plot:
-        _draw(rows, out.with_suffix(".png"))
+    rows += [of_copies] if copies else []
+    if out is not None:
+        write_csv(out, rows)
+        if plot:
+            _draw([row for row in rows if not row.get("copied")], out.with_suffix(".png"))
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from pydantic import Field
@@ -25,8 +26,9 @@ from bench.text import byte_size, counted, one_line
 
 if TYPE_CHECKING:
     from bench.data.cache.entry import Format
-    from bench.data.cache.frames import Filled
     from bench.data.cache.store import FolderStore
+    from bench.run.preparation import TaskOptions
+    from bench.run.preparation_task import Tally
 
 _INPUT_SIZE = 224  # pixels; of most models
 _NAMED = 5  # broken videos that are told by name
@@ -44,7 +46,22 @@ class PrepareRequest(DataRequest):
     cache_limit: Annotated[CacheLimit, Flag(metavar="SIZE", default="what is free")] = Field(
         None, description="Size of the cache at most, such as 200GB"
     )
-    workers: Annotated[int | None, Flag(default="one a core")] = Field(None, ge=1, description="Decoding processes")
+    workers: Annotated[int | None, Flag(default="one a core")] = Field(
+        None, ge=1, description="Decoding processes, of each task"
+    )
+    engine: Literal["local", "ray", "slurm"] = Field(
+        "local",
+        description="What executes the tasks: local, processes of this machine; ray, a Ray cluster; slurm, jobs of a "
+        "Slurm cluster",
+    )
+    tasks: int = Field(1, ge=1, le=10_000, description="Tasks that decode a share of the videos each")
+    ray_address: Annotated[str | None, Flag(metavar="HOST:PORT", default="$RAY_ADDRESS, else local")] = Field(
+        None, description="Ray cluster, as of `bench run`"
+    )
+    slurm: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Of --engine slurm: what its jobs ask for, such as partition=cpu,time=720,cpus_per_task=16",
+    )
     clear: Annotated[bool, Flag(one_way=True, default="")] = Field(
         False, description="Remove the data set's frames from the cache instead"
     )
@@ -54,11 +71,14 @@ class PrepareRequest(DataRequest):
 def prepare(given: Given[PrepareRequest]) -> None:
     """Decode a data set into the cache on the disk, from which `bench run` and `bench eval` read it.
 
-    What lies there already is not decoded again: the same command goes on where it was stopped.
+    What lies there already is not decoded again: the same command goes on where it was stopped. With several tasks, on
+    this machine or on a cluster's, each decodes its share; all of them must see the cache's folder (AIM_BENCH_CACHE).
     """
     size, side = given.values.get("input_size"), given.values.get("short_side")
     both = f"input_size is {size} beside a short_side of {side}: expected one of the two"
-    request, dataset = opened(given, [both] if size is not None and side is not None else ())
+    wrong = [both] if size is not None and side is not None else []
+    tasks = _tasks(given, wrong)
+    request, dataset = opened(given, wrong)
 
     from bench.data.cache.choose import CacheFolders
     from bench.data.cache.store import FolderStore
@@ -84,13 +104,37 @@ def prepare(given: Given[PrepareRequest]) -> None:
                 raise UserError([f"the cache cannot be written ({reason(error)})"]) from error
             for told in untrained_classes(dataset, {one: dataset.videos(one) for one in request.splits}):
                 tell(told, err=True)
-            outcomes = _filled(store, dataset.name, paths, short_side, request.workers or cores())
+            if tasks is None:
+                tally = _filled(store, dataset.name, paths, short_side, request.workers or cores())
+                failures: list[str] = []
+            else:
+                tally, failures = _filled_by_tasks(store, dataset.name, paths, short_side, tasks)
     except KeyboardInterrupt:
         tell("interrupted; the same command goes on where it stopped", err=True)
         raise typer.Exit(130) from None
-    _tell(store, dataset.name, outcomes, len(paths))
-    if all(outcome.outcome == "broken" for outcome in outcomes):
+    _tell(store, dataset.name, tally, len(paths))
+    for failure in failures:
+        tell(one_line(failure), err=True)
+    if failures:
+        tell("the same command goes on with what is left", err=True)
+    if failures or tally.done == len(tally.broken):
         raise typer.Exit(1)
+
+
+def _tasks(given: Given[PrepareRequest], problems: list[str]) -> TaskOptions | None:
+    """The options of the tasks; None where this process does it all. What is wrong with them is told in `problems`."""
+    request, _ = given.checked()
+    if request is None or (
+        (request.engine, request.tasks) == ("local", 1) and not (request.slurm or request.ray_address)
+    ):
+        return None
+    from bench.data.cache.choose import disk_folder
+    from bench.run.preparation import TaskOptions
+    from bench.run.preparation import problems as of_tasks
+
+    options = TaskOptions(request.engine, request.tasks, request.workers, request.slurm, request.ray_address)
+    problems += of_tasks(options, disk_folder())
+    return options
 
 
 def _paths(dataset: VideoDataset, splits: Sequence[Split]) -> list[Path]:
@@ -130,38 +174,59 @@ def _store(
     return store
 
 
-def _filled(store: FolderStore, name: str, paths: Sequence[Path], short_side: int | None, workers: int) -> list[Filled]:
+def _filled(store: FolderStore, name: str, paths: Sequence[Path], short_side: int | None, workers: int) -> Tally:
     """Fill the cache and show how far it is; stops where there is no more room."""
     from bench.data.cache.frames import fill
+    from bench.run.preparation_task import Tally
 
-    outcomes: list[Filled] = []
-    size = 0
-    begun = time.monotonic()
-    with progress() as show:
-        show(f"decoding {name}", 0, len(paths))
+    tally = Tally()
+    with _shown(name, len(paths)) as show:
         for outcome in fill(store, paths, short_side, workers):
-            outcomes.append(outcome)
-            size += outcome.size
-            speed = len(outcomes) / max(time.monotonic() - begun, 1e-9)
-            show(f"decoding {name}", len(outcomes), len(paths), f"{speed:.1f} videos/s, {byte_size(size)}")
+            tally.add(outcome)
+            show(tally)
             if outcome.outcome == "left out":
                 break
-    return outcomes
+    return tally
 
 
-def _tell(store: FolderStore, name: str, outcomes: Sequence[Filled], listed: int) -> None:
-    new, there = ([one for one in outcomes if one.outcome == kind] for kind in ("new", "there"))
-    size = byte_size(sum(one.size for one in outcomes))
+def _filled_by_tasks(
+    store: FolderStore, name: str, paths: Sequence[Path], short_side: int | None, tasks: TaskOptions
+) -> tuple[Tally, list[str]]:
+    """Fill the cache by tasks; with a sentence on each that failed. Raises UserError."""
+    from bench.run.preparation import fill_by_tasks
+
+    try:
+        with _shown(name, len(paths)) as show:
+            return fill_by_tasks(store, paths, short_side, tasks, show)
+    except OSError as error:
+        raise UserError([f"the cache cannot be written ({reason(error)})"]) from error
+
+
+@contextmanager
+def _shown(name: str, listed: int) -> Iterator[Callable[..., None]]:
+    """Yield a function that shows how far the decoding is, given its tally and what else there is to tell."""
+    begun = time.monotonic()
+    with progress() as show:
+        show(f"decoding {name}", 0, listed)
+
+        def shown(tally: Tally, *more: str) -> None:
+            speed = tally.done / max(time.monotonic() - begun, 1e-9)
+            told = ", ".join((f"{speed:.1f} videos/s", byte_size(tally.size), *more))
+            show(f"decoding {name}", tally.done, listed, told)
+
+        yield shown
+
+
+def _tell(store: FolderStore, name: str, tally: Tally, listed: int) -> None:
     tell(
-        f"{name}: {store.folder} holds {len(new) + len(there)} of {counted(listed, 'video')} "
-        f"({store.format}, {size}), {len(new)} of them new"
+        f"{name}: {store.folder} holds {tally.new + tally.there} of {counted(listed, 'video')} "
+        f"({store.format}, {byte_size(tally.size)}), {tally.new} of them new"
     )
-    broken = [one for one in outcomes if one.outcome == "broken"]
-    if broken:
-        tell(f"{counted(len(broken), 'video')} cannot be read:", err=True)
-        for one in broken[:_NAMED]:
-            tell(f"  {one_line(f'{one.path}: {one.reason}')}", err=True)
-        if len(broken) > _NAMED:
-            tell(f"  and {len(broken) - _NAMED:,} more", err=True)
+    if tally.broken:
+        tell(f"{counted(len(tally.broken), 'video')} cannot be read:", err=True)
+        for path, why in tally.broken[:_NAMED]:
+            tell(f"  {one_line(f'{path}: {why}')}", err=True)
+        if len(tally.broken) > _NAMED:
+            tell(f"  and {len(tally.broken) - _NAMED:,} more", err=True)
     for note in store.notes():
         tell(note, err=True)

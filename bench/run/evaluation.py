@@ -219,6 +219,9 @@ def execute(
                 raise UserError(about_data.problems)
             context.noted[cell.dataset, cell.data] = about_data.notes
             videos = dataset.videos(cell.split)
+            if (most := max(1, len(videos))) < (processes := request.processes_per_cell):
+                listed = f"the {cell.split} list of {cell.dataset} has {counted(len(videos), 'video')}"
+                raise UserError([f"processes_per_cell is {processes}: {listed}, expected at most {most}"])
             side = decoded_side(dataset, input_size(cell) or _USUAL_SIZE, cell.view_side, cell.pixels)
             asked = CacheSettings(request.cache, request.cache_limit, request.cache_format)
             context.cache, chosen = choose(asked, [video.path for video in videos], folders, side, once=True)

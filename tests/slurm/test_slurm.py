@@ -20,12 +20,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.data.dataset import DATASETS
+from bench.plugins import load as load_plugins
 from bench.run.engines.jobs import JobState
 from bench.run.engines.jobs import read as read_job
 from bench.run.result import Result
 from bench.run.status import status
 from bench.run.store import Run
 from tests.bench.command import Command
+from tests.bench.conftest import nothing_stays_registered
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -251,3 +254,24 @@ def test_what_slurm_would_not_take_is_refused(
     said = bench(*asked, "--slurm", "cpus_per_task=3", "--out", tmp_path / "run")
     assert said.code == 2 and len(said.problems) == 1 and "cpus_per_task=3" in said.problems[0]
     assert not (tmp_path / "run").exists()
+
+
+def test_jobs_decode_a_data_set(cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with nothing_stays_registered():
+        load_plugins([str(ROOT / "tests" / "bench" / "plugins" / "small.py")])
+        dataset = DATASETS.get("small")(None)
+        dataset.prepare()
+        found = [video.path for video in dataset.videos("test")][:12]
+    for index, video in enumerate(found):
+        place = tmp_path / "data" / ("train", "val")[index % 2] / f"class {index // 2 % 2}" / f"{index}.mp4"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(video.read_bytes())
+    monkeypatch.setenv("AIM_BENCH_CACHE", str(tmp_path / "cache"))
+    asked = ("data", "prepare", "folder", "--data-root", tmp_path / "data", "--engine", "slurm", "--tasks", "3")
+    code, said = _ended(_bench(*asked, "--workers", "1", "--slurm", "partition=normal"))
+    assert code == 0, said
+    assert f"holds {len(found)} of {len(found)} videos" in said
+    assert f"{len(found)} of them new" in said
+    assert len(list((tmp_path / "cache" / "frames").glob("??/*.raw"))) == len(found) == 12
+    assert not (tmp_path / "cache" / "frames" / "preparing").exists()
+    assert _slurm("squeue", "--noheader") == ""

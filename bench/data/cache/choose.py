@@ -85,9 +85,9 @@ class CacheFolders:
     def __exit__(self, *_: object) -> None:
         self._claims.close()
 
-    def disk(self) -> Path:
-        """The folder on the disk, made where it is missing. Raises OSError."""
-        folder = disk_folder()
+    def disk(self, folder: Path | None = None) -> Path:
+        """The folder on the disk, which is the user's unless one is named, made where it is missing. Raises OSError."""
+        folder = folder or disk_folder()
         folder.mkdir(parents=True, exist_ok=True)
         self._claim(folder, emptied=False)
         return folder

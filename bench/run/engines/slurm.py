@@ -29,7 +29,7 @@ LOGS = "slurm"  # folder of a run, with what the jobs print
 _LOOK = 3.0  # seconds between looks at the queue
 _LATE = 10.0  # seconds within which a file that a job wrote shows here, as on a network's file system
 _SOON = 1.0  # the same where jobs were told to end
-_ENDED = frozenset(
+ENDED = frozenset(
     ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT")
 )
 
@@ -88,7 +88,7 @@ class SlurmEngine:
         # what the job's process runs by itself
         asked = self._request.model_copy(update={"engine": "local", "out": run, "detach": False})
         writer = executor(run / LOGS, self._request)
-        most = _longest_array()
+        most = longest_array()
         self._before = {job.cell: _stamp(job.files) for job in self._accepted}
         for first in range(0, len(groups), most):
             part = groups[first : first + most]
@@ -147,22 +147,13 @@ class SlurmEngine:
     def _look(self) -> None:
         """Bring the states of the tasks up to date; where Slurm does not answer, they stay as they were."""
         open_ = [task for task in self._tasks if task.jobs]
-        arrays = ",".join(dict.fromkeys(task.id.partition("_")[0] for task in open_))
-        if not arrays:
+        found = states([task.id for task in open_])
+        if found is None:
             return
-        said = call("squeue", "--noheader", "--array", "--states=all", f"--jobs={arrays}", "--format=%F|%K|%T|%r")
-        if isinstance(said, Exception):
-            if "Invalid job id" not in told(said):
-                return
-            said = ""  # all ended long ago
-        found = {}
-        for line in said.splitlines():
-            array, index, state, reason = line.strip().split("|", 3)
-            found[f"{array}_{index}" if index.isdigit() else array] = state, reason
         for task in open_:
-            state, reason = found.get(task.id, ("COMPLETED", ""))
+            state, reason = found[task.id]
             task.state, task.reason = state, "" if state == "RUNNING" or reason == "None" else reason
-            if state not in _ENDED:
+            if state not in ENDED:
                 task.gone = None
             elif task.gone is None:
                 task.gone = time.monotonic()
@@ -208,7 +199,24 @@ class _Slurm:
 ENGINES.add("slurm", _Slurm())
 
 
-def _longest_array() -> int:
+def states(ids: Sequence[str]) -> dict[str, tuple[str, str]] | None:
+    """The states of jobs, and why they wait; None where Slurm does not answer. One that it has forgotten is over."""
+    arrays = ",".join(dict.fromkeys(id.partition("_")[0] for id in ids))
+    if not arrays:
+        return {}
+    said = call("squeue", "--noheader", "--array", "--states=all", f"--jobs={arrays}", "--format=%F|%K|%T|%r")
+    if isinstance(said, Exception):
+        if "Invalid job id" not in told(said):
+            return None
+        said = ""  # all ended long ago
+    found = {}
+    for line in said.splitlines():
+        array, index, state, reason = line.strip().split("|", 3)
+        found[f"{array}_{index}" if index.isdigit() else array] = state, reason
+    return {id: found.get(id, ("COMPLETED", "")) for id in ids}
+
+
+def longest_array() -> int:
     said = call("scontrol", "show", "config")
     lines = [] if isinstance(said, Exception) else said.splitlines()
     found = [line.partition("=")[2].strip() for line in lines if line.startswith("MaxArraySize")]

@@ -253,6 +253,21 @@ def test_what_does_not_go_together_is_told(bench: Command, trained: tuple[Path, 
     assert problem.startswith("device is 'gpu': expected auto, cpu, cuda")
 
 
+def test_more_processes_than_cores_or_videos_are_refused(
+    bench: Command, trained: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, result = trained
+    file = Run(folder).cell_folder(result.cell) / ADAPTER
+    monkeypatch.setattr("bench.run.engines.local.cores", lambda: 64)
+    asked = ("--checkpoint", file, "--processes-per-cell")
+    assert [problem.split(":")[0] for problem in _refused(bench, *asked, 65)] == ["processes_per_cell is 65"]
+    (problem,) = _refused(bench, *asked, 21)  # of 20 videos
+    assert problem.startswith("processes_per_cell is 21: ") and problem.endswith("at most 20")
+    both = [problem.split(" ")[0] for problem in _refused(bench, *asked, 65, "--frames", 500)]
+    assert both == ["frames", "processes_per_cell"]
+    assert len(_refused(bench, *asked, 0)) == len(_refused(bench, *asked, 257)) == 1
+
+
 def test_precision_and_split_reach_what_computes_and_what_crops(
     bench: Command, trained: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
