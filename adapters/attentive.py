@@ -55,7 +55,10 @@ class AttentiveProbe(nn.Module):
         super().__init__()
         self.heads = heads
         self.time: Tensor | None
-        self.register_buffer("time", sinusoids(frames, width) if time else None, persistent=False)
+        waves = sinusoids(frames, width)
+        # the released probe has all sines before all cosines
+        waves = torch.cat([waves[..., ::2], waves[..., 1::2]], dim=-1)
+        self.register_buffer("time", waves if time else None, persistent=False)
         self.blocks = nn.ModuleList(ProbeBlock(width, heads) for _ in range(depth - 1))
         self.token = nn.Parameter(torch.empty(1, 1, width))
         self.norm = nn.LayerNorm(width)

@@ -37,6 +37,8 @@ class EVL(Strategy):
         if not backbone.takes_tokens:
             return "its queries and keys are rotated behind the projections"
         attention = getattr(backbone.blocks[-1].module, "attn", None)
+        if hasattr(attention, "lambda_q1"):
+            return "each of its heads is the difference of two attentions"
         if any(type(getattr(attention, norm, None)).__name__ not in ("NoneType", "Identity") for norm in _NORMS):
             return "its queries and keys are normed behind the projections"
         return without_places(backbone, ("query", "key"))

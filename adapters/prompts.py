@@ -20,7 +20,7 @@ class PromptedBlock(AdaptedBlock):
         block: of the backbone.
         prompts: (p, D), the same for every frame.
         prefix: tokens that stand before the patches.
-        dropout: of the prompts.
+        dropout: of the prompts, of each frame by itself.
     """
 
     def __init__(self, block: Block, prompts: Tensor, prefix: int, dropout: float) -> None:
@@ -30,13 +30,13 @@ class PromptedBlock(AdaptedBlock):
         self.dropout = dropout
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
-        prompts = F.dropout(self.prompts, self.dropout, self.training)
+        prompts = F.dropout(self.prompts.expand(len(x), -1, -1), self.dropout, self.training)
         x = super().forward(inserted(x, prompts, self.prefix), frames)
-        return removed(x, len(prompts), self.prefix)
+        return removed(x, len(self.prompts), self.prefix)
 
 
 def inserted(x: Tensor, prompts: Tensor, prefix: int) -> Tensor:
-    """Tokens (B*T, N, D) with prompts (p, D) behind the first `prefix`."""
+    """Tokens (B*T, N, D) with prompts (p, D), or (B*T, p, D), behind the first `prefix`."""
     return torch.cat([x[:, :prefix], prompts.to(x.dtype).expand(len(x), -1, -1), x[:, prefix:]], dim=1)
 
 

@@ -46,16 +46,17 @@ class TimeShift(nn.Module):
 
     Attributes:
         frames: T of the clips that come next.
+        images: B*T of them.
     """
 
     def __init__(self, shifts: Sequence[int]) -> None:
         super().__init__()
         self.shifts = tuple(shifts)
-        self.frames = 1
+        self.frames = self.images = 1
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B*T, N, D) -> the same shape."""
-        clips = x.unflatten(0, (-1, self.frames))
+        """(B*T, ..., D), or the windows of all frames (B*T*W, n, D) -> the same shape."""
+        clips = x.reshape(self.images // self.frames, self.frames, -1, x.shape[-1])
         count = x.shape[-1] // 12
         groups = []
         for index, shift in enumerate(self.shifts):
@@ -66,7 +67,7 @@ class TimeShift(nn.Module):
                 groups.append(torch.cat([own[:, :shift], own[:, :-shift]], dim=1))
             else:
                 groups.append(torch.cat([own[:, -shift:], own[:, shift:]], dim=1))
-        return torch.cat([*groups, clips[..., len(self.shifts) * count :]], dim=-1).flatten(0, 1)
+        return torch.cat([*groups, clips[..., len(self.shifts) * count :]], dim=-1).view(x.shape)
 
 
 class ShiftedBlock(AdaptedBlock):
@@ -97,7 +98,7 @@ class ShiftedBlock(AdaptedBlock):
         return projection
 
     def attention(self, x: Tensor, frames: int) -> Tensor:
-        self.shift.frames = frames
+        self.shift.frames, self.shift.images = frames, len(x)
         normed = self.block.norm1(x)
         return x + self.block.attend(normed if self.folded else self.before_attention(normed))
 

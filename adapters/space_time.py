@@ -20,12 +20,14 @@ class SpaceTimeAdapter(nn.Module):
         bottleneck: h.
         kernel: over (T, H, W).
         prefix: tokens of a frame before its patches.
-        grid: (H, W) of the patches, where they do not lie so themselves.
+
+    Attributes:
+        grid: (H, W) of the patches that come next, where they do not lie so themselves.
     """
 
-    def __init__(
-        self, width: int, bottleneck: int, kernel: tuple[int, int, int], prefix: int, grid: tuple[int, int]
-    ) -> None:
+    grid: tuple[int, int] = (1, 1)
+
+    def __init__(self, width: int, bottleneck: int, kernel: tuple[int, int, int], prefix: int) -> None:
         super().__init__()
         self.down = nn.Linear(width, bottleneck)
         frames, rows, columns = (side // 2 for side in kernel)
@@ -36,7 +38,6 @@ class SpaceTimeAdapter(nn.Module):
             assert module.bias is not None
             nn.init.zeros_(module.bias)
         self.prefix = prefix
-        self.grid = grid
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """(B*T, N, D), or (B*T, H, W, D), with T = frames -> the same shape."""
@@ -75,6 +76,14 @@ class SpaceTimeBlock(AdaptedBlock):
 
 class MeanFirstBody(BlockwiseBody):
     """Feature of a clip: the mean of its frames' tokens, then the final norm and the model's own pooling."""
+
+    def embed(self, clips: Tensor) -> Tensor:
+        # a model may take frames of another shape than its own
+        side = self.backbone.patch_side
+        for module in self.blocks.modules():
+            if isinstance(module, SpaceTimeAdapter):
+                module.grid = clips.shape[-2] // side, clips.shape[-1] // side
+        return super().embed(clips)
 
     def features(self, clips: Tensor) -> Tensor:
         return self.backbone.finish(self.tokens(clips).unflatten(0, (len(clips), -1)).mean(dim=1))

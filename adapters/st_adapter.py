@@ -50,7 +50,7 @@ class STAdapter(BlockwiseStrategy):
         from adapters.space_time import MeanFirstBody, SpaceTimeAdapter, SpaceTimeBlock
 
         def adapter(width: int) -> SpaceTimeAdapter:
-            return SpaceTimeAdapter(width, options.channels, options.sides, backbone.prefix_tokens, backbone.grid)
+            return SpaceTimeAdapter(width, options.channels, options.sides, backbone.prefix_tokens)
 
         blocks = [
             SpaceTimeBlock(block, adapter(block.width) if options.per_block == 2 else None, adapter(block.width))

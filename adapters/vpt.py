@@ -45,7 +45,7 @@ class VPT(BlockwiseStrategy):
         from adapters.body import BlockwiseBody
         from adapters.prompts import PromptedBlock, ShallowPromptBody
 
-        side = backbone.input_size // min(backbone.grid)
+        side = backbone.patch_side
         width = backbone.blocks[0].width
         bound = sqrt(6 / (3 * side * side + width))
 

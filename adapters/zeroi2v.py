@@ -39,6 +39,7 @@ class ZeroI2VOptions(Options):
 class ZeroI2V(BlockwiseStrategy):
     """The final norm and a temporal embedding train beside the adapters.
 
+    In a Swin keys and values come from the same window of other frames.
     An adapter behind a matrix stands on what the matrix gives, before a layer scale, so that it folds into it.
     """
 
@@ -50,8 +51,6 @@ class ZeroI2V(BlockwiseStrategy):
     of_field = True
 
     def refuses(self, backbone: Backbone) -> str | None:
-        if backbone.windowed:
-            return "its windows move between blocks, and a shift in time is defined for attention over a whole frame"
         return without_places(backbone, ROLES)
 
     def adapt(self, block: Block, index: int, depth: int, frames: int, options: Any, drop_path: float) -> nn.Module:

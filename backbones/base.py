@@ -200,6 +200,11 @@ class Backbone(nn.Module):
     def grid(self) -> tuple[int, int]:
         """Rows and columns of the patches of a frame of the model's own size, before the first block."""
 
+    @property
+    def patch_side(self) -> int:
+        """Side of a patch in pixels, before the first block."""
+        return self.input_size // min(self.grid)
+
     @abstractmethod
     def sequence(self, tokens: Tensor) -> Tensor:
         """Final norm over all tokens of a frame: tokens -> (B*T, N, D).

@@ -1,6 +1,7 @@
 """Step and inference time, peak memory and the share of the machine's matrix-product peak, ours beside the reference.
 
     python benchmarks/step.py --models clip:ViT-B-16 --strategies joint --batch-size 8 --precisions fp32,bf16
+    python benchmarks/step.py --models vit:vit_tiny_patch16_224 --strategies field --against joint --ways "" --beside ""
 
 These run in turn, round after round, on the same weights and the same clips: the reference (AIM in eager mode with
 autocast, tests/reference/aim_eager.py), ours, ours in the ways that are asked for (with plain kernels; compiled,
@@ -9,6 +10,9 @@ image model on the clips' frames. Beside half precision on a CPU the reference r
 taken within the round, so that what slows the machine for a while slows both; the table shows the median over rounds
 and their quartiles, against the reference and against ours with plain kernels: what is written by hand for speed is
 worth so much.
+
+Other papers' strategies have no such reference: they stand against our AIM, `joint`, and so does every strategy with
+`--against joint`. A prediction is that of the model as it is deployed, merged where the strategy has a merged model.
 """
 
 from __future__ import annotations
@@ -129,15 +133,19 @@ def contenders(
     training: bool,
     ways: list[str],
     beside: list[str],
+    against: str,
 ) -> list[Contender]:
-    """Return the contenders to time: the reference first."""
+    """Return the contenders to time: first what the others are compared with, the reference or ours of AIM."""
     found = []
     generator = torch.Generator().manual_seed(0)
     size = built(name, "frozen", frames).backbone.input_size
     clips = torch.randint(0, 256, (batch, frames, 3, size, size), dtype=torch.uint8, generator=generator).to(device)
     labels = torch.randint(0, 400, (batch,), generator=generator).to(device)
-    asked: list[tuple[str, str, Precision, dict[str, Any]]] = [("reference", strategy, precision, {})]
-    if precision != "fp32" and device.type == "cpu" and "fp32" in beside:
+    eager = against == "reference" and not STRATEGIES.get(strategy).of_field
+    asked: list[tuple[str, str, Precision, dict[str, Any]]] = [
+        ("reference", strategy, precision, {}) if eager else ("joint", "joint", precision, {})
+    ]
+    if eager and precision != "fp32" and device.type == "cpu" and "fp32" in beside:
         asked.append(("reference in fp32", strategy, "fp32", {}))
     asked.append(("ours", strategy, precision, {}))
     asked += [
@@ -152,7 +160,8 @@ def contenders(
         if reference := title.startswith("reference"):
             in_reference(model)
         with torch.device("meta"):
-            needed = step_macs(built(name, strategy_name, frames), batch, training=training)
+            shapes = built(name, strategy_name, frames)
+            needed = step_macs(shapes if training else shapes.deployed(), batch, training=training)
         kernels, how = how.get("kernels", "fast"), {name: how[name] for name in how.keys() - {"kernels"}}
         with using(kernels):
             if training:
@@ -160,6 +169,7 @@ def contenders(
                 call: Callable[[], object] = partial(engine.step, clips, labels)
                 resident = partial(_resident, engine)
             else:
+                model = model.deployed()
                 engine = Predictor(model, device, number_format, batch, **how)
                 call = partial(engine, clips[:, None])
                 resident = partial(_tensors, model)
@@ -178,6 +188,21 @@ def contenders(
             needed = step_macs(built(name, "frozen", frames), batch, training=False)
         found.append(Contender("image model", plain, needed, partial(_tensors, image)))
     return found
+
+
+def strategies_of(text: str, name: str) -> list[str]:
+    """Names of a comma list; of the groups `all` and `field`, as in `bench run`, those that the model takes."""
+    groups = {
+        "all": [one for one in STRATEGIES.names() if not STRATEGIES.get(one).of_field],
+        "field": list(STRATEGIES.names()),
+    }
+    with torch.device("meta"):
+        backbone = build(resolve(f"{name}@none", "base"))
+    found = []
+    for part in text.split(","):
+        taken = [one for one in groups.get(part, ()) if STRATEGIES.get(one).refuses(backbone) is None]
+        found += taken if part in groups else [part]
+    return list(dict.fromkeys(found))
 
 
 def _with(kernels: Kernels, call: Callable[[], object]) -> object:
@@ -259,7 +284,7 @@ def _ratios(of: Contender, one: Contender) -> list[float]:
 
 def main(
     models: Annotated[str, typer.Option(help="Comma list of family:model.")] = "clip:ViT-B-16",
-    strategies: Annotated[str, typer.Option(help="Comma list of strategies.")] = "joint",
+    strategies: Annotated[str, typer.Option(help="Comma list of strategies; all and field as in bench run.")] = "joint",
     modes: Annotated[str, typer.Option(help="train, infer or both.")] = "train,infer",
     precisions: Annotated[
         str,
@@ -276,6 +301,9 @@ def main(
     beside: Annotated[
         str, typer.Option(help="What runs beside: comma list of timesformer, image and, on a CPU, fp32; or nothing.")
     ] = "timesformer,image,fp32",
+    against: Annotated[
+        str, typer.Option(help="Compare AIM's own strategies with: the reference, or joint, our AIM.")
+    ] = "reference",
     rounds: Annotated[int, typer.Option(help="Rounds.")] = 5,
     warmup: Annotated[int, typer.Option(help="Calls of each before the rounds, at least 1.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "auto",
@@ -308,7 +336,7 @@ def main(
         top = matrix_peak(where, precision, clock)  # type: ignore[arg-type]
         console.print(f"{precision}: matrix-product peak {top / 1e9:.0f} G multiply-accumulates a second")
         for name in models.split(","):
-            for strategy in strategies.split(","):
+            for strategy in strategies_of(strategies, name):
                 for mode in modes.split(","):
                     count = frames or (32 if name.startswith("swin") else 8)
                     found = contenders(
@@ -321,6 +349,7 @@ def main(
                         mode == "train",
                         chosen,
                         beside.split(","),
+                        against,
                     )
                     race(found, where, rounds, warmup, clock)
                     about = {"model": name, "strategy": strategy, "mode": mode, "precision": precision}

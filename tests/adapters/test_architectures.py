@@ -11,6 +11,7 @@ from adapters.base import STRATEGIES
 from adapters.classifier import VideoClassifier
 from bench.measure.counts import macs, macs_by_part
 from bench.measure.params import count_by_part
+from tests.adapters.test_field import FIELD
 from tests.architectures import BUILDERS, small
 from tests.models import CLASSES, NAMES, awaken, clips, image_features
 
@@ -100,6 +101,43 @@ def test_every_product_is_counted(kind: str) -> None:
     assert counted["spatial"] - counted["frozen"] == adapters
     over_time = sum(block.attends_time for block in backbone.blocks) / len(backbone.blocks)
     assert counted["joint"] - counted["spatial"] > adapters * (1.5 if over_time == 0.5 else 2)
+
+
+# kinds that do not take every method of other papers
+REFUSED = {
+    "normed queries": {"evl"},
+    "differential attention": {"evl"},
+    "RMS norm and SwiGLU": {"zeroi2v"},
+    "ViTamin": {"zeroi2v"},
+    "EVA": {"lora", "zeroi2v", "evl"},
+    "EVA-02": {"lora", "vpt", "zeroi2v", "evl"},
+    "post-norm EVA": {"lora", "zeroi2v", "evl"},
+    "DINOv3": {"vpt", "evl"},
+    "mixed RoPE": {"vpt", "evl"},
+    "PE": {"vpt", "evl"},
+    "grouped queries": {"vpt", "zeroi2v", "evl"},
+    "Swin": {"vpt", "evl"},
+    "Swin V2": {"lora", "vpt", "zeroi2v", "evl"},
+    "custom CLIP blocks": {"lora", "zeroi2v", "evl"},
+}
+
+
+@each_kind
+def test_other_papers_methods_train_see_order_and_merge_as_they_say_or_are_refused(kind: str) -> None:
+    x = clips(2, 4)
+    for strategy in FIELD:
+        why = STRATEGIES.get(strategy).refuses(small(kind))
+        assert (why is not None) == (strategy in REFUSED.get(kind, ())), (strategy, why)
+        if why is not None:
+            continue
+        adapted = _model(kind, strategy, **({"layers": 2} if strategy == "evl" else {}))
+        awaken(adapted)
+        adapted.train()(x).square().sum().backward()
+        assert [name for name, p in adapted.named_parameters() if (p.grad is not None) != p.requires_grad] == []
+        with torch.no_grad():
+            found, back = adapted.eval()(x), adapted(x.flip(1))
+            torch.testing.assert_close(adapted.deployed()(x), found, rtol=1e-4, atol=1e-4)
+        assert torch.allclose(found, back, atol=1e-4) != adapted.strategy.order_aware, strategy
 
 
 @pytest.mark.parametrize("kind", ["convolutional stem", "residual stem", "ViTamin"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from tests.models import CLASSES, FAMILIES, FRAMES, awaken, backbone, clips, ima
 from tests.reference import methods as equations
 
 FIELD = ("bitfit", "lora", "adaptformer", "vpt", "st-adapter", "zeroi2v", "evl")
-REFUSED = {("swin", "vpt"), ("swin", "zeroi2v"), ("swin", "evl")}
+REFUSED = {("swin", "vpt"), ("swin", "evl")}
 DEFINED = [(family, name) for family in FAMILIES for name in FIELD if (family, name) not in REFUSED]
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("bitfit", {}),
@@ -65,7 +66,8 @@ def _adapted_block(name: str, block: Any, own: plain.Weights, x: Tensor, options
     if name == "zeroi2v":
         shifts = [int(shift) for shift in options.shifts.split(",")]
         normed = equations.linear_adapter(normed, *_pair(block.before_attention), options.scale)
-        attended = equations.shifted_attention(normed, own, shifts)
+        mixing = partial(equations.shifted_attention, shifts=shifts)
+        attended = mixing(normed, own) if x.ndim == 3 else attend(normed, own, attend=mixing)
         x = x + equations.linear_adapter(attended, *_pair(block.behind_attention), options.scale)
         normed = equations.linear_adapter(plain.norm(x, own.norm2), *_pair(block.before_mlp), options.scale)
         return x + equations.linear_adapter(plain.mlp(normed, own), *_pair(block.behind_mlp), options.scale)
@@ -146,6 +148,8 @@ def _of_swin(adapted: VideoClassifier, x: Tensor) -> Tensor:
     found = []
     for clip in x:
         tokens = plain.norm(plain.tubelets(clip, embed.proj, 1), plain.affine(embed.norm))
+        if name == "zeroi2v":
+            tokens = tokens + adapted.body.temporal_embedding[0][:, None, None]
         for index, block in enumerate(adapted.body.blocks):
             stage = net.layers[index // 2]
             module, (window, shift) = stage.blocks[index % 2], TINY_WINDOWS[index // 2]
@@ -154,11 +158,7 @@ def _of_swin(adapted: VideoClassifier, x: Tensor) -> Tensor:
                 tokens = torch.stack([merged(frame, down, stage.downsample.reduction.weight) for frame in tokens])
             table, moved = module.attn.relative_position_bias_table, shift if index % 2 else (0, 0)
 
-            def attend(
-                normed: Tensor, own: Any, table: Any = table, window: Any = window, moved: Any = moved
-            ) -> Tensor:
-                return windowed(normed, own, table, window, moved)
-
+            attend = partial(windowed, table=table, sides=window, shift=moved)
             tokens = _adapted_block(name, block, plain.of_vit(module), tokens, adapted.options, (attend, 0, None))
         final = plain.affine(net.norm)
         if name == "st-adapter":
@@ -199,7 +199,7 @@ def test_the_attentive_probe_is_that_of_its_equations(head: str) -> None:
     for clip in adapted.features(x):
         if head == "attentive-time":
             angles = torch.arange(3)[:, None] * 10_000.0 ** -(torch.arange(0, 96, 2) / 96)
-            clip = clip + torch.stack([angles.sin(), angles.cos()], dim=2).view(3, 1, 96)
+            clip = clip + torch.cat([angles.sin(), angles.cos()], dim=1).view(3, 1, 96)
         tokens = clip.flatten(0, 1)
         for block in probe.blocks:
             own = plain.Weights(16, *(plain.affine(part) for part in (block.norm, block.qkv, block.output)))
@@ -300,7 +300,7 @@ def test_a_merged_model_predicts_the_same_and_computes_what_the_image_model_does
         torch.testing.assert_close(deployed.deployed()(clips()), expected, rtol=1e-4, atol=1e-4)
     image = model(family, "frozen")
     assert sum(macs_by_part(deployed).values()) == sum(macs_by_part(image).values())
-    added = FRAMES * 96 if name == "zeroi2v" else 0  # the temporal embedding
+    added = FRAMES * adapted.backbone.blocks[0].width if name == "zeroi2v" else 0  # the temporal embedding
     assert count(deployed)[0] == count(image)[0] + added
 
 

@@ -83,7 +83,9 @@ def test_counts_on_a_swin_agree_with_the_closed_form() -> None:
     image = swin_parts(side=224, patch=4, width=96, depths=(2, 2, 6, 2), window=7, frames=4, classes=10)
     head = 769 * 10
     tokens = [4 * grid * grid for grid in grids]
+    linear = sum(4 * (2 * d * (d // 4) + d // 4 + d) for d in widths)
     for strategy, trained, added in (
+        ("zeroi2v", linear + 4 * 96 + 2 * 768, 0),
         ("lora", sum(4 * 16 * d for d in widths), 0),
         ("adaptformer", sum(2 * d * 64 + 64 + d for d in widths),
          sum(n * 2 * d * 64 for n, d in zip(tokens, widths, strict=True))),

@@ -58,7 +58,7 @@ def space_time(x: Tensor, down: Affine, kernel: Tensor, bias: Tensor, up: Affine
     return x + linear(torch.stack(places).view(*sizes, -1), up)
 
 
-def shifted_attention(x: Tensor, own: Weights, shifts: list[int]) -> Tensor:
+def shifted_attention(x: Tensor, own: Weights, bias: Tensor | None = None, *, shifts: list[int]) -> Tensor:
     """ZeroI2V, section 3.2, of tokens (T, N, D): keys and values take groups of D / 12 channels from other frames."""
     frames, _, width = x.shape
     depth, group = width // own.heads, width // 12
@@ -83,6 +83,7 @@ def shifted_attention(x: Tensor, own: Weights, shifts: list[int]) -> Tensor:
         for h in range(own.heads):
             part = slice(h * depth, (h + 1) * depth)
             logits = q[t, :, part] @ k[t, :, part].T / math.sqrt(depth)
+            logits = logits if bias is None else logits + bias[h]
             heads.append(torch.softmax(logits, dim=1) @ v[t, :, part])
         found.append(linear(torch.cat(heads, dim=1), own.out))
     return torch.stack(found)

@@ -5,6 +5,8 @@ On plain tensors; sides of a window and of its shift are (rows, columns).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -21,7 +23,19 @@ def position_bias(table: Tensor, sides: Pair) -> Tensor:
     return torch.stack([torch.stack([table[row] for row in line]) for line in at]).permute(2, 0, 1)
 
 
-def windowed(x: Tensor, of: Weights, table: Tensor, sides: Pair, shift: Pair) -> Tensor:
+def by_frame(x: Tensor, of: Weights, bias: Tensor) -> Tensor:
+    """Attention in the same window of every frame, (T, n, D)."""
+    return torch.stack([attention(tokens, of, bias) for tokens in x])
+
+
+def windowed(
+    x: Tensor,
+    of: Weights,
+    table: Tensor,
+    sides: Pair,
+    shift: Pair,
+    attend: Callable[[Tensor, Weights, Tensor], Tensor] = by_frame,
+) -> Tensor:
     """(T, H, W, D): tokens of a frame's window see each other; in a shifted one, those that were neighbours before."""
     _, height, width, _ = x.shape
     rows, columns = sides
@@ -35,9 +49,9 @@ def windowed(x: Tensor, of: Weights, table: Tensor, sides: Pair, shift: Pair) ->
             part = torch.tensor([2 * (h >= height) + (w >= width) for h, w in moved])
             hidden = bias.masked_fill(part[:, None] != part[None, :], -float("inf"))
             places = [(h % height, w % width) for h, w in moved]
-            for frame, seen in zip(x, found, strict=True):
-                tokens = attention(torch.stack([frame[place] for place in places]), of, hidden)
-                seen.update(zip(places, tokens, strict=True))
+            tokens = torch.stack([x[:, h, w] for h, w in places], dim=1)
+            for attended, seen in zip(attend(tokens, of, hidden), found, strict=True):
+                seen.update(zip(places, attended, strict=True))
     return torch.stack(
         [torch.stack([seen[h, w] for h in range(height) for w in range(width)]).view(x.shape[1:]) for seen in found]
     )
