@@ -75,9 +75,8 @@ def wording(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     from tests.bench.command import Wording  # after the processes' threads are set
 
     test = request.node.nodeid.removeprefix("tests/bench/")
-    if len(test) > 120 or "\\" in test:  # a file's text among the parameters
-        indices = dict.fromkeys(request.node.callspec.indices.values())
-        test = f"{test.partition('[')[0]}[{'-'.join(map(str, indices))}]"
+    if (parameters := getattr(request.node, "callspec", None)) is not None:  # among which may be a file's text
+        test = f"{test.partition('[')[0]}[{'-'.join(map(str, dict.fromkeys(parameters.indices.values())))}]"
     snapshot = Wording(test, tmp_path_factory.getbasetemp())
     yield snapshot
     snapshot.close()

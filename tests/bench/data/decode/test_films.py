@@ -14,6 +14,7 @@ from bench.data.decode.base import VideoError
 from bench.data.decode.open import available_decoders, open_video, why_unusable
 from bench.data.decode.pyav import PyavReader
 from bench.spec.fields import Decoder
+from tests.bench.command import quoting
 from tests.bench.data.decode.conftest import Film, orders, psnr
 from tests.bench.data.videos import RATE, WIDTH
 
@@ -109,7 +110,7 @@ def test_auto_leaves_to_decord_what_it_reads_rightly(films: dict[str, Film], kin
 @needs_decord
 @pytest.mark.parametrize(("kind", "reason"), (MISREAD | OTHERS).items())
 def test_decord_by_name_refuses_what_it_misreads(films: dict[str, Film], kind: str, reason: str) -> None:
-    with pytest.raises(VideoError, match=f"decord would misread it: .*{reason}.*; expected the decoder auto or pyav"):
+    with pytest.raises(VideoError, match=rf"decord.*{reason}.*\bauto\b.*\bpyav\b"):
         open_video(films[kind].path, "decord")
 
 
@@ -193,7 +194,7 @@ def test_no_frame_is_enlarged(films: dict[str, Film], short_side: int, decoder: 
 
 
 def test_a_short_side_of_nothing_is_refused(films: dict[str, Film]) -> None:
-    with pytest.raises(ValueError, match="short_side is 0: expected 1 pixel or more"):
+    with pytest.raises(ValueError, match=quoting("short_side is 0", 1)):
         open_video(films["mp4 h264"].path, "pyav", 0)
 
 
