@@ -208,7 +208,7 @@ def test_damaged_metadata_are_refused(
     _changed(file, **about)
     problem = _problems(file)[0]
     assert quotes(problem, *values)
-    wording([problem[:60]])  # the rest is pydantic's
+    wording([problem.partition(":")[0]])  # what follows may be pydantic's or json's words
 
 
 def test_a_strategy_that_is_not_known_here_is_told(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_the_scale_of_something_something_is_known_by_its_classes(
     assert ("174 classes" in note and "ViT-L" in note) == named
     # who knows better says so, and nothing is assumed
     asked = open_model_file(tmp_path / "one.pth", scale=0.7)
-    assert asked.options["scale"] == 0.7 and not any("scale is" in note for note in asked.build(found.frames)[1])
+    assert asked.options["scale"] == 0.7 and not any(quotes(note, "scale") for note in asked.build(found.frames)[1])
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "module.module.", "_orig_mod.module."])

@@ -35,7 +35,7 @@ def test_everything_wrong_is_listed(bench: Command, root: Path) -> None:
     said = bench("data", "check", "list", "--data-root", root, *lists, "--workers", "2", "--output", root / "out.csv")
     assert said.code == 1
     lines = said.out.splitlines()
-    assert lines[-1] == "list train, val, test: 6 videos, 1 missing, 1 broken, 1 mislabelled, 1 too short"
+    assert quotes(lines[-1], "list", "train, val, test", "6 videos", "1 missing", "1 broken", "1 mislabelled", 1)
     told = dict(line.rsplit(".mp4: ", maxsplit=1) for line in lines if ".mp4: " in line)
     assert quotes(told["missing: val run/gone"], root / "run/gone.mp4")
     assert "broken: train run/junk" in told
@@ -53,7 +53,7 @@ def test_everything_wrong_is_listed(bench: Command, root: Path) -> None:
     (root / "val.txt").write_text("walk fast/c.mp4 1\nwalk fast/short.mp4 1\n")
     said = bench("data", "check", "list", "--data-root", root, *lists, "--split", "val", "--full", "--workers", "1")
     assert said.code == 0
-    assert said.out.splitlines()[-1] == "list val: 2 videos, 1 too short"
+    assert quotes(said.out.splitlines()[-1], "list val", "2 videos", 1)
 
 
 def test_classes_without_a_training_video_are_told(bench: Command, root: Path) -> None:
@@ -65,7 +65,7 @@ def test_classes_without_a_training_video_are_told(bench: Command, root: Path) -
     assert said.code == 1
     (told,) = [line for line in said.out.splitlines() if "--labels-from 1" in line]
     assert quotes(told, "list", 2, 4, 0, 3)
-    assert said.out.splitlines()[-1].endswith("1 broken, classes without a training video")
+    assert quotes(said.out.splitlines()[-1], "1 broken", "classes")
     with (root / "out.csv").open(newline="") as file:
         assert [(row["fault"], row["told"]) for row in csv.DictReader(file)][1:] == [("untrained", told)]
     # they alone are a failure too, and there is none where labels start at 1

@@ -366,13 +366,13 @@ def test_an_export_that_cannot_be_is_refused_and_leaves_nothing(
         problems, ((out, f"'{tmp_path}/nosuch'"), (out, ".pth", ".pt"), ("'nosuch/cell'", "RUN/CELL")), strict=True
     ):
         assert quotes(problem, *values)
-    problems += refused(cell, "--out", tmp_path)
+    problems += refused(cell, "--out", tmp_path)[:1]
     assert quotes(problems[3], f"out is '{tmp_path}'")
     assert quotes(
         refused(cell, "--out", tmp_path / "a.pth", "--backbone", "clip:tiny")[0], "vit:tiny", "clip:tiny@bundled"
     )
     torch.save(official.vit(JOINT), tmp_path / "one.pth")
-    problems += refused(tmp_path / "one.pth", "--out", tmp_path / "two.pth")
+    problems += refused(tmp_path / "one.pth", "--out", tmp_path / "two.pth")[:1]
     assert quotes(problems[4], f"{tmp_path}/one.pth")
     wording(problems)
     assert os.listdir(tmp_path) == ["one.pth"]

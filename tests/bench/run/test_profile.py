@@ -235,7 +235,7 @@ def test_weights_that_cannot_be_had_are_a_sentence_with_a_way_out(
     said = bench("profile", "vit:tiny@./a.safetensors", "joint", "--device", "cpu")
     assert said.code == 2
     (sentence,) = said.problems
-    assert quotes(sentence, "./a.safetensors", "vit:tiny@none", "--no-timing")
+    assert quotes(sentence, f"{tmp_path}/a.safetensors", "vit:tiny@none", "--no-timing")
     assert bench("profile", "vit:tiny@./a.safetensors", "joint", "--no-timing").code == 0
 
 

@@ -68,7 +68,7 @@ def test_auto_keeps_frames_in_memory_where_they_fit(
 
 
 def test_without_shared_memory_temporary_files_serve(
-    folders: CacheFolders, good: tuple[Video, ...], monkeypatch: pytest.MonkeyPatch
+    folders: CacheFolders, good: tuple[Video, ...], monkeypatch: pytest.MonkeyPatch, wording: Wording
 ) -> None:
     def stores(asked: CacheSettings) -> Path | None:
         store = choose(asked, listed(good), folders)[0].store
@@ -84,6 +84,7 @@ def test_without_shared_memory_temporary_files_serve(
     free(monkeypatch, disk=NEED / 2)
     cache, note = choose(CacheSettings("ram"), listed(good), folders)
     assert cache.store is None and quotes(note, "off", "1.1 MB", 6)
+    wording([note])
 
 
 def test_auto_reads_what_was_prepared_on_the_disk(folders: CacheFolders, good: tuple[Video, ...]) -> None:

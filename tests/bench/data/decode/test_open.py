@@ -13,7 +13,7 @@ from bench.data.decode.base import VideoError
 from bench.data.decode.open import available_decoders, open_video, why_unusable
 from bench.data.motion.dataset import write_h264
 from bench.spec.fields import Decoder
-from tests.bench.command import quoting
+from tests.bench.command import quotes, quoting
 from tests.bench.data.conftest import number_of, numbered
 from tests.bench.data.decode.conftest import Film, psnr
 from tests.bench.data.videos import turned
@@ -87,7 +87,11 @@ def test_without_decord(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("decoder", ["auto", *DECODERS])
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("missing.mp4", "No such file"), ("empty.mp4", "0 bytes"), ("junk.mp4", "cannot (open it|be opened)")],
+    [
+        ("missing.mp4", "No such file"),
+        ("empty.mp4", "0 bytes"),
+        ("junk.mp4", r"junk\.mp4: (?!.*(No such file|\b0 bytes))"),
+    ],
 )
 def test_what_is_no_video_says_so(folder: Path, decoder: Decoder, name: str, reason: str) -> None:
     with pytest.raises(VideoError, match=reason) as caught:
@@ -103,7 +107,7 @@ def test_a_file_of_sound_alone_is_no_video(tmp_path: Path, decoder: Decoder) -> 
         sound.setsampwidth(2)
         sound.setframerate(8000)
         sound.writeframes(bytes(16000))
-    with pytest.raises(VideoError, match="video"):
+    with pytest.raises(VideoError, match=quoting(tmp_path / "sound.wav")):
         open_video(tmp_path / "sound.wav", decoder)
 
 
@@ -165,14 +169,15 @@ def test_unknown_decoder(folder: Path) -> None:
     ("used", "asked", "told"),
     [
         ({"decord"}, "auto", []),
-        ({"decord", "pyav"}, "auto", ["decoded by pyav"]),
-        ({"decord"}, "decord", ["decoded by decord"]),
-        ({"pyav", "images"}, "pyav", ["decoded by images, pyav"]),
+        ({"decord", "pyav"}, "auto", ["pyav"]),
+        ({"decord"}, "decord", ["decord"]),
+        ({"pyav", "images"}, "pyav", ["images, pyav"]),
         (set(), "auto", []),
     ],
 )
 def test_footnotes_tell_what_a_reader_does_not_expect(used: set[str], asked: str, told: list[str]) -> None:
-    assert opening.footnotes(used, asked) == told
+    for note, decoders in zip(opening.footnotes(used, asked), told, strict=True):
+        assert quotes(note, decoders)
 
 
 def test_errors_survive_a_process_boundary() -> None:
