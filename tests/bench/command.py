@@ -45,7 +45,7 @@ class Command:
 
 
 # lists of registered names, of which a new strategy or field may be one
-_NAMES = re.compile(r"(?<=ted one of |egies take ).*?(?= \(did you mean|$)")
+_NAMES = re.compile(r"(?<=ted one of |ith one of |egies take ).*?(?= \(did you mean|$)")
 MESSAGES = Path(__file__).with_name("messages.json")
 
 
