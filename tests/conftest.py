@@ -9,9 +9,13 @@ from collections.abc import Iterator
 from multiprocessing import forkserver
 from multiprocessing.util import get_temp_dir
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+
+if TYPE_CHECKING:
+    from tests.bench.command import Wording
 
 # Before torch is imported, here and in what the tests start: several threads a process only wait for each other where
 # every core has a process, and where a test asks for several they should not wait in a loop.
@@ -63,3 +67,16 @@ def one_thread() -> Iterator[None]:
     yield
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(1)
+
+
+@pytest.fixture
+def wording(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wording]:
+    """The snapshot of the test's messages."""
+    from tests.bench.command import Wording  # after the processes' threads are set
+
+    test = request.node.nodeid.removeprefix("tests/bench/")
+    if (parameters := getattr(request.node, "callspec", None)) is not None:  # among which may be a file's text
+        test = f"{test.partition('[')[0]}[{'-'.join(map(str, dict.fromkeys(parameters.indices.values())))}]"
+    snapshot = Wording(test, tmp_path_factory.getbasetemp())
+    yield snapshot
+    snapshot.close()

@@ -20,6 +20,7 @@ from adapters.classifier import VideoClassifier
 from backbones.families import build
 from backbones.names import BackboneName
 from tests.adapters import released as official
+from tests.bench.command import Wording, quotes
 from tests.models import FAMILIES, awaken, backbone, clips, model
 
 State = dict[str, Tensor]
@@ -259,11 +260,10 @@ def test_missing_surplus_and_misshapen_tensors_are_named_together_and_nothing_is
     before = {name: value.clone() for name, value in built.state_dict().items()}
     with pytest.raises(BadCheckpoint) as refused:
         load(built, state, describe(state))
-    assert refused.value.problems == (
-        "missing: backbone.ln_pre.bias, backbone.transformer.resblocks.2.S_Adapter.D_fc2.weight",
-        "surplus: backbone.proj",
-        "misshapen: cls_head.fc_cls.bias (3,) instead of (10,)",
-    )
+    missing, surplus, misshapen = refused.value.problems
+    lost = ("backbone.ln_pre.bias", "backbone.transformer.resblocks.2.S_Adapter.D_fc2.weight")
+    assert quotes(missing, "missing", *lost) and quotes(surplus, "surplus", "backbone.proj")
+    assert quotes(misshapen, "misshapen", "cls_head.fc_cls.bias", "(3,)", "(10,)")
     assert all(torch.equal(value, before[name]) for name, value in built.state_dict().items())
 
 
@@ -281,88 +281,96 @@ def test_nothing_is_loaded_where_one_name_is_wrong(change: str) -> None:
     assert all(torch.equal(value, before[name]) for name, value in built.state_dict().items())
 
 
-REFUSED: list[tuple[str, Callable[[], State], str]] = [
-    ("nothing", dict, "found nothing"),
-    ("other names", lambda: {"visual.conv1.weight": torch.zeros(1)}, "found 'visual.conv1.weight'"),
+REFUSED: list[tuple[str, Callable[[], State], tuple[str | int, ...]]] = [
+    ("nothing", dict, ()),
+    ("other names", lambda: {"visual.conv1.weight": torch.zeros(1)}, ("'visual.conv1.weight'",)),
     (
         "without the nesting",
         lambda: {name.removeprefix("backbone."): value for name, value in official.clip([(S, T, J)] * 4).items()},
-        "expected backbone.transformer.resblocks.0, backbone.blocks.0, backbone.layers.0.blocks.0",
+        ("backbone.transformer.resblocks.0, backbone.blocks.0, backbone.layers.0.blocks.0",),
     ),
-    ("no head", lambda: _without(official.vit([(S, T, J)] * 4), "fc_cls.weight"), "missing: cls_head.fc_cls.weight"),
+    (
+        "no head",
+        lambda: _without(official.vit([(S, T, J)] * 4), "fc_cls.weight"),
+        ("missing", "cls_head.fc_cls.weight"),
+    ),
     (
         "a block left out",
         lambda: {n: v for n, v in official.vit([(S, T, J)] * 4).items() if "blocks.1." not in n},
-        "blocks are missing: blocks.{b} has no number 1",
+        ("blocks.{b}", 1),
     ),
     (
         "kinds that differ from block to block",
         lambda: official.vit([(S, T, J), (S, T), (S, T, J), (S, T, J)]),
-        "the adapters are those of no strategy",
+        (),
     ),
-    ("temporal adapters alone", lambda: official.vit([(T,)] * 4), "the adapters are those of no strategy"),
-    ("no adapter after attention", lambda: official.vit([(S, IN)] * 4), "the adapters are those of no strategy"),
+    ("temporal adapters alone", lambda: official.vit([(T,)] * 4), ()),
+    ("no adapter after attention", lambda: official.vit([(S, IN)] * 4), ()),
     (
         "bottlenecks that differ",
         lambda: {
             **official.vit([(S,)] * 4, frames=None),
             "backbone.blocks.1.S_Adapter.D_fc1.weight": torch.zeros(30, 96),
         },
-        "bottlenecks",
+        (),
     ),
     (
         "no temporal embedding",
         lambda: official.clip([(S, T, J)] * 4, frames=None),
-        "missing: backbone.temporal_embedding",
+        ("missing", "backbone.temporal_embedding"),
     ),
     (
         "positions that are not a square",
         lambda: {**official.vit([()] * 4, frames=None), "backbone.pos_embed": torch.zeros(1, 12, 96)},
-        "11 patches",
+        ("11 patches",),
     ),
     (
         "flat patches",
         lambda: {**official.vit([()] * 4), "backbone.patch_embed.proj.weight": torch.zeros(96, 192)},
-        "the shape (96, 192)",
+        ("(96, 192)",),
     ),
     (
         "patches over frames and no attention over them",
         lambda: official.swin([(S2,)] * 4),
-        "no block attends over time",
+        (),
     ),
-    ("patches over three frames", lambda: official.swin([(S2, T), (S2,)] * 2, tubelet=3), "covers 3 frames"),
+    ("patches over three frames", lambda: official.swin([(S2, T), (S2,)] * 2, tubelet=3), ("3 frames",)),
     (
         "a Swin without its tables",
         lambda: _without(official.swin([(S2, T), (S2,)] * 2), "temporal_position_bias_table"),
-        "missing: backbone.layers.0.blocks.0.attn.temporal_position_bias_table",
+        ("missing", "backbone.layers.0.blocks.0.attn.temporal_position_bias_table"),
     ),
     (
         "a Swin without one of its tables",
         lambda: _without(official.swin([(S2, T), (S2,)] * 2), "layers.0.blocks.0.attn.temporal_position_bias_table"),
-        "missing: backbone.layers.0.blocks.0.attn.temporal_position_bias_table",
+        ("missing", "backbone.layers.0.blocks.0.attn.temporal_position_bias_table"),
     ),
     (
         "numbers that are whole",
         lambda: {**official.vit([()] * 4, frames=None), "cls_head.fc_cls.bias": torch.zeros(10, dtype=torch.int64)},
-        "cls_head.fc_cls.bias holds torch.int64",
+        ("cls_head.fc_cls.bias", "torch.int64"),
     ),
     (
         "tensors that are sparse",
         lambda: {**official.vit([()] * 4, frames=None), "cls_head.fc_cls.bias": torch.zeros(10).to_sparse()},
-        "torch.sparse_coo",
+        ("torch.sparse_coo",),
     ),
 ]
 
 
-@pytest.mark.parametrize(("what", "state", "sentence"), REFUSED, ids=[what for what, *_ in REFUSED])
-def test_what_is_no_aim_model_is_refused(what: str, state: Callable[[], State], sentence: str) -> None:
-    assert sentence in _problems(state())
+@pytest.mark.parametrize(("what", "state", "values"), REFUSED, ids=[what for what, *_ in REFUSED])
+def test_what_is_no_aim_model_is_refused(
+    what: str, state: Callable[[], State], values: tuple[str | int, ...], wording: Wording
+) -> None:
+    problem = _problems(state())
+    assert quotes(problem, *values)
+    wording([problem])
 
 
 def test_video_patches_that_were_trained_are_refused() -> None:
     state = official.swin([(S2, T, J2), (S2, J2)] * 2)
     state["backbone.patch_embed.proj.weight"][5, 1, 1, 2, 3] += 1e-6
-    assert "backbone.patch_embed.proj.weight is not the same for every frame" in _problems(state)
+    assert quotes(_problems(state), "backbone.patch_embed.proj.weight")
 
 
 def test_values_that_are_no_finite_numbers_are_told() -> None:
@@ -382,7 +390,7 @@ def test_half_precision_is_read() -> None:
 
 
 def test_what_the_released_code_has_no_place_for_is_not_written() -> None:
-    with pytest.raises(BadCheckpoint, match=r"has no place for .*blocks\.0\.time"):
+    with pytest.raises(BadCheckpoint, match=r"blocks\.0\.time"):
         save(model("vit", "timesformer"))
 
 

@@ -21,6 +21,7 @@ from backbones.families import build, resolve
 from backbones.names import BackboneName, BadBackboneName, WeightsError
 from backbones.weights import digest
 from tests.architectures import randomised
+from tests.bench.command import quoting
 from tests.hub_models import FRAMES, KINDS, VIT
 
 
@@ -268,32 +269,31 @@ def test_timms_own_config_tells_how_pixels_are_normalised(tmp_path: Path, opened
 
 
 @pytest.mark.parametrize(
-    ("kind", "config", "parts"),
+    ("kind", "config", "values"),
     [
-        ("ViT", {"num_hidden_layers": 12}, ("12 blocks of width 96 and 4 heads", "4 blocks of width 96 and 4 heads")),
-        ("ViT", {"num_attention_heads": 8}, ("4 blocks of width 96 and 8 heads", "4 blocks of width 96 and 4 heads")),
-        ("CLIP with GELU", {"hidden_size": 768}, ("4 blocks of width 768", "4 blocks of width 96")),
-        ("Swin", {"depths": [2, 6]}, ("2 blocks of width 64 and 2 heads, 6 blocks of width 128",)),
-        ("Swin", {"depths": [2]}, ("config.json does not describe a swin",)),
-        ("ViT", {"num_hidden_layers": "many"}, ("config.json does not describe a vit",)),
+        ("ViT", {"num_hidden_layers": 12}, ("12 blocks", 96, "4 heads", "4 blocks", 96, "4 heads")),
+        ("ViT", {"num_attention_heads": 8}, ("4 blocks", 96, "8 heads", "4 blocks", 96, "4 heads")),
+        ("CLIP with GELU", {"hidden_size": 768}, ("4 blocks", 768, "4 blocks", 96)),
+        ("Swin", {"depths": [2, 6]}, ("2 blocks", 64, "2 heads", "6 blocks", 128)),
+        ("Swin", {"depths": [2]}, ("config.json", "swin")),
+        ("ViT", {"num_hidden_layers": "many"}, ("config.json", "vit")),
         ("ViT", {"num_hidden_layers": 10**15}, (f"{10**15} blocks",)),
-        ("ViT", {"layer_norm_eps": 10**400}, ("config.json does not describe a vit",)),
-        ("ViT", {"hidden_act": "relu"}, ("hidden_act 'relu'", "expected gelu, gelu_pytorch_tanh, quick_gelu")),
+        ("ViT", {"layer_norm_eps": 10**400}, ("config.json", "vit")),
+        ("ViT", {"hidden_act": "relu"}, ("hidden_act 'relu'", "gelu, gelu_pytorch_tanh, quick_gelu")),
         ("ViT", {"hidden_act": ["gelu"]}, ("hidden_act ['gelu']",)),
-        ("ViT", {"model_type": "bert"}, ("model_type 'bert'", "expected vit, deit, vit_mae, vit_msn")),
+        ("ViT", {"model_type": "bert"}, ("model_type 'bert'", "vit, deit, vit_mae, vit_msn")),
         ("ViT", {"model_type": "beit"}, ("model_type 'beit'",)),
-        ("ViT", {"model_type": "clip"}, ("model_type 'clip'", "the tensors of a vit")),
+        ("ViT", {"model_type": "clip"}, ("model_type 'clip'", "vit")),
         ("ViT", {"model_type": ["vit"]}, ("model_type ['vit']",)),
         ("CLIP", {"vision_config": None}, ("vision_config None",)),
     ],
 )
 def test_a_config_that_contradicts_the_name_is_told_in_a_sentence(
-    kind: str, config: dict[str, Any], parts: tuple[str, ...], copied: Any, opened: Any
+    kind: str, config: dict[str, Any], values: tuple[str | int, ...], copied: Any, opened: Any
 ) -> None:
-    with pytest.raises(WeightsError) as caught:
-        opened(kind, copied(kind, **config))
-    for part in (*parts, "model"):
-        assert part in str(caught.value)
+    folder = copied(kind, **config)
+    with pytest.raises(WeightsError, match=quoting(folder, *values)) as caught:
+        opened(kind, folder)
     assert "\n" not in str(caught.value)
 
 
@@ -301,7 +301,7 @@ def test_patches_of_another_size_are_not_resampled(copied: Any, opened: Any) -> 
     marker = "embeddings.patch_embeddings.projection.weight"
     folder = _changed(copied("ViT"), lambda state: state | {marker: torch.zeros(96, 3, 16, 16)})
     for _ in range(2):
-        with pytest.raises(WeightsError, match="with patches of 16 pixels: expected patches of 8,"):
+        with pytest.raises(WeightsError, match=quoting(16, 8)):
             opened("ViT", folder)
         (folder / "config.json").unlink(missing_ok=True)
 
@@ -310,7 +310,7 @@ def test_weights_of_a_language_model_are_called_so(tmp_path: Path, opened: Any) 
     save_file({"bert.embeddings.word_embeddings.weight": torch.zeros(5, 3)}, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     for kind in ("ViT", "CLIP", "Swin"):
-        with pytest.raises(WeightsError, match=r"a bert by its config.json, where a model of clip, .* does not fit"):
+        with pytest.raises(WeightsError, match=quoting("bert", "config.json", "clip")):
             opened(kind, tmp_path)
 
 
@@ -379,7 +379,7 @@ def test_tensors_of_another_shape_are_named(copied: Any, opened: Any) -> None:
 
 def test_of_two_image_models_none_is_guessed(copied: Any, opened: Any) -> None:
     folder = _changed(copied("ViT"), lambda s: {f"{p}.{name}": v.clone() for p in ("a", "b") for name, v in s.items()})
-    with pytest.raises(WeightsError, match=r"holds several models: a\., b\."):
+    with pytest.raises(WeightsError, match=quoting("a., b")):
         opened("ViT", folder)
 
 
@@ -388,7 +388,7 @@ def test_of_two_image_models_none_is_guessed(copied: Any, opened: Any) -> None:
 def test_broken_settings_are_a_clear_line(name: str, content: str, copied: Any, opened: Any) -> None:
     folder = copied("ViT")
     (folder / name).write_text(content, encoding="latin-1")
-    with pytest.raises(WeightsError, match=rf"model/{name} (is not a JSON file|holds a list: expected)"):
+    with pytest.raises(WeightsError, match=quoting(f"model/{name}", "list" if content == "[1, 2]" else "JSON")):
         opened("ViT", folder)
 
 
@@ -405,7 +405,7 @@ def test_broken_settings_are_a_clear_line(name: str, content: str, copied: Any, 
 def test_statistics_that_are_no_numbers_are_a_clear_line(content: Any, copied: Any, opened: Any) -> None:
     folder = copied("ViT")
     (folder / "preprocessor_config.json").write_text(json.dumps(content))
-    with pytest.raises(WeightsError, match="expected three numbers"):
+    with pytest.raises(WeightsError, match=quoting("model/preprocessor_config.json", "image_mean")):
         opened("ViT", folder)
 
 
@@ -422,5 +422,5 @@ def test_a_folder_in_the_hubs_cache_opens(saved: Any, copied: Any, tmp_path: Pat
 
 
 def test_a_folder_is_looked_into_as_its_name_is_read(tmp_path: Path) -> None:
-    with pytest.raises(BadBackboneName, match=rf"there is no weights file in the folder {tmp_path}: expected"):
+    with pytest.raises(BadBackboneName, match=quoting(tmp_path, "model.safetensors")):
         resolve(f"vit:tiny@{tmp_path}", "tiny")

@@ -23,6 +23,7 @@ from backbones.timm_models import load_file, load_weights
 from backbones.vit import TINY
 from backbones.weights import digest
 from tests.architectures import BUILDERS, opened, randomised
+from tests.bench.command import quotes, quoting
 from tests.models import FAMILIES, backbone
 
 State = dict[str, Tensor]
@@ -104,7 +105,7 @@ def test_other_precisions_are_loaded_as_single(tmp_path: Path, family: str, prec
 def test_whole_numbers_are_no_weights(tmp_path: Path) -> None:
     state = backbone("vit").model.state_dict()
     state["norm.bias"] = torch.zeros(96, dtype=torch.int8)
-    with pytest.raises(WeightsError, match=r"misshapen: norm.bias \(96,\) of int8 instead of \(96,\)"):
+    with pytest.raises(WeightsError, match=quoting("misshapen", "norm.bias (96,)", "int8", "(96,)")):
         _tiny("vit", _saved(state, tmp_path / "w.pt"))
 
 
@@ -118,22 +119,22 @@ def test_the_decoder_of_masked_pretraining_is_passed_over(tmp_path: Path) -> Non
 def test_of_two_models_in_a_file_none_is_guessed(tmp_path: Path) -> None:
     state = backbone("vit").model.state_dict()
     file = _saved({**_prefixed("first.", state), **_prefixed("second.", state)}, tmp_path / "two.pt")
-    with pytest.raises(WeightsError, match=r"two.pt holds several models: first., second."):
+    with pytest.raises(WeightsError, match=quoting("two.pt", "first., second")):
         _tiny("vit", file)
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "values"),
     [
-        ([1, 2], "holds a list: expected a state dict"),
-        ({"epoch": 3}, "holds no state dict: expected names and tensors, epoch are none"),
-        ({"state_dict": {}}, "does not fit the model; missing: cls_token, pos_embed"),
-        (torch.zeros(3), "holds a Tensor: expected a state dict"),
+        ([1, 2], ("list",)),
+        ({"epoch": 3}, ("epoch",)),
+        ({"state_dict": {}}, ("missing: cls_token, pos_embed",)),
+        (torch.zeros(3), ("Tensor",)),
     ],
     ids=str,
 )
-def test_files_without_a_model_are_a_clear_line(tmp_path: Path, content: Any, says: str) -> None:
-    with pytest.raises(WeightsError, match=f"w.pt {says}"):
+def test_files_without_a_model_are_a_clear_line(tmp_path: Path, content: Any, values: tuple[str, ...]) -> None:
+    with pytest.raises(WeightsError, match=quoting("w.pt", *values)):
         _tiny("vit", _saved(content, tmp_path / "w.pt"))
 
 
@@ -379,18 +380,18 @@ def test_what_is_no_such_npz_is_a_clear_line_and_runs_nothing(tmp_path: Path) ->
         if file.name == "evil2.npz":  # what nobody asks for is never read
             _tiny("vit", file)
             continue
-        with pytest.raises(WeightsError, match=rf"cannot load .*{file.name} into the model: \w+: .*") as caught:
+        with pytest.raises(WeightsError, match=quoting(file)) as caught:
             _tiny("vit", file)
         assert "\n" not in str(caught.value)
         if file.name == "deep.npz":
-            assert "it has 5 blocks and the model 4" in str(caught.value)
+            assert quotes(caught.value, "5 blocks", 4)
     assert not (tmp_path / "ran").exists()
 
 
 def test_what_an_npz_lacks_stays_not_random(tmp_path: Path) -> None:
     np.savez(tmp_path / "w.npz", **_google(_vit(32), heads=4))
     target = timm.create_model("vit_tiny_patch16_224", num_classes=0, init_values=0.1, **TINY)
-    with pytest.raises(WeightsError, match=r"it has no blocks.0.ls1.gamma, blocks.0.ls2.gamma"):
+    with pytest.raises(WeightsError, match=quoting("blocks.0.ls1.gamma, blocks.0.ls2.gamma")):
         load_file(target, tmp_path / "w.npz")
 
 
@@ -398,5 +399,5 @@ def test_what_an_npz_lacks_stays_not_random(tmp_path: Path) -> None:
 def test_npz_files_are_for_vits_alone(tmp_path: Path, name: str) -> None:
     np.savez(tmp_path / "w.npz", **_google(_vit(32), heads=4))
     family, model = name.split(":")
-    with pytest.raises(WeightsError, match=r"w.npz is a .npz file, as Google releases ViTs: .* is none of them"):
+    with pytest.raises(WeightsError, match=quoting("w.npz", "Google")):
         build(BackboneName(family, model, str(tmp_path / "w.npz")))

@@ -10,6 +10,7 @@ import pytest
 from backbones.families import FAMILIES, build, resolve
 from backbones.names import BackboneName, BadBackboneName, is_file, split
 from backbones.weight_files import find
+from tests.bench.command import Wording, quoting
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ def test_a_name_splits_into_its_parts(text: str, parts: tuple[str | None, ...]) 
 
 @pytest.mark.parametrize("text", ["", ":", "@", "clip:", "clip@", "clip:@openai", ":tiny", "@none", "clip:tiny@"])
 def test_a_name_that_lacks_a_part_it_announces_is_refused(text: str) -> None:
-    with pytest.raises(BadBackboneName, match=r"does not follow family\[:model\]\[@weights\]"):
+    with pytest.raises(BadBackboneName, match=quoting(f"backbone {text!r}", "clip:ViT-L-14@openai")):
         split(text)
 
 
@@ -59,7 +60,7 @@ def test_a_bare_family_is_tiny_where_the_data_are(family: str) -> None:
 
 def test_a_file_of_weights_must_be_there(tmp_path: Path) -> None:
     file = tmp_path / "w.safetensors"
-    with pytest.raises(BadBackboneName, match="there is no weights file"):
+    with pytest.raises(BadBackboneName, match=quoting(f"backbone 'vit:tiny@{file}'", file)):
         resolve(f"vit:tiny@{file}", "tiny")
     file.touch()
     assert resolve(f"vit:tiny@{file}", "tiny") == BackboneName("vit", "tiny", str(file))
@@ -116,30 +117,33 @@ def test_settings_beside_weights_are_those_of_the_libraries_alone(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("index", "says"),
+    ("index", "values"),
     [
-        (None, "there is no weights file in the folder .*: expected model.safetensors, pytorch_model.bin, or"),
-        ("{", r"model.safetensors.index.json is not a JSON file \(line 1: "),
-        ("[]", "holds a list: expected a JSON object"),
-        ("{}", "is not an index of weights"),
-        ('{"weight_map": ["a"]}', "is not an index of weights"),
-        ('{"weight_map": {"x": 1}}', "is not an index of weights"),
-        ('{"weight_map": {"x": "../w.safetensors"}}', "is not an index of weights"),
-        ('{"weight_map": {"x": "/w.safetensors"}}', "is not an index of weights"),
-        ('{"weight_map": {"x": "here", "y": "gone", "z": "lost"}}', "names parts that are not there: gone, lost$"),
-        ('{"weight_map": {"x": ".."}}', r"names parts that are not there: \.\.$"),
+        (None, ("model.safetensors", "pytorch_model.bin")),
+        ("{", ("model.safetensors.index.json", "JSON", "line 1")),
+        ("[]", ("list", "JSON")),
+        ("{}", ()),
+        ('{"weight_map": ["a"]}', ()),
+        ('{"weight_map": {"x": 1}}', ()),
+        ('{"weight_map": {"x": "../w.safetensors"}}', ()),
+        ('{"weight_map": {"x": "/w.safetensors"}}', ()),
+        ('{"weight_map": {"x": "here", "y": "gone", "z": "lost"}}', ("gone, lost",)),
+        ('{"weight_map": {"x": ".."}}', (": ..",)),
     ],
 )
-def test_a_folder_without_weights_is_refused_in_a_sentence(tmp_path: Path, index: str | None, says: str) -> None:
+def test_a_folder_without_weights_is_refused_in_a_sentence(
+    tmp_path: Path, index: str | None, values: tuple[str, ...], wording: Wording
+) -> None:
     (tmp_path / "here").touch()
     (tmp_path.parent / "w.safetensors").touch()
     (tmp_path / "config.json").write_text('{"model_type": "vit"}')
     if index is not None:
         (tmp_path / "model.safetensors.index.json").write_text(index)
     for weights in (tmp_path, f"{tmp_path}/"):
-        with pytest.raises(BadBackboneName, match=says) as caught:
+        with pytest.raises(BadBackboneName, match=quoting(tmp_path, *values)) as caught:
             resolve(f"vit:tiny@{weights}", "tiny")
         assert "\n" not in str(caught.value)
+    wording([caught.value])
 
 
 # --- with the libraries' own lists ---
@@ -170,26 +174,29 @@ def test_a_model_without_a_tag_has_the_librarys_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "values"),
     [
-        ("vitt", "unknown backbone 'vitt': expected one of .* \\(did you mean 'vit'\\?\\)"),
-        ("VIT", "did you mean 'vit'"),
-        ("clip:ViT-B-99", "clip has no model 'ViT-B-99', expected .* \\(did you mean 'ViT-B-"),
-        ("vit:vit_base_patch16_223", "vit has no model .*\\(did you mean 'vit_base_patch16_224'\\?\\)"),
-        ("vit:swin_base_patch4_window7_224", "vit has no model"),
+        ("vitt", ("backbone", "'vitt'", "'vit'")),
+        ("VIT", ("'VIT'", "'vit'")),
+        ("clip:ViT-B-99", ("clip", "'ViT-B-99'", "'ViT-B-16'")),
+        ("vit:vit_base_patch16_223", ("vit", "'vit_base_patch16_223'", "'vit_base_patch16_224'")),
+        ("vit:swin_base_patch4_window7_224", ("vit", "'swin_base_patch4_window7_224'")),
         (
             "vit:vit_base_patch16_224@augreg_in21",
-            "has no weights 'augreg_in21', .*\\(did you mean 'augreg_in21k'\\?\\)",
+            ("'augreg_in21'", "'augreg_in21k'"),
         ),
-        ("clip:ViT-B-16@opnai", "has no weights 'opnai', .*\\(did you mean 'openai'\\?\\)"),
-        ("vit:vit_base_patch16_224.dino@mae", "names two weights, 'dino' and 'mae': expected one"),
-        ("vit:tiny@openai", "vit:tiny has no weights 'openai', expected bundled, none or a file"),
-        ("vit:vit_base_patch16_224@/no/such.pt", "there is no weights file /no/such.pt"),
-        ("clip:ViT-B-16@openai/clip-vit-base-patch16", "there is no weights file openai/clip-vit-base-patch16"),
+        ("clip:ViT-B-16@opnai", ("'opnai'", "'openai'")),
+        ("vit:vit_base_patch16_224.dino@mae", ("'dino'", "'mae'")),
+        ("vit:tiny@openai", ("vit:tiny", "'openai'", "bundled, none")),
+        ("vit:vit_base_patch16_224@/no/such.pt", ("/no/such.pt", "/no/such.pt")),
+        (
+            "clip:ViT-B-16@openai/clip-vit-base-patch16",
+            ("openai/clip-vit-base-patch16", "openai/clip-vit-base-patch16"),
+        ),
     ],
 )
-def test_a_name_that_names_nothing_comes_with_what_is_near(text: str, says: str) -> None:
-    with pytest.raises(BadBackboneName, match=says):
+def test_a_name_that_names_nothing_comes_with_what_is_near(text: str, values: tuple[str, ...]) -> None:
+    with pytest.raises(BadBackboneName, match=quoting(*values)):
         resolve(text, "base")
 
 
@@ -214,7 +221,7 @@ def test_a_tag_before_a_file_tells_how_pixels_are_normalised(tmp_path: Path) -> 
     assert resolve(str(name), "tiny") == name
     assert build(name).mean == (0.485, 0.456, 0.406)
     assert build(resolve(f"vit:vit_base_patch16_224@{file}", "base")).mean == (0.5, 0.5, 0.5)
-    with pytest.raises(BadBackboneName, match=r"has no weights 'mea', .*\(did you mean 'mae'\?\)"):
+    with pytest.raises(BadBackboneName, match=quoting("'mea'", "'mae'")):
         resolve(f"vit:vit_base_patch16_224.mea@{file}", "base")
     family = FAMILIES.get("vit")
     assert family.moved(resolve("vit:vit_base_patch16_224.mae", "base"), str(file)) == name
@@ -223,9 +230,9 @@ def test_a_tag_before_a_file_tells_how_pixels_are_normalised(tmp_path: Path) -> 
 
 
 def test_weights_of_a_user_that_does_not_exist_are_a_missing_file() -> None:
-    with pytest.raises(BadBackboneName, match="there is no weights file"):
+    with pytest.raises(BadBackboneName, match=quoting("'vit:tiny@~nosuchuserhere/x.pt'")):
         resolve("vit:tiny@~nosuchuserhere/x.pt", "tiny")
-    with pytest.raises(BadBackboneName, match="there is no weights file"):
+    with pytest.raises(BadBackboneName, match="vit:tiny@/xxx"):
         resolve(f"vit:tiny@/{'x' * 5000}.pt", "tiny")
 
 
@@ -239,5 +246,5 @@ def test_a_broken_entry_point_of_another_package_hides_no_other_name(monkeypatch
     names = registry.Registry[str]("thing", "some.group")
     names.add("ours", "entry")
     assert names.names() == ("ours",)
-    with pytest.raises(registry.UnknownName, match="'theirs' is broken: no_such_module_of_theirs"):
+    with pytest.raises(registry.UnknownName, match=quoting("'theirs'", "no_such_module_of_theirs")):
         names.get("theirs")

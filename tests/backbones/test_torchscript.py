@@ -16,6 +16,7 @@ from backbones.clip import TINY
 from backbones.families import build, resolve
 from backbones.names import BackboneName, WeightsError
 from backbones.torchscript import is_torchscript, read_torchscript
+from tests.bench.command import Wording, quoting
 
 pytestmark = pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 
@@ -145,12 +146,13 @@ def _calls(module: str, name: str, argument: str) -> bytes:
     ],
 )
 def test_an_archive_that_names_anything_else_is_refused_before_it_runs(
-    tmp_path: Path, module: str, name: str, no_code: None
+    tmp_path: Path, module: str, name: str, no_code: None, wording: Wording
 ) -> None:
     ran = tmp_path / "ran"
     file = _zip(tmp_path / "evil.pt", _calls(module, name, f"touch {ran}"))
-    with pytest.raises(WeightsError, match=r"evil.pt is not a plain file of tensors and could run code on loading"):
+    with pytest.raises(WeightsError, match=quoting("evil.pt")) as refused:
         build(BackboneName("clip", "tiny", str(file)))
+    wording([refused.value])
     assert not ran.exists()
 
 
@@ -197,7 +199,7 @@ def test_the_tensor_of_the_next_test_can_be_read(tmp_path: Path) -> None:
 )
 def test_a_damaged_archive_is_one_clear_line(tmp_path: Path, pickled: bytes, storages: dict[str, bytes]) -> None:
     file = _zip(tmp_path / "broken.pt", pickled, **storages)
-    with pytest.raises(WeightsError, match=r"cannot read weights from .*broken.pt: \w+") as caught:
+    with pytest.raises(WeightsError, match=r"broken.pt: \w+") as caught:
         build(BackboneName("clip", "tiny", str(file)))
     assert "\n" not in str(caught.value)
 

@@ -17,19 +17,13 @@ from backbones.registry import Registry
 from backbones.settings import Settings
 from bench.data.dataset import DATASETS
 from bench.run.engines.base import ENGINES
-from tests.bench.command import Command, Wording
+from tests.bench.command import Command
 
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """The command line, called in this process."""
     return Command(monkeypatch, capsys)
-
-
-@pytest.fixture
-def wording(request: pytest.FixtureRequest) -> Wording:
-    """The snapshot of the test's messages."""
-    return Wording(request.node.nodeid.removeprefix("tests/bench/"))
 
 
 @contextlib.contextmanager

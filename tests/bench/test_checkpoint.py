@@ -28,6 +28,7 @@ from bench.run.model_files.open import open_model_file
 from bench.run.model_files.released import export
 from bench.spec import Cell, Matrix
 from tests.adapters import released as official
+from tests.bench.command import Wording, field_of, quotes
 from tests.models import FAMILIES, NAMES, awaken, clips
 
 CLASSES = tuple(f"class {index}" for index in range(10))
@@ -115,7 +116,8 @@ def test_a_frozen_table_that_is_missing_is_told(tmp_path: Path) -> None:
     with safe_open(file, "pt") as opened:
         about = opened.metadata()
     save_file({each: value for each, value in tensors.items() if each != name}, file, about)
-    assert _problems(file) == [f"missing: {name}"]
+    (problem,) = _problems(file)
+    assert field_of(problem) == "missing" and quotes(problem, name)
 
 
 def test_a_file_says_what_is_in_it(tmp_path: Path) -> None:
@@ -150,20 +152,18 @@ def test_aim_on_vit_b_takes_44_megabytes() -> None:
     assert stored == 4 * (36 * 295_872 + 32 * 768 + 2 * 768 + 400 * 768 + 400) == 43_940_416
 
 
-def test_another_backbone_is_refused_by_name_and_by_hash(tmp_path: Path) -> None:
+def test_another_backbone_is_refused_by_name_and_by_hash(tmp_path: Path, wording: Wording) -> None:
     file = tmp_path / "one.safetensors"
     cell = _cell("vit:tiny@none", "joint")
     _write(file, cell)
-    assert _problems(file, backbone="clip:tiny@none") == [
-        "it was trained on vit:tiny@none and does not fit clip:tiny@none: expected vit:tiny"
-    ]
+    (name,) = _problems(file, backbone="clip:tiny@none")
+    assert quotes(name, "vit:tiny@none", "clip:tiny@none", "vit:tiny")
+    wording([name])
     theirs = digest(build(BackboneName("vit", "tiny", "bundled")))
     ours = digest(classifier(cell, 10).backbone)
-    assert _problems(file, backbone="vit:tiny@bundled") == [
-        f"it was trained on vit:tiny@none with weights of SHA-256 {ours[:12]}; vit:tiny@bundled has {theirs[:12]}: "
-        "expected the same weights, which --backbone can name"
-    ]
-    assert "no weights 'nosuch'" in _problems(file, backbone="vit:tiny@nosuch")[0]
+    (weights,) = _problems(file, backbone="vit:tiny@bundled")
+    assert quotes(weights, "vit:tiny@none", ours[:12], "vit:tiny@bundled", theirs[:12], "--backbone")
+    assert quotes(_problems(file, backbone="vit:tiny@nosuch")[0], "vit:tiny", "'nosuch'")
 
 
 def test_the_same_weights_from_another_place_are_taken(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_the_same_weights_from_another_place_are_taken(tmp_path: Path) -> None:
     save_file(build(BackboneName("vit", "tiny", "none")).model.state_dict(), weights)
     model = _write(file, _cell(f"vit:tiny@{weights}", "joint"))
     weights.rename(moved)
-    assert "cannot be had" in _problems(file)[0] and str(weights) in _problems(file)[0]
+    assert quotes(_problems(file)[0], weights)
     found = open_model_file(file, backbone=f"vit:tiny@{moved}")
     assert torch.equal(found.build(4)[0](clips()), model(clips()))
 
@@ -186,25 +186,29 @@ def _changed(file: Path, tensors: dict[str, torch.Tensor] | None = None, **about
 
 
 @pytest.mark.parametrize(
-    ("about", "sentence"),
+    ("about", "values"),
     [
-        ({"cell": None}, "its metadata lack cell: it was written by an older version or changed"),
-        ({"weights_sha256": None, "classes": None}, "its metadata lack classes, weights_sha256"),
-        ({"format_version": "3"}, "its format is version '3': expected 1 or 2"),
-        ({"cell": "{"}, "its metadata are damaged: Invalid JSON"),
-        ({"cell": "{}"}, "its metadata are damaged: backbone is missing; weights is missing; strategy is missing"),
-        ({"classes": "["}, "its metadata are damaged"),
-        ({"classes": "[1, 2]"}, "its metadata are damaged: expected the names of the classes"),
-        ({"classes": "[" * 10_000}, "its metadata are damaged"),
-        ({"classes": '["a", "b"]'}, "misshapen: head.linear.weight is torch.float32 (10, 96), expected (2, 96)"),
+        ({"cell": None}, ("cell",)),
+        ({"weights_sha256": None, "classes": None}, ("classes, weights_sha256",)),
+        ({"format_version": "3"}, ("'3'", 1, 2)),
+        ({"cell": "{"}, ("JSON",)),
+        ({"cell": "{}"}, ("backbone", "weights", "strategy")),
+        ({"classes": "["}, ()),
+        ({"classes": "[1, 2]"}, ()),
+        ({"classes": "[" * 10_000}, ()),
+        ({"classes": '["a", "b"]'}, ("misshapen", "head.linear.weight", "torch.float32 (10, 96)", "(2, 96)")),
     ],
     ids=str,
 )
-def test_damaged_metadata_are_refused(about: dict[str, str | None], sentence: str, tmp_path: Path) -> None:
+def test_damaged_metadata_are_refused(
+    about: dict[str, str | None], values: tuple[object, ...], tmp_path: Path, wording: Wording
+) -> None:
     file = tmp_path / "one.safetensors"
     _write(file, _cell("vit:tiny@none", "joint"))
     _changed(file, **about)
-    assert _problems(file)[0].startswith(sentence)
+    problem = _problems(file)[0]
+    assert quotes(problem, *values)
+    wording([problem.partition(":")[0]])  # what follows may be pydantic's or json's words
 
 
 def test_a_strategy_that_is_not_known_here_is_told(tmp_path: Path) -> None:
@@ -212,7 +216,7 @@ def test_a_strategy_that_is_not_known_here_is_told(tmp_path: Path) -> None:
     cell = _cell("vit:tiny@none", "joint")
     _write(file, cell)
     _changed(file, cell=cell.model_copy(update={"strategy": "mine"}).canonical())
-    assert _problems(file)[0].startswith("unknown strategy 'mine'")
+    assert quotes(_problems(file)[0], "strategy", "'mine'")
     _changed(file, cell=cell.model_copy(update={"options": {"nosuch": 1}}).canonical())
     assert "nosuch" in _problems(file)[0]
 
@@ -229,12 +233,10 @@ def test_all_of_a_cells_tensors_or_none(tmp_path: Path) -> None:
             "body.temporal_embedding": torch.zeros(1, 4, 96, dtype=torch.int32),
         },
     )
-    assert _problems(file) == [
-        "missing: head.linear.bias",
-        "surplus: head.linear.extra",
-        "misshapen: body.temporal_embedding is torch.int32 (1, 4, 96), expected (1, 4, 96)",
-        "misshapen: head.linear.weight is torch.float32 (3, 3), expected (10, 96)",
-    ]
+    missing, surplus, embedding, head = _problems(file)
+    assert quotes(missing, "missing", "head.linear.bias") and quotes(surplus, "surplus", "head.linear.extra")
+    assert quotes(embedding, "misshapen", "body.temporal_embedding", "torch.int32 (1, 4, 96)", "(1, 4, 96)")
+    assert quotes(head, "misshapen", "head.linear.weight", "torch.float32 (3, 3)", "(10, 96)")
 
 
 def test_a_file_of_version_1_is_read(tmp_path: Path) -> None:
@@ -289,7 +291,8 @@ def test_an_exported_frozen_model_is_told_from_a_finetuned_one(tmp_path: Path) -
         _write(tmp_path / "one.safetensors", _cell("vit:tiny@none", strategy))
         export(open_model_file(tmp_path / "one.safetensors"), tmp_path / "one.pth")
         assert open_model_file(tmp_path / "one.pth").strategy == strategy
-    assert _problems(tmp_path / "one.pth", strategy="frozen") == ["it holds the strategy full, not frozen"]
+    (problem,) = _problems(tmp_path / "one.pth", strategy="frozen")
+    assert quotes(problem, "full", "frozen")
 
 
 def _saved(file: Path, state: Any, nested: bool = True) -> Path:
@@ -318,7 +321,7 @@ def test_a_released_file_alone_says_what_it_is(
         assert (found.dataset, found.class_names, found.classes) == (None, None, 10)
         model, notes = found.build(found.frames)
         assert model.body.blocks[0].scale == scale
-        assert any(f"scale is {scale:g}, as published" in note for note in notes)
+        assert any(quotes(note, f"scale is {scale:g}") for note in notes)
         mean = {"imagenet": (0.485, 0.456, 0.406), "clip": (0.4815, 0.4578, 0.4082)}[pixels]
         assert model.backbone.mean == pytest.approx(mean, abs=1e-4)
     assert open_model_file(tmp_path / "one.pth", scale=0.25).options["scale"] == 0.25
@@ -332,33 +335,32 @@ def test_a_released_clip_has_openais_activation(tmp_path: Path) -> None:
     assert any("QuickGELU" in note for note in open_model_file(file).build(3)[1])
 
 
-def test_a_backbone_of_another_shape_has_to_be_named(tmp_path: Path) -> None:
+def test_a_backbone_of_another_shape_has_to_be_named(tmp_path: Path, wording: Wording) -> None:
     file = _saved(tmp_path / "one.pth", official.vit(JOINT, patch=16, size=224, width=48))
-    assert _problems(file) == [
-        "its backbone is a vit of width 48, 4 blocks, patches of 16 and 224 pixels, none that AIM was released for: "
-        "name it with --backbone"
-    ]
-    assert _problems(file, backbone="swin:tiny") == ["its names are those of a vit, not of swin:tiny"]
-    assert _problems(file, backbone="vit:tny")[0].startswith("backbone 'vit:tny': vit has no model 'tny'")
-    assert _problems(file, backbone="vit:tiny@bundled") == [
-        "backbone 'vit:tiny@bundled': the checkpoint brings its own weights, expected vit:tiny alone"
-    ]
+    (shape,) = _problems(file)
+    assert quotes(shape, "vit", 48, 4, 16, 224, "--backbone")
+    (family,) = _problems(file, backbone="swin:tiny")
+    assert quotes(family, "vit", "swin:tiny")
+    assert quotes(_problems(file, backbone="vit:tny")[0], "backbone 'vit:tny'", "'tny'")
+    (weights,) = _problems(file, backbone="vit:tiny@bundled")
+    assert quotes(weights, "backbone 'vit:tiny@bundled'", "vit:tiny")
     misshapen = _problems(file, backbone="vit:tiny")[0]
-    assert misshapen.startswith("misshapen: ") and misshapen.endswith("(vit:tiny)")
+    assert field_of(misshapen) == "misshapen" and misshapen.endswith("(vit:tiny)")
+    wording([shape, family, weights])
 
 
-def test_what_was_asked_for_must_be_in_the_file(tmp_path: Path) -> None:
+def test_what_was_asked_for_must_be_in_the_file(tmp_path: Path, wording: Wording) -> None:
     own = tmp_path / "one.safetensors"
     _write(own, _cell("vit:tiny@none", "joint"))
-    assert _problems(own, strategy="spatial", scale=2.0) == [
-        "it holds the strategy joint, not spatial",
-        "it was trained with scale 0.5, not 2",
-    ]
+    strategy, scale = told = _problems(own, strategy="spatial", scale=2.0)
+    assert quotes(strategy, "joint", "spatial") and quotes(scale, "scale", 0.5, 2)
     plain = _saved(tmp_path / "one.pth", official.vit([()] * 4, frames=None))
     assert open_model_file(plain).strategy == "full"
     assert open_model_file(plain, strategy="frozen").strategy == "frozen"
-    assert _problems(plain, strategy="joint") == ["it holds the strategy full, not joint"]
-    assert _problems(plain, scale=1.0) == ["full has no joint adapter and no scale, expected none"]
+    (strategy,) = _problems(plain, strategy="joint")
+    (scale,) = _problems(plain, scale=1.0)
+    assert quotes(strategy, "full", "joint") and quotes(scale, "full", "scale")
+    wording([*told, strategy, scale])
 
 
 class _Bad:
@@ -368,14 +370,14 @@ class _Bad:
         return os.system, ("touch ran",)
 
 
-def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pickle_that_would_run_code_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wording: Wording
+) -> None:
     monkeypatch.chdir(tmp_path)
     for content in ({"state_dict": official.vit(JOINT), "meta": _Bad()}, _Bad(), {"state_dict": {"a": _Bad()}}):
         for zipped in (True, False):
             torch.save(content, tmp_path / "bad.pth", _use_new_zipfile_serialization=zipped)
-            assert _problems(tmp_path / "bad.pth") == [
-                "it is not a plain file of tensors and could run code on loading: refused"
-            ]
+            wording(_problems(tmp_path / "bad.pth"))
     assert os.listdir(tmp_path) == ["bad.pth"]
 
 
@@ -391,21 +393,18 @@ ITSELF["model"] = ITSELF
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"),
+    ("content", "values"),
     [
-        ({}, "it holds nothing: expected a state dict, or one under 'state_dict'"),
-        ([torch.zeros(2)], "it holds a list: expected a state dict"),
-        ({"state_dict": {}}, "it holds nothing"),
-        (
-            {"weights": official.vit(JOINT)},
-            "expected names and tensors, or those under 'state_dict' or 'model'; no tensors are 'weights'",
-        ),
-        ({"model": {"state_dict": "one.pth"}}, "expected names and tensors"),
-        (ITSELF, "expected names and tensors"),
-        ({"state_dict": {"a": 1}}, "expected names and tensors"),
-        ({1: torch.zeros(2)}, "it holds a dict: expected a state dict"),
-        ({"state_dict": {"module.conv1": torch.zeros(2)}}, "its names are not those of AIM's released models"),
-        ({"state_dict": official.vit(JOINT), "meta": {"aim_bench": {"version": 2}}}, "meta.aim_bench.version is 2"),
+        ({}, ("'state_dict'",)),
+        ([torch.zeros(2)], ("list",)),
+        ({"state_dict": {}}, ("'state_dict'",)),
+        ({"weights": official.vit(JOINT)}, ("'state_dict'", "'model'", "'weights'")),
+        ({"model": {"state_dict": "one.pth"}}, ("'state_dict'", "'model'")),
+        (ITSELF, ("'state_dict'", "'model'")),
+        ({"state_dict": {"a": 1}}, ("'state_dict'", "'model'", "'a'")),
+        ({1: torch.zeros(2)}, ("dict",)),
+        ({"state_dict": {"module.conv1": torch.zeros(2)}}, ("AIM",)),
+        ({"state_dict": official.vit(JOINT), "meta": {"aim_bench": {"version": 2}}}, ("meta.aim_bench.version is 2",)),
     ],
     ids=[
         "empty",
@@ -420,26 +419,29 @@ ITSELF["model"] = ITSELF
         "about",
     ],
 )
-def test_another_nesting_is_told(content: Any, sentence: str, tmp_path: Path) -> None:
+def test_another_nesting_is_told(content: Any, values: tuple[str, ...], tmp_path: Path, wording: Wording) -> None:
     torch.save(content, tmp_path / "one.pth")
-    assert _problems(tmp_path / "one.pth")[0].startswith(sentence)
+    problem = _problems(tmp_path / "one.pth")[0]
+    assert quotes(problem, *values)
+    wording([problem])
 
 
 def test_what_an_exported_file_says_of_itself_must_be_true(tmp_path: Path) -> None:
     _write(tmp_path / "one.safetensors", _cell("vit:tiny@none", "joint"))
     export(open_model_file(tmp_path / "one.safetensors"), tmp_path / "one.pth")
     content = torch.load(tmp_path / "one.pth", weights_only=True)
-    for change, sentence in (
-        ({"strategy": "spatial"}, "it says that it is spatial with 10 classes, its tensors joint with 10"),
-        ({"classes": ["a", "b"]}, "it says that it is joint with 2 classes, its tensors joint with 10"),
-        ({"backbone": "clip:tiny"}, "it says that its backbone is 'clip:tiny': expected a vit that is known here"),
-        ({"backbone": "vit:nosuch"}, "it says that its backbone is 'vit:nosuch'"),
-        ({"options": {"scale": "much"}}, "option.scale is 'much'"),
-        ({"options": {"scale": 99}}, "option.scale is 99"),
-    ):
+    changes: tuple[tuple[dict[str, object], tuple[object, ...]], ...] = (
+        ({"strategy": "spatial"}, ("spatial", 10, "joint", 10)),
+        ({"classes": ["a", "b"]}, ("joint", 2, "joint", 10)),
+        ({"backbone": "clip:tiny"}, ("'clip:tiny'", "vit")),
+        ({"backbone": "vit:nosuch"}, ("'vit:nosuch'",)),
+        ({"options": {"scale": "much"}}, ("option.scale is 'much'",)),
+        ({"options": {"scale": 99}}, ("option.scale is 99",)),
+    )
+    for change, values in changes:
         about = {**content["meta"]["aim_bench"], **change}
         torch.save({**content, "meta": {"aim_bench": about}}, tmp_path / "changed.pth")
-        assert _problems(tmp_path / "changed.pth")[0].startswith(sentence)
+        assert quotes(_problems(tmp_path / "changed.pth")[0], *values)
 
 
 @pytest.mark.parametrize("name", ["one.pth", "one.safetensors", "released.safetensors"])
@@ -455,6 +457,4 @@ def test_files_that_are_cut_off_or_made_up_are_refused(name: str, tmp_path: Path
     whole = file.read_bytes()
     for content in (b"", b"x", whole[:100], whole[: len(whole) // 2], whole[:-9], b"\0" * 4096, b"{}" * 50):
         file.write_bytes(content)
-        told = _problems(file)
-        assert len(told) == 1
-        assert told[0].startswith(("it cannot be read: ", "it is not a plain file of tensors"))
+        assert len(_problems(file)) == 1

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench.files import did_you_mean_path, why_not_writable, write_atomically, write_text
+from tests.bench.command import Wording, quotes
 
 
 def test_text_is_written_as_it_is(tmp_path: Path) -> None:
@@ -101,25 +102,25 @@ def test_writable_folders_and_those_that_could_be_made(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_folders_that_cannot_be_written_say_why(tmp_path: Path) -> None:
+def test_folders_that_cannot_be_written_say_why(tmp_path: Path, wording: Wording) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "nowhere").symlink_to("nosuch")
-    assert why_not_writable(tmp_path / "file") == f"{tmp_path}/file is not a folder"
-    assert why_not_writable(tmp_path / "file" / "a" / "b") == f"{tmp_path}/file is not a folder"
-    assert why_not_writable(tmp_path / "nowhere") == f"{tmp_path}/nowhere is not a folder"
+    for folder, culprit in (("file", "file"), ("file/a/b", "file"), ("nowhere", "nowhere")):
+        reason = why_not_writable(tmp_path / folder)
+        assert quotes(reason, tmp_path / culprit)
+        wording([reason])
     assert why_not_writable(tmp_path / ("x" * 300)) == "File name too long"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 def test_a_folder_that_even_root_cannot_write_to() -> None:
     reason = why_not_writable(Path("/proc/nosuch/run"))
-    assert reason is not None
-    assert reason.startswith("nothing can be made in /proc: ")
+    assert quotes(reason, "/proc")
 
 
 def test_the_nearest_name_beside_a_missing_one(tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     (tmp_path / "lists").mkdir()
-    assert did_you_mean_path(tmp_path / "vidoes") == f" (did you mean '{tmp_path}/videos'?)"
+    assert quotes(did_you_mean_path(tmp_path / "vidoes"), f"'{tmp_path}/videos'")
     assert did_you_mean_path(tmp_path / "zzz") == ""
     assert did_you_mean_path(tmp_path / "nosuch" / "videos") == ""

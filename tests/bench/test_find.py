@@ -9,9 +9,10 @@ import pytest
 
 from bench.errors import UserError
 from bench.run.model_files.base import find
+from tests.bench.command import Wording, quotes, quoting
 
 
-def test_a_checkpoint_is_found_by_file_folder_cell_and_key(tmp_path: Path) -> None:
+def test_a_checkpoint_is_found_by_file_folder_cell_and_key(tmp_path: Path, wording: Wording) -> None:
     cells = tmp_path / "results" / "run" / "cells"
     for name in ("vit-joint-0123456789", "vit-spatial-abcdefabcd", "broken-1111111111"):
         (cells / name).mkdir(parents=True)
@@ -34,15 +35,15 @@ def test_a_checkpoint_is_found_by_file_folder_cell_and_key(tmp_path: Path) -> No
             find(text, root)
         return str(refused.value)
 
-    assert "is a run: expected RUN/CELL, with one of its cells: broken-1111111111, vit-joint" in told("run")
-    assert "did you mean 'vit-joint-0123456789'?" in told("run/vit-jiont-0123456789")
-    assert "the run has no such cell" in told("run/23456789")
-    assert "did not come to its end" in told("run/1111111111")
-    assert "there is no such file" in told("nosuch.pth")
+    assert quotes(told("run"), "'run'", "RUN/CELL", "broken-1111111111, vit-joint-0123456789")
+    assert quotes(told("run/vit-jiont-0123456789"), "'run/vit-jiont-0123456789'", "'vit-joint-0123456789'")
     (tmp_path / "one.txt").touch()
-    assert "expected a file that ends in .safetensors, .pt" in told(str(tmp_path / "one.txt"))
+    assert quotes(told(str(tmp_path / "one.txt")), f"'{tmp_path}/one.txt'", ".safetensors, .pt")
     (tmp_path / "one.pth").touch()
-    assert "did you mean" in told(str(tmp_path / "onee.pth"))
+    assert quotes(told(str(tmp_path / "onee.pth")), f"'{tmp_path}/onee.pth'", f"'{tmp_path}/one.pth'")
+    for name in ("run/23456789", "run/1111111111", "nosuch.pth"):  # no such cell, one that did not end, no such file
+        assert quotes(told(name), f"'{name}'")
+        wording([told(name)])
 
 
 def test_a_run_beside_the_user_comes_before_one_of_that_name_among_the_results(
@@ -63,7 +64,7 @@ def test_a_home_folder_is_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "loop", "device"])
-def test_what_is_no_file_is_told_and_not_opened(kind: str, tmp_path: Path) -> None:
+def test_what_is_no_file_is_told_and_not_opened(kind: str, tmp_path: Path, wording: Wording) -> None:
     place = tmp_path / "one.pth"
     {
         "folder": place.mkdir,
@@ -71,5 +72,6 @@ def test_what_is_no_file_is_told_and_not_opened(kind: str, tmp_path: Path) -> No
         "loop": lambda: place.symlink_to(place),
         "device": lambda: place.symlink_to("/dev/zero"),
     }[kind]()
-    with pytest.raises(UserError, match=r"one.pth': it is not a regular file, or a link that leads to none"):
+    with pytest.raises(UserError, match=quoting(f"'{place}'")) as refused:
         find(str(place))
+    wording([refused.value])

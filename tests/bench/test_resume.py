@@ -26,6 +26,7 @@ from bench.spec import Cell, Matrix
 from bench.train.checkpoint import CheckpointFolder, Preempted
 from bench.train.trainer import Trainer
 from tests.bench import make
+from tests.bench.command import Wording, quotes
 from tests.bench.conftest import nothing_stays_registered
 
 PLUGIN = str(Path(__file__).parent / "plugins" / "small.py")
@@ -216,14 +217,15 @@ def _spoil(folder: Path, how: str) -> None:
     "how", ["a byte changed", "cut off", "state gone", "no JSON", "another cell", "other weights", "a later format"]
 )
 def test_a_damaged_or_foreign_checkpoint_is_told_and_not_used(
-    how: str, uninterrupted: Callable[[str], tuple[Path, Result]], tmp_path: Path
+    how: str, uninterrupted: Callable[[str], tuple[Path, Result]], tmp_path: Path, wording: Wording
 ) -> None:
     cell, context = _cell({}), _context()
     with _killed_after(6, 5, context), pytest.raises(_Killed):
         _train(cell, tmp_path, context)
     _spoil(tmp_path / "checkpoint", how)
     result = _train(cell, tmp_path, _context())
-    assert any("checkpoint was not used" in note for note in result.footnotes)
+    (note,) = [note for note in result.footnotes if quotes(note, "checkpoint")]
+    wording([note])
     assert result.provenance.attempts == ()
     _as_uninterrupted(tmp_path, result, uninterrupted("plain"))
 

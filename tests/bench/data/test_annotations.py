@@ -9,6 +9,7 @@ import pytest
 from bench.data.annotations import read_class_names
 from bench.data.dataset import DataError
 from bench.data.lists import read_entries
+from tests.bench.command import Wording, quoting
 
 
 def entries(folder: Path, text: str) -> list[tuple[str, int | str, int | None]]:
@@ -47,26 +48,24 @@ def test_each_format_is_read(tmp_path: Path, text: str, expected: list[object]) 
 
 
 @pytest.mark.parametrize(
-    ("text", "where", "complaint"),
+    ("text", "where", "quoted"),
     [
-        ("a.mp4,0\nb.mp4,-1\nc.mp4,1\n", "line 2", "'-1' is not a whole number from 0 on"),
-        ("a.mp4,0\nb.mp4\nc.mp4,1\n", "line 2", "expected 'relative/path.mp4,label'"),
-        ("a.mp4\t0\nb.mp4\t1.5\nc.mp4\t1\n", "line 2", "'1.5' is not a whole number"),
-        ("a 9 0\n\nb 1\nc 9 1\n", "line 3", "expected 'path frames label'"),
-        ("path,frames,label\na,9,0\nb,x,1\n", "line 3", "the number of frames 'x' is not a whole number"),
-        ("path,frames,label\na,9,0\nb,1\n", "line 3", "2 columns, and the header has 3"),
-        ("a.mp4 0\nb c.mp4\nd.mp4 1\n", "line 2", "has no label"),
-        ("a.mp4,run\nb.mp4,\nc.mp4,jump\n", "line 2", "the label is empty"),
+        ("a.mp4,0\nb.mp4,-1\nc.mp4,1\n", "line 2", ("'-1'", 0)),
+        ("a.mp4,0\nb.mp4\nc.mp4,1\n", "line 2", ("'relative/path.mp4,label'",)),
+        ("a.mp4\t0\nb.mp4\t1.5\nc.mp4\t1\n", "line 2", ("'1.5'", 0)),
+        ("a 9 0\n\nb 1\nc 9 1\n", "line 3", ("'path frames label'",)),
+        ("path,frames,label\na,9,0\nb,x,1\n", "line 3", ("'x'",)),
+        ("path,frames,label\na,9,0\nb,1\n", "line 3", (2, 3)),
+        ("a.mp4 0\nb c.mp4\nd.mp4 1\n", "line 2", ()),
+        ("a.mp4,run\nb.mp4,\nc.mp4,jump\n", "line 2", ()),
     ],
 )
 def test_a_line_that_does_not_follow_the_files_format_is_named(
-    tmp_path: Path, text: str, where: str, complaint: str
+    tmp_path: Path, wording: Wording, text: str, where: str, quoted: tuple[object, ...]
 ) -> None:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=quoting(tmp_path / "list.txt", "1 line", f"{where}: ", *quoted)) as caught:
         entries(tmp_path, text)
-    message = str(caught.value)
-    assert f"{tmp_path / 'list.txt'}: 1 line of the list cannot be used" in message
-    assert f"{where}: " in message and complaint in message
+    wording([caught.value])
 
 
 @pytest.mark.parametrize(
@@ -90,16 +89,19 @@ def test_class_names_are_read(tmp_path: Path, name: str, text: str, expected: tu
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "complaint"),
+    ("name", "text", "quoted"),
     [
-        ("a.txt", "\n", "expected the names of the classes"),
-        ("a.txt", "run\nwalk\nrun\n", "classes are named twice: run"),
-        ("a.json", '{"run": 0, "walk": 2}', "expected the names of the classes"),
-        ("a.json", "[1, 2]", "expected the names of the classes"),
-        ("a.json", "{", "is not JSON"),
+        ("a.txt", "\n", ()),
+        ("a.txt", "run\nwalk\nrun\n", ("run",)),
+        ("a.json", '{"run": 0, "walk": 2}', ("JSON",)),
+        ("a.json", "[1, 2]", ("JSON",)),
+        ("a.json", "{", ("JSON", "line 1")),
     ],
 )
-def test_what_is_no_file_of_class_names_is_told(tmp_path: Path, name: str, text: str, complaint: str) -> None:
+def test_what_is_no_file_of_class_names_is_told(
+    tmp_path: Path, wording: Wording, name: str, text: str, quoted: tuple[str, ...]
+) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
-    with pytest.raises(DataError, match=complaint):
+    with pytest.raises(DataError, match=quoting(tmp_path / name, *quoted)) as caught:
         read_class_names(tmp_path / name)
+    wording([caught.value])

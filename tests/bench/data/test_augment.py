@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bench.data.augment import Augment, Lighting
 from bench.data.transforms import TrainTransform, normalise
+from tests.bench.command import quoting
 from tests.reference.lighting import covariance, lit
 
 MEAN, STD = (0.48, 0.457, 0.408), (0.268, 0.261, 0.276)
@@ -92,7 +93,7 @@ def test_where_nothing_is_on_the_clip_is_passed_on() -> None:
 
 
 def test_what_is_no_clip_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"expected a clip of uint8 \(T, 3, H, W\), not torch.float32"):
+    with pytest.raises(ValueError, match=quoting("uint8", "(T, 3, H, W)", "torch.float32")):
         Augment(MEAN, erase=1.0)(torch.zeros(2, 3, 8, 8), 0)
 
 

@@ -18,6 +18,7 @@ from bench.data.decode.open import open_video
 from bench.data.loader import Batch, ClipLoader, eval_loader, train_loader
 from bench.data.motion.dataset import Motion
 from bench.data.transforms import TrainTransform
+from tests.bench.command import Wording, quotes, quoting
 from tests.bench.data.cache.conftest import make_store
 from tests.bench.data.conftest import Pools, number_of
 from tests.reference import sampling as reference
@@ -161,16 +162,17 @@ def test_the_replacement_is_drawn_anew_each_epoch(mixed: tuple[Video, ...]) -> N
     assert names == [clips[e, 2].name for e in range(12)]
 
 
-def test_a_folder_of_broken_videos_stops_the_training(folder: Path) -> None:
+def test_a_folder_of_broken_videos_stops_the_training(folder: Path, wording: Wording) -> None:
     broken = tuple(Video(folder / f"none{i}.mp4", 0, f"none{i}.mp4") for i in range(40))
-    with pytest.raises(DataError, match=r"no training clip in 16 draws: .* the first of them none0.mp4 \(No such file"):
+    with pytest.raises(DataError, match=quoting(16, "none0.mp4", "No such file")) as caught:
         _ = train(broken)[0, 0]
-    with pytest.raises(DataError, match="no training clip"):
+    wording([caught.value])
+    with pytest.raises(DataError, match=quoting(16, "No such file")):
         list(train_loader(train(broken), 4, pin_memory=False))
 
 
 def test_a_negative_seed_is_refused(good: tuple[Video, ...]) -> None:
-    with pytest.raises(ValueError, match="the seed is -1"):
+    with pytest.raises(ValueError, match=quoting("seed is -1")):
         train(good, seed=-1)
 
 
@@ -204,9 +206,9 @@ def test_validation_is_one_enlarged_view(good: tuple[Video, ...]) -> None:
     assert ours is not None and theirs is not None and ours.shape == theirs.shape == (1, 4, 3, 32, 32)
     contrast = [float(x[0, 0, 0, 16, -1]) - float(x[0, 0, 0, 16, 0]) for x in (ours, theirs)]
     assert contrast[0] < contrast[1]
-    with pytest.raises(ValueError, match="1 clip and 1 crop, not 3 and 1"):
+    with pytest.raises(ValueError, match=quoting(1, 1, 3, 1)):
         TestClips(good, "dense", 4, 2, 3, 1, 32, validation=True)
-    with pytest.raises(ValueError, match="1 clip and 1 crop, not 1 and 1 of a short side of 40"):
+    with pytest.raises(ValueError, match=quoting(1, 1, 1, 1, 40)):
         TestClips(good, "dense", 4, 2, 1, 1, 32, validation=True, view_side=40)
 
 
@@ -226,9 +228,9 @@ def test_a_broken_test_video_is_left_out_counted_and_named(
 def test_strict_names_the_first_broken_video(mixed: tuple[Video, ...], workers: int, pools: Pools) -> None:
     clips = TestClips(mixed, "uniform", 4, 4, 1, 1, 32)
     loader = eval_loader(clips, 2, pools(clips) if workers else None, strict=True, pin_memory=False)
-    with pytest.raises(DataError, match=r"^empty.mp4 cannot be read \(the file is empty .*\): --strict"):
+    with pytest.raises(DataError, match=quoting("empty.mp4", "0 bytes", "--strict")):
         list(loader)
-    with pytest.raises(DataError, match=r"mp4 cannot be read \("):
+    with pytest.raises(DataError, match=quoting("--strict")):
         list(train_loader(train(mixed), 2, strict=True, pin_memory=False))
 
 
@@ -243,7 +245,8 @@ def test_whatever_the_decoder_raises_breaks_its_video_alone(
     monkeypatch.setattr("bench.data.cache.frames.open_video", opened)
     sample = TestClips(good, "uniform", 4, 4, 1, 1, 32)[3]
     assert sample.clip is None
-    assert sample.skipped == (("3.mp4", "it cannot be decoded (OverflowError: nine billion rows)"),)
+    ((name, reason),) = sample.skipped
+    assert name == "3.mp4" and quotes(reason, "OverflowError: nine billion rows")
 
 
 def test_a_batch_of_broken_videos_alone_is_passed_over(mixed: tuple[Video, ...]) -> None:
@@ -252,9 +255,10 @@ def test_a_batch_of_broken_videos_alone_is_passed_over(mixed: tuple[Video, ...])
     assert set(loader.skipped) == BROKEN
 
 
-def test_an_empty_list_of_videos_is_refused() -> None:
-    with pytest.raises(ValueError, match="no video"):
+def test_an_empty_list_of_videos_is_refused(wording: Wording) -> None:
+    with pytest.raises(ValueError) as caught:
         eval_loader(TestClips((), "uniform", 4, 4, 1, 1, 32), 2)
+    wording([caught.value])
 
 
 def test_the_decoder_is_told(good: tuple[Video, ...]) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.data.augment import MixupCutmix
+from tests.bench.command import quoting
 from tests.reference import mixing as reference
 
 CLASSES = 5
@@ -93,5 +94,5 @@ def test_a_clip_by_itself_stays_what_it_is() -> None:
 
 
 def test_mixing_with_neither_is_refused() -> None:
-    with pytest.raises(ValueError, match="both 0"):
+    with pytest.raises(ValueError, match=quoting("mixup", "cutmix", 0)):
         MixupCutmix(0.0, 0.0, CLASSES, 0)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from bench.data.motion.dataset import Motion
 from bench.data.show import animation, contact_sheet, examples, write_pictures
+from tests.bench.command import quotes
 
 
 @pytest.fixture(scope="module")
@@ -56,4 +57,4 @@ def test_both_files_are_written_whole(small: Motion, tmp_path: Path) -> None:
 def test_what_cannot_be_shown_is_told(bench, tmp_path: Path) -> None:
     said = bench("data", "show", "motoin")
     assert said.code == 2
-    assert "did you mean 'motion'" in said.err
+    assert quotes(said.err, "'motoin'", "'motion'")

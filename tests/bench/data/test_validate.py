@@ -13,6 +13,7 @@ from bench.data.dataset import DATASETS, VideoDataset
 from bench.data.files import sizes
 from bench.data.validate import Findings, examine, present
 from bench.spec.source import DataSource, missing_paths
+from tests.bench.command import Wording, quotes
 
 
 def mine(root: Path, train: str, val: str, **given: Any) -> VideoDataset:
@@ -40,64 +41,58 @@ def test_a_whole_data_set_has_nothing_to_tell(tmp_path: Path) -> None:
     assert calls
 
 
-def test_a_few_missing_videos_are_counted_and_five_named(tmp_path: Path) -> None:
+def test_a_few_missing_videos_are_counted_and_five_named(tmp_path: Path, wording: Wording) -> None:
     dataset = mine(tmp_path, rows("t", 10) + rows("gone", 7), rows("v", 2) + "gone9.mp4 0\n")
     found = examine(dataset)
-    assert found == Findings(
-        (),
-        (
-            "list: 7 of 17 training videos are missing (gone0.mp4, gone1.mp4, gone2.mp4, gone3.mp4, gone4.mp4, ...)",
-            "list: 1 of 3 test videos is missing (gone9.mp4)",
-        ),
-    )
+    training, test = found.notes
+    assert quotes(training, "list", 7, 17, *(f"gone{i}.mp4" for i in range(5))) and "gone5" not in training
+    assert quotes(test, "list", 1, 3, "gone9.mp4") and not found.problems
+    wording(found.notes)
     assert examine(dataset, strict=True) == Findings(found.notes, ())
     assert [v.name for v in present(dataset.videos("train"))] == [f"t{i}.mp4" for i in range(10)]
 
 
-def test_half_of_the_videos_missing_is_a_problem(tmp_path: Path) -> None:
+def test_half_of_the_videos_missing_is_a_problem(tmp_path: Path, wording: Wording) -> None:
     found = examine(mine(tmp_path, rows("t", 3) + rows("gone", 2), rows("v", 2) + rows("gone", 2, 5)))
-    assert found.problems == ("list: 2 of 4 test videos are missing (gone5.mp4, gone6.mp4)",)
+    (test,) = found.problems
+    assert quotes(test, "list", 2, 4, "gone5.mp4", "gone6.mp4")
     found = examine(mine(tmp_path, rows("gone", 2), rows("v", 2)))
-    assert found.problems == (
-        "list: 2 of 2 training videos are missing (gone0.mp4, gone1.mp4); "
-        f"the first was looked for at {tmp_path}/gone0.mp4",
-    )
+    (training,) = found.problems
+    assert quotes(training, "list", 2, 2, "gone0.mp4", "gone1.mp4", f"{tmp_path}/gone0.mp4")
+    wording([test, training])
 
 
 def test_all_that_is_wrong_with_all_lists_is_told_at_once(tmp_path: Path) -> None:
     dataset = mine(tmp_path, "a.mp4 0\nb.mp4 1\na.mp4 1\n", "c.mp4 2\nd.mp4 -1\n")
     train, val = examine(dataset).problems
-    assert "line 3: 'a.mp4 1': the path is already on line 1" in train
-    assert "'-1' is not a whole number" in val
+    assert quotes(train, "line 3", "'a.mp4 1'", "line 1")
+    assert quotes(val, "'d.mp4 -1'", "'-1'", 0)
     (val,) = examine(mine(tmp_path, rows("t", 4), "c.mp4 2\n")).problems
-    assert "the label 2 is out of range: expected 0 to 1" in val
+    assert quotes(val, "'c.mp4 2'", 2, 0, 1)
 
 
-def test_videos_in_training_and_test_are_a_problem_under_whatever_name(tmp_path: Path) -> None:
+def test_videos_in_training_and_test_are_a_problem_under_whatever_name(tmp_path: Path, wording: Wording) -> None:
     dataset = mine(tmp_path, rows("t", 4), "t1.mp4 1\nv1.mp4 0\n")
-    assert examine(dataset).problems == (
-        "list: 1 test video is in the training list too (t1.mp4): expected other ones",
-    )
+    (problem,) = examine(dataset).problems
+    assert quotes(problem, "list", 1, "t1.mp4")
+    wording([problem])
     dataset = mine(tmp_path, rows("t", 4), f"{tmp_path}/t2.mp4 0\n")
     assert len(examine(dataset).problems) == 1
     (tmp_path / "test.txt").write_text("t3.mp4 1\n")
     dataset = mine(tmp_path, rows("t", 4), rows("v", 2), test_list=tmp_path / "test.txt")
-    assert examine(dataset).problems == (
-        "list: 1 test video is in the training list too (t3.mp4): expected other ones",
-    )
+    (problem,) = examine(dataset).problems
+    assert quotes(problem, "list", 1, "t3.mp4")
     assert examine(dataset, splits=("test",)) == Findings((), ())
 
 
-def test_classes_without_a_training_video_are_counted_and_five_named(tmp_path: Path) -> None:
+def test_classes_without_a_training_video_are_counted_and_five_named(tmp_path: Path, wording: Wording) -> None:
     train = "".join(f"t{label}.mp4 {label}\n" for label in (0, 1, 2, 10))
     dataset = mine(tmp_path, train, "v1.mp4 1\nv4.mp4 4\nw4.mp4 4\nv5.mp4 5\n")
-    assert examine(dataset) == Findings(
-        (),
-        (
-            "list: 7 of 11 classes have no training video (3, 4, 5, 6, 7, ...)",
-            "list: 3 of 4 test videos are of 2 classes without a training video (4, 5)",
-        ),
-    )
+    found = examine(dataset)
+    classes, test = found.notes
+    assert quotes(classes, "list", 7, 11, 3, 4, 5, 6, 7) and not quotes(classes, 8)
+    assert quotes(test, "list", 3, 4, 2, 4, 5) and not found.problems
+    wording(found.notes)
     assert examine(dataset, strict=True) == Findings(examine(dataset).notes, ())
     # an evaluation looks into the training list too, where there is one
     assert examine(dataset, splits=("test",)).notes == examine(dataset).notes
@@ -108,23 +103,22 @@ def test_classes_without_a_training_video_are_counted_and_five_named(tmp_path: P
     assert examine(DATASETS.get("list")(source), splits=("test",)) == Findings((), ())
 
 
-def test_validation_and_test_are_told_apart(tmp_path: Path) -> None:
+def test_validation_and_test_are_told_apart(tmp_path: Path, wording: Wording) -> None:
     (tmp_path / "test.txt").write_text("v0.mp4 0\nv9.mp4 2\n")
     (tmp_path / "v9.mp4").touch()
     dataset = mine(tmp_path, "a.mp4 0\nb.mp4 3\n", "v0.mp4 1\nv1.mp4 3\n", test_list=tmp_path / "test.txt")
-    assert examine(dataset).notes == (
-        "list: 2 of 4 classes have no training video (1, 2)",
-        "list: 1 of 2 validation videos are of 1 class without a training video (1)",
-        "list: 1 of 2 test videos are of 1 class without a training video (2)",
-    )
+    notes = examine(dataset).notes
+    classes, validation, test = notes
+    assert quotes(classes, 2, 4, 1, 2)
+    assert quotes(validation, 1, 2, "validation", 1, 1) and quotes(test, 1, 2, "test", 1, 2)
+    wording(notes)
 
 
 def test_a_class_whose_training_videos_are_all_missing_has_none(tmp_path: Path) -> None:
     dataset = mine(tmp_path, rows("t", 4) + "gone.mp4 2\n", rows("v", 2) + "w.mp4 2\n")
     missing, empty, strange = examine(dataset).notes
     assert "gone.mp4" in missing
-    assert empty == "list: 1 of 3 classes has no training video (2)"
-    assert strange == "list: 1 of 3 test videos are of 1 class without a training video (2)"
+    assert quotes(empty, 1, 3, "classes", 2) and quotes(strange, 1, 3, "test", 1, 2)
     # where most are missing that is what is told
     dataset = mine(tmp_path, "t0.mp4 0\ngone.mp4 1\n", rows("v", 2))
     assert len(examine(dataset).problems) == 1 and not examine(dataset).notes
@@ -159,9 +153,9 @@ def test_labels_that_are_said_to_start_at_1_do(tmp_path: Path) -> None:
     assert dataset.classes == ("1", "2", "3")  # as the lists call them
     assert [v.label for split in ("train", "val") for v in dataset.videos(split)] == [0, 1, 2, 2]
     problems = examine(mine(tmp_path, train, "d.mp4 4\ne.mp4 0\n", labels_from=1)).problems
-    assert len(problems) == 1 and "line 2: 'e.mp4 0': the label is 0" in problems[0]
+    assert len(problems) == 1 and quotes(problems[0], "line 2", "'e.mp4 0'", 0)
     (problem,) = examine(mine(tmp_path, train, "d.mp4 4\n", labels_from=1)).problems
-    assert "the label 4 is out of range: expected 1 to 3" in problem
+    assert quotes(problem, "'d.mp4 4'", 4, 1, 3)
     (tmp_path / "names.txt").write_text("walk\nrun\njump\n")
     named = mine(tmp_path, train, val, labels_from=1, class_names=tmp_path / "names.txt")
     assert (examine(named), [v.label for v in named.videos("val")]) == (Findings((), ()), [2])
@@ -171,17 +165,16 @@ def test_a_file_of_class_names_and_the_labels_are_held_against_each_other(tmp_pa
     names = tmp_path / "names.txt"
     names.write_text("walk\nrun\n")
     (problem,) = examine(mine(tmp_path, rows("t", 4), "v.mp4 0\nw.mp4 2\n", class_names=names)).problems
-    assert "line 2: 'w.mp4 2': the label 2 is out of range: expected 0 to 1" in problem
-    assert f"{names} names 2 classes" in problem and "--labels-from" not in problem
+    assert quotes(problem, "line 2", "'w.mp4 2'", 2, 0, 1)
+    assert quotes(problem, names, 2) and "--labels-from" not in problem
     (train, val) = examine(mine(tmp_path, "a.mp4 1\nb.mp4 2\n", "c.mp4 2\n", class_names=names)).problems
     assert "--labels-from 1" in train and "--labels-from 1" in val
     names.write_text("walk\nrun\nhop\nskip\n")
-    assert examine(mine(tmp_path, rows("t", 4), rows("v", 2), class_names=names)).notes == (
-        "list: 2 of 4 classes have no training video (hop, skip)",
-    )
+    (note,) = examine(mine(tmp_path, rows("t", 4), rows("v", 2), class_names=names)).notes
+    assert quotes(note, "list", 2, 4, "hop", "skip")
     # without it, the training list counts them
     (problem,) = examine(mine(tmp_path, rows("t", 4), "c.mp4 3\n")).problems
-    assert f"{tmp_path}/train.txt has 2 classes" in problem and "--class-names" in problem
+    assert quotes(problem, tmp_path / "train.txt", 2, "--class-names")
 
 
 def test_a_published_data_set_may_lack_classes(tmp_path: Path) -> None:
@@ -193,27 +186,25 @@ def test_a_published_data_set_may_lack_classes(tmp_path: Path) -> None:
         return examine(DATASETS.get("k400")(DataSource(root=tmp_path)))
 
     assert k400("a.mp4 1\nb.mp4 2\n", "c.mp4 1\n") == Findings((), ())
-    assert k400("a.mp4 1\nb.mp4 2\n", "c.mp4 1\nd.mp4 399\n").notes == (
-        "k400: 1 of 2 test videos are of 1 class without a training video (399)",
-    )
+    (note,) = k400("a.mp4 1\nb.mp4 2\n", "c.mp4 1\nd.mp4 399\n").notes
+    assert quotes(note, "k400", 1, 2, 1, 399)
     (problem,) = k400("a.mp4 1\nb.mp4 400\n", "c.mp4 1\n").problems
-    assert "the label 400 is out of range: expected 0 to 399" in problem and "--labels-from 1" in problem
+    assert quotes(problem, "'b.mp4 400'", 400, 0, 399, "--labels-from 1")
     for train in ("a.mp4 0\nb.mp4 400\n", "a.mp4 1\nb.mp4 401\n"):
         (problem,) = k400(train, "c.mp4 1\n").problems
         assert "--labels-from" not in problem
 
 
-def test_clips_of_one_recording_in_training_and_test_are_noted(tmp_path: Path) -> None:
+def test_clips_of_one_recording_in_training_and_test_are_noted(tmp_path: Path, wording: Wording) -> None:
     (tmp_path / "train_video_list.txt").write_text("abcdefghijk_000001_000011.mp4 1\nx_a.mp4 2\n")
     (tmp_path / "val_video_list.txt").write_text("run/abcdefghijk_000021_000031.mp4 1\nx_b.mp4 2\n")
     for name in ("abcdefghijk_000001_000011", "x_a", "run/abcdefghijk_000021_000031", "x_b"):
         (tmp_path / f"{name}.mp4").parent.mkdir(exist_ok=True)
         (tmp_path / f"{name}.mp4").touch()
     found = examine(DATASETS.get("k400")(DataSource(root=tmp_path)))
-    assert found == Findings(
-        (),
-        ("k400: 1 test video is cut from recordings of training videos (run/abcdefghijk_000021_000031.mp4)",),
-    )
+    (note,) = found.notes
+    assert quotes(note, "k400", 1, "run/abcdefghijk_000021_000031.mp4") and not found.problems
+    wording([note])
 
 
 def test_the_fingerprint_is_of_names_labels_and_sizes(tmp_path: Path) -> None:
@@ -262,14 +253,13 @@ def test_a_large_list_asks_the_file_system_little(tmp_path: Path, monkeypatch: p
     assert not [path for path in asked if path.endswith(".mp4")]
 
 
-def test_places_that_are_not_there_are_told(tmp_path: Path) -> None:
+def test_places_that_are_not_there_are_told(tmp_path: Path, wording: Wording) -> None:
     (tmp_path / "videos").mkdir()
     (tmp_path / "train.txt").touch()
     assert missing_paths(data_root=tmp_path / "videos", train_list=tmp_path / "train.txt", val_list=None) == []
-    assert missing_paths(data_root=tmp_path / "vidoes", train_list=tmp_path / "tran.txt") == [
-        f"data_root is '{tmp_path}/vidoes': there is no such folder (did you mean '{tmp_path}/videos'?)",
-        f"train_list is '{tmp_path}/tran.txt': there is no such file (did you mean '{tmp_path}/train.txt'?)",
-    ]
-    assert missing_paths(data_root=tmp_path / "train.txt") == [
-        f"data_root is '{tmp_path}/train.txt': it is not a folder"
-    ]
+    root, train = missing_paths(data_root=tmp_path / "vidoes", train_list=tmp_path / "tran.txt")
+    assert quotes(root, f"data_root is '{tmp_path}/vidoes'", f"'{tmp_path}/videos'")
+    assert quotes(train, f"train_list is '{tmp_path}/tran.txt'", f"'{tmp_path}/train.txt'")
+    (file,) = missing_paths(data_root=tmp_path / "train.txt")
+    assert quotes(file, f"data_root is '{tmp_path}/train.txt'")
+    wording([root, train, file])

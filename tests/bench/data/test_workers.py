@@ -18,6 +18,7 @@ import torch
 from bench.data.dataset import DATASETS, DataError
 from bench.data.decode_pool import DecodePool, Reading, reading, run_isolated
 from bench.data.loader import Batch, ClipLoader, eval_loader, train_loader
+from tests.bench.command import Wording, quotes, quoting
 from tests.bench.data import hanging
 from tests.bench.data.conftest import Pools
 from tests.bench.data.fragile import SHAPE, FragileTest, FragileTrain, Missing, pixels, videos
@@ -56,12 +57,8 @@ def test_what_hangs_or_crashes_is_replaced_as_a_broken_video_is(pools: Pools, lo
         for epoch in (0, 1):
             assert same(shown(loader, epoch), expected[epoch])
         reasons = {name: video.reason for name, video in loader.skipped.items()}
-        assert reasons == {
-            "hang": "the decoder took more than 0.7 s",
-            "crash": "the decoder crashed (SIGSEGV)",
-            "leave": "the decoder ended (exit code 3)",
-            "broken": "its bytes are gone",
-        }
+        assert reasons.keys() == {"hang", "crash", "leave", "broken"} and reasons["broken"] == "its bytes are gone"
+        assert quotes(reasons["hang"], "0.7 s") and quotes(reasons["crash"], "SIGSEGV") and quotes(reasons["leave"], 3)
         times = sum(video.times for video in loader.skipped.values())
         assert times == sum(video.times for video in alone.skipped.values())
 
@@ -75,10 +72,11 @@ def test_a_hanging_video_is_waited_for_in_one_epoch_alone(pools: Pools, log: Pat
         assert len(shown(loader, epoch)[0]) == 7
     assert log.read_text().split().count("spin") == 1
     assert loader.skipped["spin"].times >= 4  # counted whenever another clip took its place
-    assert broken == {Path("/nowhere/spin"): "the decoder took more than 0.7 s"}
+    ((path, reason),) = broken.items()
+    assert path == Path("/nowhere/spin") and quotes(reason, "0.7 s")
     # nor by other processes that are told of it
     loader = train_loader(clips, 7, pools(clips, limit=LIMIT, broken=broken))
-    assert len(shown(loader)[0]) == 7 and loader.skipped["spin"].reason == "the decoder took more than 0.7 s"
+    assert len(shown(loader)[0]) == 7 and loader.skipped["spin"].reason == reason
     assert log.read_text().split().count("spin") == 1
 
 
@@ -100,7 +98,7 @@ def test_the_limit_is_of_a_clip_not_of_a_batch(pools: Pools, log: Path) -> None:
 
 def test_nothing_but_broken_videos_is_an_error(pools: Pools, log: Path) -> None:
     clips = FragileTrain(videos(*(f"crash{i}" for i in range(3))), log)
-    with pytest.raises(DataError, match=r"no training clip in 16 draws: 3 videos .* \(the decoder crashed"):
+    with pytest.raises(DataError, match=r"\b16\b.*\b3\b.*\bcrash[012]\b.*SIGSEGV"):
         shown(train_loader(clips, 2, pools(clips)))
 
 
@@ -120,26 +118,27 @@ def test_an_error_of_the_code_comes_back_as_it_is(pools: Pools, log: Path) -> No
 def test_clips_of_two_shapes_are_an_error(pools: Pools, log: Path) -> None:
     clips = FragileTest(videos("good0", "wide"), log)
     for pool in (None, pools(clips)):
-        with pytest.raises(ValueError, match=r"\(2, 3, 4, [48]\) among clips of shape \(2, 3, 4, [48]\)"):
+        with pytest.raises(ValueError, match=r"\(2, 3, 4, [48]\).*\(2, 3, 4, [48]\)"):
             list(eval_loader(clips, 2, pool))
 
 
-def test_processes_that_cannot_start_are_an_error(pools: Pools, log: Path) -> None:
+def test_processes_that_cannot_start_are_an_error(pools: Pools, log: Path, wording: Wording) -> None:
     clips = FragileTest(videos("good0"), log)
     clips.decoder = Missing()  # type: ignore[assignment]
-    with pytest.raises(RuntimeError, match=r"a decoding process ended .* before it was ready"):
+    with pytest.raises(RuntimeError) as caught:
         list(eval_loader(clips, 1, pools(clips)))
+    wording([caught.value])
 
 
 def test_a_count_below_one_is_refused(log: Path) -> None:
-    with pytest.raises(ValueError, match="0 decoding processes"):
+    with pytest.raises(ValueError, match=quoting(0)):
         DecodePool([FragileTest(videos("good0"), log)], 0, 60)
 
 
 # ---- who takes the batches
 
 
-def test_an_epoch_left_in_the_middle_leaves_nothing_to_the_next(pools: Pools, log: Path) -> None:
+def test_an_epoch_left_in_the_middle_leaves_nothing_to_the_next(pools: Pools, log: Path, wording: Wording) -> None:
     clips = FragileTrain(videos(*(f"good{i}" for i in range(16))), log)
     other = FragileTest(videos("good0", "slow", "good1"), log)
     pool = pools(clips, other, count=2)
@@ -150,8 +149,9 @@ def test_an_epoch_left_in_the_middle_leaves_nothing_to_the_next(pools: Pools, lo
         left = iter(train)
         assert same([next(left)], alone[0][:1])
         assert [batch.names for batch in test] == [("good0",), ("slow",), ("good1",)]
-        with pytest.raises(RuntimeError, match="serve another loader"):
+        with pytest.raises(RuntimeError) as refused:
             list(left)
+        wording([refused.value])
         assert same(shown(train, 1), alone[1])
 
 
@@ -185,7 +185,7 @@ def gone(pids: list[int], seconds: float = 10) -> bool:
     return True
 
 
-def test_closing_ends_processes_that_hang_too(pools: Pools, log: Path) -> None:
+def test_closing_ends_processes_that_hang_too(pools: Pools, log: Path, wording: Wording) -> None:
     clips = FragileTest(videos("good0", "hang", "spin"), log)
     pool = pools(clips, count=2)
     loader = eval_loader(clips, 1, pool)
@@ -194,8 +194,9 @@ def test_closing_ends_processes_that_hang_too(pools: Pools, log: Path) -> None:
     pids = pool.pids
     pool.close()
     for late in (batches, iter(loader)):
-        with pytest.raises(RuntimeError, match="closed"):
+        with pytest.raises(RuntimeError) as refused:
             next(late)
+        wording([refused.value])
     assert gone(pids, 1)
 
 

@@ -199,7 +199,7 @@ def test_products_whose_names_do_not_say_so_are_an_error_too(
 ) -> None:
     adapted = model("vit", "frozen")
     adapted.head = _Head(adapted.backbone.width, product)
-    with pytest.raises(UncountedOperation, match=f"no rule counts aten::{operation}"):
+    with pytest.raises(UncountedOperation, match=f"aten::{operation}"):
         macs(adapted)
 
 
@@ -217,5 +217,5 @@ def test_products_of_a_model_without_numbers_are_an_error_too(
     with torch.device("meta"):
         adapted = model("vit", "frozen")
         adapted.head = _Head(adapted.backbone.width, product)
-    with pytest.raises(UncountedOperation, match=f"no rule counts aten::{operation}"):
+    with pytest.raises(UncountedOperation, match=f"aten::{operation}"):
         macs(adapted)

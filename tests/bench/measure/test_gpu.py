@@ -14,6 +14,7 @@ import torch
 from bench.measure import gpu
 from bench.measure.result import Gpu, Measured, footnotes
 from tests.bench import make
+from tests.bench.command import Wording, quotes
 
 UUID = "GPU-01234567-89ab-cdef-0123-456789abcdef"
 CUDA = torch.device("cuda")
@@ -214,25 +215,20 @@ def test_a_quiet_machine_has_no_footnote() -> None:
     assert _notes(utilisation=0.0, others_memory_bytes=None, **quiet) == []
 
 
-def test_a_machine_that_is_not_quiet_is_footnoted() -> None:
-    assert footnotes(make.measured(busy_cores=1.44)) == ["speed measured while 1.4 cores were busy with something else"]
-    assert _notes(utilisation=37.0, others_memory_bytes=12_340_000_000) == [
-        "speed measured while something else kept the GPU busy for 37 % of the time "
-        "(other processes held 12.3 GB of its memory)"
-    ]
-    assert _notes(utilisation=37.0) == ["speed measured while something else kept the GPU busy for 37 % of the time"]
-    assert _notes(utilisation=0.0, others_memory_bytes=2 * 10**9) == [
-        "speed measured on a GPU that was idle, while other processes held 2.0 GB of its memory"
-    ]
-    assert _notes() == [
-        "speed measured on a GPU of which nothing tells whether something else used it: "
-        "nvidia-ml-py, the extra gpu, asks its driver"
-    ]
-    assert "used it (other processes held 2.0 GB of its memory)" in _notes(others_memory_bytes=2 * 10**9)[0]
+def test_a_machine_that_is_not_quiet_is_footnoted(wording: Wording) -> None:
     hot = {"slowed_by": ["heat", "power"], "clock_mhz": 900, "max_clock_mhz": 1980, "temperature": 91}
-    assert _notes(utilisation=0.0, **hot) == [
-        "speed measured while the GPU was slowed by heat and power at 900 of 1980 MHz, 91 °C"
+    noted: list[tuple[list[str], tuple[object, ...]]] = [
+        (footnotes(make.measured(busy_cores=1.44)), (1.4,)),
+        (_notes(utilisation=37.0, others_memory_bytes=12_340_000_000), ("GPU", 37, "12.3 GB")),
+        (_notes(utilisation=37.0), ("GPU", 37)),
+        (_notes(utilisation=0.0, others_memory_bytes=2 * 10**9), ("GPU", "2.0 GB")),
+        (_notes(), ("GPU", "nvidia-ml-py", "gpu")),
+        (_notes(others_memory_bytes=2 * 10**9), ("GPU", "2.0 GB", "nvidia-ml-py")),
+        (_notes(utilisation=0.0, **hot), ("GPU", "heat", "power", 900, 1980, 91)),
     ]
+    for notes, values in noted:
+        assert len(notes) == 1 and quotes(notes[0], *values)
+    wording(note for notes, _ in noted for note in notes)
 
 
 def test_measurements_of_older_runs_can_still_be_read() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from bench.measure.loading import EventWaits, HostWaits, Loading
+from tests.bench.command import quotes
 
 CPU = torch.device("cpu")
 
@@ -67,8 +68,7 @@ def test_a_starved_step_is_told_with_what_to_do(clock: Clock, wait: float, told:
     _train(clock, loading, [wait] * 3, step=1.0)  # 9 % and 17 %
     assert bool(loading.footnotes()) == told
     for note in loading.footnotes():
-        assert note.startswith("training waited for its clips 17 % of the time: more --loader-workers ")
-        assert "--cache" in note and "bench data prepare" in note
+        assert quotes(note, 17, "--loader-workers", "--cache", "bench data prepare")
 
 
 def test_batches_come_as_they_are_and_errors_too() -> None:

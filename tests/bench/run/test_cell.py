@@ -42,6 +42,7 @@ from bench.run.start import _unusable_backbones
 from bench.spec import Cell, EvaluationRequest, Matrix
 from bench.version import commit
 from tests.bench import make
+from tests.bench.command import Wording, quotes
 from tests.bench.conftest import nothing_stays_registered
 from tests.bench.data.cache.conftest import make_store
 from tests.bench.plugins.hasty import measure_in_haste
@@ -104,7 +105,9 @@ def finished(context: WorkerContext, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("strategy", NAMES)
-def test_a_cell_leaves_what_a_reviewer_needs(family: str, strategy: str, finished: Finished, context) -> None:
+def test_a_cell_leaves_what_a_reviewer_needs(
+    family: str, strategy: str, finished: Finished, context, wording: Wording
+) -> None:
     result, folder = finished(family, strategy)
     cell = result.cell
     assert cell == _cell(family, strategy)
@@ -115,10 +118,10 @@ def test_a_cell_leaves_what_a_reviewer_needs(family: str, strategy: str, finishe
     assert result.provenance.decoders == ("decord",)
     assert result.provenance.batch_size == result.provenance.micro_batch == 8
     assert result.provenance.wall_seconds > 0
-    assert "random weights (@none), not pretrained" in result.footnotes
-    beyond = [note for note in result.footnotes if "AIM's released code" in note]
+    assert any(quotes(note, "@none") for note in result.footnotes)
+    beyond = [note for note in result.footnotes if quotes(note, "AIM")]
     assert len(beyond) == (family == "swin" and strategy in ("spatial", "temporal", "joint"))
-    assert all(("bias over time" in note) == (strategy != "spatial") for note in beyond)
+    wording(beyond)
     assert result.metrics.evaluated == result.metrics.listed == 20
     assert result.metrics.protocol == "8x1x1"
 
@@ -163,7 +166,7 @@ def test_what_was_assumed_of_weights_from_outside_is_told_before_anything_runs(t
 def test_a_swin_that_trains_as_released_has_no_footnote_and_keeps_its_frozen_table(tmp_path: Path, context) -> None:
     cell = _cell("swin", "joint", order_test=False, options={"released_freezing": True})
     result = _train(cell, tmp_path, context)
-    assert not [note for note in result.footnotes if "AIM's released code" in note]
+    assert not [note for note in result.footnotes if quotes(note, "AIM")]
     start, saved = dict(classifier(cell, 10).named_parameters()), load_file(tmp_path / "adapter.safetensors")
     unmoved = {name for name, value in saved.items() if torch.equal(value, start[name].detach())}
     assert unmoved == {name for name in start if name.endswith("time.bias.table")} and len(unmoved) == 2
@@ -246,7 +249,7 @@ def test_what_a_recipe_asks_for_reaches_the_batches(context) -> None:
 
 def test_a_decoder_that_was_asked_for_is_told(tmp_path: Path, context) -> None:
     result = _train(_cell("vit", "frozen", decoder="pyav"), tmp_path, context)
-    assert result.provenance.decoders == ("pyav",) and "decoded by pyav" in result.footnotes
+    assert result.provenance.decoders == ("pyav",) and any(quotes(note, "pyav") for note in result.footnotes)
 
 
 def test_another_seed_gives_other_predictions(tmp_path: Path, finished: Finished, context) -> None:
@@ -266,7 +269,7 @@ def test_a_video_that_cannot_be_read_is_counted_and_named(tmp_path: Path, contex
     monkeypatch.setattr(dataset, "videos", lambda split: listed[split])
     result = _run(cell, tmp_path, context)
     assert (result.metrics.evaluated, result.metrics.listed) == (19, 20)
-    assert "1 of 20 test videos could not be read: accuracy is over the other 19 (broken.mp4)" in result.footnotes
+    assert any(quotes(note, 1, 20, "test", 19, "broken.mp4") for note in result.footnotes)
 
 
 def test_what_a_killed_run_left_half_written_is_cleared_away(tmp_path: Path, context) -> None:
@@ -281,7 +284,7 @@ def test_a_training_set_that_is_smaller_than_the_batch_is_told(tmp_path: Path, c
     assert len(context.dataset(result.cell).videos("train")) == 40
     assert result.cell.recipe.batch_size == 64
     assert (result.provenance.batch_size, result.provenance.micro_batch) == (40, 40)
-    assert "no more than 40 training videos: batches of 40, not 64" in result.footnotes
+    assert any(quotes(note, 40, 40, 64) for note in result.footnotes)
     assert not [note for note in result.footnotes if "memory" in note]
     assert to_csv([result]).splitlines()[1].split(",")[COLUMNS.index("batch_size")] == "40"
 
@@ -295,14 +298,15 @@ def test_a_smaller_batch_is_compiled_too_and_measuring_without_is_told(tmp_path:
 
     monkeypatch.setattr("bench.train.compute._BACKEND", compiler)
     cell = _cell("vit", "frozen", order_test=False, compile=True, recipe={"batch_size": 64, "epochs": 1})
-    assert "speed measured without compiling, which failed then" in _train(cell, tmp_path, context).footnotes
+    result = _train(cell, tmp_path, context)
+    assert any(quotes(note, "compiling") for note in result.footnotes)
     assert {40} in shapes
 
 
 def test_frames_that_were_jpeg_pictures_are_footnoted(tmp_path: Path, context) -> None:
     jpeg = replace(context, cache=FrameCache(make_store(tmp_path / "cache", format="jpeg")))
     result = _train(_cell("vit", "frozen", order_test=False, cache_format="jpeg"), tmp_path, jpeg)
-    assert "frames from a JPEG cache, quality 95" in result.footnotes
+    assert any(quotes(note, "JPEG", 95) for note in result.footnotes)
     assert jpeg.cache.store is not None and jpeg.cache.store.used_bytes > 0
 
 
@@ -458,14 +462,14 @@ def test_an_operation_without_a_deterministic_kernel_is_footnoted(tmp_path: Path
     assert trained[0] == "trained", trained
     result = trained[1]["value"]
     assert result.status == "done"
-    assert "not repeatable to the bit: foo has no deterministic kernel" in result.footnotes
+    assert any(quotes(note, "foo has no deterministic kernel") for note in result.footnotes)  # torch's words
     assert {values["stage"] for _, values in connection.sent} == {"building", "training", "evaluating"}
 
     # the next cell is held to the bit again
     after = run_job(
         Job("train", _cell("vit", "frozen"), tmp_path, 1, context.cache, make.measured()), SETUP, context, connection
     )[1]["value"]
-    assert not [note for note in after.footnotes if "repeatable" in note]
+    assert not [note for note in after.footnotes if quotes(note, "foo")]
     assert torch.are_deterministic_algorithms_enabled()
     assert not torch.is_deterministic_algorithms_warn_only_enabled()
 

@@ -20,7 +20,7 @@ from bench.run.engines.local import LocalEngine, Setup
 from bench.run.store import Run
 from bench.spec import Cell, Request
 from tests.bench import make
-from tests.bench.command import Command
+from tests.bench.command import Command, field_of, quotes
 
 SETUP = Setup("cpu", (), Reading(workers=3), "bench run", Path())
 
@@ -142,10 +142,10 @@ def test_a_measurement_has_the_machine_to_itself(engine: LocalEngine, context: _
 
 @pytest.mark.parametrize(
     ("code", "status", "told"),
-    [(-signal.SIGKILL, "oom", "was killed by SIGKILL"), (3, "failed", "ended with exit code 3")],
+    [(-signal.SIGKILL, "oom", "SIGKILL"), (3, "failed", 3)],
 )
 def test_a_worker_that_dies_is_replaced_and_its_job_has_failed(
-    engine: LocalEngine, context: _Context, code: int, status: str, told: str
+    engine: LocalEngine, context: _Context, code: int, status: str, told: object
 ) -> None:
     context.ready(0, 1)
     jobs = [_job(seed) for seed in range(3)]
@@ -155,7 +155,7 @@ def test_a_worker_that_dies_is_replaced_and_its_job_has_failed(
     context.processes[0].end(code)
     (event,) = _events(engine)
     assert (event.job, event.kind, event.values["status"]) == (jobs[0], "failed", status)
-    assert told in event.values["error"]
+    assert quotes(event.values["error"], told)
     assert engine.slots == 2
     context.ready(2)  # the one that took its place
     _events(engine)
@@ -265,7 +265,7 @@ def test_an_engine_of_a_plugin_runs_a_matrix(bench: Command, tmp_path: Path, mon
     assert [result.metrics.top1 for result in results if result.metrics is not None] == [10.0, 11.0]
     # how a cell is executed is not in it: the same command with another engine finds it done
     again = bench(*ASKED, "--plugin", plugin, "--out", tmp_path / "run")
-    assert again.code == 0 and "2 cells were done before" in again.out
+    assert again.code == 0 and quotes(again.out, "2 cells")
 
 
 def test_an_engine_that_is_not_known_is_refused_with_the_nearest_name(bench: Command, tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ def test_an_engine_that_is_not_known_is_refused_with_the_nearest_name(bench: Com
     assert said.code == 2
     assert len(said.problems) == 2
     (told,) = [problem for problem in said.problems if "'locale'" in problem]
-    assert told.startswith("unknown engine") and "did you mean 'local'?" in told
+    assert quotes(told, "engine", "'locale'", "'local'")
     assert not (tmp_path / "run").exists()
 
 
@@ -291,4 +291,4 @@ def test_more_processes_a_cell_than_this_machine_has_room_for_are_refused(
     said = bench("run", "--engine", engine, *several, "--out", tmp_path / "run", "--device", "cpu")
     assert said.code == 2 and not (tmp_path / "run").exists()
     (told,) = said.problems
-    assert told.startswith("processes_per_cell is 256: ")
+    assert field_of(told) == "processes_per_cell" and quotes(told, "256")

@@ -22,7 +22,7 @@ import pandas as pd
 import pytest
 
 from bench.run.engines import local
-from tests.bench.command import Command, Said
+from tests.bench.command import Command, Said, Wording, quotes
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 ROOT = Path(__file__).parents[3]
@@ -72,14 +72,14 @@ def test_one_broken_cell_never_ends_the_others_and_what_is_done_stays_done(tmp_p
     broken = json.loads(next(out.glob("cells/*-raises-*-s0-*/result.json")).read_text())
     assert broken["error"] == "ZeroDivisionError: this strategy is broken"
     assert "small.py" in broken["traceback"]
-    assert "killed by SIGKILL" in json.loads(next(out.glob("cells/*-dies-*-s0-*/result.json")).read_text())["error"]
+    assert "SIGKILL" in json.loads(next(out.glob("cells/*-dies-*-s0-*/result.json")).read_text())["error"]
     assert not list(out.rglob("*.tmp"))
 
     times = {file: file.stat().st_mtime_ns for file in out.glob("cells/*/predictions.npz")}
     assert len(times) == 4
     (tmp_path / "marker-dies").unlink()  # its model is measured, and now it may end
     again = run(out, *arguments, "--workers", "1")
-    assert "4 done before" in again.out
+    assert quotes(again.out, "4 done")
     assert again.code == 1
     assert set(_table(out).set_index("strategy")["status"]["dies"]) == {"done", "oom"}
     assert {file: file.stat().st_mtime_ns for file in times} == times
@@ -133,7 +133,7 @@ def test_an_interrupt_is_recorded_and_the_same_command_goes_on(
     (tmp_path / "marker-hangs").unlink()
     again = run(out, *arguments)
     assert again.code == 0, again.out + again.err
-    assert "1 done before" in again.out
+    assert quotes(again.out, "1 done")
     assert _result(out, "hangs")["status"] == "done"
 
 
@@ -227,8 +227,7 @@ def test_a_run_without_arguments_for_what_is_done_prints_the_table(
     monkeypatch.setattr(local, "LocalEngine", lambda _: pytest.fail("a worker was started"))
     again = run(out, *arguments)
     assert again.code == 0
-    assert "1 cell was done before" in again.out
-    assert "swin:tiny@none" in again.out
+    assert quotes(again.out, "1 cell", "swin:tiny@none")
     assert time.monotonic() - begun < 10
 
 
@@ -237,8 +236,8 @@ def test_neither_workers_nor_the_cells_beside_it_change_a_cells_predictions(tmp_
     alone = run(tmp_path / "alone", *common, "--strategies", "joint", "--workers", "1", "--cache", "off")
     beside = run(tmp_path / "beside", *common, "--strategies", "frozen,joint,spatial", "--workers", "2")
     assert (alone.code, beside.code) == (0, 0), alone.out + beside.out
-    assert "2 workers" in beside.out
-    assert "frame cache: off\n" in alone.out and "frame cache: memory" in beside.out
+    assert quotes(beside.out, "2 workers")
+    assert quotes(alone.out, "cache: off") and quotes(beside.out, "cache: memory")
     one, two = (next((tmp_path / name).glob("cells/*-joint-*/predictions.npz")) for name in ("alone", "beside"))
     assert one.parent.name == two.parent.name
     first, second = np.load(one), np.load(two)
@@ -272,14 +271,13 @@ def test_a_worker_that_never_comes_up_is_done_without(tmp_path: Path, run: Runne
     assert list(_table(out)["status"]) == ["done", "done"]
 
 
-def test_where_no_worker_comes_up_the_command_says_so(tmp_path: Path, run: Runner) -> None:
+def test_where_no_worker_comes_up_the_command_says_so(tmp_path: Path, run: Runner, wording: Wording) -> None:
     early, out = tmp_path / "early.py", tmp_path / "run"
     early.write_text(EARLY.format(marker=""))
     arguments = ("--backbones", "vit:tiny@none", "--strategies", "frozen,spatial")
     ended = run(out, *arguments, "--workers", "2", "--plugin", str(early))
     assert ended.code == 1, ended.out + ended.err
     sentence, printed = ended.err.strip().splitlines()
-    assert sentence.startswith("bench: a worker process ended with exit code 3 before it was ready; ")
-    assert "the same command goes on from there" in sentence
-    assert printed == "no room for me here"
+    assert quotes(sentence, 3) and printed == "no room for me here"
+    wording([sentence])
     assert not list(out.glob("cells/*/result.json"))

@@ -18,7 +18,7 @@ from bench.run.engines.jobs import read as read_job
 from bench.run.status import CellStatus, status
 from bench.run.store import Run
 from tests.bench import make
-from tests.bench.command import Command
+from tests.bench.command import Command, Wording
 
 CELLS = tuple(make.cell(seed=seed) for seed in range(8))
 ROOT = Path(__file__).parents[3]
@@ -107,7 +107,7 @@ def test_a_request_to_stop_is_for_those_that_run(run: Run) -> None:
     assert not asked_to_stop(run.folder, run.changed())
 
 
-def test_the_command_tells_and_counts(run: Run, bench: Command) -> None:
+def test_the_command_tells_and_counts(run: Run, bench: Command, wording: Wording) -> None:
     run.put(make.done(CELLS[0]))
     run.put(make.failed(CELLS[1]))
     said = bench("status", run.folder)
@@ -119,7 +119,7 @@ def test_the_command_tells_and_counts(run: Run, bench: Command) -> None:
     assert [record["state"] for record in records].count("waiting") == 6 and len(records) == 8
     assert bench("status", run.folder.parent / "runn").code == 2
     assert bench("status", run.folder, "--format", "tabel").code == 2
-    assert "no cell runs" in bench("cancel", run.folder).out
+    wording([bench("cancel", run.folder).out])
 
 
 @pytest.mark.slow

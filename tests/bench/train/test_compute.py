@@ -17,6 +17,7 @@ from bench.train import compute
 from bench.train.compute import Computation
 from bench.train.evaluate import Predictor
 from bench.train.trainer import Trainer
+from tests.bench.command import quoting
 from tests.models import CLASSES, FAMILIES, FRAMES, awaken, model
 
 CPU = torch.device("cpu")
@@ -164,7 +165,7 @@ def test_a_model_that_breaks_into_several_graphs_runs_and_says_so(monkeypatch: p
 def test_errors_that_are_not_the_compilers_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     graphs = _counting(monkeypatch)
     predictor = Predictor(model("vit", "frozen"), CPU, "fp32", micro_batch=2, compile=True)
-    with pytest.raises(ValueError, match="expected 32x32"):
+    with pytest.raises(ValueError, match=quoting("40x40", "32x32")):
         predictor(torch.zeros(1, 1, FRAMES, 3, 40, 40, dtype=torch.uint8))
     assert not graphs
     assert predictor.computation.compiled

@@ -12,6 +12,7 @@ from bench.data.cache import choose as module
 from bench.data.cache.choose import CacheFolders, CacheSettings, choose, estimate
 from bench.data.dataset import Video
 from bench.errors import UserError
+from tests.bench.command import Wording, quotes, quoting
 from tests.bench.data.cache.conftest import make_store
 
 FRAME = 48 * 64 * 3
@@ -53,19 +54,21 @@ def test_the_estimate_is_exact_where_every_video_is_looked_at(mixed: tuple[Video
 
 
 def test_auto_keeps_frames_in_memory_where_they_fit(
-    folders: CacheFolders, good: tuple[Video, ...], monkeypatch: pytest.MonkeyPatch
+    folders: CacheFolders, good: tuple[Video, ...], monkeypatch: pytest.MonkeyPatch, wording: Wording
 ) -> None:
     cache, note = choose(CacheSettings(), listed(good), folders)
     assert isinstance(cache.store, FolderStore) and cache.store.folder == folders.ram
     assert cache.store.limit_bytes == 25_000_000
-    assert note == f"frame cache: memory ({folders.ram}), 1.1 MB for 6 videos, limit 25 MB"
+    assert quotes(note, folders.ram, "1.1 MB", 6, "25 MB")
+    told = [note]
     free(monkeypatch, memory=3.9 * NEED)
     cache, note = choose(CacheSettings(), listed(good), folders)
-    assert cache.store is None and "off, as 1.1 MB for 6 videos do not fit a quarter of the free memory" in note
+    assert cache.store is None and quotes(note, "off", "1.1 MB", 6)
+    wording([note.replace(str(folders.ram), "RAM") for note in (*told, note)])
 
 
 def test_without_shared_memory_temporary_files_serve(
-    folders: CacheFolders, good: tuple[Video, ...], monkeypatch: pytest.MonkeyPatch
+    folders: CacheFolders, good: tuple[Video, ...], monkeypatch: pytest.MonkeyPatch, wording: Wording
 ) -> None:
     def stores(asked: CacheSettings) -> Path | None:
         store = choose(asked, listed(good), folders)[0].store
@@ -80,7 +83,8 @@ def test_without_shared_memory_temporary_files_serve(
     assert stores(CacheSettings("ram")) == temporary
     free(monkeypatch, disk=NEED / 2)
     cache, note = choose(CacheSettings("ram"), listed(good), folders)
-    assert cache.store is None and note.startswith("frame cache: off, as neither memory nor")
+    assert cache.store is None and quotes(note, "off", "1.1 MB", 6)
+    wording([note])
 
 
 def test_auto_reads_what_was_prepared_on_the_disk(folders: CacheFolders, good: tuple[Video, ...]) -> None:
@@ -96,9 +100,12 @@ def test_auto_reads_what_was_prepared_on_the_disk(folders: CacheFolders, good: t
     assert cache.store.limit_bytes == disk.used_bytes + 10_000_000
 
 
-def test_videos_that_are_read_once_are_not_decoded_whole(folders: CacheFolders, good: tuple[Video, ...]) -> None:
+def test_videos_that_are_read_once_are_not_decoded_whole(
+    folders: CacheFolders, good: tuple[Video, ...], wording: Wording
+) -> None:
     cache, note = choose(CacheSettings(), listed(good), folders, once=True)
-    assert cache.store is None and "read once" in note
+    assert cache.store is None and quotes(note, "off")
+    wording([note])
     assert choose(CacheSettings("ram"), listed(good), folders, once=True)[0].store is not None
 
 
@@ -119,6 +126,6 @@ def test_a_disk_that_cannot_be_written_is_told(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("AIM_BENCH_CACHE", str(tmp_path / "file"))
-    with pytest.raises(UserError, match=r"cache is 'disk': it cannot be written \(Not a directory\)"):
+    with pytest.raises(UserError, match=quoting("cache is 'disk'", "Not a directory")):
         choose(CacheSettings("disk"), listed(good), folders)
     assert choose(CacheSettings(), listed(good), folders)[0].store is not None  # auto does without

@@ -10,6 +10,7 @@ from PIL import Image
 
 from bench.data.decode.base import VideoError
 from bench.data.decode.open import open_video
+from tests.bench.command import quoting
 from tests.bench.data.decode.conftest import psnr
 from tests.bench.data.videos import picture
 
@@ -31,7 +32,7 @@ def test_a_folder_is_read_as_a_video(tmp_path: Path, pattern: str, first: int) -
     video = open_video(folder(tmp_path / "film", pattern, first=first))
     assert len(video) == 12 and video.decoder == "images"
     assert psnr(video.frames([11, 0, 9, 9, 1]), FRAMES[[11, 0, 9, 9, 1]]) > 40
-    with pytest.raises(IndexError, match="frame 12 is outside"):
+    with pytest.raises(IndexError, match=quoting("frame 12", 0, 11)):
         video.frames([12])
 
 
@@ -45,7 +46,7 @@ def test_the_list_says_how_many_there_are(tmp_path: Path) -> None:
     film = folder(tmp_path / "film", "img_{:05}.jpg", count=5)
     assert len(open_video(film, frames=5)) == 5
     assert len(open_video(film, frames=4)) == 4
-    with pytest.raises(VideoError, match="the folder holds 5 pictures: the list says 6"):
+    with pytest.raises(VideoError, match=quoting(film, 5, 6)):
         open_video(film, frames=6)
 
 
@@ -66,15 +67,15 @@ def test_grey_pictures_have_three_channels(tmp_path: Path) -> None:
 def test_folders_that_are_no_video(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(VideoError, match=r"no numbered pictures, such as img_00001.jpg"):
+    with pytest.raises(VideoError, match=quoting(empty, "img_00001.jpg")):
         open_video(empty)
     two = folder(tmp_path / "two", "left_{}.jpg", count=2)
     Image.fromarray(FRAMES[0]).save(two / "right_1.jpg")
-    with pytest.raises(VideoError, match=r"pictures of 2 names \(left_\*, right_\*\): expected one, or img_\*"):
+    with pytest.raises(VideoError, match=r"\b2\b.*left_\*, right_\*.*img_\*"):
         open_video(two)
     twice = folder(tmp_path / "twice", "img_{}.jpg", count=2)
     Image.fromarray(FRAMES[0]).save(twice / "img_2.png")
-    with pytest.raises(VideoError, match=r"img_2.jpg and img_2.png are one frame twice"):
+    with pytest.raises(VideoError, match=quoting("img_2.jpg", "img_2.png")):
         open_video(twice)
 
 
@@ -85,7 +86,7 @@ def test_pictures_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     Image.new("RGB", (32, 32)).save(film / "img_4.jpg")
     video = open_video(film)
     for index in (1, 2):
-        with pytest.raises(VideoError, match=f"img_{index + 1}.jpg cannot be read as a picture"):
+        with pytest.raises(VideoError, match=quoting(film, f"img_{index + 1}.jpg")):
             video.frames([0, index])
-    with pytest.raises(VideoError, match=r"img_4.jpg has 32x32 pixels, unlike img_1.jpg"):
+    with pytest.raises(VideoError, match=quoting("img_4.jpg", "32x32", "img_1.jpg")):
         video.frames([0, 3])
