@@ -72,7 +72,7 @@ def problems(options: TaskOptions, folder: Path) -> list[str]:
         folder: of the cache.
     """
     from bench.run.engines.ray import RayFactory
-    from bench.run.engines.slurm import problems as of_slurm
+    from bench.run.engines.slurm_request import problems as of_slurm
 
     found = []
     for name, engine in (("slurm", "slurm"), ("ray_address", "ray")):
@@ -262,11 +262,11 @@ class _Jobs:
     late = _LATE
 
     def __init__(self, shares: Sequence[Share], options: TaskOptions) -> None:
-        from bench.run.engines import slurm
+        from bench.run.engines import slurm, slurm_request
 
-        self._slurm = slurm
+        self._slurm, self._call = slurm, slurm_request.call
         folder = shares[0].folder
-        writer, most = slurm.executor(folder / slurm.LOGS, options.request(folder)), slurm.longest_array()
+        writer, most = slurm_request.executor(folder / slurm.LOGS, options.request(folder)), slurm.longest_array()
         self._ids: list[str] = []
         try:
             for first in range(0, len(shares), most):
@@ -287,4 +287,4 @@ class _Jobs:
 
     def close(self) -> None:
         if self._ids:
-            self._slurm.call("scancel", *self._ids)
+            self._call("scancel", *self._ids)

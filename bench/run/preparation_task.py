@@ -162,7 +162,7 @@ def prepare_in_process(share: Share) -> None:
 
 def prepare_in_job(share: Share) -> None:
     """`prepare_share` as the main function of a Slurm job, which comes back into the queue at its time limit."""
-    from bench.run.engines.slurm import call
+    from bench.run.engines.slurm_request import call
 
     def stop(*_: Any) -> None:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)

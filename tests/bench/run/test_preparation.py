@@ -21,7 +21,7 @@ from bench.data.dataset import DATASETS
 from bench.errors import UserError
 from bench.plugins import load as load_plugins
 from bench.run import preparation
-from bench.run.engines import slurm
+from bench.run.engines import slurm, slurm_request
 from bench.run.preparation import FOLDER, TaskOptions, fill_by_tasks
 from bench.run.preparation_task import VIDEOS, Share, Tally, prepare_in_job, prepare_share, read_task
 from tests.bench.command import Command
@@ -164,7 +164,7 @@ def share(tmp_path: Path, store: FolderStore) -> Share:
 def requeued(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, ...]]]:
     """The commands that a job gives to Slurm."""
     called: list[tuple[str, ...]] = []
-    monkeypatch.setattr(slurm, "call", lambda *command: called.append(command) or "")
+    monkeypatch.setattr(slurm_request, "call", lambda *command: called.append(command) or "")
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     handlers = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGTERM)}
     yield called
@@ -246,8 +246,8 @@ def test_jobs_are_followed_through_the_queue(
     monkeypatch.setattr(frames, "fill", _decoder(0, 99))
     monkeypatch.setattr(slurm, "states", queue)
     monkeypatch.setattr(slurm, "longest_array", lambda: 2)
-    monkeypatch.setattr(slurm, "call", lambda *command: called.append(command) or "")
-    monkeypatch.setattr(slurm, "executor", lambda *_: SimpleNamespace(map_array=map_array))
+    monkeypatch.setattr(slurm_request, "call", lambda *command: called.append(command) or "")
+    monkeypatch.setattr(slurm_request, "executor", lambda *_: SimpleNamespace(map_array=map_array))
     monkeypatch.setattr(preparation._Jobs, "late", 0.5)
     monkeypatch.setattr(preparation, "_TICK", 0.1)
     told: list[str] = []
