@@ -16,6 +16,7 @@ process that was started, and the largest of those that it started, after the fi
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import resource
@@ -160,7 +161,9 @@ def in_rows(folder: Path, found: Path) -> Path:
 def measured(folder: Path, cells: int, workers: int, engine: str, jobs: int) -> dict[str, Any]:
     file = config(folder, cells, workers, engine, jobs)
     found = run(file, cells)
-    return {"cells": cells, **found, "worker_seconds": inside(folder / f"run-{cells}"), **commands(folder, file, cells)}
+    # the commands on a finished run are the same whatever executed its cells
+    others = commands(folder, file, cells) if engine == "local" else {"load": os.getloadavg()[2]}
+    return {"cells": cells, **found, "worker_seconds": inside(folder / f"run-{cells}"), **others}
 
 
 def copied(folder: Path, cells: int, found: Path) -> dict[str, Any]:
@@ -214,8 +217,7 @@ def main(
     rows = []
     with tempfile.TemporaryDirectory(prefix="aim-bench-overhead-") as folder:
         for number in numbers:
-            load = psutil.getloadavg()[0]
-            rows.append({**measured(Path(folder), number, workers, engine, jobs), "load_before": load, **about})
+            rows.append({**measured(Path(folder), number, workers, engine, jobs), **about})
             if out is not None:
                 write_csv(out, rows)  # what there is, should the next number be stopped
             console.print(f"{number} cells: {rows[-1]['seconds']:.1f} s", style="dim")
@@ -252,10 +254,10 @@ def _table(rows: list[dict[str, Any]]) -> Table:
             f"{row['seconds']:.1f}",
             *(f"{seconds:.4f}" for seconds in times),
             *memory,
-            f"{row['report_seconds']:.2f}",
-            f"{row['report_rows_seconds']:.2f}",
-            f"{row['again_seconds']:.2f}",
-            f"{row['status_seconds']:.2f}",
+            f"{row.get('report_seconds', math.nan):.2f}",
+            f"{row.get('report_rows_seconds', math.nan):.2f}",
+            f"{row.get('again_seconds', math.nan):.2f}",
+            f"{row.get('status_seconds', math.nan):.2f}",
         )
     return table
 

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
+
 from bench.errors import UserError
 from bench.files import reason
 from bench.measure.machine import cores
@@ -117,6 +119,7 @@ def connect(address: str | None, placement: Placement, opened: contextlib.ExitSt
     handlers = {number: signal.getsignal(number) for number in (*STOP_SIGNALS, signal.SIGINT)}
     opened.callback(ray.shutdown)
     starts = _STARTS if options["address"] == "local" else 1
+    others = set(psutil.Process().children(recursive=True))
     for left in reversed(range(starts)):
         try:
             ray.init(**options)
@@ -126,6 +129,9 @@ def connect(address: str | None, placement: Placement, opened: contextlib.ExitSt
                 told = " ".join(str(error).split())[:300]
                 raise UserError([f"engine is 'ray': Ray does not start ({told})"]) from error
             ray.shutdown()
+            for process in set(psutil.Process().children(recursive=True)) - others:  # Ray leaves them until the end
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
     if threading.current_thread() is threading.main_thread():  # Ray has put its own in their place
         for number, handler in handlers.items():
             signal.signal(number, handler)

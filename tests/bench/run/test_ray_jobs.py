@@ -312,7 +312,9 @@ def test_without_any_node_left_the_run_ends_after_a_while(monkeypatch: pytest.Mo
 def test_a_cluster_of_this_machine_is_given_time_to_start_and_another_one_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert _engine(monkeypatch, [(4, 0)], starts=4, ray_address="local")[1].starts == 0
+    engine, ray = _engine(monkeypatch, [(4, 0)], starts=4, ray_address="local")
+    engine.close()
+    assert ray.starts == 0
     for starts, address in ((5, "local"), (2, "auto")):
         with pytest.raises(UserError, match="timed out during startup"):
             _engine(monkeypatch, [(4, 0)], starts=starts, ray_address=address)
