@@ -160,8 +160,8 @@ def main(
             row = {"backbone": backbone, "strategy": "joint", "processes": number, **found}
             print("  ".join(f"{name} {v:.3g}" if isinstance(v, float) else f"{name} {v}" for name, v in row.items()))
             rows.append({**row, "rounds": rounds, "load": load, **about})
-    if out is not None:
-        write_csv(out, rows)
+            if out is not None:
+                write_csv(out, rows)
 
 
 if __name__ == "__main__":

@@ -405,7 +405,8 @@ def test_broken_settings_are_a_clear_line(name: str, content: str, copied: Any, 
 def test_statistics_that_are_no_numbers_are_a_clear_line(content: Any, copied: Any, opened: Any) -> None:
     folder = copied("ViT")
     (folder / "preprocessor_config.json").write_text(json.dumps(content))
-    with pytest.raises(WeightsError, match=quoting("model/preprocessor_config.json", "image_mean")):
+    wrong = "image_std" if 0 in content["image_std"] else "image_mean"
+    with pytest.raises(WeightsError, match=quoting("model/preprocessor_config.json", wrong)):
         opened("ViT", folder)
 
 

@@ -178,7 +178,7 @@ def test_a_model_without_a_tag_has_the_librarys_default() -> None:
     [
         ("vitt", ("backbone", "'vitt'", "'vit'")),
         ("VIT", ("'VIT'", "'vit'")),
-        ("clip:ViT-B-99", ("clip", "'ViT-B-99'", "'ViT-B-16'")),
+        ("clip:ViT-B-99", ("clip", "'ViT-B-99'", "'ViT-B-")),
         ("vit:vit_base_patch16_223", ("vit", "'vit_base_patch16_223'", "'vit_base_patch16_224'")),
         ("vit:swin_base_patch4_window7_224", ("vit", "'swin_base_patch4_window7_224'")),
         (

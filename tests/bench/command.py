@@ -56,7 +56,13 @@ def field_of(message: str) -> str:
 
 def quoting(*values: object) -> str:
     """Return a pattern for `match`: a message that quotes these values, each as a word of its own, in this order."""
-    return "(?s)" + ".*".join(rf"(?<!\w)(?<!\d\.){re.escape(str(value))}(?!\w)(?!\.\d)" for value in values)
+    return "(?s)" + ".*".join(map(_whole, map(str, values)))
+
+
+def _whole(value: str) -> str:
+    """Return a pattern for a value that is not part of a longer word or number."""
+    before = r"(?<!\w)(?<!\d\.)(?<!['\s]-)" if re.match(r"\w", value) else ""
+    return before + re.escape(value) + (r"(?!\w)(?!\.\d)" if re.search(r"\w\Z", value) else "")
 
 
 def quotes(message: object, *values: object) -> bool:

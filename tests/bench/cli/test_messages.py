@@ -15,7 +15,7 @@ from bench.cli.output import print_table, tell
 from bench.data.dataset import Video
 from bench.data.validate import VideoFault
 from bench.errors import UserError
-from tests.bench.command import Command
+from tests.bench.command import Command, quotes
 
 ROOT = Path(__file__).parents[3]
 
@@ -33,6 +33,14 @@ def test_a_message_of_several_lines_keeps_them() -> None:
     assert error.problems == ("one:\n  a\n  b", "two")
     assert str(error) == "one:\n  a\n  b\ntwo"
     assert UserError(["one:\r\n\n  a \n"]).problems == ("one:\n  a",)
+
+
+def test_a_value_is_quoted_where_it_is_a_word_of_its_own_and_in_its_place() -> None:
+    """Or tests of messages could not fail."""
+    message = "frames is 5: vit:tiny takes multiples of 1.5, expected 'ViT-B-16'\nor -1"
+    assert quotes(message, "frames is 5", "vit:tiny", 1.5, "'ViT-B-16'", -1) and quotes(message)
+    for values in ((15,), ("frames", 1), ("tin",), (1.5, "vit:tiny"), (5, 5), ("'ViT-B-1'",), (0,)):
+        assert not quotes(message, *values), values
 
 
 def test_a_long_list_is_cut_by_its_lines_and_says_so() -> None:

