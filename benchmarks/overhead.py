@@ -1,8 +1,8 @@
 """Cost of the harness itself over the number of cells: `bench run` on cells that cost next to nothing.
 
     python -m benchmarks.overhead --cells 10,100,1000 --out results/overhead-cpu.csv --plot
-    python -m benchmarks.overhead --engine ray --cells 10,100,1000 --out results/overhead-ray-cpu.csv
-    SLURM_CONF=... python -m benchmarks.overhead --engine slurm --jobs 10 --out results/overhead-slurm-cpu.csv
+    python -m benchmarks.overhead --engine ray --cells 10,100,1000 --out ray.csv
+    SLURM_CONF=... python -m benchmarks.overhead --engine slurm --jobs 10 --out slurm.csv
 
 Each number of cells is run by the command line in a process of its own, with one worker, into a fresh folder; then
 `bench report` renders the run (cells that differ in the seed alone: one row), also with as many rows as cells, the same

@@ -31,6 +31,7 @@ from bench.measure.result import footnotes as measured_footnotes
 from bench.run import footnotes
 from bench.run.build import classifier, image_model
 from bench.run.context import WorkerContext
+from bench.run.engines.jobs import JOB
 from bench.run.loaders import Loaders
 from bench.run.model_files.adapter_file import pack
 from bench.run.provenance import Stopwatch, provenance
@@ -148,10 +149,9 @@ class _Execution:
         make_repeatable(cell.seed, strict=not context.unrepeatable)
         report({"stage": "building", "done": 0.0})
         self.ranks = context.ranks
-        for left in (
-            folder.glob(".*.tmp") if folder and self.ranks.first else ()
-        ):  # by a run that was killed while it wrote
-            left.unlink()
+        for left in folder.glob(".*.tmp") if folder and self.ranks.first else ():
+            if not left.name.startswith(f".{JOB}."):  # which another process is just writing
+                left.unlink(missing_ok=True)  # by a run that was killed while it wrote
         self.measured = measured
         if "measure" in cell.stages and measured is None:
             self.measured, _ = measure(cell, context)

@@ -84,7 +84,8 @@ class JobFile:
     def clear(self) -> None:
         """Remove it: the cell is executed no more."""
         with contextlib.suppress(OSError):
-            self._file.unlink(missing_ok=True)
+            for file in (self._file, *self._file.parent.glob(f".{JOB}.*.tmp")):  # left by one that was killed
+                file.unlink(missing_ok=True)
 
 
 def read(folder: Path) -> JobState | None:

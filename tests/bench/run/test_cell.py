@@ -33,6 +33,7 @@ from bench.run.cell import execute
 from bench.run.columns import COLUMNS, row, to_csv
 from bench.run.context import WorkerContext
 from bench.run.engines.base import Job
+from bench.run.engines.jobs import JobFile
 from bench.run.engines.local import Setup
 from bench.run.loaders import Loaders
 from bench.run.matrix import expand
@@ -149,6 +150,15 @@ def test_a_cell_leaves_what_a_reviewer_needs(family: str, strategy: str, finishe
 
 def test_what_was_assumed_of_the_weights_is_a_footnote(tmp_path: Path, context, assumption: str) -> None:
     assert assumption in _train(_cell("vit", "frozen", order_test=False), tmp_path, context).footnotes
+
+
+def test_what_a_killed_run_left_is_cleared_and_what_another_process_writes_is_not(tmp_path: Path, context) -> None:
+    for name in (".log.jsonl.7-a.tmp", ".job.json.7-a.tmp"):
+        (tmp_path / name).touch()
+    _train(_cell("vit", "frozen", order_test=False), tmp_path, context)
+    assert [file.name for file in tmp_path.glob(".*.tmp")] == [".job.json.7-a.tmp"]
+    JobFile(tmp_path, "local").clear()
+    assert list(tmp_path.glob(".*.tmp")) == []
 
 
 def test_what_was_assumed_of_weights_from_outside_is_told_before_anything_runs(tmp_path: Path, assumption: str) -> None:
