@@ -192,12 +192,10 @@ def states(ids: Sequence[str]) -> dict[str, tuple[str, str]] | None:
     if not arrays:
         return {}
     said = call("squeue", "--noheader", "--array", "--states=all", f"--jobs={arrays}", "--format=%F|%K|%T|%r")
-    if isinstance(said, Exception):
-        if "Invalid job id" not in told(said):
-            return None
-        said = ""  # all ended long ago
+    if isinstance(said, Exception) and "Invalid job id" not in told(said):
+        return None
     found = {}
-    for line in said.splitlines():
+    for line in [] if isinstance(said, Exception) else said.splitlines():
         array, index, state, reason = line.strip().split("|", 3)
         found[f"{array}_{index}" if index.isdigit() else array] = state, reason
     return {id: found.get(id, ("COMPLETED", "")) for id in ids}
@@ -319,16 +317,12 @@ class SlurmEngine:
     def _look(self) -> None:
         """Bring the states of the tasks up to date; where Slurm does not answer, they stay as they were."""
         open_ = [task for task in self._tasks if task.jobs]
-        found = states([task.id for task in open_])
-        if found is None:
+        if (found := states([task.id for task in open_])) is None:
             return
         for task in open_:
-            state, reason = found[task.id]
-            task.state, task.reason = state, "" if state == "RUNNING" or reason == "None" else reason
-            if state not in ENDED:
-                task.gone = None
-            elif task.gone is None:
-                task.gone = time.monotonic()
+            task.state, reason = found[task.id]
+            task.reason = "" if task.state == "RUNNING" or reason == "None" else reason
+            task.gone = (task.gone or time.monotonic()) if task.state in ENDED else None
 
     def cancel(self, cell: Cell) -> None:
         for task in self._tasks:
