@@ -57,11 +57,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         try:
             patch.setenv("SLURM_TEST_PORT", str(_free_ports()))
-            started = subprocess.run(
-                [HERE / "start.sh", folder], timeout=300, capture_output=True, text=True, check=False
-            )
-            if started.returncode:  # a container that does not let its root do what daemons need
-                pytest.skip(f"Slurm's daemons do not start here: {started.stderr[-2000:]}")
+            said = folder / "start.txt"  # a file, as daemons may keep what they inherit
+            with said.open("w") as file:
+                code = subprocess.run([HERE / "start.sh", folder], timeout=300, stderr=file, check=False).returncode
+            if code:  # a container that does not let its root do what daemons need
+                pytest.skip(f"Slurm's daemons do not start here: {said.read_text()[-2000:]}")
             patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
             yield folder
         finally:
