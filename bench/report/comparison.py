@@ -8,25 +8,18 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
+from backbones.registry import did_you_mean
 from bench.errors import UserError
-from bench.report.table import axes_of, groups
+from bench.report.table import NUMBERS, axes_of, groups
 from bench.run.result import Result
 from bench.run.store import Run
 from bench.spec import Cell
 from bench.stats.bootstrap import DRAWS
 from bench.stats.compare import Comparison, compare, holm
-from bench.stats.outcomes import Metric, Outcomes, outcomes, predicted
+from bench.stats.outcomes import METRICS, Metric, Outcomes, outcomes, predicted
 from bench.text import counted, one_line
 
-from backbones.registry import did_you_mean  # isort: skip
-
-METRIC_NAMES: dict[Metric, str] = {
-    "top1": "top-1 %",
-    "top5": "top-5 %",
-    "mean_class": "mean class %",
-    "top1_reversed": "reversed %",
-    "top1_shuffled": "shuffled %",
-}
+METRIC_NAMES = {column.key: column.header for column in NUMBERS if column.key in METRICS}
 
 
 @dataclass(frozen=True)
