@@ -168,13 +168,16 @@ class LocalEngine:
 
     Args:
         setups: one a worker; `output` is filled in here.
+
+    Attributes:
+        ending: True once its jobs were told to stop: it takes no more.
     """
 
     def __init__(self, setups: list[Setup]) -> None:
         self._context = context(preload="bench.run.engines.worker")
         self._folder = tempfile.TemporaryDirectory(prefix="aim-bench-")
         self._made = 0
-        self._ending = False
+        self.ending = False
         self._waiting: deque[Job] = deque()
         self._workers = [self._start(index, setup) for index, setup in enumerate(setups)]
 
@@ -254,7 +257,7 @@ class LocalEngine:
             printed = worker.setup.output.read_text(errors="replace")[-4000:]
         except OSError:
             printed = ""
-        if self._ending:  # what leaves now left because it was asked to
+        if self.ending:  # what leaves now left because it was asked to
             self._workers.remove(worker)
         elif worker.ready:
             self._workers[self._workers.index(worker)] = self._start(worker.index, worker.setup)
@@ -276,7 +279,7 @@ class LocalEngine:
                 self._end([worker])
 
     def preempt(self) -> None:
-        self._ending = True
+        self.ending = True
         self._waiting.clear()
         for worker in self._workers:
             if worker.job is not None and worker.process.is_alive():

@@ -6,6 +6,7 @@ A checkpoint does so too, unless there is a storage that every node reaches.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import socket
@@ -61,7 +62,8 @@ class NodeSetup:
 
 
 class _Node:
-    """State that a process keeps from one of Ray's jobs to the next: the cache of frames, and plugins that came along.
+    """State that a process keeps from one of Ray's jobs to the next: the cache of frames, plugins that came along, and
+    the worker process, which has its libraries imported.
 
     Args:
         common: of the run.
@@ -84,6 +86,29 @@ class _Node:
             videos, short_side = ([], None) if common.cache.mode == "off" else videos_of(common.cells)
             self.cache, _ = choose(common.cache, videos, folders, short_side)
             self._opened = opened.pop_all()
+        self._idle: LocalEngine | None = None
+        atexit.register(self.close)  # before multiprocessing waits for the worker, which waits for us
+
+    def close(self) -> None:
+        if self._idle is not None:
+            self._idle.close()
+        self._opened.close()
+
+    @contextlib.contextmanager
+    def engine(self) -> Iterator[LocalEngine]:
+        """Lend the engine of one worker process, which is kept for the next job unless it was told to stop or failed."""
+        engine, self._idle = self._idle or LocalEngine([self.setup]), None
+        try:
+            for _ in engine.events(0):  # a worker that died since the last job is replaced
+                pass
+            yield engine
+        except BaseException:
+            engine.close()
+            raise
+        if engine.ending:
+            engine.close()
+        else:
+            self._idle = engine
 
 
 def _here(name: str, content: bytes | None, opened: contextlib.ExitStack) -> str:
@@ -137,8 +162,7 @@ def _execute(
     threads = min(job.threads, cores()) if measuring else job.threads
     # nothing else is measured on this machine meanwhile; that nothing else runs is up to what the task asks Ray for
     alone = exclusive_machine_lock(lambda: None) if measuring else contextlib.nullcontext()
-    # its processes are forked from one that has the libraries imported and stays
-    with alone, contextlib.closing(LocalEngine([node.setup])) as engine:
+    with alone, node.engine() as engine:
         engine.submit(replace(job, folder=folder, threads=threads, cache=node.cache))
         while True:
             if not asked and ray.wait([stopped], timeout=0)[0]:
