@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from multiprocessing import forkserver
+from pathlib import Path
 from typing import Any
 
 # Importing torch takes seconds of a core. A server process imports it once and forks the others, before any thread or
@@ -111,13 +113,30 @@ def interrupts_ignored(*others: signal.Signals) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def end_with_parent() -> None:
-    """End this process at once when the one that started it ends, however that comes about."""
-    parent = multiprocessing.parent_process()
+def end_with_parent(folder: Path | None = None) -> None:
+    """End this process at once when the one that started it ends, however that comes about.
+
+    Args:
+        folder: of the parent's, which is removed then, as the parent no longer can.
+    """
 
     def follow() -> None:
-        if parent is not None:
-            parent.join()
+        if is_orphan(None):
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
             os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
+
+
+def is_orphan(patience: float | None) -> bool:
+    """Test that the process that started this one has ended.
+
+    Args:
+        patience: seconds that its end is waited for; None: until it comes.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return False
+    parent.join(patience)
+    return not parent.is_alive()

@@ -171,11 +171,13 @@ class LocalEngine:
 
     Attributes:
         ending: True once its jobs were told to stop: it takes no more.
+        folder: of its files, removed with it, or by a worker that outlives it.
     """
 
     def __init__(self, setups: list[Setup]) -> None:
         self._context = context(preload="bench.run.engines.worker")
         self._folder = tempfile.TemporaryDirectory(prefix="aim-bench-")
+        self.folder = Path(self._folder.name)
         self._made = 0
         self.ending = False
         self._waiting: deque[Job] = deque()
@@ -183,7 +185,7 @@ class LocalEngine:
 
     def _start(self, index: int, setup: Setup) -> _Worker:
         self._made += 1
-        setup = replace(setup, output=Path(self._folder.name) / f"worker-{self._made}.txt")
+        setup = replace(setup, output=self.folder / f"worker-{self._made}.txt")
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_main, args=(theirs, setup), name=f"bench-worker-{index}", daemon=False)
         with interrupts_ignored():

@@ -6,7 +6,6 @@ A checkpoint does so too, unless there is a storage that every node reaches.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import socket
@@ -87,16 +86,12 @@ class _Node:
             self.cache, _ = choose(common.cache, videos, folders, short_side)
             self._opened = opened.pop_all()
         self._idle: LocalEngine | None = None
-        atexit.register(self.close)  # before multiprocessing waits for the worker, which waits for us
-
-    def close(self) -> None:
-        if self._idle is not None:
-            self._idle.close()
-        self._opened.close()
 
     @contextlib.contextmanager
     def engine(self) -> Iterator[LocalEngine]:
-        """Lend the engine of one worker process, which is kept for the next job unless it was told to stop or failed."""
+        """Lend the engine of one worker process, which is kept for the next job. One that was told to stop or failed is
+        not; nor one on a GPU, as Ray ends this process with its job.
+        """
         engine, self._idle = self._idle or LocalEngine([self.setup]), None
         try:
             for _ in engine.events(0):  # a worker that died since the last job is replaced
@@ -105,7 +100,7 @@ class _Node:
         except BaseException:
             engine.close()
             raise
-        if engine.ending:
+        if engine.ending or self.setup.device != "cpu":
             engine.close()
         else:
             self._idle = engine
@@ -141,28 +136,26 @@ def work(common: list[Any], job: Job, checkpoint: Files, storage: str | None, st
         if not _nodes:
             _nodes.append(_Node(ray.get(common[0])))
         kept = None if storage is None else Storage(storage)
-        with tempfile.TemporaryDirectory(prefix="aim-bench-cell-") as folder:
-            yield from _execute(_nodes[0], job, Path(folder), checkpoint, kept, stopped)
+        yield from _execute(_nodes[0], job, checkpoint, kept, stopped)
     except Exception as error:  # of the node: a job's own errors come as messages
         printed = error.printed if isinstance(error, WorkerFailed) else traceback.format_exc()
         line = f"{type(error).__name__} on {socket.gethostname()}: {' '.join(str(error).split())}"
         yield "failed", {"status": "failed", "error": line, "traceback": printed}
 
 
-def _execute(
-    node: _Node, job: Job, folder: Path, checkpoint: Files, storage: Storage | None, stopped: Any
-) -> Iterator[Message]:
+def _execute(node: _Node, job: Job, checkpoint: Files, storage: Storage | None, stopped: Any) -> Iterator[Message]:
     import ray
 
     if storage is not None:
         checkpoint = max(checkpoint, storage.read(), key=step_of)
-    write_files(folder, checkpoint)
     sent, next_time, asked = step_of(checkpoint), 0.0, False
     measuring = job.kind == "measure"
     threads = min(job.threads, cores()) if measuring else job.threads
     # nothing else is measured on this machine meanwhile; that nothing else runs is up to what the task asks Ray for
     alone = exclusive_machine_lock(lambda: None) if measuring else contextlib.nullcontext()
-    with alone, node.engine() as engine:
+    with alone, node.engine() as engine, tempfile.TemporaryDirectory(prefix="cell-", dir=engine.folder) as made:
+        folder = Path(made)
+        write_files(folder, checkpoint)
         engine.submit(replace(job, folder=folder, threads=threads, cache=node.cache))
         while True:
             if not asked and ray.wait([stopped], timeout=0)[0]:

@@ -5,6 +5,7 @@ This module imports what every job needs; the process that workers are forked fr
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 import traceback
@@ -17,7 +18,7 @@ import open_clip  # noqa: F401  # isort: skip  (imported before the fork, not in
 import timm  # noqa: F401  # isort: skip
 
 from bench.plugins import load as load_plugins
-from bench.processes import STOP_SIGNALS, SharedFlag, end_with_parent
+from bench.processes import STOP_SIGNALS, SharedFlag, end_with_parent, is_orphan
 from bench.run.cell import execute, measure
 from bench.run.context import WorkerContext
 from bench.run.engines.base import Job
@@ -28,11 +29,13 @@ from bench.train.compute import is_out_of_memory
 from bench.train.ranks import RanksFailed
 from bench.version import commit
 
+_PATIENCE = 0.2  # seconds by which a dying process may close one of its files before another
+
 
 def main(connection: Connection, setup: Setup) -> None:
     """Answer jobs until the connection closes or the parent dies."""
     settle(setup.output)
-    end_with_parent()
+    end_with_parent(setup.output.parent)
     load_plugins(setup.plugins)
     device = torch.device(setup.device)
     if device.type == "cuda":
@@ -48,6 +51,8 @@ def main(connection: Connection, setup: Setup) -> None:
         try:
             job: Job = connection.recv()
         except (EOFError, OSError):
+            if is_orphan(_PATIENCE):
+                shutil.rmtree(setup.output.parent, ignore_errors=True)
             return
         if context is None:  # the first job's cache stays: it may hold frames in this process
             context = WorkerContext(
