@@ -12,11 +12,10 @@ from backbones.registry import did_you_mean
 from bench.errors import UserError
 from bench.report.table import NUMBERS, axes_of, groups
 from bench.run.result import Result
-from bench.run.store import Run
 from bench.spec import Cell
 from bench.stats.bootstrap import DRAWS
 from bench.stats.compare import Comparison, compare, holm
-from bench.stats.outcomes import METRICS, Metric, Outcomes, outcomes, predicted
+from bench.stats.outcomes import METRICS, CellFolders, Metric, Outcomes, outcomes, predicted
 from bench.text import counted, one_line
 
 METRIC_NAMES = {column.key: column.header for column in NUMBERS if column.key in METRICS}
@@ -63,7 +62,7 @@ class _Baseline:
         return shared if self.words[0] else (cell.backbone_label, *shared)
 
 
-def compared(run: Run, results: Sequence[Result], baseline: str, metric: Metric) -> list[ComparedRow]:
+def compared(run: CellFolders, results: Sequence[Result], baseline: str, metric: Metric) -> list[ComparedRow]:
     """Return every row of a run against its baseline, with Holm's correction over all comparisons.
 
     Raises:
@@ -101,7 +100,7 @@ def compared(run: Run, results: Sequence[Result], baseline: str, metric: Metric)
     ]
 
 
-def _outcomes(run: Run, group: Sequence[Result], metric: Metric) -> Outcomes | str:
+def _outcomes(run: CellFolders, group: Sequence[Result], metric: Metric) -> Outcomes | str:
     """The outcomes of a row, or why there are none."""
     try:
         found = outcomes(predicted(run, group), [result.cell.seed for result in group], metric)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.run.result import Result
-from bench.run.store import Run
 from bench.stats.bootstrap import Interval, accuracy
-from bench.stats.outcomes import METRICS, outcomes, predicted
+from bench.stats.outcomes import METRICS, CellFolders, outcomes, predicted
 
 
-def intervals_of(run: Run, results: Sequence[Result]) -> dict[str, Interval]:
+def intervals_of(run: CellFolders, results: Sequence[Result]) -> dict[str, Interval]:
     """Return the intervals of cells that differ in the seed alone, by the accuracy's column.
 
     A row has none of an accuracy that it lacks, and none at all where predictions are not there or are damaged: the

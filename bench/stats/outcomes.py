@@ -6,16 +6,25 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 
 from bench.run.result import Result
-from bench.run.store import PREDICTIONS, Run
+from bench.run.store import PREDICTIONS
+from bench.spec import Cell
 
 Metric = Literal["top1", "top5", "mean_class", "top1_reversed", "top1_shuffled"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 _TOP = {"top5": 5}
+
+
+class CellFolders(Protocol):
+    """A run, or several together."""
+
+    def cell_folder(self, cell: Cell) -> Path:
+        """Return the folder of a cell's files."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,7 @@ class Predicted:
         return np.asarray(probabilities.argmax(axis=1) == self.labels)
 
 
-def predicted(run: Run, results: Sequence[Result]) -> list[Predicted]:
+def predicted(run: CellFolders, results: Sequence[Result]) -> list[Predicted]:
     """Return the predictions of cells. Raises ValueError and OSError as `Predicted` does."""
     return [Predicted(run.cell_folder(result.cell) / PREDICTIONS) for result in results]
 
