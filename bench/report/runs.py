@@ -76,7 +76,8 @@ def find_runs(names: Sequence[str], root: Path = RESULTS) -> Runs:
     """Return the runs of these folders or names; the latest one without any. Raises UserError on all mistakes."""
     runs: list[Run] = []
     problems: list[str] = []
-    for name in list(dict.fromkeys(names)) or [None]:
+    wanted: list[str | None] = [*dict.fromkeys(names)]
+    for name in wanted or [None]:
         try:
             runs.append(find(name, root))
         except UserError as error:
