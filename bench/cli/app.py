@@ -11,7 +11,7 @@ from bench.cli.export import export
 from bench.cli.list import list_
 from bench.cli.pretrain import pretrain
 from bench.cli.profile import profile
-from bench.cli.report import report
+from bench.cli.report import ReportCommand, report
 from bench.cli.run import run
 from bench.cli.status import cancel, status
 
@@ -26,7 +26,7 @@ app = typer.Typer(
 app.command("run")(run)
 app.command("status")(status)
 app.command("cancel")(cancel)
-app.command("report")(report)
+app.command("report", cls=ReportCommand)(report)
 app.command("compare")(compare)
 app.command("eval")(eval_)
 app.command("export")(export)

@@ -1,4 +1,4 @@
-"""`bench compare`: the rows of a run against a baseline, on the same test videos."""
+"""`bench compare`: the rows of runs against a baseline, on the same test videos."""
 
 from __future__ import annotations
 
@@ -16,8 +16,13 @@ METRICS = ("top1", "top5", "mean_class", "top1_reversed", "top1_shuffled")
 
 
 def compare(
-    run: Annotated[
-        str | None, typer.Argument(help="A run's folder, or its name under results/. [default: the latest run]")
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN]...",
+            help="Runs whose rows are compared: folders, or names under results/. [default: the latest run]",
+            show_default=False,
+        ),
     ] = None,
     baseline: Annotated[
         str,
@@ -32,25 +37,25 @@ def compare(
     ] = "terminal",
     output: Annotated[Path | None, typer.Option(help="Write to this file in place of the terminal.")] = None,
 ) -> None:
-    """Test each row of a run against a baseline on the same test videos: difference, interval, p, effect size."""
-    from bench.run.store import RESULTS, find
+    """Test each row of runs against a baseline on the same test videos: difference, interval, p, effect size."""
+    from bench.report.runs import Runs, find_runs
 
     problems = not_among("format", format_, FORMATS) + not_among("metric", metric, METRICS)
     problems += [] if baseline.strip() else ["baseline is '': expected a strategy of the run"]
     problems += [] if output is None else obstacles("output", output)
+    found: Runs | None = None
     try:
-        chosen = find(run, RESULTS)
-        results, _ = chosen.read()
+        found = find_runs(runs or [])
     except UserError as error:
         problems += error.problems
-    if problems:
+    if problems or found is None:
         raise UserError(problems)
 
     from bench.report.comparison import COMPARISON_RENDERERS, compared
     from bench.stats.outcomes import METRICS as KNOWN
 
     name = next(each for each in KNOWN if each == metric)
-    text = COMPARISON_RENDERERS[format_](compared(chosen, results, baseline, name), name)
+    text = COMPARISON_RENDERERS[format_](compared(found, found.results, baseline, name), name)
     if output is None:
         say(text)
     else:

@@ -58,7 +58,7 @@ def eval_(
 
         say(to_csv([result]))
     else:
-        from bench.report.formats import record
+        from bench.report.records import record
 
         say(f"{json.dumps(record(result), indent=2)}\n")
 

@@ -85,7 +85,7 @@ def profile(
 
 
 def _text(results: list[Result], format_: str) -> str:
-    from bench.report.formats import to_json
+    from bench.report.records import to_json
     from bench.run.columns import to_csv
 
     return to_csv(results) if format_ == "csv" else to_json(results)

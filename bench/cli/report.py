@@ -1,56 +1,164 @@
-"""`bench report`: the comparison table of a run."""
+"""`bench report`: the comparison table of runs."""
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+from typer import Context
+from typer.core import TyperCommand
 
 from bench.cli.options import not_among
 from bench.cli.output import obstacles, say, write
 from bench.errors import UserError
 
-FORMATS = ("terminal", "markdown", "csv")
+FORMATS = ("terminal", "markdown", "csv", "json", "latex")
+BEST = ("bold", "none")
+_CELLS, _SHAPE, _NUMBERS, _LATEX = "Cells", "Rows and columns", "Numbers", "LaTeX"
+_AIM = "aim"  # `bench.report.published.AIM`
+
+
+class ReportCommand(TyperCommand):
+    """The command, in which `--published` may stand without a value: the figures of AIM's paper are meant."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        filled: list[str] = []
+        for index, word in enumerate(args):
+            filled.append(word)
+            if word == "--published" and (index + 1 == len(args) or args[index + 1].startswith("-")):
+                filled.append(_AIM)
+        return super().parse_args(ctx, filled)
 
 
 def report(
-    run: Annotated[
-        str | None, typer.Argument(help="A run's folder, or its name under results/. [default: the latest run]")
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN]...",
+            help="Runs whose rows make the table: folders, or names under results/. [default: the latest run]",
+            show_default=False,
+        ),
     ] = None,
     format_: Annotated[
         str, typer.Option("--format", help=f"How to render it: {', '.join(FORMATS)}.", metavar="FORMAT")
     ] = "terminal",
-    intervals: Annotated[
-        bool, typer.Option("--intervals", help="Show accuracies with 95 % intervals over test videos and seeds.")
-    ] = False,
     output: Annotated[Path | None, typer.Option(help="Write to this file in place of the terminal.")] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Cells of these values alone: of a label, an option or a column of results.csv, such as "
+            "strategy=joint,lora. Repeatable; all must hold.",
+            metavar="NAME=VALUE[,VALUE ...]",
+            rich_help_panel=_CELLS,
+        ),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            help="Columns of results.csv, in place of the usual ones: top1,gmacs_total,...",
+            metavar="LIST",
+            rich_help_panel=_SHAPE,
+        ),
+    ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            help="Order of the rows: a label or a column of results.csv; -NAME is descending.",
+            metavar="[-]NAME",
+            rich_help_panel=_SHAPE,
+        ),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            help="A number column for each value of this, such as dataset or frames.",
+            metavar="NAME",
+            rich_help_panel=_SHAPE,
+        ),
+    ] = None,
+    rows: Annotated[
+        str | None,
+        typer.Option(
+            help="With --by, what tells rows apart, such as backbone,strategy. [default: all that differs]",
+            metavar="LIST",
+            rich_help_panel=_SHAPE,
+        ),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="With --by, the columns of results.csv that it shows. [default: top1]",
+            metavar="LIST",
+            rich_help_panel=_SHAPE,
+        ),
+    ] = None,
+    intervals: Annotated[
+        bool | None,
+        typer.Option(
+            "--intervals/--no-intervals",
+            help="Accuracies with 95 % intervals over test videos and seeds, and ≈ where they are not told apart from "
+            "the best; without: mean ± standard deviation. [default: yes, of csv no]",
+            show_default=False,
+            rich_help_panel=_NUMBERS,
+        ),
+    ] = None,
+    best: Annotated[
+        str,
+        typer.Option(
+            help="How the best value of a column is marked: bold (the second: underlined) or none.",
+            metavar="bold|none",
+            rich_help_panel=_NUMBERS,
+        ),
+    ] = "bold",
+    published: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[FILE]",
+            help="Published figures below the rows, from a CSV file; without one, those of AIM's paper. Repeatable.",
+            rich_help_panel=_NUMBERS,
+        ),
+    ] = None,
+    caption: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Of the table, with --format latex.", rich_help_panel=_LATEX)
+    ] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of the table for \\ref, with --caption.", rich_help_panel=_LATEX),
+    ] = None,
 ) -> None:
-    """Render a run's comparison table: best values marked, failed cells shown, footnotes below."""
-    from bench.run.store import RESULTS, find
+    """Render the comparison table of runs: best values marked, failed cells shown, footnotes below."""
+    from bench.report.runs import Runs, find_runs
+    from bench.report.shape import Shape, names, shaped
 
-    problems = not_among("format", format_, FORMATS)
+    marks: Literal["bold", "none"] = "none" if best == "none" else "bold"
+    shape = Shape(
+        columns=names(columns),
+        where=tuple(where or ()),
+        sort=(sort or "").strip(),
+        best=marks,
+        rows=names(rows),
+        by=(by or "").strip(),
+        metrics=names(metric),
+        published=tuple(published or ()),
+    )
+    problems = not_among("format", format_, FORMATS) + not_among("best", best, BEST)
     problems += [] if output is None else obstacles("output", output)
+    problems += shape.problems() + _of_latex(format_, caption, label)
+    found: Runs | None = None
     try:
-        chosen = find(run, RESULTS)
-        results, lost = chosen.read()
-        missing = len(lost)
-        if not results:
-            problems.append(f"the run {str(chosen.folder)!r} has no results yet: expected at least one cell that ended")
+        found = find_runs(runs or [])
     except UserError as error:
         problems += error.problems
-    if problems:
+    if problems or found is None:
         raise UserError(problems)
-    from bench.report.table import groups, make_table
-
-    found = None
-    if intervals:
-        from bench.stats.intervals import intervals_of
-
-        rows = [group for group in groups(results) if group[0].status == "done"]
-        found = {group[0].cell.key: intervals_of(chosen, group) for group in rows}
-    table = make_table(results, missing, found)
+    with_intervals = format_ != "csv" if intervals is None else intervals
+    results, table = shaped(found, shape, with_intervals)
+    if intervals and format_ == "csv":
+        table.shaped = True
+    table.title, table.reference = caption or "", label or ""
     if output is None and format_ == "terminal" and sys.stdout.isatty():
         from rich.console import Console
 
@@ -66,3 +174,18 @@ def report(
         say(text)
     else:
         write("output", output, text)
+
+
+def _of_latex(format_: str, caption: str | None, label: str | None) -> list[str]:
+    """Sentences on a caption and a label that cannot be."""
+    given = {"caption": caption, "label": label}
+    found = [
+        f"{name} is {text!r}: expected --format latex too, which alone has one"
+        for name, text in given.items()
+        if text is not None and format_ != "latex"
+    ]
+    if label is not None and not re.fullmatch(r"[\w:./+-]+", label, re.ASCII):
+        found.append(f"label is {label!r}: expected letters, digits and any of _ : . / + -")
+    if label is not None and caption is None and not found:
+        found.append(f"label is {label!r}: expected --caption too, whose number it stands for")
+    return found

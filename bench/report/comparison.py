@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 
 from backbones.registry import did_you_mean
 from bench.errors import UserError
-from bench.report.table import NUMBERS, axes_of, groups
+from bench.report.axes import axes_of
+from bench.report.table import NUMBERS, groups
 from bench.run.result import Result
 from bench.spec import Cell
-from bench.stats.bootstrap import DRAWS
 from bench.stats.compare import Comparison, compare, holm
 from bench.stats.outcomes import METRICS, CellFolders, Metric, Outcomes, outcomes, predicted
 from bench.text import counted, one_line
@@ -177,7 +177,7 @@ def _below(rows: Sequence[ComparedRow]) -> list[str]:
     return [
         *found,
         f"against {', '.join(against)}, on the same test videos; ≈ not told apart at 5 %",
-        f"interval of the difference: bootstrap over videos and seeds ({DRAWS:,} draws); p with Holm's correction over "
+        f"interval of the difference: bootstrap over videos and seeds; p with Holm's correction over "
         f"{counted(made, 'comparison')}; h: Cohen's effect size (0.2 small, 0.5 medium, 0.8 large)",
     ]
 

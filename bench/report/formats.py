@@ -2,67 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from bench.report import terminal
-from bench.report.table import ResultTable
+from bench.report import records, terminal
+from bench.report.latex import latex
+from bench.report.table import Column, ResultTable, Row
 from bench.run.columns import options_of, to_csv
 from bench.run.result import Result
 from bench.text import counted, one_line, quantity
 
-# of a run's results, and of their table
+# of results, and of their table
 RENDERERS: dict[str, Callable[[Sequence[Result], ResultTable], str]] = {
     "terminal": lambda _, table: terminal.render(table),
     "markdown": lambda _, table: markdown(table),
-    "csv": lambda results, _: to_csv(results),
+    "csv": lambda results, table: records.table_to_csv(table) if table.shaped else to_csv(results),
+    "json": lambda _, table: records.table_to_json(table),
+    "latex": lambda _, table: latex(table, table.title, table.reference),
 }
-
-
-def to_json(results: Sequence[Result]) -> str:
-    """A list of records."""
-    return json.dumps([record(result) for result in results], indent=2) + "\n"
-
-
-def record(result: Result) -> dict[str, Any]:
-    """A result without nesting as far as that goes; counts are whole numbers, not millions of parameters and GMACs."""
-    cell, counts = result.cell, result.counted
-    found: dict[str, Any] = {
-        "status": result.status,
-        "backbone": cell.backbone,
-        "weights": cell.weights_label,
-        "strategy": cell.strategy,
-        "options": cell.options,
-        "input_size": cell.input_size,
-        "frames": cell.frames,
-        "views": str(cell.views),
-        "clips": cell.clips,
-        "crops": cell.crops,
-        "classes": cell.classes,
-        "precision": cell.precision if cell.stages else None,
-    }
-    if cell.model_file is not None:
-        found |= {"model_file": cell.model_file.path, "model_file_sha256": cell.model_file.sha256}
-        found["layout"] = cell.model_file.layout
-    if cell.dataset:
-        found |= {"dataset": cell.dataset, "split": cell.split, "pixels": cell.pixels}
-    macs = None if counts is None else counts.macs_view
-    found |= {
-        "params": counts and counts.params,
-        "trained_params": counts and counts.trained_params,
-        "macs_view": macs,
-        "macs_total": None if macs is None else macs * cell.clips * cell.crops,
-        "parts": {name: part.model_dump() for name, part in result.counts.parts.items()} if result.counts else {},
-    }
-    for part in (result.training, result.metrics):
-        found |= {} if part is None else part.model_dump()
-    found["measured"] = None if result.measured is None else result.measured.model_dump(mode="json")
-    found["skipped"] = [video.model_dump() for video in result.skipped]
-    found["footnotes"] = list(result.footnotes)
-    found["error"] = result.error
-    found["provenance"] = result.provenance.model_dump(mode="json")
-    return found
 
 
 def _escape(text: str) -> str:
@@ -87,25 +43,28 @@ def pipe_table(headers: Sequence[str], lines: Sequence[Sequence[str]], left: int
 
 
 def markdown(table: ResultTable) -> str:
-    """A pipe table; the best value of a column is bold, footnotes and caption follow."""
+    """A pipe table; the best value of a column is bold, the second underlined; footnotes and caption follow."""
     lines = [
-        _line([*map(_escape, table.labels), *(column.header for column in table.columns)]),
+        _line([*map(_escape, table.labels), *(_escape(column.header) for column in table.columns)]),
         _line([*(":--" for _ in table.labels), *("--:" for _ in table.columns)]),
     ]
     for row in table.rows:
-        labels = [_escape(row.labels[label]) for label in table.labels]
+        labels = {label: _escape(row.labels[label]) for label in table.labels}
         if row.notes:
-            labels[1] += f" <sup>{','.join(map(str, row.notes))}</sup>"
-        numbers = [
-            f"**{table.text(row, column)}**" if table.best(row, column) else table.text(row, column)
-            for column in table.columns
-        ]
-        lines.append(_line([*labels, *numbers]))
+            labels[table.noted_label] += f" <sup>{','.join(map(str, row.notes))}</sup>"
+        lines.append(_line([*labels.values(), *(_number(table, row, column) for column in table.columns)]))
     if table.failures:
         lines += ["", *(f"- {_escape(failure)}" for failure in table.failures)]
     lines += ["", *(f"<sup>{i}</sup> {_escape(note)}  " for i, note in enumerate(table.footnotes, start=1))]
     lines += [f"{_escape(line)}  " for line in table.caption]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _number(table: ResultTable, row: Row, column: Column) -> str:
+    text = _escape(table.text(row, column))
+    if table.best(row, column):
+        return f"**{text}**"
+    return f"<u>{text}</u>" if table.second(row, column) else text
 
 
 def render_evaluation(result: Result) -> str:

@@ -3,39 +3,54 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
+from bench.report.axes import axes_of, label_of
 from bench.run.columns import row as csv_row
 from bench.run.result import Result, Status
-from bench.spec import Cell
-from bench.stats.bootstrap import DRAWS, Interval
+from bench.stats.bootstrap import Interval
 from bench.text import counted, one_line, quantity
+
+_PERCENT = frozenset({"top1", "top5", "mean_class", "top1_reversed", "top1_shuffled", "val_top1", "loader_wait"})
+Best = Literal["bold", "none"]
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of numbers.
+    """A column of numbers, or of texts out of results.csv.
 
     Attributes:
-        key: of results.csv.
+        key: of the rows' values: a column of results.csv, or of a pivot with the value that the rows have there.
         header: as shown, with the unit.
-        digits: after the point, at least; of percents no more, see `bench.text.quantity` for the others.
+        digits: after the point, at least; of percents no more, see `bench.text.quantity` for the others. None: six that
+            count, and no zeros at the end.
         better: which end of the scale is marked; None where neither is a merit.
         spread: whether the spread over seeds is shown.
+        of: column of results.csv that a pivot's column shows; empty where the key is one.
+        numeric: no text stands in it.
     """
 
     key: str
     header: str
-    digits: int
+    digits: int | None
     better: Literal["high", "low"] | None = None
     spread: bool = False
+    of: str = ""
+    numeric: bool = True
+
+    @property
+    def quantity(self) -> str:
+        """The column of results.csv."""
+        return self.of or self.key
 
     def text(self, value: float) -> str:
         """A value as shown."""
-        return f"{value:.{self.digits}f}" if self.header.endswith("%") else quantity(value, self.digits)
+        if self.digits is None:
+            return f"{value:.6g}"
+        return f"{value:.{self.digits}f}" if self.quantity in _PERCENT else quantity(value, self.digits)
 
 
 _TOP5 = Column("top5", "top-5 %", 1, "high")
@@ -57,44 +72,46 @@ NUMBERS = (
     Column("infer_memory_gb", "infer GB", 3, "low"),
 )
 
-# shown as columns where cells differ in them
-_AXES: dict[str, Callable[[Cell], str]] = {
-    "data set": lambda cell: cell.dataset,
-    "frames": lambda cell: str(cell.frames),
-    "views": lambda cell: str(cell.views),
-    "training videos": lambda cell: cell.train_percent,
-    "epochs": lambda cell: str(cell.recipe.epochs),
-    "batch": lambda cell: str(cell.recipe.batch_size),
-    "precision": lambda cell: cell.precision,
-    "device": lambda cell: cell.device,
-}
 _EVALUATED = "evaluated"  # shown where a test video could not be read
-_IN_AXES = frozenset({"epochs", "batch_size"})  # of the recipe
 
 
 @dataclass
 class Row:
-    """Cells that differ in the seed alone, or one cell that failed.
+    """Cells that differ in the seed alone, one cell that failed, a pivot's row, or published figures.
 
     Attributes:
         labels: the leading columns' texts, by header.
         values: mean over seeds, by a column's key.
         spreads: standard deviation over seeds, where there are two or more.
         intervals: 95 % intervals of accuracies, in place of the spreads.
+        alike: columns in which the row is not told apart from the best one.
+        texts: what stands in place of numbers, or numbers as others printed them, by a column's key.
         seeds: that stand behind the values.
         status: done, or what became of the cell.
         failure: why there are no numbers; None where there are.
         notes: numbers of the footnotes.
+        results: behind the row.
+        parts: results behind one column of a pivot, by its key.
+        published: the figures are another source's: they are never best, and never tested.
     """
 
     labels: dict[str, str]
     values: dict[str, float] = field(default_factory=dict)
     spreads: dict[str, float] = field(default_factory=dict)
-    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    intervals: dict[str, Interval] = field(default_factory=dict)
+    alike: set[str] = field(default_factory=set)
+    texts: dict[str, str] = field(default_factory=dict)
     seeds: tuple[int, ...] = ()
     status: Status = "done"
     failure: str | None = None
     notes: list[int] = field(default_factory=list)
+    results: Sequence[Result] = ()
+    parts: dict[str, Sequence[Result]] = field(default_factory=dict)
+    published: bool = False
+
+    def behind(self, column: Column) -> Sequence[Result]:
+        """Return the results behind a number."""
+        return self.parts.get(column.key, ()) if self.parts else self.results
 
 
 @dataclass
@@ -107,6 +124,10 @@ class ResultTable:
         rows: in the run's order.
         footnotes: texts; their numbers count from 1.
         caption: lines on what all rows share.
+        marks: bold where the best value of each column is marked, and the second best.
+        shaped: rows and columns were asked for, so that formats of cells (csv, json) show these and not the cells.
+        by: of a pivot, name of what its columns are values of.
+        title: above the table, and `reference` its name in other texts, in formats that have them.
     """
 
     labels: list[str]
@@ -114,6 +135,16 @@ class ResultTable:
     rows: list[Row]
     footnotes: list[str]
     caption: list[str]
+    marks: Best = "bold"
+    shaped: bool = False
+    by: str = ""
+    title: str = ""
+    reference: str = ""
+
+    @property
+    def noted_label(self) -> str:
+        """The leading column in which the numbers of footnotes stand."""
+        return self.labels[min(1, len(self.labels) - 1)]
 
     @property
     def failures(self) -> list[str]:
@@ -124,35 +155,56 @@ class ResultTable:
             if row.failure is not None
         ]
 
-    def text(self, row: Row, column: Column) -> str:
+    def number(self, row: Row, column: Column) -> str:
         """A number as shown; what became of the cell in place of the first one, `-` where there is none."""
         value = row.values.get(column.key)
+        if column.key in row.texts:
+            return row.texts[column.key]
         if value is None:
-            if row.failure is not None and column is self.columns[0]:
-                return row.status
-            return "-"
-        shown = column.text(value)
+            return row.status if row.failure is not None and column is self.columns[0] else "-"
+        return column.text(value)
+
+    def spread(self, row: Row, column: Column) -> str:
+        """The interval or the deviation beside a number; empty where there is none."""
         if (found := row.intervals.get(column.key)) is not None:
-            shown += f" [{column.text(found.low)}, {column.text(found.high)}]"
-        elif column.spread and column.key in row.spreads:
-            shown += f" ± {column.text(row.spreads[column.key])}"
-        return shown
+            return f"[{column.text(found.low)}, {column.text(found.high)}]"
+        if column.spread and column.key in row.spreads:
+            return f"± {column.text(row.spreads[column.key])}"
+        return ""
+
+    def text(self, row: Row, column: Column) -> str:
+        """A number as shown, with its interval or deviation; ≈ where it is not told apart from the best."""
+        parts = [self.number(row, column), self.spread(row, column), "≈" if column.key in row.alike else ""]
+        return " ".join(part for part in parts if part)
 
     def best(self, row: Row, column: Column) -> bool:
         """Return whether the row holds the column's best value, as it is shown; ties are marked unless all rows tie."""
+        return self._ranked(row, column, 0)
+
+    def second(self, row: Row, column: Column) -> bool:
+        """Return whether the row holds the next value after the best, as it is shown."""
+        return self._ranked(row, column, 1)
+
+    def _ranked(self, row: Row, column: Column, rank: int) -> bool:
         value = row.values.get(column.key)
-        return value is not None and float(column.text(value)) == self._best.get(column.key)
+        if value is None or row.published or self.marks == "none":
+            return False
+        return float(column.text(value)) == self._leading.get(column.key, (None, None))[rank]
 
     @cached_property
-    def _best(self) -> dict[str, float]:
-        """The best value of each column in which one is better, as it is shown."""
+    def _leading(self) -> dict[str, tuple[float, float | None]]:
+        """The best value and the second of each column in which one is better, as they are shown.
+
+        Of two different values the other one is the last as well, and not marked as the second.
+        """
         found = {}
         for column in self.columns:
             if column.better is None:
                 continue
-            shown = {float(column.text(row.values[column.key])) for row in self.rows if column.key in row.values}
+            values = [row.values[column.key] for row in self.rows if column.key in row.values and not row.published]
+            shown = sorted({float(column.text(value)) for value in values}, reverse=column.better == "high")
             if len(shown) > 1:
-                found[column.key] = max(shown) if column.better == "high" else min(shown)
+                found[column.key] = (shown[0], shown[1] if len(shown) > 2 else None)
         return found
 
 
@@ -165,63 +217,13 @@ def groups(results: Iterable[Result]) -> list[list[Result]]:
     return list(found.values())
 
 
-def _label(cell: Cell) -> tuple[str, str]:
-    return cell.backbone_label, cell.method
-
-
-def _further(cell: Cell) -> dict[str, str]:
-    """Return a cell's further parts by name: a column only where it tells cells of one backbone and strategy apart."""
-    recipe = cell.recipe.model_dump(exclude=set(_IN_AXES))
-    recipe = {"lr": recipe.pop("lr"), **recipe}
-    values = {"weights file": cell.weights, **cell.options, **cell.head_options, **recipe}
-    where = {f"data {name}" if name == "root" else name: value for name, value in cell.data}
-    values |= {
-        **where,
-        "order test": cell.order_test,
-        "decoder": cell.decoder,
-        "cache format": cell.cache_format,
-        "compiled": cell.compile,
-        "checkpointed": cell.checkpoint_activations,
-        "kernels": cell.kernels,
-        "classes": cell.classes,
-    }
-    values |= {f"{name} sha256": digest[:8] for name, digest in cell.sources.items()}
-    return {name.replace("_", " "): _plain(value) for name, value in values.items()}
-
-
-def _plain(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list | tuple):
-        return "..".join(map(_plain, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def axes_of(cells: Sequence[Cell]) -> dict[str, list[str]]:
-    """Return the leading columns beside backbone and strategy: header -> a text for each cell."""
-    labels = [_label(cell) for cell in cells]
-    axes = {name: texts for name, value in _AXES.items() if len(set(texts := [value(cell) for cell in cells])) > 1}
-    further = [_further(cell) for cell in cells]
-    for name in dict.fromkeys(name for values in further for name in values):
-        texts = [values.get(name, "-") for values in further]
-        # a learning rate that follows another one tells nothing new
-        known = list(zip(labels, *axes.values(), strict=True))
-        if len(set(zip(known, texts, strict=True))) > len(set(known)):
-            axes[name] = texts
-    return axes
-
-
-def make_table(
-    results: Sequence[Result], missing: int = 0, intervals: Mapping[str, Mapping[str, Interval]] | None = None
-) -> ResultTable:
-    """The comparison table of a run.
+def make_table(results: Sequence[Result], missing: int = 0, deviations: bool = True) -> ResultTable:
+    """The comparison table of a run, or of several.
 
     Args:
         results: the rows, those of the same cell in several seeds together.
-        missing: how many cells of the run have no result.
-        intervals: by the key of a row's first cell, of accuracies by their column.
+        missing: how many cells have no result.
+        deviations: the caption says that means stand with deviations; not so where intervals are to take their place.
     """
     axes = axes_of([result.cell for result in results])
     texts = {
@@ -233,8 +235,9 @@ def make_table(
     rows = []
     for group in groups(results):
         first = group[0]
-        backbone, strategy = _label(first.cell)
-        row = Row({"backbone": backbone, "strategy": strategy, **texts[first.cell.key]}, status=first.status)
+        backbone, strategy = label_of(first.cell)
+        labels = {"backbone": backbone, "strategy": strategy, **texts[first.cell.key]}
+        row = Row(labels, status=first.status, results=group)
         if incomplete:
             row.labels[_EVALUATED] = _evaluated(group)
         row.labels = {name: one_line(text) for name, text in row.labels.items()}
@@ -243,21 +246,21 @@ def make_table(
             row.failure = one_line(f"{first.status} (seed {first.cell.seed}): {first.error}")
         else:
             _fill(row, group)
-            row.intervals = (intervals or {}).get(first.cell.key, {})
             if set(row.seeds) != seeds:
                 told.append(f"seed{'s' * (len(row.seeds) != 1)} {', '.join(map(str, row.seeds))} alone")
         row.notes += [notes.setdefault(text, len(notes) + 1) for text in told]
         rows.append(row)
+    headers = ["backbone", "strategy", *axes, *([_EVALUATED] if incomplete else [])]
+    return ResultTable(headers, _shown(rows, results), rows, list(notes), caption_of(results, missing, deviations))
+
+
+def _shown(rows: Sequence[Row], results: Sequence[Result]) -> list[Column]:
+    """The columns that have values."""
     # of a few classes all cells lack top-5: `-` says so better than no column
     shown = {key for row in rows for key in row.values} | {_TOP5.key for row in rows if NUMBERS[0].key in row.values}
     if all(map(_blind, results)):
         shown -= {"top1_reversed", "top1_shuffled"}
-    columns = [column for column in NUMBERS if column.key in shown] or [NUMBERS[0]]
-    labels = ["backbone", "strategy", *axes, *([_EVALUATED] if incomplete else [])]
-    caption = _caption(results, missing)
-    if intervals is not None:
-        caption.append(f"[low, high]: 95 % interval over test videos and seeds, of a bootstrap with {DRAWS:,} draws")
-    return ResultTable(labels, columns, rows, list(notes), caption)
+    return [column for column in NUMBERS if column.key in shown] or [NUMBERS[0]]
 
 
 def _blind(result: Result) -> bool:
@@ -275,19 +278,41 @@ def _evaluated(group: Sequence[Result]) -> str:
     return ", ".join(counts) or "-"
 
 
-def _fill(row: Row, group: list[Result]) -> None:
-    # two lines of a mean and a deviation: importing pandas takes 1.2 s of CPU, longer than a report of 1,000 rows
+def _fill(row: Row, group: Sequence[Result]) -> None:
     records = [csv_row(result) for result in group]
     row.seeds = tuple(sorted(result.cell.seed for result in group))
     for column in NUMBERS:
-        numbers = [record[column.key] for record in records if record[column.key] is not None]
-        if numbers:
-            row.values[column.key] = statistics.fmean(numbers)
-        if len(numbers) > 1:
-            row.spreads[column.key] = statistics.stdev(numbers)
+        fill(row, column, [record[column.key] for record in records])
 
 
-def _caption(results: Sequence[Result], missing: int) -> list[str]:
+def fill(row: Row, column: Column, values: Sequence[float | None]) -> None:
+    """Put the mean of seeds into a row's column, and the standard deviation where there are two or more."""
+    # two lines of a mean and a deviation: importing pandas takes 1.2 s of CPU, longer than a report of 1,000 rows
+    numbers = [value for value in values if value is not None]
+    if numbers:
+        row.values[column.key] = statistics.fmean(numbers)
+    if len(numbers) > 1:
+        row.spreads[column.key] = statistics.stdev(numbers)
+
+
+# beginnings of the caption's lines that are about some columns alone
+_ABOUT = {
+    "top-5 of": {"top5"},
+    "speed and memory": {"train_clips_per_s", "infer_clips_per_s", "train_memory_gb", "infer_memory_gb", "train_ms",
+                         "infer_ms"},
+    "loaded clips/s": {"train_clips_per_s_loaded", "loader_wait"},
+}  # fmt: skip
+
+
+def relevant(caption: Sequence[str], columns: Sequence[Column]) -> list[str]:
+    """Return the lines of a caption without those on columns that are not there."""
+    keys = {column.quantity for column in columns}
+    apart = [begin for begin, about in _ABOUT.items() if not about & keys]
+    return [line for line in caption if not line.startswith(tuple(apart))]
+
+
+def caption_of(results: Sequence[Result], missing: int, deviations: bool = True) -> list[str]:
+    """Lines on what all rows share; see `make_table`."""
     lines = []
     if missing:
         cells = f"{missing:,} of {counted(missing + len(results), 'cell')}"
@@ -303,7 +328,8 @@ def _caption(results: Sequence[Result], missing: int) -> list[str]:
         for r in done
     )
     seeds = sorted({r.cell.seed for r in done if r.metrics})
-    several = f"; mean ± standard deviation over seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else ""
+    of_seeds = f"; mean{' ± standard deviation' * deviations} over seeds {', '.join(map(str, seeds))}"
+    several = of_seeds if len(seeds) > 1 else ""
     lines.append(one_line("; ".join(protocols)) + several)
     if any(r.metrics and r.metrics.top5 is None for r in done):
         lines.append("top-5 of five classes or fewer is 100 % by definition, and left out")

@@ -17,31 +17,33 @@ _GAP = 2
 
 
 class TableView:
-    """Something that rich prints: the table, its footnotes and its caption. Best values are bold and starred.
+    """Something that rich prints: the table, its footnotes and its caption.
 
-    Where the terminal is too narrow for the table in one piece, its headers are broken; where that is not enough, the
-    columns follow each other in several tables, each with the labels. No text is cut off.
+    Best values are bold and starred, the second best are underlined where the terminal has that. Where the terminal is
+    too narrow for the table in one piece, its headers are broken; where that is not enough, the columns follow each
+    other in several tables, each with the labels. No text is cut off.
     """
 
     def __init__(self, table: ResultTable) -> None:
         self._table = table
+        self._texts = _Texts(table)
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        whole = _width(self._table, self._table.columns, broken=False)
+        whole = self._texts.width(self._table.columns, broken=False)
         return Measurement(min(whole, options.max_width), min(whole, options.max_width))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        for index, (columns, broken) in enumerate(_parts(self._table, options.max_width)):
+        for index, (columns, broken) in enumerate(self._texts.parts(options.max_width)):
             if index:
                 yield Text()
-            yield _drawn(self._table, columns, broken, options.max_width)
+            yield _drawn(self._texts, columns, broken, options.max_width)
         yield Text()
         yield from _below(self._table)
 
 
 def width(table: ResultTable) -> int:
     """Columns of a terminal that the table fills in one piece."""
-    return max(80, _width(table, table.columns, broken=False))
+    return max(80, _Texts(table).width(table.columns, broken=False))
 
 
 def render(table: ResultTable) -> str:
@@ -56,83 +58,126 @@ def _header(column: Column, broken: bool) -> str:
     return column.header.replace(" ", "\n") if broken else column.header
 
 
-def _cell(table: ResultTable, row: Row, column: Column) -> tuple[str, str]:
-    """A number and its style, with room for the star of the best one so that the digits stand below each other."""
-    text = table.text(row, column)
-    if table.best(row, column):
-        return f"{text}*", "bold green"
-    return f"{text} ", "red" if row.failure is not None and text != "-" else ""
+class _Texts:
+    """Texts of a table's rows, each made once, and the room that they need.
 
+    Attributes:
+        table: the table.
+        labels: of each row.
+    """
 
-def _label_texts(table: ResultTable, index: int) -> list[str]:
-    row = table.rows[index]
-    marks = ",".join(map(str, row.notes)).translate(_SUPERSCRIPTS)
-    backbone, strategy, *axes = (row.labels[label] for label in table.labels)
-    return [backbone, strategy + marks, *axes]
+    def __init__(self, table: ResultTable) -> None:
+        self.table = table
+        self.labels = [self._labels(row) for row in table.rows]
+        self._cells: dict[str, list[tuple[str, str]]] = {}
 
+    def _labels(self, row: Row) -> list[str]:
+        marks = ",".join(map(str, row.notes)).translate(_SUPERSCRIPTS)
+        return [row.labels[label] + marks * (label == self.table.noted_label) for label in self.table.labels]
 
-def _label_widths(table: ResultTable) -> list[int]:
-    texts = [table.labels, *(_label_texts(table, index) for index in range(len(table.rows)))]
-    return [max(map(cell_len, column)) for column in zip(*texts, strict=True)]
+    def cells(self, column: Column) -> list[tuple[str, str]]:
+        """Return the number of each row and its style.
 
+        There is room for the star of the best one, and intervals are equally wide, so that digits stand below each
+        other.
+        """
+        if column.key not in self._cells:
+            rows = self.table.rows
+            found = [row.intervals.get(column.key) for row in rows]
+            ends = [(column.text(each.low), column.text(each.high)) if each else ("", "") for each in found]
+            low, high = (max(map(len, side)) for side in zip(*ends, strict=True)) if any(found) else (0, 0)
+            marked = any(column.key in row.alike for row in rows)
+            texts = []
+            for row, (least, most) in zip(rows, ends, strict=True):
+                text, beside = self.table.number(row, column), self.table.spread(row, column)
+                if low:
+                    beside = f"[{least:>{low}}, {most:>{high}}]" if most else beside.ljust(low + high + 4)
+                text += f" {beside}" * bool(beside)
+                text += (" ≈" if column.key in row.alike else "  ") * marked
+                texts.append(self._styled(row, column, text))
+            self._cells[column.key] = texts
+        return self._cells[column.key]
 
-def _number_width(table: ResultTable, column: Column, broken: bool) -> int:
-    words = _header(column, broken).split("\n")
-    return max(*map(cell_len, words), *(cell_len(_cell(table, row, column)[0]) for row in table.rows))
+    def _styled(self, row: Row, column: Column, text: str) -> tuple[str, str]:
+        if self.table.best(row, column):
+            return f"{text}*", "bold green"
+        if self.table.second(row, column):
+            return f"{text} ", "underline"
+        return f"{text} ", "red" if row.failure is not None and text.strip() != "-" else ""
 
+    def number_width(self, column: Column, broken: bool) -> int:
+        words = _header(column, broken).split("\n")
+        return max(*map(cell_len, words), *(cell_len(text) for text, _ in self.cells(column)))
 
-def _widths(table: ResultTable, columns: Sequence[Column], broken: bool) -> tuple[int, list[int]]:
-    """Of the labels together, and of each column of numbers, the gaps included."""
-    labels = sum(width + _GAP for width in _label_widths(table))
-    return labels, [_number_width(table, column, broken) + _GAP for column in columns]
+    def _widths(self, columns: Sequence[Column], broken: bool) -> tuple[int, list[int]]:
+        """Of the labels together, and of each column of numbers, the gaps included."""
+        texts = zip(self.table.labels, *self.labels, strict=True)
+        labels = sum(max(map(cell_len, column)) + _GAP for column in texts)
+        return labels, [self.number_width(column, broken) + _GAP for column in columns]
 
+    def width(self, columns: Sequence[Column], broken: bool) -> int:
+        """Return the room that labels and columns need side by side."""
+        labels, numbers = self._widths(columns, broken)
+        return labels + sum(numbers)
 
-def _width(table: ResultTable, columns: Sequence[Column], broken: bool) -> int:
-    labels, numbers = _widths(table, columns, broken)
-    return labels + sum(numbers)
-
-
-def _parts(table: ResultTable, room: int) -> Iterator[tuple[list[Column], bool]]:
-    """The columns of each table, and whether its headers are broken."""
-    if _width(table, table.columns, broken=False) <= room:
-        yield table.columns, False
-        return
-    labels, numbers = _widths(table, table.columns, broken=True)
-    part: list[Column] = []
-    used = labels
-    for column, needed in zip(table.columns, numbers, strict=True):
-        if part and used + needed > room:
-            yield part, True
-            part, used = [], labels
-        part.append(column)
-        used += needed
-    yield part, True
+    def parts(self, room: int) -> Iterator[tuple[list[Column], bool]]:
+        """Yield the columns of each table, and whether its headers are broken."""
+        columns = self.table.columns
+        if self.width(columns, broken=False) <= room:
+            yield columns, False
+            return
+        labels, numbers = self._widths(columns, broken=True)
+        part: list[Column] = []
+        used = labels
+        for column, needed in zip(columns, numbers, strict=True):
+            if part and used + needed > room:
+                yield part, True
+                part, used = [], labels
+            part.append(column)
+            used += needed
+        yield part, True
 
 
 def _begins(table: ResultTable, index: int) -> bool:
-    """Return whether another backbone begins with a row, so that a blank line stands before it."""
-    return index > 0 and table.rows[index].labels["backbone"] != table.rows[index - 1].labels["backbone"]
+    """Return whether a blank line stands before a row, as another backbone or published figures begin with it."""
+    if index == 0:
+        return False
+    row, before = table.rows[index], table.rows[index - 1]
+    if row.published or before.published:
+        return row.published != before.published
+    return row.labels.get("backbone") != before.labels.get("backbone")
 
 
-def _drawn(table: ResultTable, columns: Sequence[Column], broken: bool, room: int) -> Table:
+def _drawn(texts: _Texts, columns: Sequence[Column], broken: bool, room: int) -> Table:
     """The table; where the terminal has not even room for the labels and one column, texts are folded."""
+    table = texts.table
     drawn = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-    fits = _width(table, columns, broken) <= room
+    fits = texts.width(columns, broken) <= room
     # rich would take the room for a star away from what it justifies
-    widths = [_number_width(table, column, broken) if fits else 0 for column in columns]
+    widths = [texts.number_width(column, broken) if fits else 0 for column in columns]
     for label in table.labels:
         drawn.add_column(Text(label), overflow="fold", vertical="bottom")
     for column, width in zip(columns, widths, strict=True):
         words = [word.rjust(width) for word in _header(column, broken).split("\n")]
         justify: JustifyMethod = "left" if fits else "right"
         drawn.add_column(Text("\n".join(words)), justify=justify, overflow="fold", vertical="bottom")
-    for index, row in enumerate(table.rows):
+    cells = [texts.cells(column) for column in columns]
+    for index, labels in enumerate(texts.labels):
         if _begins(table, index):
             drawn.add_row()
-        numbers = (_cell(table, row, column) for column in columns)
-        texts = [Text(text.rjust(width), style) for (text, style), width in zip(numbers, widths, strict=True)]
-        drawn.add_row(*map(Text, _label_texts(table, index)), *texts)
+        numbers = (column[index] for column in cells)
+        shown = [_placed(text, style, width) for (text, style), width in zip(numbers, widths, strict=True)]
+        drawn.add_row(*map(Text, labels), *shown)
     return drawn
+
+
+def _placed(text: str, style: str, width: int) -> Text:
+    """A number at the right of its column; the blanks around it have no style, which may be a line."""
+    before = " " * max(0, width - cell_len(text))
+    placed = Text(before + text)
+    if style:
+        placed.stylize(style, len(before), len(before) + len(text.rstrip()))
+    return placed
 
 
 def _below(table: ResultTable) -> Iterator[Text]:

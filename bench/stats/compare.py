@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 
-from bench.stats.bootstrap import LEVEL, Interval, difference, estimate, two_sided
+from bench.stats.bootstrap import LEVEL, Interval, difference, estimate, estimates, two_sided
 from bench.stats.outcomes import Outcomes
 
 Test = Literal["McNemar, exact", "paired bootstrap"]
+ONE_SEED = "one seed: tells these two models apart, not the methods, whose trainings vary as well"
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def compare(row: Outcomes, baseline: Outcomes) -> Comparison:
     values = one.right.astype(np.int8) - other.right.astype(np.int8)
     gained, lost = int((values > 0).sum()), int((values < 0).sum())
     labels = one.labels if one.by_class else None
-    test: Test = "McNemar, exact" if len(seeds) == 1 and not one.by_class else "paired bootstrap"
+    test = _test(seeds, one.by_class)
     found = difference(values, labels)
     p, q = (estimate(each.right, labels, draws=1).value for each in (one, other))
     return Comparison(
@@ -86,31 +88,75 @@ def compare(row: Outcomes, baseline: Outcomes) -> Comparison:
         gained,
         lost,
         test,
-        _mcnemar(gained, lost) if test == "McNemar, exact" else two_sided(estimate(values, labels)),
+        mcnemar(gained, lost) if test == "McNemar, exact" else two_sided(estimate(values, labels)),
         notes=tuple(_notes(row, baseline, seeds, names)),
     )
 
 
 def holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Return the comparisons with p-values that keep the chance of any false one at 5 % (Holm, 1979)."""
-    if not comparisons:
-        return []
-    from statsmodels.stats.multitest import multipletests
-
-    _, adjusted, _, _ = multipletests([each.p for each in comparisons], alpha=1 - LEVEL, method="holm")
-    return [replace(each, adjusted=float(p)) for each, p in zip(comparisons, adjusted, strict=True)]
+    """Return the comparisons with p-values that keep the chance of any false one at 5 %, see `adjusted`."""
+    found = adjusted([each.p for each in comparisons])
+    return [replace(each, adjusted=p) for each, p in zip(comparisons, found, strict=True)]
 
 
-def _mcnemar(gained: int, lost: int) -> float:
-    from statsmodels.stats.contingency_tables import mcnemar
+def adjusted(p: Sequence[float]) -> list[float]:
+    """Return p-values with Holm's correction (Scandinavian Journal of Statistics 6, 1979), in their order.
 
-    return float(mcnemar([[0, gained], [lost, 0]], exact=True).pvalue) if gained + lost else 1.0
+    The smallest of m counts m times, the next one m - 1 times, and none less than a smaller one.
+    """
+    raw = np.asarray(p, dtype=np.float64)
+    order = np.argsort(raw, kind="stable")
+    found = np.empty_like(raw)
+    found[order] = np.minimum(1, np.maximum.accumulate(raw[order] * np.arange(len(raw), 0, -1)))
+    return [float(each) for each in found]
+
+
+def told_apart(p: Sequence[float]) -> list[bool]:
+    """Return whether each of several differences is there at 5 %, with Holm's correction over them."""
+    return [each < 1 - LEVEL + 1e-12 for each in adjusted(p)]
+
+
+def probabilities(rows: Sequence[Outcomes], baseline: Outcomes) -> list[float]:
+    """Return the p-values of `compare` of rows that have the seeds and the videos of the baseline.
+
+    Args:
+        rows: with its names, labels and seeds, in its order.
+        baseline: of one seed or several.
+    """
+    right = np.stack([row.right for row in rows]).astype(np.int8) - baseline.right.astype(np.int8)
+    if _test(baseline.seeds, baseline.by_class) == "McNemar, exact":
+        gained, lost = (right > 0).sum(axis=(1, 2)), (right < 0).sum(axis=(1, 2))
+        return [mcnemar(int(more), int(less)) for more, less in zip(gained, lost, strict=True)]
+    return [two_sided(found) for found in estimates(right, baseline.labels if baseline.by_class else None)]
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """Return the two-sided p-value of McNemar's exact test (Psychometrika 12, 1947): the binomial one of 1/2.
+
+    Args:
+        gained: videos that one row alone has right.
+        lost: videos that the other one alone has right.
+    """
+    return _binomial(gained + lost, min(gained, lost))
+
+
+@lru_cache(maxsize=4096)
+def _binomial(count: int, least: int) -> float:
+    # in logarithms, each binomial coefficient from the one before: those of 2,000 videos are past a float's range
+    index = np.arange(1, least + 1)
+    steps = np.cumsum(np.log((count - index + 1) / index))
+    logarithms = np.concatenate([[0.0], steps]) - count * math.log(2)
+    return min(1.0, 2 * float(np.exp(logarithms).sum()))
+
+
+def _test(seeds: Sequence[int], by_class: bool) -> Test:
+    return "McNemar, exact" if len(seeds) == 1 and not by_class else "paired bootstrap"
 
 
 def _notes(row: Outcomes, baseline: Outcomes, seeds: Sequence[int], names: Sequence[str]) -> list[str]:
     found = []
     if len(seeds) == 1:
-        found.append("one seed: tells these two models apart, not the methods, whose trainings vary as well")
+        found.append(ONE_SEED)
     if left := sorted({*row.seeds, *baseline.seeds} - {*seeds}):
         found.append(f"without the seeds that only one of them has: {_numbers(left)}")
     if left_out := len({*row.names, *baseline.names}) - len(names) + max(row.left_out, baseline.left_out):

@@ -1,27 +1,38 @@
-"""Intervals of the accuracies of a table's row."""
+"""Intervals of the accuracies of a table's rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from bench.run.result import Result
-from bench.stats.bootstrap import Interval, accuracy
-from bench.stats.outcomes import METRICS, CellFolders, outcomes, predicted
+from bench.stats.bootstrap import Interval, accuracies
+from bench.stats.outcomes import CellFolders, Metric, Outcomes, outcomes, predicted
 
 
-def intervals_of(run: CellFolders, results: Sequence[Result]) -> dict[str, Interval]:
-    """Return the intervals of cells that differ in the seed alone, by the accuracy's column.
+def outcomes_of(runs: CellFolders, results: Sequence[Result], metrics: Sequence[Metric]) -> dict[Metric, Outcomes]:
+    """Return the outcomes of cells that differ in the seed alone, by metric; without those that they lack.
 
-    A row has none of an accuracy that it lacks, and none at all where predictions are not there or are damaged: the
-    accuracies themselves stand in the results.
+    Raises:
+        OSError: predictions are not there, or cannot be read.
+        ValueError: they are damaged, or a video has different classes in two of them.
     """
-    try:
-        found = predicted(run, results)
-        of_all = {name: outcomes(found, [result.cell.seed for result in results], name) for name in METRICS}
-    except (OSError, ValueError):
-        return {}
-    return {
-        name: accuracy(each.right, each.labels if each.by_class else None)
-        for name, each in of_all.items()
-        if each is not None and each.names
-    }
+    found = predicted(runs, results)
+    seeds = [result.cell.seed for result in results]
+    of_all = {metric: outcomes(found, seeds, metric) for metric in metrics}
+    return {metric: each for metric, each in of_all.items() if each is not None and each.names}
+
+
+def intervals_of(rows: Sequence[Outcomes]) -> list[Interval]:
+    """Return the intervals of accuracies, in their order. Those of as many seeds and videos are computed together."""
+    together: dict[tuple[object, ...], list[int]] = {}
+    for index, row in enumerate(rows):
+        classes = row.labels.tobytes() if row.by_class else None
+        together.setdefault((row.right.shape, classes), []).append(index)
+    found: dict[int, Interval] = {}
+    for indices in together.values():
+        first = rows[indices[0]]
+        right = np.stack([rows[index].right for index in indices])
+        found |= zip(indices, accuracies(right, first.labels if first.by_class else None), strict=True)
+    return [found[index] for index in range(len(rows))]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import zipfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Protocol, get_args
 
@@ -57,34 +61,78 @@ class Outcomes:
 
 
 class Predicted:
-    """Predictions of a cell, each file read once.
+    """Predictions of a cell: the file is read once, and the arrays that are asked for.
 
     Raises:
-        ValueError: the file is damaged.
+        ValueError: the file is damaged; of an array that is read later, `right` raises it.
         OSError: there is none, or it cannot be read.
     """
 
     def __init__(self, file: Path) -> None:
-        try:
-            with np.load(file) as found:
-                self._arrays = {name: found[name] for name in found.files}
-            self.labels = self._arrays["labels"]
-            self.names = _distinct([str(name) for name in self._arrays["names"]])
-            if any(len(array) != len(self.labels) for array in self._arrays.values()):
-                raise ValueError("arrays of different lengths")
-        except (KeyError, EOFError, zipfile.BadZipFile, ValueError) as error:
-            raise ValueError(f"{file} is damaged ({error})") from error
+        self._file = file
+        self._arrays: dict[str, np.ndarray] = {}
+        content = file.read_bytes()
+        with self._damage():
+            self._members = zipfile.ZipFile(io.BytesIO(content))
+            self._known = set(self._members.namelist())
+            self.names = _names(self._members.read("names.npy"))
+            self.labels = self._array("labels")
 
     def right(self, metric: Metric) -> np.ndarray | None:
         """Return whether each video counts as right, (V); None where the cell has no such accuracy."""
         _, _, order = metric.partition("_") if metric.startswith("top1_") else ("", "", "")
-        probabilities = self._arrays.get(f"probabilities_{order}" if order else "probabilities")
-        if probabilities is None or (metric == "top5" and probabilities.shape[1] <= _TOP["top5"]):
+        name = f"probabilities_{order}" if order else "probabilities"
+        if f"{name}.npy" not in self._known:
             return None
-        if metric == "top5":  # of equals the lower index counts, as in the accuracy
-            first = np.argsort(-probabilities, axis=1, kind="stable")[:, : _TOP["top5"]]
-            return np.asarray((first == self.labels[:, None]).any(axis=1))
-        return np.asarray(probabilities.argmax(axis=1) == self.labels)
+        with self._damage():
+            probabilities = self._array(name)
+            if metric != "top5":
+                return np.asarray(probabilities.argmax(axis=1) == self.labels)
+            classes = probabilities.shape[1]
+            if classes <= _TOP["top5"]:
+                return None
+            # of equals the lower index counts, as in the accuracy
+            own = np.take_along_axis(probabilities, self.labels[:, None], axis=1)
+            lower = np.arange(classes) < self.labels[:, None]
+            before = (probabilities > own) | ((probabilities == own) & lower)
+            return np.asarray(before.sum(axis=1) < _TOP["top5"])
+
+    def _array(self, name: str) -> np.ndarray:
+        if name not in self._arrays:
+            found = _array(self._members.read(f"{name}.npy"))
+            if len(found) != len(self.names):
+                raise ValueError("arrays of different lengths")
+            self._arrays[name] = found
+        return self._arrays[name]
+
+    @contextlib.contextmanager
+    def _damage(self) -> Iterator[None]:
+        try:
+            yield
+        except (KeyError, IndexError, EOFError, zipfile.BadZipFile, zlib.error, ValueError) as error:
+            raise ValueError(f"{self._file} is damaged ({error})") from error
+
+
+def _array(content: bytes) -> np.ndarray:
+    """The array of an .npy file. Of a thousand files, np.load reads the same header a thousand times."""
+    start = 10 + int.from_bytes(content[8:10], "little")
+    if content[:8] != b"\x93NUMPY\x01\x00":
+        return np.asarray(np.lib.format.read_array(io.BytesIO(content), allow_pickle=False))
+    shape, by_columns, dtype = _header(content[:start])
+    found = np.frombuffer(content, dtype, offset=start)
+    return found.reshape(shape, order="F" if by_columns else "C")
+
+
+@lru_cache(maxsize=256)
+def _header(content: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
+    file = io.BytesIO(content)
+    np.lib.format.read_magic(file)
+    return np.lib.format.read_array_header_1_0(file)
+
+
+@lru_cache(maxsize=8)  # cells of one data set have the same ones
+def _names(content: bytes) -> tuple[str, ...]:
+    return _distinct([str(name) for name in _array(content)])
 
 
 def predicted(run: CellFolders, results: Sequence[Result]) -> list[Predicted]:
@@ -101,15 +149,18 @@ def outcomes(found: Sequence[Predicted], seeds: Sequence[int], metric: Metric) -
     right = [each.right(metric) for each in found]
     if not right or any(each is None for each in right):
         return None
-    common = set(found[0].names).intersection(*(each.names for each in found[1:]))
-    names = tuple(name for name in found[0].names if name in common)
+    names = found[0].names
+    same = all(each.names is names or each.names == names for each in found)
+    if not same:
+        common = set(names).intersection(*(each.names for each in found[1:]))
+        names = tuple(name for name in names if name in common)
     columns = [_columns(each.names, names) for each in found]
     labels = found[0].labels[columns[0]]
     if any((each.labels[column] != labels).any() for each, column in zip(found, columns, strict=True)):
         raise ValueError("a video has another class in another seed")
     matrix = np.stack([each[column] for each, column in zip(right, columns, strict=True) if each is not None])
-    every = set().union(*(each.names for each in found))
-    return Outcomes(names, labels, matrix, tuple(seeds), metric == "mean_class", len(every) - len(names))
+    left_out = 0 if same else len(set().union(*(each.names for each in found))) - len(names)
+    return Outcomes(names, labels, matrix, tuple(seeds), metric == "mean_class", left_out)
 
 
 def _columns(names: Sequence[str], wanted: Sequence[str]) -> np.ndarray:

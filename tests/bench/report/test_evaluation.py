@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bench.report.formats import record, render_evaluation
+from bench.report.formats import render_evaluation
+from bench.report.records import record
 from tests.bench import make
 
 

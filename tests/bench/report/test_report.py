@@ -349,7 +349,7 @@ def test_csv_is_what_the_run_holds(tmp_path: Path) -> None:
     assert len(read) == 5
 
 
-@pytest.mark.parametrize("format_", RENDERERS)
+@pytest.mark.parametrize("format_", [name for name in RENDERERS if name != "json"])
 def test_nothing_that_is_missing_leaks_as_a_word(format_: str) -> None:
     without = make.done(make.cell(seed=5, order_test=False))
     assert without.metrics is not None
@@ -441,12 +441,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("format_", RENDERERS)
 def test_the_latest_run_goes_to_the_terminal_or_to_a_file(folder: Path, bench: Command, format_: str) -> None:
-    said = bench("report", "--format", format_)
+    plain = ("--no-intervals", "--format", format_)
+    said = bench("report", *plain)
     assert (said.code, said.err) == (0, "")
     assert said.out == rendered(format_, results(), 1)
-    assert bench("report", "one", "--format", format_).out == said.out
-    assert bench("report", "results/one", "--format", format_).out == said.out
-    written = bench("report", "--format", format_, "--output", "table.txt")
+    assert bench("report", "one", *plain).out == said.out
+    assert bench("report", "results/one", *plain).out == said.out
+    written = bench("report", *plain, "--output", "table.txt")
     assert (written.code, written.out) == (0, "")
     assert (folder / "table.txt").read_text() == said.out
     assert sorted(os.listdir(folder)) == ["results", "table.txt"]
