@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -51,10 +52,11 @@ def plot(
     output: Annotated[Path | None, typer.Option(help="Folder of the files. [default: RUN/plots]")] = None,
 ) -> None:
     """Draw plots of runs for papers: KIND.png, .svg or .pdf, in colours that colour-blind readers tell apart."""
-    from bench.report.plots import Lacking, PlotRequest, Size, content, figure, matplotlib_missing
+    from bench.report.plots import PlotRequest, Size, files, matplotlib_missing
     from bench.report.runs import find_runs
     from bench.stats.outcomes import METRICS as KNOWN
 
+    output = None if output is None else Path(os.path.expanduser(output))
     kinds, formats = _listed(kind), _listed(format_)
     every = kinds == ["all"]
     problems = [] if every else [line for each in kinds for line in not_among("kind", each, (*KINDS, "all"))]
@@ -90,25 +92,14 @@ def plot(
         inches,
     )
     folder = output or found.folders[0] / "plots"
+    contents, lacking = files(KINDS if every else kinds, formats, found, request)
     problems = _obstacles(folder)
-    left_out: list[str] = []
-    files: dict[Path, bytes] = {}
-    for each in KINDS if every else kinds:
-        try:
-            drawn = figure(each, found, request)
-        except Lacking as lacking:
-            left_out += [f"{each}: {problem}" for problem in lacking.problems]
-        except UserError as error:
-            problems += error.problems
-        else:
-            files |= {folder / f"{each}.{suffix}": content(drawn, suffix) for suffix in formats}
-    problems += [f"kind is {line}" for line in left_out] if not every or not files else []
+    problems += [f"kind is {line}" for line in lacking] if not every or not contents else []
     if problems:
         raise UserError(problems)
-    _write(files)
-    for file in files:
+    for file in _written(folder, contents):
         tell(str(file))
-    for line in (*found.notes, *(f"left out: {line}" for line in left_out)):
+    for line in (*found.notes, *(f"left out: {line}" for line in lacking)):
         tell(line, err=True)
 
 
@@ -121,17 +112,20 @@ def _listed(text: str, empty: bool = False) -> list[str]:
 def _obstacles(folder: Path) -> list[str]:
     from bench.files import why_not_writable
 
-    why = why_not_writable(Path(os.path.expanduser(folder)))
+    why = why_not_writable(folder)
     return [f"output is {str(folder)!r}: cannot be written ({why})"] if why else []
 
 
-def _write(files: dict[Path, bytes]) -> None:
-    """Write each file whole or not at all. Raises UserError."""
+def _written(folder: Path, contents: dict[str, bytes]) -> list[Path]:
+    """Write files into a folder, each whole or not at all. Raises UserError."""
     from bench.files import reason, write_atomically
 
-    for file, data in files.items():
+    found = []
+    for name, data in contents.items():
+        found.append(folder / name)
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(file, lambda path, data=data: path.write_bytes(data))  # type: ignore[misc]
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(found[-1], partial(Path.write_bytes, data=data))
         except OSError as error:
-            raise UserError([f"output is {str(file)!r}: cannot be written ({reason(error)})"]) from error
+            raise UserError([f"output is {str(found[-1])!r}: cannot be written ({reason(error)})"]) from error
+    return found

@@ -53,10 +53,15 @@ def shares(counts: np.ndarray) -> np.ndarray:
     return np.where(sums > 0, 100 * counts / np.maximum(sums, 1), np.nan)
 
 
-def class_names(runs: CellFolders, cell: Cell, count: int) -> list[str]:
+def class_names(cell: Cell, folder: Path, count: int) -> list[str]:
     """Return the names of a cell's classes, from its adapter file or its data set; their numbers where neither is there
-    or has as many."""
-    places = [runs.cell_folder(cell) / ADAPTER]
+    or has as many.
+
+    Args:
+        folder: of the cell's files.
+        count: of the classes.
+    """
+    places = [folder / ADAPTER]
     places += [] if cell.model_file is None else [Path(cell.model_file.path)]
     for place in places:
         try:
@@ -82,7 +87,7 @@ def draw(runs: Runs, request: PlotRequest) -> Figure:
     """
     chosen = _chosen(runs, request)
     found = [confusion(runs, each) for each in chosen]
-    names = class_names(runs, chosen[0].cell, len(found[0]))
+    names = class_names(chosen[0].cell, runs.cell_folder(chosen[0].cell), len(found[0]))
     if len(chosen) == 1:
         return _matrix(chosen[0], found[0], names, request)
     one, other = chosen

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
+from bench.errors import UserError
 from bench.report.plots.request import Lacking, PlotRequest
 
 if TYPE_CHECKING:
@@ -62,6 +63,35 @@ def figure(kind: str, runs: Runs, request: PlotRequest | None = None) -> Figure:
     draw: Draw = import_module(f"bench.report.plots.{kind}").draw
     with styled():
         return draw(runs, request or PlotRequest())
+
+
+def files(
+    kinds: Sequence[str], formats: Sequence[str], runs: Runs, request: PlotRequest
+) -> tuple[dict[str, bytes], list[str]]:
+    """Draw kinds of plots as files.
+
+    Returns:
+        The contents by the files' names, `KIND.FORMAT`; and of each kind for which the runs lack something a sentence
+        on that.
+
+    Raises:
+        UserError: the request names what the runs do not have; all of it at once.
+    """
+    found: dict[str, bytes] = {}
+    lacking: list[str] = []
+    problems: list[str] = []
+    for kind in kinds:
+        try:
+            drawn = figure(kind, runs, request)
+        except Lacking as error:
+            lacking += [f"{kind}: {problem}" for problem in error.problems]
+        except UserError as error:
+            problems += error.problems
+        else:
+            found |= {f"{kind}.{format_}": content(drawn, format_) for format_ in formats}
+    if problems:
+        raise UserError(problems)
+    return found, lacking
 
 
 def content(figure: Figure, format_: str) -> bytes:

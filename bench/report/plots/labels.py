@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.path import Path
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
@@ -13,7 +15,7 @@ from bench.report.plots.style import GREY
 
 SIZE = 5.5  # of the text, in points
 _RADIUS = 3.0  # of a marker
-_DISTANCES = (4.5, 8.0, 12.0)
+_DISTANCES = (4.5, 8.0, 12.0)  # of a label; one that stands further off than the first is tied to its point
 # where a label stands, seen from its point: across and up; best places first
 _SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
 _TIE = {"arrowstyle": "-", "color": GREY, "linewidth": 0.4, "shrinkA": 0, "shrinkB": _RADIUS}
@@ -37,46 +39,70 @@ def place_labels(
         lines: the ends of level and upright lines that are not covered.
         optional: so many of the last ones have a label only if all of them have room.
     """
-    canvas = axes.figure.canvas
-    if not isinstance(canvas, FigureCanvasAgg):
-        raise TypeError("texts are measured by Agg's canvas")
-    renderer = canvas.get_renderer()
-    point = axes.figure.dpi / 72
-    marks = axes.transData.transform([*((x, y) for x, y, _ in points), *others])
-    taken = [Bbox([at - _RADIUS * point, at + _RADIUS * point]) for at in marks]
-    taken += [Bbox([ends.min(axis=0), ends.max(axis=0)]) for ends in map(axes.transData.transform, lines)]
-    made: list[Annotation] = []
-    missed = False
-    for index, (x, y, text) in enumerate(points):
-        found = None
-        for across, up, distance in ((*side, distance) for distance in _DISTANCES for side in _SIDES):
-            label = axes.annotate(
-                text,
-                (x, y),
-                (across * distance, up * distance),
-                textcoords="offset points",
-                ha=_ALIGNED[across],
-                va=_UPRIGHT[up],
-                fontsize=SIZE,
-                # one that stands further off is tied to its point
-                arrowprops=None if distance == _DISTANCES[0] else _TIE,
-            )
-            label.set_in_layout(False)
-            box = Text.get_window_extent(label, renderer)
-            if _inside(box, axes.bbox) and not any(box.overlaps(other) for other in taken):
-                found = label
-                taken.append(box)
-                break
-            label.remove()
-        made += [found] if found else []
-        missed |= found is None and index >= len(points) - optional
-    if missed:
-        kept = {text for _, _, text in points[: len(points) - optional]}
-        for label in [label for label in made if label.get_text() not in kept]:
-            label.remove()
-            made.remove(label)
-    return made
+    panel = _Panel(axes, [*((x, y) for x, y, _ in points), *others], lines)
+    found = [panel.label(x, y, text) for x, y, text in points]
+    needed = len(points) - optional
+    if None in found[needed:]:
+        for label in found[needed:]:
+            if label is not None:
+                label.remove()
+        found = found[:needed]
+    return [label for label in found if label is not None]
 
 
-def _inside(box: Bbox, whole: Bbox) -> bool:
-    return whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1
+class _Panel:
+    """What lies in a panel, in pixels."""
+
+    def __init__(
+        self,
+        axes: Axes,
+        points: Sequence[tuple[float, float]],
+        lines: Sequence[tuple[tuple[float, float], tuple[float, float]]],
+    ) -> None:
+        canvas = axes.figure.canvas
+        if not isinstance(canvas, FigureCanvasAgg):
+            raise TypeError("texts are measured by Agg's canvas")
+        self._axes, self._renderer = axes, canvas.get_renderer()
+        radius = _RADIUS * axes.figure.dpi / 72
+        self._drawn = [Bbox([at - radius, at + radius]) for at in axes.transData.transform(points)]
+        for ends in map(axes.transData.transform, lines):
+            self._drawn.append(Bbox([ends.min(axis=0), ends.max(axis=0)]))
+        self._labels: list[Bbox] = []
+        self._ties: list[Path] = []
+
+    def label(self, x: float, y: float, text: str) -> Annotation | None:
+        """Put a label into the first place that is free; None where none is."""
+        for distance in _DISTANCES:
+            for across, up in _SIDES:
+                label = self._axes.annotate(
+                    text,
+                    (x, y),
+                    (across * distance, up * distance),
+                    textcoords="offset points",
+                    ha=_ALIGNED[across],
+                    va=_UPRIGHT[up],
+                    fontsize=SIZE,
+                    arrowprops=_TIE if distance > _DISTANCES[0] else None,
+                )
+                label.set_in_layout(False)
+                label.update_positions(self._renderer)
+                box = Text.get_window_extent(label, self._renderer)  # without the line to its point
+                ties = []
+                if distance > _DISTANCES[0]:
+                    ties.append(Path(np.stack([box.get_points().mean(axis=0), self._axes.transData.transform((x, y))])))
+                if self._free(box, ties):
+                    self._labels.append(box)
+                    self._ties += ties
+                    return label
+                label.remove()
+        return None
+
+    def _free(self, box: Bbox, ties: Sequence[Path]) -> bool:
+        whole = self._axes.bbox
+        inside = whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1
+        covers = any(box.overlaps(other) for other in (*self._drawn, *self._labels))
+        return inside and not covers and not _crossing(ties, self._labels) and not _crossing(self._ties, [box])
+
+
+def _crossing(lines: Sequence[Path], boxes: Sequence[Bbox]) -> bool:
+    return any(line.intersects_bbox(box, filled=False) for line in lines for box in boxes)

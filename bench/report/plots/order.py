@@ -11,10 +11,11 @@ from bench.report.plots.style import COLOURS, GREY, Key, panels, short
 from bench.report.runs import Runs
 from bench.stats.outcomes import Metric
 
-ORDERS: dict[Metric, tuple[str, str, str]] = {
-    "top1": ("forwards", COLOURS[0], "o"),
-    "top1_reversed": ("reversed", COLOURS[1], "s"),
-    "top1_shuffled": ("shuffled", COLOURS[2], "^"),
+# name, colour, marker and its size: of a method that is blind to the order they lie on each other
+ORDERS: dict[Metric, tuple[str, str, str, float]] = {
+    "top1": ("forwards", COLOURS[0], "o", 5.8),
+    "top1_reversed": ("reversed", COLOURS[1], "s", 4.0),
+    "top1_shuffled": ("shuffled", COLOURS[2], "^", 2.8),
 }
 _ROW = 0.17  # inches
 
@@ -32,8 +33,8 @@ def draw(runs: Runs, request: PlotRequest) -> Figure:
     labels = [f"{row.label}, {row.cell.dataset}" if several else row.label for row in rows]
     shown = [metric for metric in ORDERS if any(metric in row.values for row in rows)]
     marks = [
-        Line2D([], [], color=colour, marker=marker, linestyle="none", label=name)
-        for name, colour, marker in (ORDERS[metric] for metric in shown)
+        Line2D([], [], color=colour, marker=marker, markersize=size, linestyle="none", label=name)
+        for name, colour, marker, size in (ORDERS[metric] for metric in shown)
     ]
     figure, (axes,) = panels(
         "top-1 by the order of the frames", request.size, 1, 1, 0.45 + _ROW * len(rows), [Key("frames", marks)]
@@ -42,7 +43,7 @@ def draw(runs: Runs, request: PlotRequest) -> Figure:
         found = [row.values[metric] for metric in shown if metric in row.values]
         axes.hlines(place, min(found), max(found), color=GREY, linewidth=0.6, zorder=1)
     for metric in shown:
-        name, colour, marker = ORDERS[metric]
+        name, colour, marker, size = ORDERS[metric]
         members = [(place, row) for place, row in enumerate(rows) if metric in row.values]
         x = [row.values[metric] for _, row in members]
         ends = [interval(runs, row, metric) for _, row in members]
@@ -55,13 +56,14 @@ def draw(runs: Runs, request: PlotRequest) -> Figure:
             ],
             color=colour,
             marker=marker,
+            markersize=size,
             linestyle="none",
             elinewidth=0.7,
             label=name,
         )
-    axes.set_yticks(range(len(rows)), [short(label, 44 if request.size.width > 5 else 26) for label in labels])
+    axes.set_yticks(range(len(rows)), [short(label, 44 if request.size.width > 5 else 30) for label in labels])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlim(-2, 102)
+    axes.set_xlim(-4, 104)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("top-1 %")
     return figure

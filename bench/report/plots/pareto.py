@@ -42,8 +42,8 @@ class Cost:
 
 
 COSTS = (
-    Cost("trained_params_m", "trained parameters, millions", logarithmic=True),
-    Cost("gmacs_total", "GMACs of all test views"),
+    Cost("trained_params_m", "trained parameters, M", logarithmic=True),
+    Cost("gmacs_total", "GMACs, all test views"),
     Cost("infer_clips_per_s", "inference, clips/s", -1),
     Cost("train_clips_per_s", "training, clips/s", -1),
     Cost("infer_memory_gb", "inference, GB"),

@@ -15,13 +15,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
-from matplotlib.typing import LineStyleType
+from matplotlib.typing import LineStyleType, MarkerType
 
 from bench.report.plots.request import Size
 
 # Okabe and Ito, Color Universal Design (2008); yellow, the faintest on white, comes last
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*", "d", "H", "8")
+# signs, then stars of so many points, turned by so many degrees
+MARKERS: tuple[MarkerType, ...] = (
+    *("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*", "d", "H", "8"),
+    *((4, 1, 0), (3, 1, 0), (6, 1, 0), (4, 1, 45), (8, 1, 0), (3, 1, 180)),
+)
 DASHES: tuple[LineStyleType, ...] = ("-", "--", ":", "-.")
 GREY = "#777777"
 _LONGEST = 40  # letters of a name
@@ -76,7 +80,7 @@ class Look:
     """Colour and marker; hollow where all the colours were used once."""
 
     colour: str
-    marker: str
+    marker: MarkerType
     hollow: bool
 
     @property
@@ -97,8 +101,7 @@ class Looks:
 
     def __call__(self, backbone: str, method: str) -> Look:
         place, shape = self.backbones.index(backbone), self.methods.index(method)
-        # past the last marker there are letters
-        marker = MARKERS[shape] if shape < len(MARKERS) else f"${chr(65 + (shape - len(MARKERS)) % 26)}$"
+        marker = MARKERS[shape % len(MARKERS)]
         return Look(COLOURS[place % len(COLOURS)], marker, place // len(COLOURS) % 2 == 1)
 
     def keys(self, line: LineStyleType = "none") -> list[Key]:
@@ -114,7 +117,7 @@ class Looks:
         return [Key("backbone", colours), Key("strategy", [_mark(name, GREY, GREY, m, "none") for name, m in shapes])]
 
 
-def _mark(name: str, colour: str, face: str, marker: str, line: LineStyleType) -> Line2D:
+def _mark(name: str, colour: str, face: str, marker: MarkerType, line: LineStyleType) -> Line2D:
     return Line2D([], [], color=colour, marker=marker, mfc=face, linestyle=line, label=short(name))
 
 

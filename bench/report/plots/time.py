@@ -57,7 +57,7 @@ def draw(runs: Runs, request: PlotRequest) -> Figure:
                 places, waits, 0.75, left, color="none", edgecolor="black", linewidth=0, hatch="//////", label=WAIT
             )
         left = left + width
-    axes.set_yticks(places, [short(label, 48 if request.size.width > 5 else 28) for label in labels])
+    axes.set_yticks(places, [short(label, 48 if request.size.width > 5 else 30) for label in labels])
     axes.set_ylim(len(bars) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("seconds" if len(bars[0]) == 1 else "seconds, mean over the seeds")
