@@ -17,7 +17,7 @@ from PIL import Image
 
 from bench.report.plots import KINDS, Lacking, PlotRequest, Size, content, figure, svg
 from bench.report.plots.pareto import COSTS, front
-from bench.report.plots.style import COLOURS
+from bench.report.plots.style import COLOURS, Looks
 from bench.report.runs import Runs
 from bench.stats.bootstrap import accuracy
 from tests.bench import make
@@ -155,6 +155,23 @@ def test_rows_without_predictions_have_points_without_intervals(tmp_path: Path) 
     found = points(figure("pareto", Runs([run]), PlotRequest(against=("gmacs_total",))).axes[0])
     assert [container[0].get_ydata()[0] for container in found.values()] == [70, 40]
     assert [container[2] for container in found.values()] == [(), ()]
+
+
+def test_every_data_set_has_its_panels_and_its_front(tmp_path: Path) -> None:
+    cells = [make.cell(strategy=s, options={}, dataset=d) for d in ("motion", "ssv2") for s in ("frozen", "full")]
+    run = plotted.opened(tmp_path, cells)
+    for cell, top1 in zip(cells, (70.0, 60.0, 20.0, 30.0), strict=True):
+        run.write(make.done(cell, top1=top1, trained_params=10 if cell.strategy == "frozen" else 20))
+    shown = figure("pareto", Runs([run]), PlotRequest(against=("trained_params_m",))).axes
+    assert [axes.get_title() for axes in shown] == ["motion", "ssv2"]
+    fronts = [[line.get_ydata().tolist() for line in axes.lines if line.get_label() == "front"] for axes in shown]
+    assert fronts == [[[70.0]], [[20.0, 30.0]]]
+
+
+def test_sixteen_backbones_and_twenty_strategies_look_different() -> None:
+    backbones, methods = [f"b{i}" for i in range(16)], [f"s{i}" for i in range(20)]
+    looks = Looks(backbones, methods)
+    assert len({looks(backbone, method) for backbone in backbones for method in methods}) == 16 * 20
 
 
 # --- files ---

@@ -205,6 +205,26 @@ def test_two_are_compared_class_by_class(run: Run, runs: Runs, by: str) -> None:
     assert [gap[names_of_classes.index(name)] for name in shown] == pytest.approx(widths)
 
 
+def test_of_many_classes_the_ends_are_compared(tmp_path: Path) -> None:
+    """The first row has all videos right, the second so many of a class wrong as its number is."""
+    count = 50
+    cells = [make.cell(strategy=strategy, options={}) for strategy in ("joint", "frozen")]
+    run = plotted.opened(tmp_path, cells)
+    labels = np.repeat(np.arange(count), count)
+    wrong = np.tile(np.arange(count), count) < labels  # as many of a class as its number
+    for cell, guess in zip(cells, (labels, np.where(wrong, (labels + 1) % count, labels)), strict=True):
+        run.write(make.done(cell, top1=60))
+        arrays = {"labels": labels, "probabilities": np.eye(count, dtype=np.float32)[guess]}
+        np.savez(run.cell_folder(cell) / PREDICTIONS, names=[f"v{i}" for i in range(len(labels))], **arrays)
+    runs = Runs([run])
+    (axes,) = figure("confusion", runs, PlotRequest(rows=("joint", "frozen"))).axes
+    kept = [*range(49, 29, -1), *range(19, -1, -1)]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == [str(label) for label in kept]
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([100 * label / count for label in kept])
+    matrix = figure("confusion", runs, PlotRequest(rows=("frozen",))).axes[0].collections[0]
+    assert matrix.get_rasterized() and np.asarray(matrix.get_array()).shape == (count, count)
+
+
 def test_names_of_classes_come_from_the_adapter_file_or_the_data_set(tmp_path: Path) -> None:
     cell = make.cell()
     assert class_names(cell, tmp_path, 10) == list(Motion().classes)
