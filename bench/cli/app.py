@@ -9,6 +9,7 @@ from bench.cli.data import data
 from bench.cli.eval import eval_
 from bench.cli.export import export
 from bench.cli.list import list_
+from bench.cli.plot import plot
 from bench.cli.pretrain import pretrain
 from bench.cli.profile import profile
 from bench.cli.report import ReportCommand, report
@@ -28,6 +29,7 @@ app.command("status")(status)
 app.command("cancel")(cancel)
 app.command("report", cls=ReportCommand)(report)
 app.command("compare")(compare)
+app.command("plot")(plot)
 app.command("eval")(eval_)
 app.command("export")(export)
 app.command("profile")(profile)

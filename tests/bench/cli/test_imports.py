@@ -27,6 +27,7 @@ COMMANDS = {
     "--help": 0,
     "run --help": 0,
     "report --help": 0,
+    "plot --help": 0,
     "eval --help": 0,
     "export --help": 0,
     "list backbones": 0,

@@ -1,0 +1,81 @@
+"""Accuracy over the share of the training videos: a line for each backbone and strategy."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from bench.report.comparison import METRIC_NAMES
+from bench.report.plots.request import Lacking, PlotRequest
+from bench.report.plots.rows import PlotRow, evaluated_rows, interval
+from bench.report.plots.style import Looks, panels, short
+from bench.report.runs import Runs
+
+AXIS = "training videos"  # the table's column of the fraction
+
+
+def draw(runs: Runs, request: PlotRequest) -> Figure:
+    """Draw an accuracy over the training fraction, with 95 % intervals; a panel for each data set.
+
+    Raises:
+        Lacking: no row has the accuracy, or all rows trained on the same fraction.
+    """
+    rows = [row for row in evaluated_rows(runs, request.metric) if "train" in row.cell.stages]
+    if not rows:
+        raise Lacking([f"no row that trained and is done has {request.metric}"])
+    fractions = {row.cell.train_fraction for row in rows}
+    if len(fractions) < 2:
+        raise Lacking(
+            [f"all rows trained on {rows[0].cell.train_percent} of the videos: expected several --train-fraction"]
+        )
+    data_sets = list(dict.fromkeys(row.cell.dataset for row in rows))
+    looks = Looks([row.backbone for row in rows], [row.variant(AXIS) for row in rows])
+    wide = request.size.width > 5
+    columns = 2 if wide else 1
+    figure, grid = panels(
+        f"{METRIC_NAMES[request.metric]} over training fractions",
+        request.size,
+        len(data_sets),
+        columns,
+        2.6 if wide else 2.2,
+        looks.keys("-"),
+    )
+    for place, (axes, data_set) in enumerate(zip(grid, data_sets, strict=True)):
+        for line in _lines([row for row in rows if row.cell.dataset == data_set]):
+            look = looks(line[0].backbone, line[0].variant(AXIS))
+            y = [row.values[request.metric] for row in line]
+            found = [interval(runs, row, request.metric) for row in line]
+            ends = [(up, up) if each is None else (each.low, each.high) for each, up in zip(found, y, strict=True)]
+            axes.errorbar(
+                [100 * row.cell.train_fraction for row in line],
+                y,
+                [
+                    [max(0.0, up - low) for up, (low, _) in zip(y, ends, strict=True)],
+                    [max(0.0, high - up) for up, (_, high) in zip(y, ends, strict=True)],
+                ],
+                color=look.colour,
+                marker=look.marker,
+                mfc=look.face,
+                elinewidth=0.7,
+                label=f"{line[0].backbone} {line[0].variant(AXIS)}",
+            )
+        shown = sorted({100 * row.cell.train_fraction for row in rows if row.cell.dataset == data_set})
+        if shown[-1] / shown[0] >= 5:
+            axes.set_xscale("log")
+        axes.xaxis.set_major_locator(FixedLocator(shown))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set_xlabel("training videos, %")
+        if len(data_sets) > 1:
+            axes.set_title(short(data_set))
+        if place % columns == 0:
+            axes.set_ylabel(METRIC_NAMES[request.metric])
+    return figure
+
+
+def _lines(rows: list[PlotRow]) -> list[list[PlotRow]]:
+    """Rows that differ in the fraction alone, by rising fraction."""
+    found: dict[str, list[PlotRow]] = {}
+    for row in rows:
+        found.setdefault(row.cell.model_copy(update={"train_fraction": 1.0, "seed": 0}).key, []).append(row)
+    return [sorted(line, key=lambda row: row.cell.train_fraction) for line in found.values()]

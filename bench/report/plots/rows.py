@@ -1,0 +1,102 @@
+"""Rows of the comparison table as plots have them: what tells them apart, their means, their intervals."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from bench.report.runs import Runs
+from bench.report.table import axes_of, groups
+from bench.run.columns import row as csv_row
+from bench.run.result import Result
+from bench.spec import Cell
+from bench.stats.bootstrap import Interval, accuracy
+from bench.stats.outcomes import CellFolders, Metric, outcomes, predicted
+from bench.text import one_line
+
+# how values of the table's further columns are said; others by name and value
+_SAID = {
+    "device": "{value}",
+    "frames": "{value} frames",
+    "precision": "{value}",
+    "training videos": "{value} of the videos",
+}
+
+
+@dataclass(frozen=True)
+class PlotRow:
+    """Done cells that differ in the seed alone.
+
+    Attributes:
+        backbone: as tables show it.
+        method: strategy, and head where that is not the linear one.
+        further: what else tells rows apart, by the table's header.
+        results: of its seeds.
+    """
+
+    backbone: str
+    method: str
+    further: dict[str, str]
+    results: tuple[Result, ...]
+
+    @property
+    def cell(self) -> Cell:
+        """The first of its cells."""
+        return self.results[0].cell
+
+    def variant(self, *without: str) -> str:
+        """Return the method with what tells its rows apart, but for the headers in `without` and the data set."""
+        told = [
+            _SAID.get(name, "{name} {value}").format(name=name, value=text)
+            for name, text in self.further.items()
+            if name not in (*without, "data set")
+        ]
+        return f"{self.method} ({', '.join(told)})" if told else self.method
+
+    @property
+    def label(self) -> str:
+        return f"{self.backbone} {self.variant()}"
+
+    @cached_property
+    def values(self) -> dict[str, float]:
+        """Means over the seeds, by the column of results.csv; a column that a seed lacks is left out."""
+        records: list[dict[str, Any]] = [csv_row(result) for result in self.results]
+        return {
+            name: statistics.fmean(record[name] for record in records)
+            for name, value in records[0].items()
+            if isinstance(value, float | int) and all(record[name] is not None for record in records)
+        }
+
+
+def plot_rows(results: Sequence[Result]) -> list[PlotRow]:
+    """Return the rows of the cells that are done, in the table's order."""
+    rows = [group for group in groups(results) if group[0].status == "done"]
+    axes = axes_of([group[0].cell for group in rows])
+    return [
+        PlotRow(
+            one_line(group[0].cell.backbone_label),
+            one_line(group[0].cell.method),
+            {name: one_line(texts[index]) for name, texts in axes.items()},
+            tuple(group),
+        )
+        for index, group in enumerate(rows)
+    ]
+
+
+def evaluated_rows(runs: Runs, metric: Metric) -> list[PlotRow]:
+    """Return the rows that have the accuracy."""
+    return [row for row in plot_rows(runs.results) if metric in row.values]
+
+
+def interval(runs: CellFolders, row: PlotRow, metric: Metric) -> Interval | None:
+    """Return the 95 % interval of a row's accuracy; None where its predictions are not there or are damaged."""
+    try:
+        found = outcomes(predicted(runs, row.results), [result.cell.seed for result in row.results], metric)
+    except (OSError, ValueError):
+        return None
+    if found is None or not found.names:
+        return None
+    return accuracy(found.right, found.labels if found.by_class else None)
