@@ -11,6 +11,7 @@ import typer
 from bench.cli.options import not_among
 from bench.cli.output import obstacles, say, write
 from bench.errors import UserError
+from bench.papers.tables import find_table
 
 FORMATS = ("terminal", "markdown", "csv")
 
@@ -25,12 +26,25 @@ def report(
     intervals: Annotated[
         bool, typer.Option("--intervals", help="Show accuracies with 95 % intervals over test videos and seeds.")
     ] = False,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            help="Shape of a table of AIM's paper, with its published figures beside the run's: paper/table1 and the "
+            "others of `bench list papers`.",
+            metavar="TABLE",
+        ),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Write to this file in place of the terminal.")] = None,
 ) -> None:
     """Render a run's comparison table: best values marked, failed cells shown, footnotes below."""
     from bench.run.store import RESULTS, find
 
     problems = not_among("format", format_, FORMATS)
+    paper = None
+    try:
+        paper = None if layout is None else find_table(layout, "layout")
+    except UserError as error:
+        problems += error.problems
     problems += [] if output is None else obstacles("output", output)
     try:
         chosen = find(run, RESULTS)
@@ -50,7 +64,12 @@ def report(
 
         rows = [group for group in groups(results) if group[0].status == "done"]
         found = {group[0].cell.key: intervals_of(chosen, group) for group in rows}
-    table = make_table(results, missing, found)
+    if paper is None:
+        table = make_table(results, missing, found)
+    else:
+        from bench.report.layout import lay_out
+
+        table = lay_out(paper, results, lambda some: make_table(some, intervals=found))
     if output is None and format_ == "terminal" and sys.stdout.isatty():
         from rich.console import Console
 
