@@ -1,4 +1,4 @@
-"""`bench list`: backbones, strategies, data sets and recipes to choose from."""
+"""`bench list`: backbones, strategies, data sets, recipes and tables of AIM's paper to choose from."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from backbones.families import FAMILIES, matching, why_unsupported
 from bench.cli.options import not_among
 from bench.data.dataset import DATASETS
 from bench.errors import UserError
+from bench.papers.tables import PAPER, tables
 from bench.plugins import load as load_plugins
 from bench.spec.recipe_entries import package_entries
 
-WHAT = ("backbones", "strategies", "heads", "datasets", "recipes")
+WHAT = ("backbones", "strategies", "heads", "datasets", "recipes", "papers")
 
 
 def list_(
@@ -39,9 +40,9 @@ def list_(
         ),
     ] = None,
 ) -> None:
-    """List the backbones, strategies, heads or data sets by name, or the entries that recipes are made of."""
+    """List the backbones, strategies, heads, data sets or the paper's tables by name, or the entries of the recipes."""
     problems = not_among("what to list", what, WHAT)
-    if filter_ is not None and what in ("strategies", "heads", "datasets"):
+    if filter_ is not None and what in ("strategies", "heads", "datasets", "papers"):
         problems.append(f"filter is {filter_!r}: expected with backbones or recipes alone, {what} are few")
     try:
         load_plugins(plugin or ())
@@ -54,7 +55,8 @@ def list_(
     elif filter_ is not None:
         listing = _models(filter_)
     else:
-        listing = {"backbones": _backbones, "strategies": _strategies, "heads": _heads, "datasets": _datasets}[what]()
+        listings = {"backbones": _backbones, "strategies": _strategies, "heads": _heads, "datasets": _datasets}
+        listing = {**listings, "papers": _papers}[what]()
     Console(highlight=False).print(listing)
 
 
@@ -147,6 +149,18 @@ def _datasets() -> Group:
             "yes" if dataset.flip else "no",
         )
     return Group(table, "", "a backbone may have other frames and views, as published: bench list recipes")
+
+
+def _papers() -> Group:
+    table = _table("table", "is", "data set", "cells", "rows", whole=("table",))
+    for paper in tables():
+        matrix = paper.matrix
+        _add(table, paper.name, paper.summary, ", ".join(matrix.datasets), str(paper.cells), str(len(paper.rows)))
+    use = (
+        "bench run --config paper/table1 --data-root FOLDER; a replica: --dataset motion; counts: --profile-only\n"
+        "bench report RUN --layout paper/table1; rows without a cell are published figures alone"
+    )
+    return Group(table, "", f"of {PAPER}", escape(use))
 
 
 def _recipes(pattern: str) -> Group:

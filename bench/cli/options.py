@@ -163,26 +163,37 @@ class Given(Generic[M]):
 
     def read(self, config: Path, problems: list[str]) -> dict[str, Any]:
         """Return the fields of a request that a YAML file sets; a name without a value counts as not given."""
+        return self.fields(read_mapping(config, "config", problems), problems)
+
+    def fields(self, written: Mapping[str, Any], problems: list[str], where: str = "config") -> dict[str, Any]:
+        """Return the fields that the names and values of a file set, by the fields' names or the flags'.
+
+        Args:
+            written: of the file, or of a mapping in it.
+            problems: gets a sentence on what is wrong.
+            where: put before it.
+        """
         options = options_of(self.model)
         fields_of_flags = {option.name.replace("-", "_"): option for option in options}
         fields: dict[str, Any] = {}
         inner: dict[str, dict[str, Any]] = {}
-        for written, value in read_mapping(config, "config", problems).items():
-            name = written.replace("-", "_")
+        for word, value in written.items():
+            name = word.replace("-", "_")
             into = fields
             if option := fields_of_flags.get(name):
                 name = option.field
                 into = inner.setdefault(option.within, {}) if option.within else fields
             if name in into:
-                problems.append(f"config: {written!r} says {name!r} a second time, expected it once")
+                problems.append(f"{where}: {word!r} says {name!r} a second time, expected it once")
             if value is not None:
                 into[name] = value
         for name in _mappings(self.model):
             if not isinstance(fields.get(name, {}), dict):
-                problems.append(f"{name} is {fields.pop(name)!r}: expected names and values")
+                inside = "" if where == "config" else f"{where}."
+                problems.append(f"{inside}{name} is {fields.pop(name)!r}: expected names and values")
         for mapping, values in inner.items():
             for name in sorted(values.keys() & fields.get(mapping, {}).keys()):
-                problems.append(f"config: {name!r} is there by itself and in the {mapping}, expected it once")
+                problems.append(f"{where}: {name!r} is there by itself and in the {mapping}, expected it once")
             if values:
                 fields[mapping] = {**fields.get(mapping, {}), **values}
         return fields

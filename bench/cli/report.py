@@ -55,6 +55,15 @@ def report(
             rich_help_panel=_CELLS,
         ),
     ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            help="Shape of a table of AIM's paper, with its published figures beside the runs': paper/table1 and the "
+            "others of `bench list papers`.",
+            metavar="TABLE",
+            rich_help_panel=_SHAPE,
+        ),
+    ] = None,
     columns: Annotated[
         str | None,
         typer.Option(
@@ -143,6 +152,7 @@ def report(
         by=(by or "").strip(),
         metrics=names(metric),
         published=tuple(published or ()),
+        layout=layout or "",
     )
     problems = not_among("format", format_, FORMATS) + not_among("best", best, BEST)
     problems += [] if output is None else obstacles("output", output)

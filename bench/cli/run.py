@@ -17,6 +17,7 @@ from adapters.heads import HEADS
 from bench.cli.options import Given, takes
 from bench.cli.output import print_table, tell
 from bench.errors import UserError
+from bench.papers.tables import PREFIX, find_table, replica
 from bench.spec import Recipe, Request
 from bench.spec.fields import RUNNING
 from bench.spec.recipe_entries import read_entries
@@ -37,8 +38,20 @@ def run(
     given: Given[Request],
     config: Annotated[
         Path | None,
-        typer.Option(help="YAML file with any of these; flags win.", metavar="PATH", rich_help_panel=RUNNING),
+        typer.Option(
+            help="YAML file with any of these, or a table of AIM's paper, such as paper/table1; flags win.",
+            metavar="PATH",
+            rich_help_panel=RUNNING,
+        ),
     ] = None,
+    profile_only: Annotated[
+        bool,
+        typer.Option(
+            "--profile-only",
+            help="Count the parameters and GMACs of every cell, without data, weights or training.",
+            rich_help_panel=RUNNING,
+        ),
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -52,7 +65,7 @@ def run(
 
     A cell that is done is not run again: the same command goes on where it was stopped.
     """
-    request, plan = planned(given, config)
+    request, plan = planned(given, config, profile_only)
 
     from bench.processes import StopRequested, raise_on_stop_signals
     from bench.run.engines.base import WorkerFailed
@@ -61,6 +74,9 @@ def run(
 
     if dry_run:
         _print_plan(plan, given.flags, config)
+        return
+    if profile_only:
+        _count(request, plan, command())
         return
     raise_on_stop_signals()
     try:
@@ -80,8 +96,32 @@ def run(
         raise typer.Exit(1)
 
 
-def planned(given: Given[Request], config: Path | None) -> tuple[Request, Plan]:
+def _count(request: Request, plan: Plan, command: str) -> None:
+    """Count the cells and print their table. Raises typer.Exit: 1, where one of them cannot be counted."""
+    from bench.cli.progress import progress
+    from bench.run.counting import execute
+
+    for default in plan.defaults:
+        tell(default, style="dim")
+    try:
+        with progress() as show:
+            finished, outcome = execute(
+                request, plan, command, lambda done, cell: show("counting", done, len(plan.cells), cell.label)
+            )
+    except KeyboardInterrupt:
+        tell("interrupted; the same command goes on where it stopped", err=True)
+        raise typer.Exit(130) from None
+    _print_summary(finished, plan, outcome)
+    if outcome.failures:
+        raise typer.Exit(1)
+
+
+def planned(given: Given[Request], config: Path | None, profile_only: bool = False) -> tuple[Request, Plan]:
     """Return the request of the flags that were given and, below them, of the YAML file, and its cells.
+
+    Args:
+        config: the file, or the name of a table of AIM's paper.
+        profile_only: of cells that are counted alone.
 
     Raises:
         UserError: everything wrong with either, and everything that stands in the way of running the request. Nothing
@@ -90,20 +130,58 @@ def planned(given: Given[Request], config: Path | None) -> tuple[Request, Plan]:
     problems = list(given.problems)
     fields: dict[str, Any] = {}
     if config is not None:
-        fields = given.read(config, problems)
-        fields["recipes"] = read_entries(fields.get("recipes", {}), f"{config}:recipes", problems)
-        fields["recipe_by_strategy"] = _by_strategy(fields, given.values.get("recipe", {}), problems)
+        fields = _read(given, config, problems)
     request = given.request(fields, problems) or Request()
 
+    from bench.run.counting import plan as counting_plan
     from bench.run.start import plan
 
     try:
-        found = plan(request)
+        found = counting_plan(request) if profile_only else plan(request)
     except UserError as error:
         raise UserError([*problems, *error.problems]) from None
     if problems:
         raise UserError(problems)
     return request, found
+
+
+def _read(given: Given[Request], config: Path, problems: list[str]) -> dict[str, Any]:
+    """Return the fields of a configuration file, or of a table of the paper, that no flag gives."""
+    file, name = config, config.as_posix()
+    if name.startswith(PREFIX) and not config.exists():
+        try:
+            file = find_table(name, "config").file
+        except UserError as error:
+            problems += error.problems
+            return {}
+    fields = _laid_out(given, given.read(file, problems), str(config), problems)
+    matrices: dict[str, Any] = {}
+    for part, changes in fields.get("matrices", {}).items():
+        if not isinstance(changes, dict):
+            problems.append(f"matrices.{part} is {changes!r}: expected names and values")
+            continue
+        where = f"matrices.{part}"
+        inner = _laid_out(given, given.fields(changes, problems, where), f"{config}:{where}", problems)
+        matrices[part] = {
+            field: {key: each for key, each in value.items() if key not in given.values.get(field, {})}
+            if isinstance(value, dict)
+            else value
+            for field, value in inner.items()
+            if isinstance(value, dict) or field not in given.values
+        }
+    if "matrices" in fields:
+        fields["matrices"] = matrices
+    return replica(fields, given.values.get("datasets")) if file is not config else fields
+
+
+def _laid_out(given: Given[Request], fields: dict[str, Any], where: str, problems: list[str]) -> dict[str, Any]:
+    """Return the fields of a file with their entries of recipes read."""
+    found = dict(fields)
+    if "recipes" in found:
+        found["recipes"] = read_entries(found["recipes"], f"{where}:recipes", problems)
+    if "recipe_by_strategy" in found:
+        found["recipe_by_strategy"] = _by_strategy(found, given.values.get("recipe", {}), problems)
+    return found
 
 
 def _by_strategy(fields: dict[str, Any], given: dict[str, Any], problems: list[str]) -> dict[str, dict[str, Any]]:
@@ -186,11 +264,13 @@ def _print_plan(plan: Plan, flags: Mapping[str, str], config: Path | None) -> No
     parts = any(cell.train_fraction != 1 for cell in plan.cells)
     for header in ("cell", "backbone", "strategy", "data set", *(["training videos"] * parts), "frames", "seed"):
         table.add_column(header, no_wrap=True)
-    for header in ("epochs", "batch", "lr", "params M", "trained M", "GMACs a view"):
+    trained = any("train" in cell.stages for cell in plan.cells)
+    for header in (*(("epochs", "batch", "lr") * trained), "params M", "trained M", "GMACs a view"):
         table.add_column(header, justify="right")
     found = counts(plan.cells)
     for cell in plan.cells:
-        parameters, trained, macs = found[cell]
+        parameters, tuned, macs = found[cell]
+        recipe = (str(cell.recipe.epochs), str(cell.recipe.batch_size), f"{cell.recipe.lr:g}")
         table.add_row(
             cell.key,
             cell.backbone_label,
@@ -199,11 +279,9 @@ def _print_plan(plan: Plan, flags: Mapping[str, str], config: Path | None) -> No
             *([cell.train_percent] * parts),
             str(cell.frames),
             str(cell.seed),
-            str(cell.recipe.epochs),
-            str(cell.recipe.batch_size),
-            f"{cell.recipe.lr:g}",
+            *(recipe * trained),
             quantity(parameters / 1e6, 2),
-            quantity(trained / 1e6, 3),
+            quantity(tuned / 1e6, 3),
             quantity(macs / 1e9, 3),
         )
     print_table(table)
@@ -231,7 +309,7 @@ def _origins(plan: Plan, flags: Mapping[str, str], config: Path | None) -> Table
         recipe = cell.recipe.model_dump()
         values |= {f"recipe.{name}": value for name, value in recipe.items() if value != plain[name]}
         for name, value in values.items():
-            origin = origins.get(name, f"data set {cell.dataset}")
+            origin = origins.get(name, f"data set {cell.dataset}".strip())
             if name in origins and ":" not in origin:  # a field of the command
                 follows = "" if origin.split(".")[-1] == name.split(".")[-1] else ", in proportion"
                 origin = flags.get(origin, f"--config {config}") + follows

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
+from bench.errors import UserError
+from bench.papers.tables import find_table
+from bench.report.layout import lay_out
 from bench.report.pivot import pivot
 from bench.report.published import read_published, with_published
 from bench.report.runs import Runs
@@ -25,6 +29,7 @@ class Shape:
         by: of a pivot, name of what tells its columns apart; empty where the table is not one.
         metrics: of a pivot, columns of results.csv.
         published: files of published figures whose rows stand below ours, or `published.AIM`.
+        layout: name of a published table, whose rows and columns it has; empty where it has its own.
     """
 
     columns: tuple[str, ...] = ()
@@ -35,6 +40,7 @@ class Shape:
     by: str = ""
     metrics: tuple[str, ...] = ()
     published: tuple[str, ...] = ()
+    layout: str = ""
 
     def problems(self) -> list[str]:
         """Return what is wrong with it whatever the results are."""
@@ -42,6 +48,17 @@ class Shape:
         for name, given in (("rows", self.rows), ("metric", self.metrics)):
             if given and not self.by:
                 found.append(f"{name} is {','.join(given)!r}: expected --by NAME too, of which each value is a column")
+        if self.layout:
+            try:
+                find_table(self.layout, "layout")
+            except UserError as error:
+                found += error.problems
+            clashing = {"columns": ",".join(self.columns), "by": self.by, "published": ",".join(self.published)}
+            found += [
+                f"{name} is {text!r}: a layout has rows, columns and published figures of its own"
+                for name, text in clashing.items()
+                if text
+            ]
         if self.by and self.columns:
             found.append(f"columns is {','.join(self.columns)!r}: with --by the columns are its values; see --metric")
         return found
@@ -60,7 +77,9 @@ def shaped(runs: Runs, shape: Shape, intervals: bool = False) -> tuple[list[Resu
     """
     figures = read_published(shape.published)
     results = where(runs.results, shape.where)
-    if shape.by:
+    if shape.layout:
+        table = lay_out(find_table(shape.layout, "layout"), results, partial(make_table, deviations=not intervals))
+    elif shape.by:
         metrics = shape.metrics or ("top1",)
         table = pivot(results, shape.by, metrics, shape.rows, runs.missing, not intervals)
     else:

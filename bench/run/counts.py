@@ -84,7 +84,7 @@ def counts(cells: Sequence[Cell]) -> dict[Cell, tuple[int, int, int]]:
         shape = cell.model_copy(update={"seed": 0, "weights": "none"})
         if shape.model_key() not in known:
             try:
-                classes = len(DATASETS.get(cell.dataset)(cell.data).classes)
+                classes = cell.classes or len(DATASETS.get(cell.dataset)(cell.data).classes)
                 known[shape.model_key()] = without_numbers(partial(classifier, shape, classes), _three_counts)
             except Exception as error:  # a plugin's code can raise anything
                 problems.append(f"{cell.label} cannot be built: {' '.join(f'{type(error).__name__}: {error}'.split())}")

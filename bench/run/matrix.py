@@ -64,11 +64,12 @@ class Plan:
     model_files: Mapping[str, TrainedModel] = field(default_factory=dict)
 
 
-def expand(matrix: Matrix, elsewhere: Placement | None = None) -> Plan:
+def expand(matrix: Matrix, elsewhere: Placement | None = None, data: bool = True) -> Plan:
     """The cells of a matrix, backbone by backbone, in the order asked for.
 
     Args:
         elsewhere: the device, where the cells run on machines that cannot be asked from here.
+        data: see that the data sets can be found; cells that read no videos do without.
 
     Raises:
         UserError: every unknown name, impossible value and impossible combination of the matrix.
@@ -78,7 +79,7 @@ def expand(matrix: Matrix, elsewhere: Placement | None = None) -> Plan:
     strategies = [STRATEGIES.get(name) for name in names(matrix.strategies, STRATEGIES, problems)]
     heads = [HEADS.get(name) for name in names(matrix.heads, HEADS, problems)]
     datasets = [DATASETS.get(name)(matrix.source) for name in names(matrix.datasets, DATASETS, problems)]
-    lost = matrix.missing() or source_problems(datasets, matrix.source)
+    lost = matrix.missing() or (source_problems(datasets, matrix.source) if data else [])
     problems += lost
     # what is wrong by itself is told even where the names beside it are wrong too and no cell comes of them
     _check_recipes(matrix, problems)

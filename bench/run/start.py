@@ -24,7 +24,8 @@ from bench.run.engines.local import too_few_devices
 from bench.run.engines.ray_cluster import address_of
 from bench.run.engines.runner import Outcome, Runner
 from bench.run.events import Listener
-from bench.run.matrix import Plan, expand
+from bench.run.matrices import expand_all
+from bench.run.matrix import Plan
 from bench.run.store import RESULTS, Run, ThrottledCsvWriter
 from bench.spec import Cell, DataSource, Request
 from bench.text import counted
@@ -70,7 +71,7 @@ def plan(request: Request) -> Plan:
         problems.append(str(error))
     problems += _unused(request)
     try:
-        planned = expand(request.matrix, elsewhere)
+        planned = expand_all(request.matrix, elsewhere)
     except UserError as error:
         problems += error.problems
     try:
@@ -104,7 +105,7 @@ def default_folder(cells: Iterable[Cell]) -> Path:
     import hashlib
 
     listed = list(cells)
-    names = "-".join(dict.fromkeys(cell.dataset for cell in listed))
+    names = "-".join(dict.fromkeys(cell.dataset or "counts" for cell in listed))
     key = hashlib.sha256("\n".join(sorted(cell.key for cell in listed)).encode()).hexdigest()[:8]
     return RESULTS / f"{names}-{key}"
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationError
 
 from backbones.kernels.switch import Kernels
+from bench.errors import UserError
 from bench.spec.fields import (
     MATRIX,
     RECIPE,
@@ -27,6 +28,7 @@ from bench.spec.fields import (
     UserPath,
     Workers,
     device_name,
+    problems_of,
 )
 from bench.spec.recipe import Recipe
 from bench.spec.recipe_entries import RecipeEntry
@@ -152,6 +154,10 @@ class Matrix(DataOptions, PixelOptions, DeviceOptions):
     recipes: Annotated[dict[str, RecipeEntry], Flag(hidden=True)] = Field(
         default_factory=dict, description="Entries as in bench/recipes, which win over those; see bench list recipes"
     )
+    matrices: Annotated[dict[str, dict[str, Any]], Flag(hidden=True)] = Field(
+        default_factory=dict,
+        description="Several matrices in place of one, by name: of each the fields that differ from those beside",
+    )
     compile: Annotated[bool | None, Flag(RUNNING, default="large models on a GPU and real data")] = Field(
         None, description="Compile each model's step with torch.compile"
     )
@@ -162,6 +168,34 @@ class Matrix(DataOptions, PixelOptions, DeviceOptions):
     order_test: Annotated[bool, Flag(RUNNING)] = Field(
         True, description="Also evaluate with the frames reversed and shuffled"
     )
+
+    def parts(self) -> list[Matrix]:
+        """Return the matrices that it stands for: each of `matrices` over the fields beside it, else itself alone.
+
+        Names and values of a mapping, such as `options`, are laid over those beside it.
+
+        Raises:
+            UserError: what is wrong with each.
+        """
+        base = {name: getattr(self, name) for name in Matrix.model_fields if name != "matrices"}
+        if not self.matrices:
+            return [Matrix(**base)]
+        found: list[Matrix] = []
+        problems: list[str] = []
+        for name, changes in self.matrices.items():
+            inner = {
+                field: {**base[field], **value}
+                if isinstance(value, dict) and isinstance(base.get(field), dict)
+                else value
+                for field, value in changes.items()
+            }
+            try:
+                found.append(Matrix(**{**base, **inner}))
+            except ValidationError as error:
+                problems += problems_of(error, f"matrices.{name}", tuple(base))
+        if problems:
+            raise UserError(problems)
+        return found
 
 
 class Request(Matrix, RankOptions, ReadingOptions, PluginOptions):

@@ -34,6 +34,7 @@ COMMANDS = {
     "list strategies": 0,
     "list datasets": 0,
     "list recipes": 0,
+    "list papers": 0,
     "run --strategies jont --backbones vitt --device cpu --epochs 0": 2,
 }
 
