@@ -25,23 +25,38 @@ def report(
     intervals: Annotated[
         bool, typer.Option("--intervals", help="Show accuracies with 95 % intervals over test videos and seeds.")
     ] = False,
+    tuning: Annotated[
+        bool,
+        typer.Option(
+            "--tuning",
+            help="Show the trials of `bench run --tune`: their spread, and what of the rows' gaps they made.",
+        ),
+    ] = False,
     output: Annotated[Path | None, typer.Option(help="Write to this file in place of the terminal.")] = None,
 ) -> None:
     """Render a run's comparison table: best values marked, failed cells shown, footnotes below."""
     from bench.run.store import RESULTS, find
 
     problems = not_among("format", format_, FORMATS)
+    problems += ["intervals is True: trials have none, expected it without --tuning"] if intervals and tuning else []
     problems += [] if output is None else obstacles("output", output)
     try:
         chosen = find(run, RESULTS)
         results, lost = chosen.read()
         missing = len(lost)
-        if not results:
+        if tuning:
+            from bench.report.tuning import TUNING_RENDERERS, tuned_rows
+
+            searches = tuned_rows(chosen)
+        elif not results:
             problems.append(f"the run {str(chosen.folder)!r} has no results yet: expected at least one cell that ended")
     except UserError as error:
         problems += error.problems
     if problems:
         raise UserError(problems)
+    if tuning:
+        _print(TUNING_RENDERERS[format_](searches), output)
+        return
     from bench.report.table import groups, make_table
 
     found = None
@@ -61,7 +76,10 @@ def report(
 
     from bench.report.formats import RENDERERS
 
-    text = RENDERERS[format_](results, table)
+    _print(RENDERERS[format_](results, table), output)
+
+
+def _print(text: str, output: Path | None) -> None:
     if output is None:
         say(text)
     else:

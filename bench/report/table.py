@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from bench.run.columns import row as csv_row
 from bench.run.result import Result, Status
-from bench.spec import Cell
+from bench.spec import Budget, Cell
 from bench.stats.bootstrap import DRAWS, Interval
 from bench.text import counted, one_line, quantity
 
@@ -184,6 +184,7 @@ def _further(cell: Cell) -> dict[str, str]:
         "checkpointed": cell.checkpoint_activations,
         "kernels": cell.kernels,
         "classes": cell.classes,
+        "trials": None if cell.tuning is None else cell.tuning.trials,
     }
     values |= {f"{name} sha256": digest[:8] for name, digest in cell.sources.items()}
     return {name.replace("_", " "): _plain(value) for name, value in values.items()}
@@ -305,6 +306,10 @@ def _caption(results: Sequence[Result], missing: int) -> list[str]:
     seeds = sorted({r.cell.seed for r in done if r.metrics})
     several = f"; mean ± standard deviation over seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else ""
     lines.append(one_line("; ".join(protocols)) + several)
+    tuned = [r.cell.tuning for r in done if r.cell.tuning is not None]
+    lines += budgets(tuned)
+    if tuned and (others := sum(r.cell.tuning is None for r in done)):
+        lines.append(f"of {counted(others, 'cell')} the recipe was not tuned")
     if any(r.metrics and r.metrics.top5 is None for r in done):
         lines.append("top-5 of five classes or fewer is 100 % by definition, and left out")
     speeds = dict.fromkeys(
@@ -321,3 +326,15 @@ def _caption(results: Sequence[Result], missing: int) -> list[str]:
             "waited for clips" + ("; on a CPU cells train side by side and share its cores" if shared else "")
         )
     return lines
+
+
+def budgets(found: Iterable[Budget]) -> list[str]:
+    """Return a line on each effort with which recipes were chosen, with all that was varied at it."""
+    named: dict[str, list[str]] = {}
+    for budget in found:
+        told = (
+            f"recipe of each row chosen by {counted(budget.trials, 'trial')} of {counted(budget.epochs, 'epoch')} "
+            f"(seed {budget.seed}) on validation videos; {budget.sampler}, seed {budget.sampler_seed}"
+        )
+        named.setdefault(told, []).extend(name.removeprefix("options.") for name in budget.space)
+    return [f"{told}; over {', '.join(dict.fromkeys(names))}" for told, names in named.items()]
