@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 class AdapterOptions(Options):
     """Options of every strategy with adapters."""
 
-    ratio: float = Field(0.25, gt=0, le=4, description="width of an adapter's bottleneck / width of the block")
+    ratio: float = Field(
+        0.25,
+        gt=0,
+        le=4,
+        description="width of an adapter's bottleneck / width of the block",
+        json_schema_extra={"search": [0.125, 0.25, 0.5]},
+    )
     blocks: Literal["all", "top", "bottom", "second"] = Field(
         "all", description="which blocks are adapted: all, the top or bottom half, every second one (AIM, Table 7)"
     )
@@ -44,7 +50,13 @@ class TemporalOptions(AdapterOptions):
 class JointOptions(TemporalOptions):
     """Options of AIM."""
 
-    scale: float = Field(0.5, ge=0, le=10, description="s of the joint adapter (AIM: 0.5, on SSv2: 1)")
+    scale: float = Field(
+        0.5,
+        ge=0,
+        le=10,
+        description="s of the joint adapter (AIM: 0.5, on SSv2: 1)",
+        json_schema_extra={"search": [0.25, 0.5, 1.0]},
+    )
 
 
 def chosen(attends_time: Sequence[bool], which: str) -> list[bool]:

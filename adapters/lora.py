@@ -20,7 +20,9 @@ ROLES = ("query", "key", "value", "output", "up", "down")
 
 
 class LoRAOptions(Options):
-    rank: int = Field(16, ge=1, le=1024, description="r of the update B A")
+    rank: int = Field(
+        16, ge=1, le=1024, description="r of the update B A", json_schema_extra={"search": [4, 8, 16, 32]}
+    )
     alpha: float = Field(16.0, gt=0, le=4096, description="alpha / r scales the update")
     projections: str = Field(
         "query,value", description="updated matrices: a comma list of query, key, value, output, up and down"

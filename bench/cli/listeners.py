@@ -101,10 +101,15 @@ class LiveListener:
         self._square(result.cell)[result.cell.key] = result.status
         self._left.finished(result)
         style = _MARKS[result.status][1]
-        outcome = f"top-1 {result.metrics.top1:.1f} %" if result.metrics else str(result.error)
+        outcome = f"{_accuracy(result.cell)} {result.metrics.top1:.1f} %" if result.metrics else str(result.error)
         told = one_line(f"{result.cell.label}: {outcome}")
         self._console.print(Text(f"{result.status:11} {told}", style), soft_wrap=True)
         self._advance()
+
+    def chosen(self, planned: Cell, cell: Cell) -> None:
+        self._left.chosen(planned, cell)
+        cells = self._square(cell)
+        cells[cell.key] = cells.pop(planned.key, "waiting")
 
     def waiting(self, what: str) -> None:
         self._show(f"waiting for {what}", self._left.ended, self._left.total)
@@ -161,6 +166,10 @@ def _marks(states: dict[str, str]) -> Text:
         if count := counts[mark, style]:
             text.append(f"{' ' * bool(text)}{mark}{count:,}", style)
     return text
+
+
+def _accuracy(cell: Cell) -> str:
+    return "top-1" if cell.split == "test" else "validation top-1"
 
 
 class PlainListener:
@@ -231,12 +240,18 @@ class PlainListener:
         self._left.finished(result)
         self._said.pop(result.cell.key, None)
         if result.metrics is not None:
-            outcome = f"top-1 {result.metrics.top1:.1f} %, {sum(result.seconds.values()):.0f} s"
+            outcome = f"{_accuracy(result.cell)} {result.metrics.top1:.1f} %, {sum(result.seconds.values()):.0f} s"
         else:
             outcome = one_line(str(result.error))
         which = f"{self._left.ended:,} of {self._left.total:,}"
         self._say(f"{result.status} {which}: {result.cell.label}: {outcome}")
         self._say_left()
+
+    def chosen(self, planned: Cell, cell: Cell) -> None:
+        self._left.chosen(planned, cell)
+        if cell.tuning is not None:
+            values = ", ".join(f"{name}={value}" for name, value in cell.tuning.values.items())
+            self._say(f"trial {cell.tuning.chosen} is the best for {cell.label}: {values}")
 
     def waiting(self, what: str) -> None:
         self._say(f"waiting for {what}")

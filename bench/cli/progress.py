@@ -46,6 +46,11 @@ class TimeLeft:
         self._sizes[key] = size
         self._expected = pace
 
+    def rename(self, key: Hashable, now: Hashable) -> None:
+        """Give a piece that is not begun another key."""
+        if key in self._sizes:
+            self._sizes[now] = self._sizes.pop(key)
+
     def begin(self) -> None:
         """Start the clock, where it does not run yet."""
         if self._begun is None:
@@ -114,6 +119,10 @@ class RunTimeLeft:
         # training is most of a cell; evaluating counts as its last tenth
         parts = {"training": 0.9 * event["done"], "evaluating": 0.9 + 0.1 * event["done"]}
         self._cells.at(cell.key, parts.get(event["stage"], 0.0))
+
+    def chosen(self, planned: Cell, cell: Cell) -> None:
+        """Note that a cell takes the place of a planned one, with another recipe of as much work."""
+        self._cells.rename(planned.key, cell.key)
 
     def finished(self, result: Result) -> None:
         """Note that a cell has ended."""

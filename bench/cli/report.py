@@ -55,6 +55,15 @@ def report(
             rich_help_panel=_CELLS,
         ),
     ] = None,
+    tuning: Annotated[
+        bool,
+        typer.Option(
+            "--tuning",
+            help="In place of the table the trials of `bench run --tune`: their spread, and what of the rows' gaps they "
+            "made.",
+            rich_help_panel=_CELLS,
+        ),
+    ] = False,
     layout: Annotated[
         str | None,
         typer.Option(
@@ -157,6 +166,10 @@ def report(
     problems = not_among("format", format_, FORMATS) + not_among("best", best, BEST)
     problems += [] if output is None else obstacles("output", output)
     problems += shape.problems() + _of_latex(format_, caption, label)
+    if tuning:
+        given = shape != Shape() or intervals is not None
+        _print(_of_tuning(runs or [], format_, given, problems), output)
+        return
     found: Runs | None = None
     try:
         found = find_runs(runs or [])
@@ -179,11 +192,32 @@ def report(
 
     from bench.report.formats import RENDERERS
 
-    text = RENDERERS[format_](results, table)
+    _print(RENDERERS[format_](results, table), output)
+
+
+def _print(text: str, output: Path | None) -> None:
     if output is None:
         say(text)
     else:
         write("output", output, text)
+
+
+def _of_tuning(runs: list[str], format_: str, shaped: bool, problems: list[str]) -> str:
+    """The trials of a run as text. Raises UserError on all mistakes, `problems` among them."""
+    from bench.report.tuning import TUNING_RENDERERS, tuned_rows
+    from bench.run.store import RESULTS, find
+
+    problems += [] if problems else not_among("format", format_, TUNING_RENDERERS)
+    problems += ["tuning is True: options that shape the table do not go with it"] if shaped else []
+    if len(runs) > 1:
+        problems.append(f"runs are {', '.join(runs)}: expected one with --tuning")
+    try:
+        searches = tuned_rows(find(runs[0] if runs else None, RESULTS))
+    except UserError as error:
+        problems += error.problems
+    if problems:
+        raise UserError(problems)
+    return TUNING_RENDERERS[format_](searches)
 
 
 def _of_latex(format_: str, caption: str | None, label: str | None) -> list[str]:

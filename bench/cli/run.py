@@ -92,7 +92,7 @@ def run(
     _print_summary(finished, plan, outcome)
     if outcome.interrupted:
         raise typer.Exit(REQUEUE if outcome.requeue else 130)
-    if outcome.failures or outcome.unwritten:
+    if outcome.failures or outcome.unwritten or outcome.untuned:
         raise typer.Exit(1)
 
 
@@ -138,6 +138,10 @@ def planned(given: Given[Request], config: Path | None, profile_only: bool = Fal
 
     try:
         found = counting_plan(request) if profile_only else plan(request)
+        if request.tune and not profile_only:
+            from bench.tune.tuner import tuned
+
+            found = tuned(request, found)
     except UserError as error:
         raise UserError([*problems, *error.problems]) from None
     if problems:
@@ -199,8 +203,8 @@ def _listener(plan: Plan) -> AbstractContextManager[LiveListener | PlainListener
     """Tell the defaults that were filled in; return the view of the run for where the output goes."""
     from bench.cli.listeners import LiveListener, PlainListener
 
-    for default in plan.defaults:
-        tell(default, style="dim")
+    for line in (*plan.defaults, *(plan.tuner.told if plan.tuner else ())):
+        tell(line, style="dim")
     console = Console(highlight=False, markup=False, emoji=False)
     return LiveListener(console) if console.is_terminal else PlainListener(sys.stdout)
 
@@ -211,7 +215,7 @@ def _print_summary(run: Run, plan: Plan, outcome: Outcome) -> None:
     from bench.report.terminal import TableView, render
 
     console = Console(highlight=False)
-    wanted = {cell.key for cell in plan.cells}
+    wanted = {cell.key for cell in outcome.cells}
     try:
         results = [result for result in run.results() if result.cell.key in wanted]
     except UserError as error:  # the folder was removed or damaged while the cells ran
@@ -225,13 +229,16 @@ def _print_summary(run: Run, plan: Plan, outcome: Outcome) -> None:
         else:
             sys.stdout.write("\n" + render(sheet))
     console.print()
-    if outcome.skipped == len(plan.cells):
+    tried = len(plan.tuner.trials) if plan.tuner else 0
+    if not tried and outcome.skipped == len(outcome.cells):
         were = "1 cell was" if outcome.skipped == 1 else f"all {outcome.skipped:,} cells were"
         tell(f"{were} done before or by another process")
     for result in outcome.failures:
         if result.traceback:
             where = run.cell_folder(result.cell) / "result.json"
             tell(f"traceback of {result.cell.label} in {where}", style="red")
+    for sentence in outcome.untuned:
+        tell(sentence, style="red")
     if outcome.interrupted:
         tell("interrupted; the same command goes on where it stopped", style="yellow")
     for note in outcome.notes:
@@ -290,6 +297,8 @@ def _print_plan(plan: Plan, flags: Mapping[str, str], config: Path | None) -> No
     tell("")
     device = plan.placement
     tell(f"{counted(len(plan.cells), 'cell')} on {device.type}, {device.precision}")
+    for line in plan.tuner.told if plan.tuner else ():
+        tell(line)
 
 
 def _origins(plan: Plan, flags: Mapping[str, str], config: Path | None) -> Table:

@@ -49,14 +49,17 @@ def status(
     width = max((len(cell.label) for cell in shown), default=0)
     for cell in sorted(shown, key=lambda each: STATES.index(each.state)):
         tell(f"{cell.state:<11} {cell.label:<{width}}  {_told(cell)}".rstrip())
-    found = Counter(cell.state for cell in cells)
-    tell(f"{counted(len(cells), 'cell')}: {', '.join(f'{found[state]:,} {state}' for state in STATES if found[state])}")
+    for noun, alike in (("trial", [cell for cell in cells if cell.trial]), ("cell", [c for c in cells if not c.trial])):
+        found = Counter(cell.state for cell in alike)
+        states_of = ", ".join(f"{found[state]:,} {state}" for state in STATES if found[state])
+        if alike or noun == "cell":
+            tell(f"{counted(len(alike), noun)}: {states_of}".rstrip(": "))
 
 
 def _told(cell: CellStatus) -> str:
     """Return what there is to say of a cell beside its state."""
     if cell.state == "done":
-        return "" if cell.top1 is None else f"top-1 {cell.top1:.1f} %"
+        return "" if cell.top1 is None else f"{'validation ' * cell.trial}top-1 {cell.top1:.1f} %"
     parts = []
     if (job := cell.job) is not None:
         where = f"{job.engine} {job.id}" if job.id else f"{job.engine}, process {job.pid}"

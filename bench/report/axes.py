@@ -45,6 +45,7 @@ def _further(cell: Cell) -> dict[str, str]:
         "checkpointed": cell.checkpoint_activations,
         "kernels": cell.kernels,
         "classes": cell.classes,
+        "trials": None if cell.tuning is None else cell.tuning.trials,
     }
     values |= {f"{name} sha256": digest[:8] for name, digest in cell.sources.items()}
     return {name.replace("_", " "): plain(value) for name, value in values.items()}

@@ -42,6 +42,23 @@ def pipe_table(headers: Sequence[str], lines: Sequence[Sequence[str]], left: int
     return "\n".join([_line(list(headers)), _line(marks), *(_line([*map(_escape, line)]) for line in lines)]) + "\n"
 
 
+def text_table(headers: Sequence[str], lines: Sequence[Sequence[str]], left: int) -> str:
+    """A plain table for a terminal.
+
+    Args:
+        left: leading columns, which hold texts; the last one is a text, too.
+    """
+    widths = [max(map(len, column)) for column in zip(headers, *lines, strict=True)]
+    return "".join(
+        "  ".join(
+            text.ljust(width) if index < left or index == len(line) - 1 else text.rjust(width)
+            for index, (text, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        + "\n"
+        for line in (headers, *lines)
+    )
+
+
 def markdown(table: ResultTable) -> str:
     """A pipe table; the best value of a column is bold, the second underlined; footnotes and caption follow."""
     lines = [

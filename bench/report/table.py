@@ -11,6 +11,7 @@ from typing import Literal
 from bench.report.axes import axes_of, label_of
 from bench.run.columns import row as csv_row
 from bench.run.result import Result, Status
+from bench.spec import Budget
 from bench.stats.bootstrap import Interval
 from bench.text import counted, one_line, quantity
 
@@ -331,6 +332,10 @@ def caption_of(results: Sequence[Result], missing: int, deviations: bool = True)
     of_seeds = f"; mean{' ± standard deviation' * deviations} over seeds {', '.join(map(str, seeds))}"
     several = of_seeds if len(seeds) > 1 else ""
     lines.append(one_line("; ".join(protocols)) + several)
+    tuned = [r.cell.tuning for r in done if r.cell.tuning is not None]
+    lines += budgets(tuned)
+    if tuned and (others := sum(r.cell.tuning is None for r in done)):
+        lines.append(f"of {counted(others, 'cell')} the recipe was not tuned")
     if any(r.metrics and r.metrics.top5 is None for r in done):
         lines.append("top-5 of five classes or fewer is 100 % by definition, and left out")
     speeds = dict.fromkeys(
@@ -347,3 +352,15 @@ def caption_of(results: Sequence[Result], missing: int, deviations: bool = True)
             "waited for clips" + ("; on a CPU cells train side by side and share its cores" if shared else "")
         )
     return lines
+
+
+def budgets(found: Iterable[Budget]) -> list[str]:
+    """Return a line on each effort with which recipes were chosen, with all that was varied at it."""
+    named: dict[str, list[str]] = {}
+    for budget in found:
+        told = (
+            f"recipe of each row chosen by {counted(budget.trials, 'trial')} of {counted(budget.epochs, 'epoch')} "
+            f"(seed {budget.seed}) on validation videos; {budget.sampler}, seed {budget.sampler_seed}"
+        )
+        named.setdefault(told, []).extend(name.removeprefix("options.") for name in budget.space)
+    return [f"{told}; over {', '.join(dict.fromkeys(names))}" for told, names in named.items()]

@@ -20,6 +20,7 @@ from bench.data.cache.entry import FOOTNOTES as CODEC_FOOTNOTES
 from bench.data.decode.open import footnotes as decoder_footnotes
 from bench.data.transforms import FOOTNOTES as PIXEL_FOOTNOTES
 from bench.data.transforms import normalise
+from bench.data.trial_data import footnotes as held_out_footnotes
 from bench.files import write_atomically
 from bench.measure import model as measuring
 from bench.measure.counts import UncountedOperation, macs
@@ -330,6 +331,7 @@ class _Execution:
             family = FAMILIES.get(cell.backbone_name.family)
             told += STRATEGIES.get(cell.strategy).footnotes(cell.options, family)
         told += context.notes(cell)
+        told += held_out_footnotes(context.dataset(cell)) if cell.trial or cell.tuning else []
         told += [PIXEL_FOOTNOTES[cell.pixels]] if cell.model_file else []
         told += footnotes.of_subset(cell, loaders.drawn)
         told += footnotes.of_small_training_set(cell, loaders.batch_size)
@@ -340,7 +342,7 @@ class _Execution:
         told += footnotes.of_skipped(loaders.skipped, loaders.listed, cell.split)
         told += [CODEC_FOOTNOTES[cell.cache_format]] if cell.cache_format in CODEC_FOOTNOTES else []
         told += [PLAIN_KERNELS] if cell.kernels == "plain" else []
-        told += measured_footnotes(measured) if measured else []
+        told += measured_footnotes(measured) if measured and "measure" in cell.stages else []
         told += self.model.backbone.notes
         told += [] if self.dataset.small or not self.trainer else self.loading.footnotes()
         whys = [each.computation.why_not for each in (self.trainer, self.predictor) if each is not None]

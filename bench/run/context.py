@@ -5,12 +5,14 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from bench.data.cache import FrameCache
 from bench.data.dataset import DATASETS, SPLITS, VideoDataset
 from bench.data.decode_pool import Reading
+from bench.data.trial_data import TrialData, for_trials
 from bench.data.validate import examine
 from bench.errors import UserError
 from bench.processes import SharedFlag
@@ -19,6 +21,13 @@ from bench.run.model_files.open import open_model_file
 from bench.spec import Cell
 from bench.spec.source import DataSource
 from bench.train.ranks import ALONE, Ranks
+
+# name, place, and whether it is what trials see
+DatasetKey = tuple[str, DataSource] | tuple[str, DataSource, Literal["trial"]]
+
+
+def _key(cell: Cell) -> DatasetKey:
+    return (cell.dataset, cell.data) if cell.trial is None else (cell.dataset, cell.data, "trial")
 
 
 @dataclass
@@ -33,7 +42,8 @@ class WorkerContext:
         broken: path -> reason of the videos that made a decoder hang or crash: no later cell waits for them again.
         cleanup: what is closed when the present cell ends, however it does.
         device_notes: what a reader of all its numbers must know of the device.
-        datasets, fingerprints, noted: of the data sets by name and place: opened, their hash, notes on them.
+        datasets, fingerprints, noted: of the data sets by name and place: opened, their hash, notes on them. What a
+            trial sees of one is a data set by itself.
         model_files: opened, by path.
         checkpoint_minutes: between two checkpoints of a training.
         stoppable: set while a training, or the evaluation after it, heeds `stopping`.
@@ -54,19 +64,20 @@ class WorkerContext:
     stopping: SharedFlag = field(default_factory=SharedFlag)
     ranks: Ranks = ALONE
     unrepeatable: str = ""
-    datasets: dict[tuple[str, DataSource], VideoDataset] = field(default_factory=dict)
-    fingerprints: dict[tuple[str, DataSource], str] = field(default_factory=dict)
-    noted: dict[tuple[str, DataSource], tuple[str, ...]] = field(default_factory=dict)
+    datasets: dict[DatasetKey, VideoDataset] = field(default_factory=dict)
+    fingerprints: dict[DatasetKey, str] = field(default_factory=dict)
+    noted: dict[DatasetKey, tuple[str, ...]] = field(default_factory=dict)
     model_files: dict[str, TrainedModel] = field(default_factory=dict)
 
     def dataset(self, cell: Cell) -> VideoDataset:
-        key = (cell.dataset, cell.data)
+        key = _key(cell)
         if key not in self.datasets:
-            self.datasets[key] = DATASETS.get(cell.dataset)(cell.data)
+            dataset = DATASETS.get(cell.dataset)(cell.data)
+            self.datasets[key] = dataset if cell.trial is None else for_trials(dataset)
         return self.datasets[key]
 
     def fingerprint(self, cell: Cell) -> str:
-        key = (cell.dataset, cell.data)
+        key = _key(cell)
         if key not in self.fingerprints:
             self.fingerprints[key] = self.dataset(cell).fingerprint()
         return self.fingerprints[key]
@@ -90,8 +101,9 @@ class WorkerContext:
 
     def notes(self, cell: Cell) -> tuple[str, ...]:
         """Return what a reader of a cell's numbers must know of the device and of its data set."""
-        key = (cell.dataset, cell.data)
+        key = _key(cell)
         if key not in self.noted:
-            splits = SPLITS if "train" in cell.stages else (cell.split,)
+            trained = SPLITS if cell.trial is None else TrialData.splits
+            splits = trained if "train" in cell.stages else (cell.split,)
             self.noted[key] = examine(self.dataset(cell), splits=splits).notes
         return (*self.device_notes, *self.noted[key])

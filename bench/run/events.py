@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from bench.data.dataset import DATASETS, Split
+from bench.data.dataset import DATASETS, SPLITS, Split
 from bench.measure.result import Measured
 from bench.run.result import Result
 from bench.spec import Cell
@@ -44,6 +44,10 @@ class Listener(Protocol):
         """A cell came to an end, whatever its status."""
         ...
 
+    def chosen(self, planned: Cell, cell: Cell) -> None:
+        """A cell will run in place of the one that was planned, as its recipe was chosen."""
+        ...
+
     def waiting(self, what: str) -> None:
         """Nothing goes on until `what`, which another process does, is done."""
         ...
@@ -59,7 +63,7 @@ class ExpectedTime:
         """Of training and of the test; None where the data set's lists cannot be read, which the cell itself tells."""
         if (counts := self._videos(cell)) is None:
             return None
-        views = counts["test"] * cell.clips * cell.crops * (_ORDERS if cell.order_test else 1)
+        views = counts[cell.split] * cell.clips * cell.crops * (_ORDERS if cell.order_test else 1)
         clips = counts["train"] * cell.train_fraction * cell.recipe.epochs
         training = 0.0 if measured.train_clips_per_s is None else clips / measured.train_clips_per_s
         return training + views / measured.infer_clips_per_s
@@ -69,7 +73,7 @@ class ExpectedTime:
         if key not in self._counts:
             try:
                 dataset = DATASETS.get(cell.dataset)(cell.data)
-                self._counts[key] = {"train": len(dataset.videos("train")), "test": len(dataset.videos("test"))}
+                self._counts[key] = {split: len(dataset.videos(split)) for split in SPLITS}
             except Exception:  # a plugin's code can raise anything
                 self._counts[key] = None
         return self._counts[key]

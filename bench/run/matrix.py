@@ -41,6 +41,7 @@ from bench.spec.source import checked_views, parse_views
 
 if TYPE_CHECKING:
     from bench.run.model_files.base import TrainedModel
+    from bench.run.tuner import Tuner
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Plan:
         model_files: that were opened to plan their evaluation, by path.
         origins: of each cell, the source of its values ("frames", "views", "options.scale", "recipe.lr"): an entry of
             the recipes, `file:entry`, or a field of the matrix. A value that is not there has it from its data set.
+        tuner: chooses the cells' recipes by trials; None leaves them as they are.
     """
 
     cells: tuple[Cell, ...]
@@ -62,6 +64,7 @@ class Plan:
     origins: tuple[Mapping[str, str], ...] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
     model_files: Mapping[str, TrainedModel] = field(default_factory=dict)
+    tuner: Tuner | None = None
 
 
 def expand(matrix: Matrix, elsewhere: Placement | None = None, data: bool = True) -> Plan:

@@ -67,6 +67,7 @@ def provenance(
         pretrained=cell.weights,
         started=since.started,
         attempts=attempts,
+        tuning=cell.tuning,
         wall_seconds=sum(attempt.seconds for attempt in attempts) if attempts else since.seconds,
         **known,
     )

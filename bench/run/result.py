@@ -8,9 +8,11 @@ from pydantic import Field, model_validator
 
 from bench.measure.parts import Part
 from bench.measure.result import Measured
-from bench.spec import Cell, FrozenModel
+from bench.spec import Cell, FrozenModel, Tuning
 
 Status = Literal["done", "failed", "oom", "interrupted"]
+# begin of the error of a training whose numbers became infinite, see `bench.train.trainer`
+_DIVERGED = "Diverged:"
 # of a training; of version 1 they stood beside the parts
 _OF_TRAINING = {
     "train_seconds": "train_seconds",
@@ -111,6 +113,7 @@ class Provenance(FrozenModel):
         default_factory=dict, description="its name, and what its start was made from, such as prompts"
     )
     attempts: tuple[Attempt, ...] = Field((), description="of a training that was resumed, the first first")
+    tuning: Tuning | None = Field(None, description="space, budget, sampler and choice of its recipe; None: not tuned")
     started: str = Field(description="UTC, ISO 8601, of the last attempt")
     wall_seconds: float = Field(description="of all attempts")
 
@@ -132,6 +135,11 @@ class Result(FrozenModel):
     error: str | None = Field(None, description="one line: what stopped the cell")
     traceback: str | None = None
     seconds: dict[str, float] = Field(default_factory=dict, description="where the cell's time went")
+
+    @property
+    def final(self) -> bool:
+        """True where the cell is not run again: it is done, or it is a trial whose values made the training diverge."""
+        return self.status == "done" or (self.cell.trial is not None and (self.error or "").startswith(_DIVERGED))
 
     @property
     def counted(self) -> Counts | Measured | None:

@@ -17,6 +17,7 @@ from bench.data.dataset import DATASETS, SPLITS, DataError
 from bench.data.subset import subset
 from bench.data.validate import examine
 from bench.errors import UserError
+from bench.files import reason
 from bench.measure.machine import describe
 from bench.plugins import load as load_plugins
 from bench.run.engines.base import ENGINES, CellEngine
@@ -97,7 +98,10 @@ def _unsplittable(processes: int, cells: Iterable[Cell]) -> list[str]:
 
 
 def _folder(request: Request, planned: Plan | None) -> Run:
-    return Run(request.out or default_folder(planned.cells if planned else ()))
+    if request.out is not None or planned is None:
+        return Run(request.out or default_folder(()))
+    trials = planned.tuner.every_trial if planned.tuner else ()
+    return Run(default_folder([*planned.cells, *trials]))
 
 
 def default_folder(cells: Iterable[Cell]) -> Path:
@@ -124,11 +128,17 @@ def execute(
     begun = time.perf_counter()
     run = _folder(request, planned)
     run.check()
-    todo = [cell for cell in planned.cells if (found := run.result(cell)) is None or found.status != "done"]
+    tuner, cells = planned.tuner, planned.cells
+    if tuner is not None:
+        tuner.resume(run)
+        cells = tuner.cells
+    todo = [cell for cell in (*(tuner.trials if tuner else ()), *cells) if run.ended(cell) is None]
+    # of what is not known yet, as it is planned
+    todo += tuner.waiting if tuner else ()
     if not todo:
         if within is None:
-            run.open(request.matrix, planned.cells, command, describe())
-        return run, Outcome(skipped=len(planned.cells), unwritten=ThrottledCsvWriter(run).finish())
+            _open(run, request, planned, cells, command)
+        return run, Outcome(skipped=len(cells), cells=cells, unwritten=ThrottledCsvWriter(run).finish())
     problems = _unusable_backbones(todo, listener)
     if problems:
         raise UserError([*problems, *_unusable_data(todo, request.strict, listener)])
@@ -143,14 +153,25 @@ def execute(
             videos, short_side = ([], None) if asked.mode == "off" else videos_of(todo)
             cache, chosen = choose(asked, videos, folders, short_side)
         if within is None:
-            run.open(request.matrix, planned.cells, command, describe())
+            _open(run, request, planned, cells, command)
         known_as = within or (request.engine, None)
         runner = Runner(run, engine, planned.placement, command, cache, listener, *known_as)
-        outcome = runner.execute(planned.cells)
+        outcome = runner.execute(cells, tuner)
         outcome.notes += [*getattr(engine, "notes", ()), *([chosen] if chosen else []), *cache.notes()]
     total = time.perf_counter() - begun
     outcome.seconds["starting and preparing"] = total - sum(outcome.seconds.values())
     return run, outcome
+
+
+def _open(run: Run, request: Request, planned: Plan, cells: Sequence[Cell], command: str) -> None:
+    """Write what will run. Raises UserError where that fails."""
+    trials = planned.tuner.every_trial if planned.tuner else ()
+    run.open(request.matrix, cells, command, describe(), trials=trials)
+    if planned.tuner is not None:
+        try:
+            planned.tuner.open(run)
+        except OSError as error:
+            raise UserError([f"out is {str(run.folder)!r}: cannot be written ({reason(error)})"]) from error
 
 
 def _unusable_backbones(cells: Sequence[Cell], listener: Listener) -> list[str]:

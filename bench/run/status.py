@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ from bench.run.engines.base import ENGINES
 from bench.run.engines.jobs import JobFile, JobState, ask_to_stop
 from bench.run.engines.jobs import read as read_job
 from bench.run.store import CHECKPOINT, Run
-from bench.spec import Cell
+from bench.spec import Cell, Trial
 
 # queued: in a scheduler's queue; stopped: its process is gone and has left no result
 State = Literal["waiting", "queued", "running", "stopped", "done", "failed", "oom", "interrupted"]
@@ -28,8 +28,9 @@ class CellStatus:
         state: see `State`.
         job: who executes it, where somebody does or did.
         step: of its last checkpoint, where it has one.
-        top1: in percent, of a cell that is done.
+        top1: in percent, of a cell that is done; of a trial on the validation videos.
         error: of one that failed, in a line.
+        trial: whether it searches for a recipe.
     """
 
     folder: str
@@ -39,11 +40,14 @@ class CellStatus:
     step: int | None = None
     top1: float | None = None
     error: str | None = None
+    trial: bool = False
 
 
 def status(run: Run) -> list[CellStatus]:
-    """The state of every cell, in the run's order. Raises UserError where run.json cannot be read."""
-    return [_of(run, name) for name in run.description()["cells"]]
+    """The state of every cell, trials first, in the run's order. Raises UserError where run.json cannot be read."""
+    known = run.description()
+    trials = [replace(_of(run, name), trial=True) for name in known.get("trials", ())]
+    return [*trials, *(_of(run, name) for name in known["cells"])]
 
 
 def cancel(run: Run) -> list[CellStatus]:
@@ -93,7 +97,8 @@ def _of(run: Run, name: str) -> CellStatus:
 def _label(folder: Path, result: dict[str, Any], name: str) -> str:
     cell = result.get("cell") or _json(folder / "cell.json")
     try:
-        return Cell.model_construct(**cell).label
+        trial = Trial.model_construct(**found) if (found := cell.get("trial")) else None
+        return Cell.model_construct(**{**cell, "trial": trial}).label
     except (AttributeError, KeyError, TypeError, ValueError):
         return name
 

@@ -104,6 +104,7 @@ class Run:
         command: str,
         machine: dict[str, Any],
         others: Literal["first", "last", "dropped"] = "first",
+        trials: Iterable[Cell] = (),
     ) -> None:
         """Make the folders and run.json; a run that is there already is added to.
 
@@ -111,15 +112,16 @@ class Run:
             matrix: the request of the cells.
             others: where the cells that the run has already stand. Those that are dropped, and the results of all
                 cells, do not belong to the run any more.
+            trials: cells that search for a recipe. They are listed by themselves, and are in no table.
 
         Raises:
             UserError: the folder cannot be written, or holds something else than a run.
         """
         self.check()
-        cells = tuple(cells)
+        cells, trials = tuple(cells), tuple(trials)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with self._locked("run"):
+            with self.locked("run"):
                 known = self.description() if (self.folder / "run.json").is_file() else {}
                 ours, others_of = [cell.folder for cell in cells], known.get("cells", [])
                 order = {"first": [*others_of, *ours], "last": [*ours, *others_of], "dropped": ours}
@@ -131,16 +133,30 @@ class Run:
                     "machine": machine,
                     "cells": list(dict.fromkeys(order[others])),
                 }
+                if searched := dict.fromkeys([*known.get("trials", []), *(cell.folder for cell in trials)]):
+                    described["trials"] = list(searched)
                 write_text(self.folder / "run.json", json.dumps(described, indent=2))
-            for cell in cells:
-                folder = self.cell_folder(cell)
-                folder.mkdir(parents=True, exist_ok=True)
-                if others == "dropped":
-                    (folder / "result.json").unlink(missing_ok=True)
-                if not (folder / "cell.json").is_file():
-                    write_text(folder / "cell.json", cell.model_dump_json(indent=2))
+            self._make_folders((*cells, *trials), anew=others == "dropped")
         except OSError as error:
             raise UserError([f"out is {str(self.folder)!r}: cannot be written ({reason(error)})"]) from error
+
+    def add(self, cells: Sequence[Cell]) -> None:
+        """Add cells to a run that is open, behind the others in this order. Raises OSError and UserError."""
+        ours = [cell.folder for cell in cells]
+        with self.locked("run"):
+            known = self.description()
+            known["cells"] = [*(name for name in known["cells"] if name not in ours), *ours]
+            write_text(self.folder / "run.json", json.dumps(known, indent=2))
+        self._make_folders(cells)
+
+    def _make_folders(self, cells: Iterable[Cell], anew: bool = False) -> None:
+        for cell in cells:
+            folder = self.cell_folder(cell)
+            folder.mkdir(parents=True, exist_ok=True)
+            if anew:
+                (folder / "result.json").unlink(missing_ok=True)
+            if not (folder / "cell.json").is_file():
+                write_text(folder / "cell.json", cell.model_dump_json(indent=2))
 
     def description(self) -> dict[str, Any]:
         """run.json. Raises UserError where there is none to read."""
@@ -158,7 +174,8 @@ class Run:
         return found
 
     @contextlib.contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
+    def locked(self, name: str) -> Iterator[None]:
+        """Hold a lock of the run while the context lasts; one that another process holds is waited for."""
         with FileLock(self.folder / f".{name}.lock"):
             yield
 
@@ -195,6 +212,11 @@ class Run:
         """The cell's result; None where there is none, or none that can be read (it is then made anew)."""
         return _read_result(self._result_file(cell.folder))
 
+    def ended(self, cell: Cell) -> Result | None:
+        """The cell's result where it is not to be run again; None where it is."""
+        found = self.result(cell)
+        return found if found is not None and found.final else None
+
     def put(self, result: Result) -> None:
         """Put a result in its place, last of a cell's files. results.csv stays behind until it is written anew."""
         folder = self.cell_folder(result.cell)
@@ -221,6 +243,11 @@ class Run:
         found = [result for result in listed.values() if result is not None]
         return found, tuple(name for name, result in listed.items() if result is None)
 
+    def trials(self) -> list[Result]:
+        """Every result of the trials of its recipes, in the order of run.json."""
+        found = (_read_result(self._result_file(name)) for name in self.description().get("trials", ()))
+        return [result for result in found if result is not None]
+
     def _result_file(self, name: str) -> Path:
         return self.folder / "cells" / name / "result.json"
 
@@ -233,7 +260,7 @@ class Run:
 
         Raises OSError and, where run.json is gone or damaged, UserError.
         """
-        with self._locked("run"):
+        with self.locked("run"):
             if anew:
                 self._lines.clear()
             lines = (self._line(name) for name in self.description()["cells"])

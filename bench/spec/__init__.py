@@ -17,13 +17,16 @@ from bench.spec.fields import (
 from bench.spec.recipe import Recipe
 from bench.spec.request import EvaluationRequest, Matrix, ProfileRequest, Request
 from bench.spec.source import DataSource
+from bench.spec.tuning import Budget, Dimension, Trial, Tuning
 
 __all__ = [
     "MAX_FRAMES",
     "STAGES",
+    "Budget",
     "Cell",
     "DataSource",
     "Decoder",
+    "Dimension",
     "EvaluationRequest",
     "FrameCounts",
     "FrozenModel",
@@ -36,6 +39,8 @@ __all__ = [
     "ProfileRequest",
     "Recipe",
     "Request",
+    "Trial",
+    "Tuning",
     "checked_device",
     "device_name",
     "problems_of",

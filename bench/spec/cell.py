@@ -14,6 +14,7 @@ from backbones.names import BackboneName
 from bench.spec.fields import MAX_FRAMES, MAX_SIDE, Decoder, FrozenModel, Pixels, Precision
 from bench.spec.recipe import Recipe
 from bench.spec.source import DataSource, Views
+from bench.spec.tuning import Trial, Tuning
 
 # fields that came after cells were keyed: the keys of cells that do not set them stay what they were
 _LATER = {
@@ -27,6 +28,8 @@ _LATER = {
     "pixels",
     "train_fraction",
     "head_options",
+    "trial",
+    "tuning",
 }
 
 Stage = Literal["measure", "train", "evaluate"]
@@ -93,6 +96,8 @@ class Cell(FrozenModel):
     model_file: ModelFile | None = Field(None, description="where the trained model is; not set: it is built anew")
     split: Literal["val", "test"] = Field("test", description="which list is evaluated")
     pixels: Pixels = Field("own", description="how frames are resized")
+    trial: Trial | None = Field(None, description="of a search for a recipe; not set: a cell of the table")
+    tuning: Tuning | None = Field(None, description="how its recipe was chosen; not set: it was not")
 
     @property
     def key(self) -> str:
@@ -126,10 +131,12 @@ class Cell(FrozenModel):
     @property
     def label(self) -> str:
         """Name of the cell for people: backbone, strategy, head if not the usual one, frames, a training's share of the
-        videos if not all, and its seed."""
+        videos if not all, and its seed; of a trial its number."""
         name = f"{self.backbone_label} {self.method} {self.frames}f"
         if self.train_fraction != 1:
             name += f" {self.train_percent}"
+        if self.trial is not None:
+            return f"{name} trial {self.trial.number}"
         return f"{name} seed {self.seed}" if "train" in self.stages else name
 
     @property
@@ -151,7 +158,8 @@ class Cell(FrozenModel):
     def folder(self) -> str:
         """`<name>-<key>`, the cell's folder in a run."""
         part = "" if self.train_fraction == 1 else f"{100 * self.train_fraction:g}pct"
-        parts = (self.backbone_label, self.method, self.dataset, f"{self.frames}f", part, f"s{self.seed}")
+        which = f"s{self.seed}" if self.trial is None else f"trial{self.trial.number}"
+        parts = (self.backbone_label, self.method, self.dataset, f"{self.frames}f", part, which)
         name = "-".join(part for part in parts if part)
         return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)[:80]}-{self.key}"
 
@@ -163,10 +171,13 @@ class Cell(FrozenModel):
         """Return a key of what speed, memory and counts depend on: equal for cells that build model and batch alike."""
         testing = {"clips", "crops", "view_side", "order_test", "decoder", "cache_format"}
         # measurements that a run made before these were fields stay valid
-        later = {"stages", "model_file", "split", "pixels", "train_fraction"}
+        later = {"stages", "model_file", "split", "pixels", "train_fraction", "trial", "tuning"}
         later |= {name for name in ("kernels", "head", "head_options", "classes") if name in self._left_out()}
         shape = self.model_dump(mode="json", exclude={"seed", "recipe", *testing, *later})
         shape["recipe"] = self.recipe.model_dump(include={"batch_size", "drop_path", "drop_path_mode"})
+        if (tuned := self.tuning or self.trial) is not None and "drop_path" in tuned.untuned:
+            # another rate of dropping is as much work: all trials share their strategy's measurements
+            shape["recipe"]["drop_path"] = tuned.untuned["drop_path"]
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:10]
 
 

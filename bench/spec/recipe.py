@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from bench.spec.fields import RECIPE, Flag, FrozenModel
+from bench.spec.tuning import Search
 
 
 class Recipe(FrozenModel):
@@ -19,8 +20,11 @@ class Recipe(FrozenModel):
     lr: Annotated[
         float,
         Flag(RECIPE, help="Peak learning rate, the same for every strategy; the head keeps its ratio", default=""),
+        Search(factor=10),
     ] = Field(3e-4, gt=0, le=10, description="peak learning rate of everything but the head")
-    head_lr: float = Field(3e-4, gt=0, le=10, description="peak learning rate of the head")
+    head_lr: Annotated[float, Search(factor=10)] = Field(
+        3e-4, gt=0, le=10, description="peak learning rate of the head"
+    )
     time_lr: float | None = Field(
         None, gt=0, le=10, description="peak learning rate of the temporal embedding; as lr if not set"
     )
@@ -30,14 +34,18 @@ class Recipe(FrozenModel):
         le=10,
         description="start of the temporal embedding: sinusoids of this share of the tokens' root mean square; 0: zero",
     )
-    weight_decay: float = Field(0.05, ge=0, le=10, description="none on norms, CLS tokens, position embeddings")
+    weight_decay: Annotated[float, Search(factor=10)] = Field(
+        0.05, ge=0, le=10, description="none on norms, CLS tokens, position embeddings"
+    )
     betas: tuple[float, float] = Field((0.9, 0.999), description="of AdamW, each in 0..1")
     warmup_epochs: float = Field(2.5, ge=0)
     warmup_start: float = Field(
         0.1, gt=0, le=1, description="first learning rate of the linear warm-up / peak learning rate"
     )
     schedule: Literal["epoch", "step"] = Field("epoch", description="how often the cosine to 0 is stepped")
-    drop_path: float = Field(0.2, ge=0, lt=1, description="of the last block, linear from 0 at the first")
+    drop_path: Annotated[float, Search(upto=2, most=0.6)] = Field(
+        0.2, ge=0, lt=1, description="of the last block, linear from 0 at the first"
+    )
     drop_path_mode: Literal["clip", "released"] = Field(
         "clip",
         description="what loses a branch at once: a clip; released: as in AIM's code, of CLIP a token position in the "

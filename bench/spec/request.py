@@ -158,6 +158,22 @@ class Matrix(DataOptions, PixelOptions, DeviceOptions):
         default_factory=dict,
         description="Several matrices in place of one, by name: of each the fields that differ from those beside",
     )
+    tune: Annotated[int, Flag(RECIPE, metavar="N", default="")] = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="Trials of each strategy's recipe, the same number for all, before it trains with the best on the "
+        "validation videos; 0: none",
+    )
+    tune_epochs: Annotated[int | None, Flag(RECIPE, default="the training's")] = Field(
+        None, ge=1, description="Epochs of a trial"
+    )
+    tune_space: Annotated[dict[str, Any], Flag(RECIPE, metavar="NAME=RANGE")] = Field(
+        default_factory=dict,
+        description="Values that trials try, such as lr=1e-4..1e-2, drop_path=fixed or ratio=[0.125,0.25,0.5]; an "
+        "option's declared are those that its strategy names",
+    )
+    tune_seed: Annotated[int, Flag(RECIPE)] = Field(0, ge=0, lt=2**31, description="Seed of the trials' sampler")
     compile: Annotated[bool | None, Flag(RUNNING, default="large models on a GPU and real data")] = Field(
         None, description="Compile each model's step with torch.compile"
     )

@@ -118,7 +118,7 @@ class CellEngine(Engine, Protocol):
     def state(self) -> str: ...
 
     def start(self) -> None:
-        """Submit all jobs that were accepted, together. Raises UserError where the scheduler refuses them."""
+        """Submit the jobs accepted since the last time, together. Raises UserError where the scheduler refuses them."""
         ...
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -23,6 +23,7 @@ from bench.run.events import ExpectedTime, Listener
 from bench.run.provenance import Stopwatch, provenance
 from bench.run.result import Result, Status
 from bench.run.store import Run, ThrottledCsvWriter
+from bench.run.tuner import Tuner
 from bench.spec import Cell
 from bench.text import counted
 
@@ -46,6 +47,8 @@ class Outcome:
         requeue: whether a cluster did, which may give the machine back: the same command then goes on.
         notes: sentences on how it went.
         unwritten: why results.csv is not up to date; empty where it is.
+        cells: of the table, with the recipes that were chosen for them.
+        untuned: sentences on the recipes that could not be chosen.
     """
 
     failures: list[Result] = field(default_factory=list)
@@ -55,6 +58,8 @@ class Outcome:
     requeue: bool = False
     notes: list[str] = field(default_factory=list)
     unwritten: str = ""
+    cells: tuple[Cell, ...] = ()
+    untuned: list[str] = field(default_factory=list)
 
 
 class Runner:
@@ -100,21 +105,30 @@ class Runner:
         self._jobs: dict[Cell, JobFile] = {}  # of what is in training
         self._since = run.changed()
         self._table = ThrottledCsvWriter(run)
+        self._tuner: Tuner | None = None
+        self._follow: deque[Cell] = deque()  # whose recipes were chosen since the last look
+        self._unmeasurable: dict[str, Event] = {}  # by the model
 
-    def execute(self, cells: Sequence[Cell]) -> Outcome:
+    def execute(self, cells: Sequence[Cell], tuner: Tuner | None = None) -> Outcome:
         """Run every cell that is not done. An interrupt is recorded in the cells that it hit, then returned.
+
+        Args:
+            cells: of the table.
+            tuner: its trials run first, and each of its cells as soon as its own recipe is chosen.
 
         Raises:
             WorkerFailed: no worker process came up, or none is left that does.
         """
+        self._tuner = tuner
         todo = []
-        for cell in cells:
-            found = self.run.result(cell)
-            if found is not None and found.status == "done":
-                self.outcome.skipped += 1
+        for cell in (*(tuner.trials if tuner else ()), *cells):
+            if (found := self.run.ended(cell)) is not None:
+                self._skip(found)
             else:
                 todo.append(cell)
-        self.listener.begun(todo, self.outcome.skipped, self.engine.slots)
+        todo += self._follow
+        self._follow.clear()
+        self.listener.begun([*todo, *(tuner.waiting if tuner else ())], self.outcome.skipped, self.engine.slots)
         if todo:
             try:
                 if isinstance(self.engine, CellEngine):
@@ -137,6 +151,8 @@ class Runner:
                     lock.release()
                 with interrupts_ignored():
                     self.outcome.unwritten = self._table.finish()
+        self.outcome.cells = tuner.cells if tuner else tuple(cells)
+        self.outcome.untuned += tuner.obstacles() if tuner else []
         return self.outcome
 
     @contextlib.contextmanager
@@ -149,10 +165,7 @@ class Runner:
 
     def _hand_over(self, cells: list[Cell], engine: CellEngine) -> None:
         """Let a scheduler's jobs do it all, and follow them until the last has ended."""
-        for cell in cells:
-            self._running[cell] = Stopwatch()
-            engine.submit(Job("cell", cell, self.run.cell_folder(cell), 0, self._cache))
-        engine.start()
+        self._start_jobs(cells, engine)
         if engine.detached:
             self._running.clear()
             self.outcome.notes.append(f"{engine.state}; `bench status {self.run.folder}` shows how far they are")
@@ -164,17 +177,29 @@ class Runner:
                 self.listener.waiting(told)
             for event in engine.events(timeout=0.5):
                 self._handle(event)
+            if self._follow:
+                self._start_jobs(self._follow, engine)
+                self._follow.clear()
             self._table.keep_up()
             self._look_for_a_cancel()
+
+    def _start_jobs(self, cells: Iterable[Cell], engine: CellEngine) -> None:
+        for cell in cells:
+            self._running[cell] = Stopwatch()
+            engine.submit(Job("cell", cell, self.run.cell_folder(cell), 0, self._cache))
+        engine.start()
 
     # --- measuring ---
 
     def _measure(self, cells: list[Cell]) -> list[Cell]:
         """Measure each model once; the cells whose model could be measured."""
         models: dict[str, list[Cell]] = {}
-        for cell in cells:
+        # a cell whose recipe is not chosen yet has the model of one of its trials, which may have ended before
+        waiting = self._tuner.waiting if self._tuner else ()
+        for cell in dict.fromkeys([*cells, *waiting, *(self._tuner.trials if self._tuner else ())]):
             models.setdefault(cell.model_key(), []).append(cell)
-        failures: dict[str, Event] = {}
+        ahead = {*cells, *waiting}
+        failures = self._unmeasurable
         expected = ExpectedTime()
         for index, (key, alike) in enumerate(models.items(), start=1):
             cell = alike[0]
@@ -192,7 +217,7 @@ class Runner:
                             self.run.write_measured(cell, known)
             self._measured[key] = known
             for cell in alike:
-                if (seconds := expected(cell, known)) is not None:
+                if cell in ahead and (seconds := expected(cell, known)) is not None:
                     self.listener.expected(cell, seconds)
         for cell in cells:
             if cell.model_key() in failures:
@@ -210,9 +235,9 @@ class Runner:
         if not self._claim(cell):
             self.outcome.failures.append(self._failure(cell, event))
             self.listener.ended(self.outcome.failures[-1])
-        elif (found := self.run.result(cell)) is not None and found.status == "done":
+        elif (found := self.run.ended(cell)) is not None:
             self._locks.pop(cell).release()
-            self.outcome.skipped += 1
+            self._skip(found)
         else:
             self._finish(cell, self._failure(cell, event))
 
@@ -231,7 +256,9 @@ class Runner:
         todo = deque(cells)
         elsewhere: list[Cell] = []
         told = False
-        while todo or elsewhere or self._running:
+        while todo or elsewhere or self._running or self._follow:
+            todo.extendleft(reversed([cell for cell in self._follow if self._measurable(cell)]))
+            self._follow.clear()
             while len(self._running) < self.engine.slots and (cell := self._next(todo, elsewhere)) is not None:
                 self._submit(cell)
             if not self._running and not todo and elsewhere:
@@ -260,12 +287,35 @@ class Runner:
             if not self._claim(cell):
                 elsewhere.append(cell)
                 continue
-            found = self.run.result(cell)
-            if found is None or found.status != "done":
+            if (found := self.run.ended(cell)) is None:
                 return cell
             self._locks.pop(cell).release()  # done by another process since we looked
-            self.outcome.skipped += 1
+            self._skip(found)
         return None
+
+    def _measurable(self, cell: Cell) -> bool:
+        """Test whether a cell's model has measurements; one that has none fails."""
+        if (event := self._unmeasurable.get(cell.model_key())) is not None:
+            self._fail(cell, event)
+        return event is None
+
+    def _skip(self, found: Result) -> None:
+        """Take note of a cell that was done before, or by another process."""
+        self.outcome.skipped += 1
+        self._tune(found)
+
+    def _tune(self, found: Result) -> None:
+        """Let the cells run whose recipe follows from a trial that has ended."""
+        if self._tuner is None or found.cell.trial is None:
+            return
+        try:
+            released = self._tuner.ended(self.run, found)
+        except OSError as error:  # a full disk: the cells wait for the next command
+            self.outcome.untuned.append(f"{found.cell.label}: the choice cannot be written: {error.strerror or error}")
+            return
+        for planned, cell in released:
+            self.listener.chosen(planned, cell)
+            self._follow.append(cell)
 
     def _claim(self, cell: Cell) -> bool:
         lock = self.run.claim(cell)
@@ -319,9 +369,10 @@ class Runner:
     def _told(self, result: Result) -> None:
         """Take note of a result that is in its place."""
         self._table.changed()
-        if result.status != "done":
+        if not result.final:
             self.outcome.failures.append(result)
         self.listener.ended(result)
+        self._tune(result)
 
     def _preempt(self) -> None:
         """Let every training write a checkpoint and end."""

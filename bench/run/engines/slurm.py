@@ -89,7 +89,8 @@ class SlurmEngine:
         asked = self._request.model_copy(update={"engine": "local", "out": run, "detach": False})
         writer = executor(run / LOGS, self._request)
         most = longest_array()
-        self._before = {job.cell: _stamp(job.files) for job in self._accepted}
+        self._before |= {job.cell: _stamp(job.files) for job in self._accepted}
+        before, self._accepted = len(self._tasks), []
         for first in range(0, len(groups), most):
             part = groups[first : first + most]
             texts = [asked.model_dump_json()] * len(part)
@@ -103,7 +104,7 @@ class SlurmEngine:
                 lines = str(error).strip().splitlines() or [type(error).__name__]
                 raise UserError([f"Slurm does not take the jobs: {lines[-1]}"]) from error
             self._tasks += [_Task(one.job_id, group) for one, group in zip(submitted, part, strict=True)]
-        for task in self._tasks:
+        for task in self._tasks[before:]:
             for job in task.jobs:
                 queued(job.files, task.id)
 

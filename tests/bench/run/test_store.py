@@ -229,7 +229,7 @@ def test_two_processes_that_write_results_leave_a_whole_table(run: Run) -> None:
 
 def test_one_table_is_written_at_a_time(run: Run) -> None:
     """Else a slow process that read the cells early could put its old table over a newer one."""
-    with run._locked("run"):
+    with run.locked("run"):
         writer = threading.Thread(target=run.write, args=(make.done(CELLS[0]),))
         writer.start()
         writer.join(0.5)

@@ -45,6 +45,18 @@ OTHER_CELL: dict[str, Any] = {
     "model_file": {"path": "/somewhere/a.pth", "sha256": "00" * 32, "layout": "released"},
     "split": "val",
     "pixels": "released",
+    "trial": {"number": 0, "untuned": {"lr": 3e-4}},
+    "tuning": {
+        "trials": 1,
+        "epochs": 1,
+        "sampler": "none",
+        "sampler_seed": 0,
+        "seed": 9,
+        "space": {"lr": {"scale": "log", "low": 1e-4, "high": 1e-2}},
+        "untuned": {"lr": 3e-4},
+        "chosen": 0,
+        "values": {"lr": 3e-4},
+    },
 }
 OTHER_RECIPE: dict[str, Any] = {
     "epochs": 3,
