@@ -26,6 +26,8 @@ from bench.run.engines.runner import Outcome, Runner
 from bench.run.events import Listener
 from bench.run.matrix import Plan, expand
 from bench.run.store import RESULTS, Run, ThrottledCsvWriter
+from bench.run.tracking.followers import TrackedListener
+from bench.run.tracking.names import tracker_problems
 from bench.spec import Cell, DataSource, Request
 from bench.text import counted
 
@@ -68,7 +70,7 @@ def plan(request: Request) -> Plan:
         elsewhere = getattr(engine, "placement", lambda _: None)(request)
     except UnknownName as error:
         problems.append(str(error))
-    problems += _unused(request)
+    problems += [*_unused(request), *tracker_problems(request.track)]
     try:
         planned = expand(request.matrix, elsewhere)
     except UserError as error:
@@ -144,9 +146,12 @@ def execute(
         if within is None:
             run.open(request.matrix, planned.cells, command, describe())
         known_as = within or (request.engine, None)
-        runner = Runner(run, engine, planned.placement, command, cache, listener, *known_as)
+        # a scheduler's jobs are commands of their own, each of which has its cells tracked
+        tracked = TrackedListener(listener, run, () if isinstance(engine, CellEngine) else request.track)
+        runner = Runner(run, engine, planned.placement, command, cache, tracked, *known_as)
         outcome = runner.execute(planned.cells)
         outcome.notes += [*getattr(engine, "notes", ()), *([chosen] if chosen else []), *cache.notes()]
+        outcome.notes += tracked.close(stopped=outcome.interrupted)
     total = time.perf_counter() - begun
     outcome.seconds["starting and preparing"] = total - sum(outcome.seconds.values())
     return run, outcome

@@ -24,6 +24,7 @@ from bench.spec.fields import (
     Pixels,
     Plugins,
     Seeds,
+    Trackers,
     UserPath,
     Workers,
     device_name,
@@ -200,6 +201,9 @@ class Request(Matrix, RankOptions, ReadingOptions, PluginOptions):
     )
     workers: Annotated[Workers, Flag(RUNNING, metavar="INTEGER|auto")] = Field(
         "auto", description="Processes that run cells side by side, or auto: one a GPU, one a core"
+    )
+    track: Annotated[Trackers, Flag(RUNNING)] = Field(
+        (), description="Comma list of trackers that follow the trainings: tensorboard, wandb, mlflow, trackio"
     )
     out: Annotated[UserPath | None, Flag(RUNNING, default="results/DATASET-KEY")] = Field(
         None, description="Folder of the run"
