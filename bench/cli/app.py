@@ -9,6 +9,7 @@ from bench.cli.data import data
 from bench.cli.eval import eval_
 from bench.cli.export import export
 from bench.cli.list import list_
+from bench.cli.predict import predict
 from bench.cli.pretrain import pretrain
 from bench.cli.profile import profile
 from bench.cli.report import report
@@ -29,6 +30,7 @@ app.command("cancel")(cancel)
 app.command("report")(report)
 app.command("compare")(compare)
 app.command("eval")(eval_)
+app.command("predict")(predict)
 app.command("export")(export)
 app.command("profile")(profile)
 app.command("list")(list_)

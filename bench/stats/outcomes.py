@@ -75,6 +75,11 @@ class Predicted:
         except (KeyError, EOFError, zipfile.BadZipFile, ValueError) as error:
             raise ValueError(f"{file} is damaged ({error})") from error
 
+    @property
+    def predictions(self) -> np.ndarray:
+        """Return the likeliest class of each video, (V)."""
+        return np.asarray(self._arrays["probabilities"].argmax(axis=1))
+
     def right(self, metric: Metric) -> np.ndarray | None:
         """Return whether each video counts as right, (V); None where the cell has no such accuracy."""
         _, _, order = metric.partition("_") if metric.startswith("top1_") else ("", "", "")
