@@ -12,6 +12,7 @@ from bench.cli.list import list_
 from bench.cli.predict import predict
 from bench.cli.pretrain import pretrain
 from bench.cli.profile import profile
+from bench.cli.push import push
 from bench.cli.report import report
 from bench.cli.run import run
 from bench.cli.status import cancel, status
@@ -32,6 +33,7 @@ app.command("compare")(compare)
 app.command("eval")(eval_)
 app.command("predict")(predict)
 app.command("export")(export)
+app.command("push")(push)
 app.command("profile")(profile)
 app.command("list")(list_)
 app.add_typer(data, name="data")
