@@ -10,8 +10,10 @@ from bench.cli.eval import eval_
 from bench.cli.export import export
 from bench.cli.list import list_
 from bench.cli.plot import plot
+from bench.cli.predict import predict
 from bench.cli.pretrain import pretrain
 from bench.cli.profile import profile
+from bench.cli.push import push
 from bench.cli.report import ReportCommand, report
 from bench.cli.run import run
 from bench.cli.status import cancel, status
@@ -31,7 +33,9 @@ app.command("report", cls=ReportCommand)(report)
 app.command("compare")(compare)
 app.command("plot")(plot)
 app.command("eval")(eval_)
+app.command("predict")(predict)
 app.command("export")(export)
+app.command("push")(push)
 app.command("profile")(profile)
 app.command("list")(list_)
 app.add_typer(data, name="data")

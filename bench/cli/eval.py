@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +19,7 @@ from bench.spec import EvaluationRequest
 if TYPE_CHECKING:
     from bench.run.matrix import Plan
     from bench.run.result import Result
+    from bench.stats.per_class import ClassAccuracy
 
 FORMATS = ("table", "json", "csv")
 
@@ -27,6 +30,9 @@ def eval_(
     format_: Annotated[
         str, typer.Option("--format", help=f"How to print it: {', '.join(FORMATS)}.", metavar="FORMAT")
     ] = "table",
+    per_class: Annotated[
+        bool, typer.Option("--per-class", help="Also the accuracy of every class, and what it is taken for.")
+    ] = False,
 ) -> None:
     """Evaluate a checkpoint on a data set: one of `bench run`, or one that AIM's released code wrote.
 
@@ -48,22 +54,39 @@ def eval_(
         raise UserError(problems)
     for note in planned.defaults:
         tell(note, err=True)
-    result = _evaluated(request, planned)
+    with tempfile.TemporaryDirectory(prefix="aim-bench-eval-") as folder:
+        result = _evaluated(request, planned, Path(folder) if per_class else None)
+        classes = _classes(Path(folder), planned) if per_class else []
     if format_ == "table":
         from bench.report.formats import render_evaluation
+        from bench.report.per_class import render
 
         tell(render_evaluation(result))
+        if per_class:
+            tell("\n" + render(classes).rstrip())
     elif format_ == "csv":
+        from bench.report.per_class import to_csv as classes_to_csv
         from bench.run.columns import to_csv
 
-        say(to_csv([result]))
+        say(classes_to_csv(classes) if per_class else to_csv([result]))
     else:
+        from bench.report.per_class import records
         from bench.report.records import record
 
-        say(f"{json.dumps(record(result), indent=2)}\n")
+        say(f"{json.dumps(record(result) | ({'per_class': records(classes)} if per_class else {}), indent=2)}\n")
 
 
-def _evaluated(request: EvaluationRequest, planned: Plan) -> Result:
+def _classes(folder: Path, planned: Plan) -> list[ClassAccuracy]:
+    """Every class of the data set with its predictions, which lie in the folder."""
+    from bench.data.dataset import DATASETS
+    from bench.run.store import PREDICTIONS
+    from bench.stats.per_class import per_class
+
+    (cell,) = planned.cells
+    return per_class(folder / PREDICTIONS, DATASETS.get(cell.dataset)(cell.data).classes)
+
+
+def _evaluated(request: EvaluationRequest, planned: Plan, folder: Path | None) -> Result:
     from bench.run.evaluation import execute
     from bench.run.provenance import command
     from bench.train.compute import is_out_of_memory
@@ -78,6 +101,7 @@ def _evaluated(request: EvaluationRequest, planned: Plan) -> Result:
                 command(),
                 partial(show, f"preparing {planned.cells[0].dataset}"),
                 partial(show, "evaluating"),
+                folder,
             )
         except KeyboardInterrupt:
             reason, code = "interrupted", 130

@@ -59,8 +59,8 @@ def report(
         bool,
         typer.Option(
             "--tuning",
-            help="In place of the table the trials of `bench run --tune`: their spread, and what of the rows' gaps they "
-            "made.",
+            help="In place of the table the trials of `bench run --tune`: their spread, and what they made of the rows' "
+            "gaps.",
             rich_help_panel=_CELLS,
         ),
     ] = False,
@@ -207,7 +207,7 @@ def _of_tuning(runs: list[str], format_: str, shaped: bool, problems: list[str])
     from bench.report.tuning import TUNING_RENDERERS, tuned_rows
     from bench.run.store import RESULTS, find
 
-    problems += [] if problems else not_among("format", format_, TUNING_RENDERERS)
+    problems += [] if problems else not_among("format", format_, list(TUNING_RENDERERS))
     problems += ["tuning is True: options that shape the table do not go with it"] if shaped else []
     if len(runs) > 1:
         problems.append(f"runs are {', '.join(runs)}: expected one with --tuning")

@@ -11,8 +11,9 @@ from itertools import combinations
 from typing import Any
 
 from bench.errors import UserError
+from bench.report.axes import axes_of
 from bench.report.formats import pipe_table, text_table
-from bench.report.table import axes_of, budgets
+from bench.report.table import budgets
 from bench.run.result import Result
 from bench.run.store import Run
 from bench.spec import Cell

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 import torch
@@ -193,7 +194,12 @@ def _size(request: EvaluationRequest, file: TrainedModel, problems: list[str]) -
 
 
 def execute(
-    request: EvaluationRequest, planned: Plan, command: str, preparing: Progress, evaluating: Progress
+    request: EvaluationRequest,
+    planned: Plan,
+    command: str,
+    preparing: Progress,
+    evaluating: Progress,
+    folder: Path | None = None,
 ) -> Result:
     """Prepare the data and evaluate the one cell of a plan, in this process or on several ranks.
 
@@ -201,6 +207,7 @@ def execute(
         request, planned: see `plan`.
         command: the command line, for the provenance.
         preparing, evaluating: called with (done, total) as the videos are made ready, and predicted.
+        folder: gets the predictions; without one they are not kept.
 
     Raises:
         UserError: the model or the data cannot be had.
@@ -231,9 +238,12 @@ def execute(
                     evaluating(round(event["done"] * len(videos)), len(videos))
 
             if request.processes_per_cell > 1:
-                result = _on_ranks(request, planned, command, context.cache, report)
+                result = _on_ranks(request, planned, command, context.cache, report, folder)
             else:
-                result = in_this_process(context, threads_of(cell), lambda: execute_cell(cell, context, report=report))
+                threads = threads_of(cell)
+                result = in_this_process(
+                    context, threads, lambda: execute_cell(cell, context, folder=folder, report=report)
+                )
         except DataError as error:
             raise UserError([str(error)]) from error
         notes = () if context.cache.store is None else (chosen, *context.cache.notes())
@@ -246,10 +256,11 @@ def _on_ranks(
     command: str,
     cache: FrameCache,
     report: Callable[[Mapping[str, Any]], None],
+    folder: Path | None,
 ) -> Result:
     """Evaluate the cell of a plan by a worker with ranks. Raises what the evaluation in this process raises."""
     (cell,) = planned.cells
-    job = Job("train", cell, None, threads_of(cell), cache)
+    job = Job("train", cell, folder, threads_of(cell), cache)
     with contextlib.closing(started(request, planned.placement, [cell], command)) as engine:
         engine.submit(job)
         while True:

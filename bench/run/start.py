@@ -28,6 +28,8 @@ from bench.run.events import Listener
 from bench.run.matrices import expand_all
 from bench.run.matrix import Plan
 from bench.run.store import RESULTS, Run, ThrottledCsvWriter
+from bench.run.tracking.followers import TrackedListener
+from bench.run.tracking.names import tracker_problems
 from bench.spec import Cell, DataSource, Request
 from bench.text import counted
 
@@ -70,7 +72,7 @@ def plan(request: Request) -> Plan:
         elsewhere = getattr(engine, "placement", lambda _: None)(request)
     except UnknownName as error:
         problems.append(str(error))
-    problems += _unused(request)
+    problems += [*_unused(request), *tracker_problems(request.track)]
     try:
         planned = expand_all(request.matrix, elsewhere)
     except UserError as error:
@@ -155,9 +157,12 @@ def execute(
         if within is None:
             _open(run, request, planned, cells, command)
         known_as = within or (request.engine, None)
-        runner = Runner(run, engine, planned.placement, command, cache, listener, *known_as)
+        # a scheduler's jobs are commands of their own, each of which has its cells tracked
+        tracked = TrackedListener(listener, run, () if isinstance(engine, CellEngine) else request.track)
+        runner = Runner(run, engine, planned.placement, command, cache, tracked, *known_as)
         outcome = runner.execute(cells, tuner)
         outcome.notes += [*getattr(engine, "notes", ()), *([chosen] if chosen else []), *cache.notes()]
+        outcome.notes += tracked.close(stopped=outcome.interrupted)
     total = time.perf_counter() - begun
     outcome.seconds["starting and preparing"] = total - sum(outcome.seconds.values())
     return run, outcome

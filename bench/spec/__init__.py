@@ -15,7 +15,7 @@ from bench.spec.fields import (
     problems_of,
 )
 from bench.spec.recipe import Recipe
-from bench.spec.request import EvaluationRequest, Matrix, ProfileRequest, Request
+from bench.spec.request import EvaluationRequest, Matrix, PredictionRequest, ProfileRequest, Request
 from bench.spec.source import DataSource
 from bench.spec.tuning import Budget, Dimension, Trial, Tuning
 
@@ -36,6 +36,7 @@ __all__ = [
     "Names",
     "Plugins",
     "Precision",
+    "PredictionRequest",
     "ProfileRequest",
     "Recipe",
     "Request",

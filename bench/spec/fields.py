@@ -181,6 +181,7 @@ Fractions = Annotated[tuple[_Fraction, ...], BeforeValidator(_listed), AfterVali
 FrameCounts = Annotated[tuple[_Frames, ...], *_List]
 InputSize = Annotated[Annotated[int, Field(ge=1, le=MAX_SIDE)] | None, BeforeValidator(_side)]
 Plugins = Annotated[tuple[str, ...], *_List]
+Trackers = Annotated[tuple[str, ...], *_List]
 UserPath = Annotated[Path, AfterValidator(_expanded)]
 Cache = Annotated[Literal["auto", "ram", "disk", "off"], AfterValidator(_cache)]
 CacheLimit = Annotated[Annotated[ByteSize, Field(gt=0)] | None, BeforeValidator(_size)]

@@ -25,6 +25,7 @@ from bench.spec.fields import (
     Pixels,
     Plugins,
     Seeds,
+    Trackers,
     UserPath,
     Workers,
     device_name,
@@ -251,6 +252,9 @@ class Request(Matrix, RankOptions, ReadingOptions, PluginOptions):
     workers: Annotated[Workers, Flag(RUNNING, metavar="INTEGER|auto")] = Field(
         "auto", description="Processes that run cells side by side, or auto: one a GPU, one a core"
     )
+    track: Annotated[Trackers, Flag(RUNNING)] = Field(
+        (), description="Comma list of trackers that follow the trainings: tensorboard, wandb, mlflow, trackio"
+    )
     out: Annotated[UserPath | None, Flag(RUNNING, default="results/DATASET-KEY")] = Field(
         None, description="Folder of the run"
     )
@@ -331,3 +335,28 @@ class EvaluationRequest(DataOptions, RankOptions, ReadingOptions, DeviceOptions,
     )
     split: Literal["test", "val"] = Field("test", description="List that is evaluated")
     order_test: bool = Field(True, description="Also evaluate with the frames reversed and shuffled")
+
+
+class PredictionRequest(DeviceOptions, PluginOptions):
+    """Fields of `bench predict`; what is not set is as the cell's training has it."""
+
+    cell: Annotated[str, Flag(argument=True, metavar="RUN/CELL")] = Field(
+        description="RUN/CELL, the cell's folder or its adapter.safetensors; the key's first digits do for CELL"
+    )
+    videos: Annotated[tuple[str, ...], Flag(argument=True, repeated=True, metavar="VIDEO...")] = Field(
+        min_length=1, description="Video files, and folders that are looked through for videos"
+    )
+    top: int = Field(5, ge=1, description="Classes that are told of each video, the likeliest first")
+    batch_size: Annotated[int | None, Flag(RUNNING, default="the training's")] = Field(
+        None, ge=1, description="Views computed at once"
+    )
+    backbone: Annotated[str | None, Flag(default="the file's")] = Field(
+        None, description="Place of the cell's backbone now"
+    )
+    decoder: Annotated[Decoder, Flag(RUNNING)] = Field("auto", description="auto, decord, pyav or torchcodec")
+    loader_workers: Annotated[LoaderWorkers, Flag(RUNNING, metavar="INTEGER|auto")] = Field(
+        "auto", description="Decoding processes; 0 decodes without them, and without a limit in seconds"
+    )
+    decode_timeout: Annotated[float, Flag(RUNNING, metavar="SECONDS")] = Field(
+        60.0, gt=0, le=86400, description="Seconds after which a video counts as broken"
+    )

@@ -83,6 +83,11 @@ class Predicted:
         """Of each video and class, (V, C), frames forwards."""
         return self._arrays["probabilities"]
 
+    @property
+    def predictions(self) -> np.ndarray:
+        """Return the likeliest class of each video, (V)."""
+        return np.asarray(self._arrays["probabilities"].argmax(axis=1))
+
     def right(self, metric: Metric) -> np.ndarray | None:
         """Return whether each video counts as right, (V); None where the cell has no such accuracy."""
         _, _, order = metric.partition("_") if metric.startswith("top1_") else ("", "", "")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from bench.report.runs import Runs
 from bench.report.axes import axes_of
+from bench.report.runs import Runs
 from bench.report.table import groups
 from bench.run.columns import row as csv_row
 from bench.run.result import Result

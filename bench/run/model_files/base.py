@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -103,7 +104,8 @@ def find(text: str, root: Path = RESULTS) -> Path:
 
     Args:
         text: a file, a cell's folder, a folder in peft's format, or RUN/CELL. RUN is a run's folder or its name under
-            `root`, CELL the name of the cell's folder or the cell's key.
+            `root`, CELL the name of the cell's folder or the first digits of the cell's key, which need no RUN where
+            one run under `root` has such a cell.
         root: where runs lie.
 
     Raises:
@@ -127,16 +129,34 @@ def find(text: str, root: Path = RESULTS) -> Path:
         if not os.path.isdir(run / "cells"):
             continue
         cells = _cells(run)
-        for cell in cells:
-            if given.name == cell or cell.endswith(f"-{given.name}"):
-                if not os.path.isfile(run / "cells" / cell / ADAPTER):
-                    raise UserError([f"checkpoint {text!r}: the cell has no {ADAPTER}, it did not come to its end"])
-                return run / "cells" / cell / ADAPTER
+        if found := _named(run, given.name):
+            return _adapter(text, found)
         near = did_you_mean(given.name, cells)
         raise UserError([f"checkpoint {text!r}: the run has no such cell, expected one of {', '.join(cells)}{near}"])
+    if os.path.isdir(root) and re.fullmatch(r"[0-9a-f]{4,10}", text):
+        runs = sorted(folder.parent for folder in root.glob("*/cells"))
+        if found := [folder for run in runs for folder in _named(run, text)]:
+            return _adapter(text, found)
     raise UserError(
         [f"checkpoint {text!r}: there is no such file, cell's folder or RUN/CELL{did_you_mean_path(given)}"]
     )
+
+
+def _named(run: Path, name: str) -> list[Path]:
+    """The folders of a run's cells that are called so, or else whose key begins so."""
+    cells = _cells(run)
+    called = [cell for cell in cells if name == cell] or [c for c in cells if c.rpartition("-")[2].startswith(name)]
+    return [run / "cells" / cell for cell in called]
+
+
+def _adapter(text: str, folders: Sequence[Path]) -> Path:
+    """The adapter file of the one cell. Raises UserError where it has none, or there are several cells."""
+    if len(folders) > 1:
+        listed = ", ".join(folder.name for folder in folders[:5])
+        raise UserError([f"checkpoint {text!r}: {len(folders)} cells are called so, expected one of {listed}"])
+    if not os.path.isfile(folders[0] / ADAPTER):
+        raise UserError([f"checkpoint {text!r}: the cell has no {ADAPTER}, it did not come to its end"])
+    return folders[0] / ADAPTER
 
 
 def _cells(run: Path) -> list[str]:
