@@ -7,7 +7,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from bench.report.comparison import METRIC_NAMES
 from bench.report.plots.request import Lacking, PlotRequest
-from bench.report.plots.rows import PlotRow, evaluated_rows, interval
+from bench.report.plots.rows import PlotRow, evaluated_rows, intervals
 from bench.report.plots.style import Looks, panels, short
 from bench.report.runs import Runs
 
@@ -44,7 +44,7 @@ def draw(runs: Runs, request: PlotRequest) -> Figure:
         for line in _lines([row for row in rows if row.cell.dataset == data_set]):
             look = looks(line[0].backbone, line[0].variant(AXIS))
             y = [row.values[request.metric] for row in line]
-            found = [interval(runs, row, request.metric) for row in line]
+            found = [intervals(runs, row, [request.metric]).get(request.metric) for row in line]
             ends = [(up, up) if each is None else (each.low, each.high) for each, up in zip(found, y, strict=True)]
             axes.errorbar(
                 [100 * row.cell.train_fraction for row in line],

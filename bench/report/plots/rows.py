@@ -91,12 +91,16 @@ def evaluated_rows(runs: Runs, metric: Metric) -> list[PlotRow]:
     return [row for row in plot_rows(runs.results) if metric in row.values]
 
 
-def interval(runs: CellFolders, row: PlotRow, metric: Metric) -> Interval | None:
-    """Return the 95 % interval of a row's accuracy; None where its predictions are not there or are damaged."""
+def intervals(runs: CellFolders, row: PlotRow, metrics: Sequence[Metric]) -> dict[Metric, Interval]:
+    """Return the 95 % intervals of a row's accuracies; of none whose predictions are not there or are damaged."""
+    seeds = [result.cell.seed for result in row.results]
     try:
-        found = outcomes(predicted(runs, row.results), [result.cell.seed for result in row.results], metric)
+        kept = predicted(runs, row.results)
+        of_all = {metric: outcomes(kept, seeds, metric) for metric in metrics}
     except (OSError, ValueError):
-        return None
-    if found is None or not found.names:
-        return None
-    return accuracy(found.right, found.labels if found.by_class else None)
+        return {}
+    return {
+        metric: accuracy(found.right, found.labels if found.by_class else None)
+        for metric, found in of_all.items()
+        if found is not None and found.names
+    }
