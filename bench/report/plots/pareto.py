@@ -16,8 +16,8 @@ from bench.errors import UserError
 from bench.report.comparison import METRIC_NAMES
 from bench.report.plots.labels import place_labels
 from bench.report.plots.request import Lacking, PlotRequest
-from bench.report.plots.rows import PlotRow, evaluated_rows, intervals
-from bench.report.plots.style import GREY, Looks, laid_out, panels, short
+from bench.report.plots.rows import PlotRow, evaluated_rows, intervals, legend_names
+from bench.report.plots.style import GREY, MARKERS, Look, Looks, laid_out, panels, short
 from bench.report.runs import Runs
 from bench.stats.bootstrap import Interval
 
@@ -89,7 +89,9 @@ def draw(runs: Runs, request: PlotRequest) -> Figure:
         raise Lacking(problems)
     data_sets = list(dict.fromkeys(row.cell.dataset for row in rows))
     ends = {row.cell.key: intervals(runs, row, [request.metric]).get(request.metric) for row in rows}
-    looks = Looks([row.backbone for row in rows], [row.variant() for row in rows])
+    names = legend_names(rows, len(MARKERS))
+    looks = Looks([row.backbone for row in rows], [*names.values()])
+    of_rows = {row.cell.key: looks(row.backbone, names[row.cell.key]) for row in rows}
     wide = request.size.width > 5
     count = len(shown) * len(data_sets)
     columns = (3 if count > 4 else 2) if wide else (2 if count > 2 else 1)
@@ -105,7 +107,7 @@ def draw(runs: Runs, request: PlotRequest) -> Figure:
     for place, axes in enumerate(grid):
         data_set, cost = data_sets[place // len(shown)], shown[place % len(shown)]
         members = [row for row in rows if row.cell.dataset == data_set and cost.key in row.values]
-        fronts.append((members, _draw(axes, cost, members, ends, looks, request)))
+        fronts.append((members, _draw(axes, cost, members, ends, of_rows, request)))
         if len(data_sets) > 1:
             axes.set_title(short(data_set))
         if place % min(columns, count) == 0:
@@ -133,7 +135,7 @@ def _draw(
     cost: Cost,
     rows: Sequence[PlotRow],
     ends: dict[str, Interval | None],
-    looks: Looks,
+    looks: dict[str, Look],
     request: PlotRequest,
 ) -> list[int]:
     """Draw a panel; the rows of its front."""
@@ -148,7 +150,7 @@ def _draw(
     line = [x[index] for index in found], [y[index] for index in found]
     axes.plot(*line, color=GREY, ls="--", lw=0.8, drawstyle="steps-post", label="front", zorder=1.5)
     for row, across, up in zip(rows, x, y, strict=True):
-        look = looks(row.backbone, row.variant())
+        look = looks[row.cell.key]
         its = ends[row.cell.key]
         axes.errorbar(
             across,

@@ -86,6 +86,17 @@ def plot_rows(results: Sequence[Result]) -> list[PlotRow]:
     ]
 
 
+def legend_names(rows: Sequence[PlotRow], most: int, *without: str) -> dict[str, str]:
+    """Return what rows are called in a legend, by the key of their first cell: by their variants, or, where these are
+    more than `most` that can be told apart, by their methods.
+
+    Args:
+        without: headers that are not among what tells variants apart.
+    """
+    names = {row.cell.key: row.variant(*without) for row in rows}
+    return names if len(set(names.values())) <= most else {row.cell.key: row.method for row in rows}
+
+
 def evaluated_rows(runs: Runs, metric: Metric) -> list[PlotRow]:
     """Return the rows that have the accuracy."""
     return [row for row in plot_rows(runs.results) if metric in row.values]
