@@ -7,8 +7,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from bench.report.comparison import METRIC_NAMES
 from bench.report.plots.request import Lacking, PlotRequest
-from bench.report.plots.rows import PlotRow, evaluated_rows, interval
-from bench.report.plots.style import Looks, panels, short
+from bench.report.plots.rows import PlotRow, evaluated_rows, intervals, legend_names
+from bench.report.plots.style import MARKERS, Looks, panels, short
 from bench.report.runs import Runs
 
 AXIS = "training videos"  # the table's column of the fraction
@@ -29,7 +29,8 @@ def draw(runs: Runs, request: PlotRequest) -> Figure:
             [f"all rows trained on {rows[0].cell.train_percent} of the videos: expected several --train-fraction"]
         )
     data_sets = list(dict.fromkeys(row.cell.dataset for row in rows))
-    looks = Looks([row.backbone for row in rows], [row.variant(AXIS) for row in rows])
+    names = legend_names(rows, len(MARKERS), AXIS)
+    looks = Looks([row.backbone for row in rows], [*names.values()])
     wide = request.size.width > 5
     columns = 2 if wide else 1
     figure, grid = panels(
@@ -42,9 +43,9 @@ def draw(runs: Runs, request: PlotRequest) -> Figure:
     )
     for place, (axes, data_set) in enumerate(zip(grid, data_sets, strict=True)):
         for line in _lines([row for row in rows if row.cell.dataset == data_set]):
-            look = looks(line[0].backbone, line[0].variant(AXIS))
+            look = looks(line[0].backbone, names[line[0].cell.key])
             y = [row.values[request.metric] for row in line]
-            found = [interval(runs, row, request.metric) for row in line]
+            found = [intervals(runs, row, [request.metric]).get(request.metric) for row in line]
             ends = [(up, up) if each is None else (each.low, each.high) for each, up in zip(found, y, strict=True)]
             axes.errorbar(
                 [100 * row.cell.train_fraction for row in line],

@@ -10,7 +10,7 @@ from matplotlib.typing import LineStyleType
 
 from bench.report.plots.logs import Curve, epoch_curve, interval_curve, read_log
 from bench.report.plots.request import Lacking, PlotRequest
-from bench.report.plots.rows import PlotRow, plot_rows
+from bench.report.plots.rows import PlotRow, legend_names, plot_rows
 from bench.report.plots.style import COLOURS, DASHES, Key, panels, short
 from bench.report.runs import Runs
 from bench.run.store import LOG
@@ -32,10 +32,10 @@ def draw(runs: Runs, request: PlotRequest) -> Figure:
     several = len({row.cell.dataset for row, _ in curves}) > 1
     titles = [f"{row.backbone}, {row.cell.dataset}" if several else row.backbone for row, _ in curves]
     blocks = list(dict.fromkeys(titles))
-    variants = list(dict.fromkeys(row.variant() for row, _ in curves))
+    called = legend_names([row for row, _ in curves], len(COLOURS) * len(DASHES))
     looks = {
         name: (COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS) % len(DASHES)])
-        for place, name in enumerate(variants)
+        for place, name in enumerate(dict.fromkeys(called.values()))
     }
     key = Key("strategy", [Line2D([], [], color=c, linestyle=d, label=short(name)) for name, (c, d) in looks.items()])
     wide = request.size.width > 5
@@ -48,7 +48,7 @@ def draw(runs: Runs, request: PlotRequest) -> Figure:
         block, name = blocks[place // len(names)], names[place % len(names)]
         for (row, found), title in zip(curves, titles, strict=True):
             if title == block and name in found:
-                _draw(axes, found[name], *looks[row.variant()], row.label, marked=name == _VALIDATED)
+                _draw(axes, found[name], *looks[called[row.cell.key]], row.label, marked=name == _VALIDATED)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.set_ylabel(name)

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bench.report.plots.request import Lacking, PlotRequest
-from bench.report.plots.rows import interval, plot_rows
+from bench.report.plots.rows import intervals, plot_rows
 from bench.report.plots.style import COLOURS, GREY, Key, panels, short
 from bench.report.runs import Runs
 from bench.stats.outcomes import Metric
@@ -40,13 +40,14 @@ def draw(runs: Runs, request: PlotRequest) -> Figure:
         "top-1 by the order of the frames", request.size, 1, 1, 0.45 + _ROW * len(rows), [Key("frames", marks)]
     )
     for place, row in enumerate(rows):
-        found = [row.values[metric] for metric in shown if metric in row.values]
-        axes.hlines(place, min(found), max(found), color=GREY, linewidth=0.6, zorder=1)
+        its = [row.values[metric] for metric in shown if metric in row.values]
+        axes.hlines(place, min(its), max(its), color=GREY, linewidth=0.6, zorder=1)
+    found = [intervals(runs, row, shown) for row in rows]
     for metric in shown:
         name, colour, marker, size = ORDERS[metric]
         members = [(place, row) for place, row in enumerate(rows) if metric in row.values]
         x = [row.values[metric] for _, row in members]
-        ends = [interval(runs, row, metric) for _, row in members]
+        ends = [found[place].get(metric) for place, _ in members]
         axes.errorbar(
             x,
             [place for place, _ in members],

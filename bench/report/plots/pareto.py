@@ -16,8 +16,8 @@ from bench.errors import UserError
 from bench.report.comparison import METRIC_NAMES
 from bench.report.plots.labels import place_labels
 from bench.report.plots.request import Lacking, PlotRequest
-from bench.report.plots.rows import PlotRow, evaluated_rows, interval
-from bench.report.plots.style import GREY, Looks, laid_out, panels, short
+from bench.report.plots.rows import PlotRow, evaluated_rows, intervals, legend_names
+from bench.report.plots.style import GREY, MARKERS, Look, Looks, laid_out, panels, short
 from bench.report.runs import Runs
 from bench.stats.bootstrap import Interval
 
@@ -88,8 +88,10 @@ def draw(runs: Runs, request: PlotRequest) -> Figure:
     if problems:
         raise Lacking(problems)
     data_sets = list(dict.fromkeys(row.cell.dataset for row in rows))
-    intervals = {row.cell.key: interval(runs, row, request.metric) for row in rows}
-    looks = Looks([row.backbone for row in rows], [row.variant() for row in rows])
+    ends = {row.cell.key: intervals(runs, row, [request.metric]).get(request.metric) for row in rows}
+    names = legend_names(rows, len(MARKERS))
+    looks = Looks([row.backbone for row in rows], [*names.values()])
+    of_rows = {row.cell.key: looks(row.backbone, names[row.cell.key]) for row in rows}
     wide = request.size.width > 5
     count = len(shown) * len(data_sets)
     columns = (3 if count > 4 else 2) if wide else (2 if count > 2 else 1)
@@ -105,14 +107,14 @@ def draw(runs: Runs, request: PlotRequest) -> Figure:
     for place, axes in enumerate(grid):
         data_set, cost = data_sets[place // len(shown)], shown[place % len(shown)]
         members = [row for row in rows if row.cell.dataset == data_set and cost.key in row.values]
-        fronts.append((members, _draw(axes, cost, members, intervals, looks, request)))
+        fronts.append((members, _draw(axes, cost, members, ends, of_rows, request)))
         if len(data_sets) > 1:
             axes.set_title(short(data_set))
         if place % min(columns, count) == 0:
             axes.set_ylabel(METRIC_NAMES[request.metric])
     laid_out(figure)
     for place, (axes, (members, on_front)) in enumerate(zip(grid, fronts, strict=True)):
-        _label(axes, shown[place % len(shown)], members, on_front, intervals, request)
+        _label(axes, shown[place % len(shown)], members, on_front, ends, request)
     return figure
 
 
@@ -132,8 +134,8 @@ def _draw(
     axes: Axes,
     cost: Cost,
     rows: Sequence[PlotRow],
-    intervals: dict[str, Interval | None],
-    looks: Looks,
+    ends: dict[str, Interval | None],
+    looks: dict[str, Look],
     request: PlotRequest,
 ) -> list[int]:
     """Draw a panel; the rows of its front."""
@@ -148,12 +150,12 @@ def _draw(
     line = [x[index] for index in found], [y[index] for index in found]
     axes.plot(*line, color=GREY, ls="--", lw=0.8, drawstyle="steps-post", label="front", zorder=1.5)
     for row, across, up in zip(rows, x, y, strict=True):
-        look = looks(row.backbone, row.variant())
-        ends = intervals[row.cell.key]
+        look = looks[row.cell.key]
+        its = ends[row.cell.key]
         axes.errorbar(
             across,
             up,
-            None if ends is None else [[max(0.0, up - ends.low)], [max(0.0, ends.high - up)]],
+            None if its is None else [[max(0.0, up - its.low)], [max(0.0, its.high - up)]],
             color=look.colour,
             marker=look.marker,
             mfc=look.face,
@@ -169,7 +171,7 @@ def _label(
     cost: Cost,
     rows: Sequence[PlotRow],
     on_front: Sequence[int],
-    intervals: dict[str, Interval | None],
+    ends: dict[str, Interval | None],
     request: PlotRequest,
 ) -> None:
     """Label the points of a panel: of a few all, of more those of the front."""
@@ -179,8 +181,8 @@ def _label(
         named += [index for index in range(len(rows)) if index not in on_front]
     lines = []
     for (x, _), row in zip(at, rows, strict=True):
-        if (ends := intervals[row.cell.key]) is not None:
-            lines.append(((x, ends.low), (x, ends.high)))
+        if (its := ends[row.cell.key]) is not None:
+            lines.append(((x, its.low), (x, its.high)))
     for one, other in pairwise(on_front):
         corner = (at[other][0], at[one][1])
         lines += [(at[one], corner), (corner, at[other])]

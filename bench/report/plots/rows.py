@@ -87,17 +87,32 @@ def plot_rows(results: Sequence[Result]) -> list[PlotRow]:
     ]
 
 
+def legend_names(rows: Sequence[PlotRow], most: int, *without: str) -> dict[str, str]:
+    """Return what rows are called in a legend, by the key of their first cell: by their variants, or, where these are
+    more than `most` that can be told apart, by their methods.
+
+    Args:
+        without: headers that are not among what tells variants apart.
+    """
+    names = {row.cell.key: row.variant(*without) for row in rows}
+    return names if len(set(names.values())) <= most else {row.cell.key: row.method for row in rows}
+
+
 def evaluated_rows(runs: Runs, metric: Metric) -> list[PlotRow]:
     """Return the rows that have the accuracy."""
     return [row for row in plot_rows(runs.results) if metric in row.values]
 
 
-def interval(runs: CellFolders, row: PlotRow, metric: Metric) -> Interval | None:
-    """Return the 95 % interval of a row's accuracy; None where its predictions are not there or are damaged."""
+def intervals(runs: CellFolders, row: PlotRow, metrics: Sequence[Metric]) -> dict[Metric, Interval]:
+    """Return the 95 % intervals of a row's accuracies; of none whose predictions are not there or are damaged."""
+    seeds = [result.cell.seed for result in row.results]
     try:
-        found = outcomes(predicted(runs, row.results), [result.cell.seed for result in row.results], metric)
+        kept = predicted(runs, row.results)
+        of_all = {metric: outcomes(kept, seeds, metric) for metric in metrics}
     except (OSError, ValueError):
-        return None
-    if found is None or not found.names:
-        return None
-    return accuracy(found.right, found.labels if found.by_class else None)
+        return {}
+    return {
+        metric: accuracy(found.right, found.labels if found.by_class else None)
+        for metric, found in of_all.items()
+        if found is not None and found.names
+    }

@@ -30,6 +30,8 @@ DASHES: tuple[LineStyleType, ...] = ("-", "--", ":", "-.")
 GREY = "#777777"
 _LONGEST = 40  # letters of a name
 _GAP = 0.04  # inches around a legend
+_NARROWEST = 0.35  # inches, of an entry of a legend
+_HIGHEST = 200.0  # inches of a figure: a PNG may have 65,535 pixels
 STYLE: Any = {  # matplotlib names the keys in its types, of which each version has others
     "axes.axisbelow": True,
     "axes.grid": True,
@@ -155,7 +157,7 @@ def panels(
     legends = [_legend(figure, key) for key in keys]
     tall = [(legend.get_window_extent().height / figure.dpi) + _GAP for legend in legends]
     if size.height is None:
-        figure.set_size_inches(size.width, rows * height + sum(tall))
+        figure.set_size_inches(size.width, min(rows * height + sum(tall), _HIGHEST))
     whole = figure.get_figheight()
     top = sum(tall)
     figure.set_layout_engine(
@@ -172,7 +174,8 @@ def panels(
 
 def _legend(figure: Figure, key: Key) -> Legend:
     """A legend of as many columns as the figure has room for."""
-    for columns in range(len(key.entries), 0, -1):
+    most = int(figure.get_figwidth() / _NARROWEST)
+    for columns in range(min(len(key.entries), most), 0, -1):
         legend = figure.legend(
             handles=[*key.entries],
             title=key.title,

@@ -17,7 +17,7 @@ from PIL import Image
 
 from bench.report.plots import KINDS, Lacking, PlotRequest, Size, content, figure, svg
 from bench.report.plots.pareto import COSTS, front
-from bench.report.plots.style import COLOURS, Looks
+from bench.report.plots.style import COLOURS, MARKERS, Looks
 from bench.report.runs import Runs
 from bench.stats.bootstrap import accuracy
 from tests.bench import make
@@ -166,6 +166,19 @@ def test_every_data_set_has_its_panels_and_its_front(tmp_path: Path) -> None:
     assert [axes.get_title() for axes in shown] == ["motion", "ssv2"]
     fronts = [[line.get_ydata().tolist() for line in axes.lines if line.get_label() == "front"] for axes in shown]
     assert fronts == [[[70.0]], [[20.0, 30.0]]]
+
+
+def test_more_variants_than_markers_have_those_of_their_strategies(tmp_path: Path) -> None:
+    cells = [make.cell(options={"scale": scale / 100}) for scale in range(len(MARKERS) + 1)]
+    run = plotted.opened(tmp_path, cells)
+    for cell in cells:
+        run.put(make.done(cell))
+    few, many = (Runs([run]) for _ in range(2))
+    few.results = few.results[:-1]
+    for runs, count in ((few, len(MARKERS)), (many, 1)):
+        shown = figure("pareto", runs, ONE)
+        assert len(shown.legends[1].get_texts()) == count
+        assert len({str(container[0].get_marker()) for container in shown.axes[0].containers}) == count
 
 
 def test_sixteen_backbones_and_twenty_strategies_look_different() -> None:
