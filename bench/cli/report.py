@@ -12,7 +12,7 @@ from bench.cli.options import not_among
 from bench.cli.output import obstacles, say, write
 from bench.errors import UserError
 
-FORMATS = ("terminal", "markdown", "csv")
+FORMATS = ("terminal", "markdown", "csv", "html")
 
 
 def report(
@@ -61,7 +61,13 @@ def report(
 
     from bench.report.formats import RENDERERS
 
-    text = RENDERERS[format_](results, table)
+    if format_ == "html":
+        from bench.report.page.render import render_page
+        from bench.report.runs import Runs
+
+        text = render_page(Runs([chosen]), table)
+    else:
+        text = RENDERERS[format_](results, table)
     if output is None:
         say(text)
     else:

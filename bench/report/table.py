@@ -85,6 +85,7 @@ class Row:
         status: done, or what became of the cell.
         failure: why there are no numbers; None where there are.
         notes: numbers of the footnotes.
+        results: behind the row.
     """
 
     labels: dict[str, str]
@@ -95,6 +96,7 @@ class Row:
     status: Status = "done"
     failure: str | None = None
     notes: list[int] = field(default_factory=list)
+    results: Sequence[Result] = ()
 
 
 @dataclass
@@ -234,7 +236,8 @@ def make_table(
     for group in groups(results):
         first = group[0]
         backbone, strategy = _label(first.cell)
-        row = Row({"backbone": backbone, "strategy": strategy, **texts[first.cell.key]}, status=first.status)
+        labels = {"backbone": backbone, "strategy": strategy, **texts[first.cell.key]}
+        row = Row(labels, status=first.status, results=group)
         if incomplete:
             row.labels[_EVALUATED] = _evaluated(group)
         row.labels = {name: one_line(text) for name, text in row.labels.items()}
@@ -253,11 +256,11 @@ def make_table(
     if all(map(_blind, results)):
         shown -= {"top1_reversed", "top1_shuffled"}
     columns = [column for column in NUMBERS if column.key in shown] or [NUMBERS[0]]
-    labels = ["backbone", "strategy", *axes, *([_EVALUATED] if incomplete else [])]
+    headers = ["backbone", "strategy", *axes, *([_EVALUATED] if incomplete else [])]
     caption = _caption(results, missing)
     if intervals is not None:
         caption.append(f"[low, high]: 95 % interval over test videos and seeds, of a bootstrap with {DRAWS:,} draws")
-    return ResultTable(labels, columns, rows, list(notes), caption)
+    return ResultTable(headers, columns, rows, list(notes), caption)
 
 
 def _blind(result: Result) -> bool:

@@ -75,6 +75,11 @@ class Predicted:
         except (KeyError, EOFError, zipfile.BadZipFile, ValueError) as error:
             raise ValueError(f"{file} is damaged ({error})") from error
 
+    @property
+    def probabilities(self) -> np.ndarray:
+        """Of each video and class, (V, C), frames forwards."""
+        return self._arrays["probabilities"]
+
     def right(self, metric: Metric) -> np.ndarray | None:
         """Return whether each video counts as right, (V); None where the cell has no such accuracy."""
         _, _, order = metric.partition("_") if metric.startswith("top1_") else ("", "", "")
