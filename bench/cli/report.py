@@ -15,7 +15,7 @@ from bench.cli.options import not_among
 from bench.cli.output import obstacles, say, write
 from bench.errors import UserError
 
-FORMATS = ("terminal", "markdown", "csv", "json", "latex")
+FORMATS = ("terminal", "markdown", "csv", "json", "latex", "html")
 BEST = ("bold", "none")
 _CELLS, _SHAPE, _NUMBERS, _LATEX = "Cells", "Rows and columns", "Numbers", "LaTeX"
 _AIM = "aim"  # `bench.report.published.AIM`
@@ -188,6 +188,12 @@ def report(
         from bench.report.terminal import TableView
 
         Console(highlight=False).print(TableView(table))
+        return
+
+    if format_ == "html":
+        from bench.report.page.render import render_page
+
+        _print(render_page(found, table), output)
         return
 
     from bench.report.formats import RENDERERS

@@ -81,12 +81,13 @@ class Predicted:
     @property
     def probabilities(self) -> np.ndarray:
         """Of each video and class, (V, C), frames forwards."""
-        return self._arrays["probabilities"]
+        with self._damage():
+            return self._array("probabilities")
 
     @property
     def predictions(self) -> np.ndarray:
-        """Return the likeliest class of each video, (V)."""
-        return np.asarray(self._arrays["probabilities"].argmax(axis=1))
+        """The likeliest class of each video, (V)."""
+        return np.asarray(self.probabilities.argmax(axis=1))
 
     def right(self, metric: Metric) -> np.ndarray | None:
         """Return whether each video counts as right, (V); None where the cell has no such accuracy."""

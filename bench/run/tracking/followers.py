@@ -184,6 +184,9 @@ class TrackedListener:
 
     # --- of a listener ---
 
+    def chosen(self, planned: Cell, cell: Cell) -> None:
+        self._listener.chosen(planned, cell)
+
     def preparing(self, what: str, done: int, total: int) -> None:
         self._listener.preparing(what, done, total)
 

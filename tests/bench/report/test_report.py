@@ -475,7 +475,7 @@ def test_everything_wrong_with_a_report_at_once(folder: Path, bench: Command, wo
     (long,) = bench("report", "--output", "x" * 300).problems
     assert quotes(long, f"output is '{'x' * 300}'", "File name too long")
     wording([output, run, folder_, long])
-    assert bench("report", "--format", "html").code == 2
+    assert bench("report", "--format", "htm").code == 2
     assert sorted(os.listdir(folder)) == ["results", "tables"]
 
 
