@@ -59,8 +59,8 @@ def report(
         bool,
         typer.Option(
             "--tuning",
-            help="In place of the table the trials of `bench run --tune`: their spread, and what they made of the rows' "
-            "gaps.",
+            help="In place of the table the trials of `bench run --tune`: their spread, and what they made of the "
+            "rows' gaps.",
             rich_help_panel=_CELLS,
         ),
     ] = False,
