@@ -20,6 +20,7 @@ import math
 import os
 import re
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -35,7 +36,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.run.store import Run
+from bench.run.store import PREDICTIONS, Run
 from bench.spec import Matrix
 from benchmarks.record import provenance, pyplot, save, write_csv
 
@@ -154,6 +155,7 @@ def in_rows(folder: Path, found: Path) -> Path:
     copied.open(Matrix(), cells, "a copy", {})
     for cell, result in zip(cells, results, strict=True):
         copied.put(result.model_copy(update={"cell": cell}))
+        _copy_predictions(Run(found).cell_folder(result.cell), copied.cell_folder(cell))
     copied.write_csv()
     return folder
 
@@ -176,7 +178,14 @@ def copied(folder: Path, cells: int, found: Path) -> dict[str, Any]:
     for result in results:
         made.put(result)
     put = (time.process_time() - begun) / cells
+    for result in results:
+        _copy_predictions(Run(found).cell_folder(first.cell), made.cell_folder(result.cell))
     return {"cells": cells, "copied": True, "put_cpu_seconds": put, **commands(folder, file, cells)}
+
+
+def _copy_predictions(source: Path, target: Path) -> None:
+    """Copy what `bench report` takes its intervals from."""
+    shutil.copyfile(source / PREDICTIONS, target / PREDICTIONS)
 
 
 def commands(folder: Path, file: Path, cells: int) -> dict[str, float]:

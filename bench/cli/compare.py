@@ -19,7 +19,7 @@ def compare(
     runs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN]...",
+            metavar="RUN",
             help="Runs whose rows are compared: folders, or names under results/. [default: the latest run]",
             show_default=False,
         ),

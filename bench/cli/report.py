@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
-from typer import Context
 from typer.core import TyperCommand
 
 from bench.cli.options import not_among
@@ -24,7 +23,7 @@ _AIM = "aim"  # `bench.report.published.AIM`
 class ReportCommand(TyperCommand):
     """The command, in which `--published` may stand without a value: the figures of AIM's paper are meant."""
 
-    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         filled: list[str] = []
         for index, word in enumerate(args):
             filled.append(word)
@@ -37,7 +36,7 @@ def report(
     runs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN]...",
+            metavar="RUN",
             help="Runs whose rows make the table: folders, or names under results/. [default: the latest run]",
             show_default=False,
         ),

@@ -94,7 +94,7 @@ def facts(result: Result) -> dict[str, tuple[str, ...]]:
     The names are those of labels (`name_of`), of options and of the recipe, and the columns of results.csv.
     """
     cell, columns = result.cell, csv_row(result)
-    found = {name_of(header): (text,) for header, text in _further(cell).items()}
+    found: dict[str, tuple[str, ...]] = {name_of(header): (text,) for header, text in _further(cell).items()}
     found |= {name: (plain(value), str(value)) for name, value in columns.items()}
     for header, text in _AXES.items():
         name = name_of(header)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from backbones.registry import did_you_mean
@@ -38,68 +38,75 @@ def pivot(
         UserError: a name is unknown, or several rows of the plain table fall into one number: means are over seeds
             alone.
     """
-    known = [facts(result) for result in results]
-    names = list(dict.fromkeys(name for each in known for name in each))
+    known = {id(result): facts(result) for result in results}
+    records = {id(result): csv_row(result) for result in results}
     wanted, by = list(dict.fromkeys(map(name_of, rows))), name_of(by)
-    problems = [
-        f"{option} is {name!r}: expected the name of a label, of an option or of a column of results.csv"
-        f"{did_you_mean(name, names)}"
-        for option, asked in (("rows", wanted), ("by", [by]))
-        for name in asked
-        if name not in names
-    ]
-    problems += unknown_columns(metrics, "metric")
-    problems += [f"rows is {','.join(wanted)!r}: {by!r} is a column of its own, with --by"] if by in wanted else []
-    records = {result.cell.key: csv_row(result) for result in results}
     of = {name: column_of(name, [one[name] for one in records.values()]) for name in metrics if name in COLUMNS}
+    names = list(dict.fromkeys(name for each in known.values() for name in each))
+    problems = [_not_a_name("rows", name, names) for name in wanted if name not in names]
+    problems += [_not_a_name("by", by, names)] if by not in names else []
+    problems += [f"rows is {','.join(wanted)!r}: {by!r} is a column of its own, with --by"] if by in wanted else []
+    problems += unknown_columns(metrics, "metric")
     problems += [f"metric: {name!r} holds texts, expected numbers" for name, each in of.items() if not each.numeric]
     if problems:
         raise UserError(problems)
     flat = make_table(results, missing, deviations)
     headers = [header_of(name) for name in wanted] or [label for label in flat.labels if name_of(label) != by]
-    texts = {result.cell.key: each for result, each in zip(results, known, strict=True)}
-    values: dict[str, None] = {}
     found: dict[tuple[str, ...], Row] = {}
     behind: dict[tuple[tuple[str, ...], str], list[Row]] = {}
+    values: dict[str, None] = {}
     for each in flat.rows:
-        has = texts[each.results[0].cell.key]
-        value = one_line(has.get(by, ("-",))[0])
+        value = _shared(by, each, known, "by")
         labels = {
-            header: each.labels[header] if header in each.labels else one_line(has.get(name_of(header), ("-",))[0])
+            header: each.labels[header] if header in each.labels else _shared(name_of(header), each, known, "rows")
             for header in headers
         }
         place = tuple(labels.values())
         row = found.setdefault(place, Row(labels))
         row.results = [*row.results, *each.results]
         row.seeds = tuple(sorted({*row.seeds, *each.seeds}))
-        values[value] = None
         row.notes += [note for note in each.notes if note not in row.notes]
+        values[value] = None
         if each.failure is None:
             behind.setdefault((place, value), []).append(each)
         else:
-            note = one_line(f"{header_of(by)} {value}: {each.failure}")
-            if note not in flat.footnotes:
-                flat.footnotes.append(note)
-            row.notes.append(flat.footnotes.index(note) + 1)
+            flat.footnotes.append(one_line(f"{header_of(by)} {value}: {each.failure}"))
+            row.notes.append(len(flat.footnotes))
             row.texts |= {f"{name}[{value}]": each.status for name in of}
     _alone(behind, headers, by)
     several = len(of) > 1
-    columns = [
-        replace(column, key=f"{name}[{value}]", header=f"{value} {column.header}" if several else value, of=name)
-        for value in values
-        for name, column in of.items()
-    ]
-    for place, row in found.items():
-        for column in columns:
-            value = column.key[len(column.of) + 1 : -1]
-            results_of = [result for each in behind.get((place, value), ()) for result in each.results]
-            row.parts[column.key] = results_of
-            fill(row, column, [records[result.cell.key][column.of] for result in results_of])
+    columns = []
+    for value in values:
+        for name, column in of.items():
+            header = f"{value} {column.header}" if several else value
+            columns.append(replace(column, key=f"{name}[{value}]", header=header, of=name))
+            for place, row in found.items():
+                results_of = [result for each in behind.get((place, value), ()) for result in each.results]
+                row.parts[columns[-1].key] = results_of
+                if results_of:
+                    row.texts.pop(columns[-1].key, None)  # another seed has failed
+                fill(row, columns[-1], [records[id(result)][name] for result in results_of])
     caption = relevant(flat.caption, columns)
     if not several:
         caption.insert(0, f"{next(iter(of.values())).header} by {header_of(by)}")
     shape = replace(flat, labels=headers, columns=columns, rows=list(found.values()), caption=caption)
     return replace(shape, shaped=True, by=by)
+
+
+def _not_a_name(option: str, name: str, names: Sequence[str]) -> str:
+    expected = "expected the name of a label, of an option or of a column of results.csv"
+    return f"{option} is {name!r}: {expected}{did_you_mean(name, names)}"
+
+
+def _shared(name: str, row: Row, known: Mapping[int, Mapping[str, tuple[str, ...]]], option: str) -> str:
+    """The text that all results of a row have. Raises UserError where they differ in it, as in their seed."""
+    texts = dict.fromkeys(known[id(result)].get(name, ("-",))[0] for result in row.results)
+    if len(texts) > 1:
+        raise UserError(
+            [f"{option} is {name!r}: expected what cells of different seeds share, which are one number; they have "
+             f"{', '.join(texts)}"]
+        )  # fmt: skip
+    return one_line(next(iter(texts)))
 
 
 def _alone(behind: dict[tuple[tuple[str, ...], str], list[Row]], headers: Sequence[str], by: str) -> None:

@@ -131,7 +131,7 @@ def with_published(table: ResultTable, figures: Sequence[Figures], conditions: S
         figures: of any sources.
         conditions: of `select.where`, of which those of data set, frames and views hold for the figures as well.
     """
-    ours = {facts_of["dataset"][0] for row in table.rows for facts_of in map(facts, row.results[:1])}
+    ours = {result.cell.dataset for row in table.rows for result in row.results}
     kept = [each for each in figures if _meets(each, conditions)]
     shared = [each for each in kept if each.labels.get("dataset") in ours]
     chosen = shared or kept

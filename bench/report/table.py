@@ -227,9 +227,7 @@ def make_table(results: Sequence[Result], missing: int = 0, deviations: bool = T
         deviations: the caption says that means stand with deviations; not so where intervals are to take their place.
     """
     axes = axes_of([result.cell for result in results])
-    texts = {
-        result.cell.key: {name: values[index] for name, values in axes.items()} for index, result in enumerate(results)
-    }
+    texts = {id(result): {name: values[index] for name, values in axes.items()} for index, result in enumerate(results)}
     incomplete = any(m.evaluated < m.listed for result in results if (m := result.metrics))
     seeds = {result.cell.seed for result in results if result.status == "done"}
     notes: dict[str, int] = {}
@@ -237,7 +235,7 @@ def make_table(results: Sequence[Result], missing: int = 0, deviations: bool = T
     for group in groups(results):
         first = group[0]
         backbone, strategy = label_of(first.cell)
-        labels = {"backbone": backbone, "strategy": strategy, **texts[first.cell.key]}
+        labels = {"backbone": backbone, "strategy": strategy, **texts[id(first)]}
         row = Row(labels, status=first.status, results=group)
         if incomplete:
             row.labels[_EVALUATED] = _evaluated(group)

@@ -37,8 +37,9 @@ def with_uncertainty(table: ResultTable, runs: CellFolders, tested: bool = True)
     caption = list(table.caption)
     if there:
         caption.append("[low, high]: 95 % interval over test videos and seeds (bootstrap)")
-    if without := sum(column.key in row.spreads and column.key not in row.intervals for row, column in places):
-        accuracies = counted(without, "accuracy", "accuracies")
+    left = [column.spread and column.key in row.spreads.keys() - row.intervals.keys() for row, column in places]
+    if any(left):
+        accuracies = counted(sum(left), "accuracy", "accuracies")
         caption.append(f"± standard deviation over seeds, of {accuracies} without an interval")
     if read.lacking:
         told = "; ".join(f"{counted(count, 'row')}: {reason}" for reason, count in read.lacking.items())
@@ -68,14 +69,14 @@ class _Read:
 
     def __init__(self, runs: CellFolders, metrics: Sequence[Metric]) -> None:
         self._runs, self._metrics = runs, metrics
-        self._found: dict[tuple[str, ...], Found] = {}
+        self._found: dict[tuple[int, ...], Found] = {}
         self.lacking: Counter[str] = Counter()
 
     def outcomes(self, row: Row, column: Column) -> Outcomes | None:
         results = row.behind(column)
         if column.key not in row.values or not results:
             return None
-        key = tuple(result.cell.key for result in results)
+        key = tuple(map(id, results))  # a cell's key is a hash that is made anew each time
         if key not in self._found:
             self._found[key] = self._of(results)
         return self._found[key].get(_METRICS[column.quantity])

@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.run.result import Result
 from bench.stats.bootstrap import Interval, accuracies
-from bench.stats.outcomes import CellFolders, Metric, Outcomes, outcomes, predicted
+from bench.stats.outcomes import CellFolders, Metric, Outcomes, outcomes_by_metric, predicted
 
 
 def outcomes_of(runs: CellFolders, results: Sequence[Result], metrics: Sequence[Metric]) -> dict[Metric, Outcomes]:
@@ -18,10 +18,8 @@ def outcomes_of(runs: CellFolders, results: Sequence[Result], metrics: Sequence[
         OSError: predictions are not there, or cannot be read.
         ValueError: they are damaged, or a video has different classes in two of them.
     """
-    found = predicted(runs, results)
-    seeds = [result.cell.seed for result in results]
-    of_all = {metric: outcomes(found, seeds, metric) for metric in metrics}
-    return {metric: each for metric, each in of_all.items() if each is not None and each.names}
+    found = outcomes_by_metric(predicted(runs, results), [result.cell.seed for result in results], metrics)
+    return {metric: each for metric, each in found.items() if each.names}
 
 
 def intervals_of(rows: Sequence[Outcomes]) -> list[Interval]:

@@ -157,21 +157,34 @@ def outcomes(found: Sequence[Predicted], seeds: Sequence[int], metric: Metric) -
     Raises:
         ValueError: a video has different classes in two of them, so that they were not tested on the same data.
     """
-    right = [each.right(metric) for each in found]
-    if not right or any(each is None for each in right):
-        return None
+    return outcomes_by_metric(found, seeds, [metric]).get(metric)
+
+
+def outcomes_by_metric(
+    found: Sequence[Predicted], seeds: Sequence[int], metrics: Sequence[Metric]
+) -> dict[Metric, Outcomes]:
+    """Return the outcomes of cells that differ in the seed alone, without the metrics that one of them lacks.
+
+    Raises:
+        ValueError: as in `outcomes`.
+    """
     names = found[0].names
     same = all(each.names is names or each.names == names for each in found)
     if not same:
         common = set(names).intersection(*(each.names for each in found[1:]))
         names = tuple(name for name in names if name in common)
-    columns = [_columns(each.names, names) for each in found]
+    columns = [slice(None) if same else _columns(each.names, names) for each in found]
     labels = found[0].labels[columns[0]]
     if any((each.labels[column] != labels).any() for each, column in zip(found, columns, strict=True)):
         raise ValueError("a video has another class in another seed")
-    matrix = np.stack([each[column] for each, column in zip(right, columns, strict=True) if each is not None])
     left_out = 0 if same else len(set().union(*(each.names for each in found))) - len(names)
-    return Outcomes(names, labels, matrix, tuple(seeds), metric == "mean_class", left_out)
+    by_metric = {}
+    for metric in metrics:
+        right = [each.right(metric) for each in found]
+        there = [each[column] for each, column in zip(right, columns, strict=True) if each is not None]
+        if len(there) == len(found):
+            by_metric[metric] = Outcomes(names, labels, np.stack(there), tuple(seeds), metric == "mean_class", left_out)
+    return by_metric
 
 
 def _columns(names: Sequence[str], wanted: Sequence[str]) -> np.ndarray:

@@ -118,14 +118,9 @@ def test_rows_in_order_of_a_column_or_a_label_those_without_last() -> None:
     def order(name: str) -> list[str]:
         return [row.labels["strategy"] + row.labels["rank"].strip("-") for row in ordered(sheet, name).rows]
 
-    assert order("top1") == ["lora4", "joint", "lora8", "full"]  # 64.5, 68.5 and 68.5: as they stood
-    assert order("-top1") == ["joint", "lora8", "lora4", "full"] or order("-top1") == [
-        "lora8",
-        "joint",
-        "lora4",
-        "full",
-    ]
-    assert order("rank")[-2:] != order("-rank")[-2:]
+    # 64.5, 68.5, 68.5: equal ones as they stood
+    assert order("top1") == ["lora4", "lora8", "joint", "full"]
+    assert order("-top1") == ["lora8", "joint", "lora4", "full"]
     assert order("strategy") == ["full", "joint", "lora4", "lora8"]
     assert order("-trained_params_m")[0] == "joint" and order("gmacs_view")[-1] == "full"
     with pytest.raises(UserError) as found:
@@ -185,6 +180,19 @@ def test_a_failed_cell_of_a_pivot_stands_in_its_column() -> None:
     assert "no room" in sheet.footnotes[row.notes[-1] - 1]
 
 
+def test_a_number_whose_other_seed_failed_stands_in_a_pivot_all_the_same() -> None:
+    sheet = pivot([make.done(), make.failed(make.cell(seed=1))], "dataset")
+    assert [sheet.number(row, sheet.columns[0]) for row in sheet.rows] == ["61.2"]
+    assert any("seed 1" in sheet.footnotes[note - 1] for note in sheet.rows[0].notes)
+
+
+@pytest.mark.parametrize(("by", "rows"), [("seed", ["strategy"]), ("dataset", ["seed"])])
+def test_seeds_are_no_columns_nor_rows_of_a_pivot(by: str, rows: list[str]) -> None:
+    with pytest.raises(UserError) as found:
+        pivot(results(), by, rows=rows)
+    assert "'seed'" in found.value.problems[0] and "0, 1" in found.value.problems[0]
+
+
 # --- the verb ---
 
 
@@ -216,6 +224,17 @@ def test_runs_are_joined_and_the_same_cell_counts_once(folder: Path, bench: Comm
     assert both.count("| vit:tiny@none |") == both.count("| clip:tiny@none |") == 6
     assert bench("report", "first", "frist", "secnd").problems and bench("report", "first", "frist", "secnd").code == 2
     assert len(bench("report", "first", "frist", "secnd").problems) == 2
+
+
+def test_rows_of_two_runs_that_look_the_same_name_their_run(folder: Path, bench: Command) -> None:
+    for name, split in (("one", "val"), ("other", "test")):
+        run = Run(folder / "results" / name)
+        cell = make.cell(split=split)
+        run.open(make.matrix(), [cell], "bench run", {})
+        run.put(make.done(cell))
+    lines = rows_of(bench("report", "one", "other", "--columns", "top1,split", "--format", "csv").out)
+    assert [(line["run"], line["split"]) for line in lines] == [("one", "val"), ("other", "test")]
+    assert "run" not in bench("report", "first", "second", "--format", "markdown").out.splitlines()[0].split()
 
 
 @pytest.mark.parametrize("format_", ["terminal", "markdown", "csv", "json", "latex"])

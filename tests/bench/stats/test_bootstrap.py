@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import astuple
 
 import numpy as np
 import pytest
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from bench.stats.bootstrap import accuracy, difference, estimate, quantile, two_sided
+from bench.stats import bootstrap
+from bench.stats.bootstrap import accuracies, accuracy, difference, estimate, estimates, quantile, two_sided
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
@@ -21,21 +23,42 @@ def test_of_one_seed_it_is_wilson_s_interval(right: int, videos: int) -> None:
     found = accuracy(np.arange(videos)[None] < right)
     low, high = proportion_confint(right, videos, method="wilson")
     assert found.value == pytest.approx(100 * right / videos)
-    # the draws tell the standard error to a few percent, Student's quantile is a little wider
+    # Student's quantile is a little wider
     width = 100 * (high - low)
     assert (found.low, found.high) == pytest.approx((100 * low, 100 * high), abs=0.05 * width)
     assert 0 <= found.low <= found.value <= found.high <= 100
 
 
-def test_the_standard_error_is_that_of_crossed_seeds_and_videos() -> None:
+def test_the_standard_error_is_that_of_many_draws_of_seeds_and_videos() -> None:
     generator = np.random.default_rng(0)
-    seeds, videos = 5, 60
+    seeds, videos, draws = 5, 60, 40_000
     values = 0.5 + 0.1 * generator.normal(size=(seeds, 1)) + 0.3 * generator.normal(size=(1, videos))
     values = values + 0.01 * generator.normal(size=(seeds, videos))
-    found = estimate(values, draws=20000)
-    expected = values.mean(axis=1).var(ddof=1) / seeds + values.mean(axis=0).var() / videos
+    found = estimate(values)
+    # as the module describes a draw: videos with replacement, and deviations of seeds, widened
+    of_videos = values.mean(axis=0)[generator.integers(videos, size=(draws, videos))].mean(axis=1)
+    deviations = values.mean(axis=1) - values.mean()
+    of_seeds = deviations[generator.integers(seeds, size=(draws, seeds))].mean(axis=1) * math.sqrt(seeds / (seeds - 1))
     assert found.value == pytest.approx(values.mean())
-    assert found.error**2 == pytest.approx(expected, rel=0.05)
+    assert found.error == pytest.approx((of_videos + of_seeds).std(), rel=0.02)
+
+
+@pytest.mark.parametrize("by_class", [True, False])
+def test_rows_together_have_what_each_has_by_itself(by_class: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(2)
+    right = generator.random((7, 3, 40)) < 0.6
+    labels = generator.integers(4, size=40) if by_class else None
+    each = [astuple(accuracy(row, labels)) for row in right]
+    for together in (2 * 3 * 40, 10**6):  # two rows at a time, and all
+        monkeypatch.setattr(bootstrap, "_TOGETHER", together)
+        assert np.allclose([*map(astuple, accuracies(right, labels))], each, rtol=1e-12, atol=0)
+    assert [found.value for found in estimates(right, labels)] == pytest.approx([value / 100 for value, *_ in each])
+
+
+def test_means_over_classes_leave_out_those_that_were_not_drawn() -> None:
+    weights = np.array([[2.0, 0.0, 1.0, 0.0], [1.0, 1.0, 0.0, 0.0]])
+    values, classes = np.array([[1.0, 0.0, 0.0, 1.0]]), np.array([0, 0, 1, 2])
+    assert bootstrap._class_means(weights, values, classes).tolist() == [[(1 + 0) / 2], [0.5]]
 
 
 def test_classes_that_count_alike() -> None:
@@ -60,9 +83,10 @@ def test_the_same_data_have_the_same_interval() -> None:
     assert accuracy(right) == accuracy(right.copy())
 
 
-@pytest.mark.parametrize("freedom", [1, 2, 30, 1e6])
-def test_quantiles_are_student_s(freedom: float) -> None:
-    assert quantile(0.95, freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-4)
+@pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
+@pytest.mark.parametrize("freedom", [1, 2.5, 29.9, 30, 31.5, 100, 1e6])
+def test_quantiles_are_student_s(freedom: float, level: float) -> None:
+    assert quantile(level, freedom) == pytest.approx(stats.t.ppf((1 + level) / 2, freedom), rel=1e-6)
 
 
 @pytest.mark.parametrize(

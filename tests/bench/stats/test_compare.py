@@ -7,16 +7,17 @@ import io
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from bench.run.store import PREDICTIONS, Run
 from bench.spec import Cell
-from bench.stats.compare import compare, holm
+from bench.stats.compare import adjusted, compare, holm, mcnemar, probabilities, told_apart
 from bench.stats.outcomes import Outcomes, Predicted, outcomes
 from tests.bench import make
 from tests.bench.command import Command
@@ -45,6 +46,25 @@ def test_one_seed_has_mcnemar_s_exact_test(one: int, other: int) -> None:
     assert found.effect == pytest.approx(h)
 
 
+@pytest.mark.parametrize(("gained", "lost"), [(0, 0), (0, 5), (3, 3), (7, 2), (400, 480), (9000, 9300), (0, 19000)])
+def test_mcnemar_s_test_is_the_binomial_one_however_many_videos(gained: int, lost: int) -> None:
+    expected = stats.binomtest(gained, gained + lost, 0.5).pvalue if gained + lost else 1.0
+    assert mcnemar(gained, lost) == mcnemar(lost, gained) == pytest.approx(expected, rel=1e-9, abs=1e-300)
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+@pytest.mark.parametrize("by_class", [True, False])
+def test_rows_together_have_the_p_of_each(seeds: tuple[int, ...], by_class: bool) -> None:
+    generator = np.random.default_rng(1)
+    rows = [
+        Outcomes(NAMES, LABELS, generator.random((len(seeds), VIDEOS)) < share, seeds, by_class)
+        for share in (0.9, 0.8, 0.6, 0.5)
+    ]
+    found = probabilities(rows[1:], rows[0])
+    assert found == pytest.approx([compare(row, rows[0]).p for row in rows[1:]])
+    assert len({round(p, 6) for p in found}) == 3
+
+
 def test_several_seeds_are_paired_and_what_is_left_out_is_told() -> None:
     row = _outcomes([50, 52, 54], seeds=(0, 1, 2))
     found = compare(row, _outcomes([40, 42, 44], seeds=(1, 2, 5), names=NAMES[:55]))
@@ -62,6 +82,12 @@ def test_nothing_in_common_is_not_compared() -> None:
     moved = Outcomes(NAMES, LABELS[::-1], _outcomes([40]).right, (0,))
     with pytest.raises(ValueError, match="class"):
         compare(_outcomes([40]), moved)
+
+
+@pytest.mark.parametrize("p", [[], [0.04], [0.01, 0.04, 0.03, 0.005], [0.02, 0.02, 0.9, 1.0, 0.02]])
+def test_corrections_are_those_of_statsmodels(p: list[float]) -> None:
+    apart, expected = multipletests(p, alpha=0.05, method="holm")[:2] if p else ([], [])
+    assert adjusted(p) == pytest.approx([*expected]) and told_apart(p) == [*apart]
 
 
 def test_holm_s_correction() -> None:
@@ -132,6 +158,24 @@ def test_every_metric_is_read_off_the_predictions(tmp_path: Path) -> None:
     assert outcomes([found], [0], "top1_reversed") is None
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_arrays_are_read_as_numpy_reads_them(tmp_path: Path, order: str, save: Callable[..., None]) -> None:
+    p = np.asarray(np.random.default_rng(0).random((9, 7)), order=order)
+    save(tmp_path / "a.npz", names=[f"v{i}" for i in range(9)], labels=np.arange(9) % 7, probabilities=p)
+    found = Predicted(tmp_path / "a.npz")
+    ranks = (-p).argsort(axis=1).argsort(axis=1)[np.arange(9), np.arange(9) % 7]
+    assert found.right("top1").tolist() == (ranks == 0).tolist()
+    assert found.right("top5").tolist() == (ranks < 5).tolist()
+    assert {*(ranks < 5).tolist()} == {True, False}
+
+
+def test_probabilities_of_other_videos_than_the_names_are_damage(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", names=["a"], labels=[0], probabilities=np.eye(3))
+    with pytest.raises(ValueError, match=r"a\.npz"):
+        Predicted(tmp_path / "a.npz").right("top1")
+
+
 @pytest.mark.parametrize("content", [b"", b"PK", None])
 def test_damaged_predictions_are_told(tmp_path: Path, content: bytes | None) -> None:
     file = tmp_path / "a.npz"
@@ -179,6 +223,17 @@ def test_one_row_of_all_is_the_baseline_where_its_backbone_is_named(bench: Comma
     made = [record for record in records if "p" in record]
     assert len(made) == 7
     assert {record["metric"] for record in records} == {"mean_class"}
+
+
+def test_rows_of_several_runs_are_compared(bench: Command, run: Run, tmp_path: Path) -> None:
+    other = Run(tmp_path / "other")
+    cells = [make.cell(strategy="full", options={}, seed=seed) for seed in (0, 1)]
+    other.open(make.matrix(), cells, "bench run", {})
+    for cell in cells:
+        _write(other, cell, np.arange(VIDEOS) < 45)
+    said = bench("compare", run.folder, other.folder, "--format", "json")
+    found = {(record["backbone"], record["strategy"]): record for record in json.loads(said.out)}
+    assert found["vit:tiny@none", "full"]["difference"] == pytest.approx(100 * 15 / 60) and len(found) == 7
 
 
 @pytest.mark.parametrize("format_", ["terminal", "markdown", "csv"])
