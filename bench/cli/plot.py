@@ -21,10 +21,11 @@ FORMATS = ("png", "svg", "pdf")
 def plot(
     runs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RUN]...", help="Runs' folders, or names under results/. [default: the latest run]"),
+        typer.Argument(metavar="RUN", help="Runs' folders, or names under results/. [default: the latest run]"),
     ] = None,
     kind: Annotated[
-        str, typer.Option(help=f"Comma list of what to draw: {', '.join(KINDS)}; all: what the runs have.")
+        str,
+        typer.Option(help=f"Comma list of what to draw: {', '.join(KINDS)}; all: what the runs have.", metavar="LIST"),
     ] = "all",
     metric: Annotated[
         str, typer.Option(help=f"Accuracy of pareto and fraction: {', '.join(METRICS)}.", metavar="METRIC")
