@@ -81,7 +81,7 @@ class Option:
         if choices and self.metavar != "|".join(choices) and not all(choice in text for choice in choices):
             text += f"{': ' if text else ''}{', '.join(choices[:-1])} or {choices[-1]}"
         default = _shown(self.info.get_default()) if self.flag.default is None else self.flag.default
-        repeatable = " Repeatable." if self.kind in ("repeated", "mapping") else ""
+        repeatable = " Repeatable." if self.kind in ("repeated", "mapping") and not self.flag.argument else ""
         return f"{text}.{repeatable}" + (f" [default: {default}]" if default else "")
 
     def parameter(self) -> inspect.Parameter:

@@ -13,7 +13,7 @@ from bench.text import byte_size, one_line
 
 _SHOWN = 1000  # classes that are listed
 _MARKS = re.compile(r"([\\`*_\[\]()!|~$])")
-_FIRST = re.compile(r"^(\d*)([#+=.)-])")  # what makes a heading or a list of a line
+_FIRST = re.compile(r"^(\d+(?=\.(?:\s|$))|(?=[#+=-]))(.)")  # what makes a heading or a list of a line
 
 
 def escaped(text: object) -> str:

@@ -343,7 +343,7 @@ class PredictionRequest(DeviceOptions, PluginOptions):
     cell: Annotated[str, Flag(argument=True, metavar="RUN/CELL")] = Field(
         description="RUN/CELL, the cell's folder or its adapter.safetensors; the key's first digits do for CELL"
     )
-    videos: Annotated[tuple[str, ...], Flag(argument=True, repeated=True, metavar="VIDEO...")] = Field(
+    videos: Annotated[tuple[str, ...], Flag(argument=True, repeated=True, metavar="VIDEO")] = Field(
         min_length=1, description="Video files, and folders that are looked through for videos"
     )
     top: int = Field(5, ge=1, description="Classes that are told of each video, the likeliest first")

@@ -28,6 +28,7 @@ HOSTILE = (
     "- item",
     "`code` **bold** [link](javascript:alert)",
     "&lt;b&gt; www.evil.example",
+    "1. one",
     "plain name",
 )
 
@@ -118,7 +119,7 @@ def test_names_of_classes_are_text_and_nothing_else(bench: Command, trained: tup
         assert line == f"{index}. {escaped(name)}"
     assert "<script" not in card and "<b>" not in card and "http://evil" not in card and "www.evil" not in card
     assert not re.search(r"(?<!\\)[*`\[]", "\n".join(lines))
-    assert lines[-1] == "6. plain name" and lines[3] == "3. \\- item"
+    assert lines[-2:] == ["6. 1\\. one", "7. plain name"] and lines[3] == "3. \\- item"
 
 
 def test_mistakes_are_told_together(

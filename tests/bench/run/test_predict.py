@@ -48,7 +48,7 @@ class Dense(DATASETS.get("small")):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A run with a cell that was trained on the small data set, tested on two clips with three crops each."""
+    """A run with a cell that was trained on the small data set, tested on two clips of each video."""
     with nothing_stays_registered():
         plugin = tmp_path_factory.mktemp("plugins") / "dense.py"
         plugin.write_text(DENSE)
@@ -58,7 +58,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
             backbones=("vit:tiny",),
             strategies=("joint",),
             datasets=("dense",),
-            views="2x3@40",
+            views="2x1@40",
             order_test=False,
             device="cpu",
         )
