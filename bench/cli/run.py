@@ -133,11 +133,13 @@ def planned(given: Given[Request], config: Path | None, profile_only: bool = Fal
         fields = _read(given, config, problems)
     request = given.request(fields, problems) or Request()
 
-    from bench.run.counting import plan as counting_plan
-    from bench.run.start import plan
+    if profile_only:
+        from bench.run.counting import plan
+    else:  # mistakes in a command are told without torch
+        from bench.run.start import plan
 
     try:
-        found = counting_plan(request) if profile_only else plan(request)
+        found = plan(request)
         if request.tune and not profile_only:
             from bench.tune.tuner import tuned
 

@@ -161,16 +161,18 @@ def _match(printed: PublishedRow, method: Matrix, group: Sequence[Result]) -> _M
         return None
     if not _same_options(cell, method.options):
         return None
+    protocol = f"{cell.frames}x{cell.views}"
     unlike = []
     if tiny:
-        unlike.append(f"{cell.backbone_label} in place of {printed.backbone}")
-    elif cell.weights != model.weights and not counts_alone:
-        unlike.append(f"weights {cell.weights_label}, published with {model.weights_label}")
-    if cell.dataset and cell.dataset != printed.dataset:
-        unlike.append(f"on {cell.dataset}, published on {printed.dataset}")
-    protocol = f"{cell.frames}x{cell.clips}x{cell.crops}" if counts_alone else cell.protocol
-    if protocol != printed.protocol:
-        unlike.append(f"views {protocol}, published with {printed.protocol}")
+        where = f" on {cell.dataset}" if cell.dataset else ""
+        unlike.append(f"{cell.backbone_label}{where}, {protocol}, in place of {printed.backbone} on {printed.dataset}")
+    else:
+        if cell.weights != model.weights and not counts_alone:
+            unlike.append(f"weights {cell.weights_label}, published with {model.weights_label}")
+        if cell.dataset not in ("", printed.dataset):
+            unlike.append(f"on {cell.dataset}, published on {printed.dataset}")
+        if protocol != printed.protocol:
+            unlike.append(f"views {protocol}, published with {printed.protocol}")
     rank = 3 if tiny else 2 if counts_alone else int(cell.dataset != printed.dataset)
     return _Match(group, rank, tuple(unlike))
 

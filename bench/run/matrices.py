@@ -68,4 +68,5 @@ def _heads(part: Matrix) -> list[Head]:
 
 def _takes(part: Matrix, option: str) -> bool:
     """Test that a strategy or head of a matrix takes an option."""
-    return any(asked_of(each, {option: None}) for each in (*_strategies(part), *_heads(part)))
+    takers: list[Strategy | Head] = [*_strategies(part), *_heads(part)]
+    return any(asked_of(each, {option: None}) for each in takers)
