@@ -171,8 +171,8 @@ class Runner:
             self._running.clear()
             self.outcome.notes.append(f"{engine.state}; `bench status {self.run.folder}` shows how far they are")
             if self._tuner is not None and self._tuner.waiting:
-                cells = counted(len(self._tuner.waiting), "cell")
-                self.outcome.notes.append(f"{cells} wait for their trials: the same command submits them then")
+                waiting = counted(len(self._tuner.waiting), "cell")
+                self.outcome.notes.append(f"{waiting} wait for their trials: the same command submits them then")
             return
         told = ""
         while self._running:
