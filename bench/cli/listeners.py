@@ -108,8 +108,10 @@ class LiveListener:
 
     def chosen(self, planned: Cell, cell: Cell) -> None:
         self._left.chosen(planned, cell)
-        cells = self._square(cell)
-        cells[cell.key] = cells.pop(planned.key, "waiting")
+        if (
+            cells := self._matrix.get((cell.backbone, cell.strategy))
+        ) is not None:  # it may be chosen at the very start
+            cells[cell.key] = cells.pop(planned.key, "waiting")
 
     def waiting(self, what: str) -> None:
         self._show(f"waiting for {what}", self._left.ended, self._left.total)

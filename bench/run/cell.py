@@ -191,7 +191,8 @@ class _Execution:
         adapter_bytes = None
         if self.folder is not None:
             write_skipped(self.folder, loaders.skipped)
-        if self.folder is not None and self.trainer is not None:
+        # nobody uses what a trial trained, which of a whole model takes much room
+        if self.folder is not None and self.trainer is not None and cell.trial is None:
             # not safetensors' own save_file, whose files only their owner may read
             content = pack(self.model, cell, self.dataset.classes, self.weights_sha256)
             write_atomically(self.folder / ADAPTER, lambda path: path.write_bytes(content))

@@ -38,10 +38,11 @@ _USUAL_SIZE = 224  # pixels; of a model whose family does not tell
 
 # fields of a request that one engine alone has a use for
 _OF_ENGINE = {"ray_address": "ray", "storage": "ray", "slurm": "slurm", "cells_per_job": "slurm", "detach": "slurm"}
+_OF_TUNING = ("tune_epochs", "tune_space", "tune_seed")
 
 
 def _unused(request: Request) -> list[str]:
-    """The sentences on fields that the request sets and its engine, one of the package's, has no use for."""
+    """The sentences on fields that the request sets and that its engine or the lack of tuning has no use for."""
     found = []
     for name, engine in _OF_ENGINE.items():
         default = Request.model_fields[name].get_default(call_default_factory=True)
@@ -50,6 +51,9 @@ def _unused(request: Request) -> list[str]:
             found.append(
                 f"{name} is {value!r}: engine {request.engine!r} has no use for it, expected engine {engine!r}"
             )
+    for name in _OF_TUNING if not request.tune else ():
+        if (value := getattr(request, name)) != Request.model_fields[name].get_default(call_default_factory=True):
+            found.append(f"{name} is {value!r}: nothing is tuned, expected tune of at least 1 beside it")
     return found
 
 

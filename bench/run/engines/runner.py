@@ -152,7 +152,8 @@ class Runner:
                 with interrupts_ignored():
                     self.outcome.unwritten = self._table.finish()
         self.outcome.cells = tuner.cells if tuner else tuple(cells)
-        self.outcome.untuned += tuner.obstacles() if tuner else []
+        left = self.outcome.interrupted or (isinstance(self.engine, CellEngine) and self.engine.detached)
+        self.outcome.untuned += tuner.obstacles() if tuner and not left else []
         return self.outcome
 
     @contextlib.contextmanager
@@ -169,6 +170,9 @@ class Runner:
         if engine.detached:
             self._running.clear()
             self.outcome.notes.append(f"{engine.state}; `bench status {self.run.folder}` shows how far they are")
+            if self._tuner is not None and self._tuner.waiting:
+                waiting = counted(len(self._tuner.waiting), "cell")
+                self.outcome.notes.append(f"{waiting} wait for their trials: the same command submits them then")
             return
         told = ""
         while self._running:

@@ -39,6 +39,17 @@ def test_few_cells_have_a_mark_each(console: Console) -> None:
     assert lines[-1].split()[-6:] == ["training", "50%", "loss", "1.250", "90", "clips/s"]
 
 
+def test_a_cell_with_a_chosen_recipe_takes_the_place_of_the_planned_one(console: Console) -> None:
+    live, asked = LiveListener(console), cells(1, 3)
+    chosen = [cell.model_copy(update={"recipe": make.recipe(lr=0.5)}) for cell in asked]
+    live.chosen(asked[0], chosen[0])  # before the view has begun
+    live.begun([chosen[0], *asked[1:]], 0, 1)
+    live.chosen(asked[1], chosen[1])
+    live.ended(make.done(chosen[1]))
+    lines = drawn(live, console)
+    assert "1/3" in lines[0] and sorted(lines[2].split()[-1]) == sorted("··●")
+
+
 def test_many_cells_are_counted(console: Console) -> None:
     live, asked = LiveListener(console), cells(1, 1500)
     live.begun(asked, 0, 1)

@@ -390,7 +390,7 @@ def test_a_cell_that_is_done_says_where_its_numbers_come_from(tmp_path: Path, co
     result = _train(_cell("vit", "joint"), tmp_path, context)
     empty = {name for name, value in result.provenance if value in (None, "", (), {})}
     # a package that was installed without its history does not know its commit
-    assert empty <= {"attempts"} | (set() if (ROOT / ".git").exists() else {"commit", "dirty"})
+    assert empty <= {"attempts", "tuning"} | (set() if (ROOT / ".git").exists() else {"commit", "dirty"})
     assert (result.provenance.commit, result.provenance.dirty) == commit()
     assert result.provenance.pretrained == "none"
     assert {"python", "torch", "timm", "open_clip_torch"} <= result.provenance.versions.keys()

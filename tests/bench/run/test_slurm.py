@@ -104,6 +104,21 @@ def test_cells_are_submitted_in_arrays_that_slurm_takes(cluster: _Slurm, run: Ru
     assert isinstance(engine, CellEngine)
 
 
+def test_cells_that_follow_from_others_are_submitted_by_themselves(cluster: _Slurm, run: Run) -> None:
+    engine = _started(run, 1)
+    JobFile(run.cell_folder(CELLS[0]), "slurm", "71").write({"stage": "training"})
+    engine.submit(Job("cell", CELLS[1], run.cell_folder(CELLS[1]), 0, FrameCache()))
+    engine.start()
+    engine.start()
+    assert cluster.submitted == [[(CELLS[0].folder,)], [(CELLS[1].folder,)]]
+    states = [read_job(run.cell_folder(cell)) for cell in CELLS[:2]]
+    assert [state and (state.id, state.stage) for state in states] == [("71", "training"), ("72", "queued")]
+    run.put(make.done(CELLS[0]))
+    run.put(make.done(CELLS[1]))
+    cluster.queue = "71|N/A|COMPLETED|None\n72|N/A|COMPLETED|None\n"
+    assert _events(engine) == [("written", 0), ("written", 1)]
+
+
 def test_an_engine_of_this_machine_is_none_of_a_scheduler() -> None:
     assert not isinstance(LocalEngine([]), CellEngine)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
+import time
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import pytest
 
 from bench.data.cache import FrameCache
 from bench.measure.placement import Placement
+from bench.run.engines import runner
 from bench.run.engines.base import Event, Job
 from bench.run.engines.runner import Outcome, Runner
 from bench.run.store import Run
@@ -33,9 +37,11 @@ class InstantEngine:
     Args:
         slots: jobs at once; the last one of these that are there ends first.
         fails: labels of cells that fail, with their errors.
+        pause: seconds that a job takes.
     """
 
-    def __init__(self, slots: int = 1, fails: dict[str, str] | None = None) -> None:
+    def __init__(self, slots: int = 1, fails: dict[str, str] | None = None, pause: float = 0.0) -> None:
+        self._pause = pause
         self.slots = slots
         self.jobs: deque[Job] = deque()
         self.trained: list[Cell] = []
@@ -49,6 +55,7 @@ class InstantEngine:
         if not self.jobs:
             return
         job = self.jobs.pop()
+        time.sleep(self._pause)
         if job.kind == "measure":
             self.measured.append(job.cell.model_key())
             yield Event(job, "measured", {"value": make.measured()})
@@ -102,8 +109,8 @@ def run(
     tuner.open(found)
     listener: Any = Listener()
     placement = Placement("cpu", None, "fp32")
-    runner = Runner(found, engine, placement, "bench run", FrameCache(), listener)
-    return found, runner.execute(tuner.cells, tuner), listener
+    executed = Runner(found, engine, placement, "bench run", FrameCache(), listener).execute(tuner.cells, tuner)
+    return found, executed, listener
 
 
 def order(engine: InstantEngine) -> list[tuple[str, str]]:
@@ -132,6 +139,19 @@ def test_trials_side_by_side_choose_the_same(tmp_path: Path) -> None:
         chosen.append({cell.key for cell in run(tmp_path / str(slots), engine, 3)[1].cells})
         assert len(engine.trained) == 10
     assert chosen[0] == chosen[1]
+
+
+def test_two_commands_at_once_share_the_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_PATIENCE", 0.01)
+    monkeypatch.setattr(runner, "exclusive_machine_lock", lambda _: contextlib.nullcontext())
+    engines = [InstantEngine(pause=0.01), InstantEngine(pause=0.01)]
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = [each[1] for each in pool.map(lambda engine: run(tmp_path, engine, 3), engines)]
+    trained = [cell.key for engine in engines for cell in engine.trained]
+    assert len(trained) == len(set(trained)) == 10
+    assert outcomes[0].cells == outcomes[1].cells and len(outcomes[0].cells) == 4
+    assert not any(outcome.untuned or outcome.failures for outcome in outcomes)
+    assert [result.cell for result in Run(tmp_path).results()] == list(outcomes[0].cells)
 
 
 def test_a_second_command_runs_nothing_again(tmp_path: Path) -> None:
@@ -188,6 +208,8 @@ def test_status_report_and_caption_tell_of_it(tmp_path: Path, bench: Command) ->
     [
         (("--tune", "-1"), -1),
         (("--tune", "2", "--tune-epochs", "9"), 9),
+        (("--tune-epochs", "7"), 7),
+        (("--tune-space", "lr=fixed"), "{'lr': 'fixed'}"),
         (("--tune", "2", "--tune-space", "ratoi=[0.5]"), "'ratio'"),
         (("--tune", "2", "--tune-space", "lr=1..0.1"), "'1..0.1'"),
     ],

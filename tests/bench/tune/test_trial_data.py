@@ -94,12 +94,16 @@ def test_what_trials_saw_has_a_hash_of_its_own() -> None:
     assert data.fingerprint() != before
 
 
+@pytest.mark.parametrize("own", [True, False], ids=["validation videos of its own", "those of the test"])
 def test_a_trial_is_trained_and_evaluated_without_a_look_at_a_test_video(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load_plugins([PLUGIN])
     dataset = DATASETS.get("small")(None)
     dataset.prepare()
+    if not own:
+        listed = type(dataset).videos
+        monkeypatch.setattr(type(dataset), "videos", lambda self, split: listed(self, split.replace("test", "val")))
     opened: list[Path] = []
     before = frames.open_video
 
@@ -115,10 +119,15 @@ def test_a_trial_is_trained_and_evaluated_without_a_look_at_a_test_video(
     result = execute(trial, context, folder=tmp_path)
     names = {split: {video.name for video in dataset.videos(split)} for split in ("train", "val", "test")}
     with np.load(tmp_path / "predictions.npz") as found:
-        assert set(found["names"]) == names["val"] and not names["val"] & names["test"]
-    assert opened and not {path.name for path in opened} & {Path(name).name for name in names["test"]}
+        chosen_on = set(found["names"])
+    assert chosen_on == names["val"] if own else chosen_on < names["train"]
+    assert not chosen_on & names["test"] and opened
+    assert not set(opened) & {video.path for video in dataset.videos("test")}
     assert result.metrics is not None and result.metrics.top1 == result.metrics.val_top1
-    assert result.metrics.listed == len(names["val"])
+    assert result.metrics.listed == len(chosen_on)
+    assert set(footnotes(dataset)) <= set(result.footnotes)
+    assert bool(footnotes(dataset)) is not own
+    assert not (tmp_path / "adapter.safetensors").exists()
     # nor could it, if it were told to
     with pytest.raises(DataError):
         Loaders(trial.model_copy(update={"split": "test"}), context.dataset(trial), 32, (0.5, 0.5, 0.5), context)
