@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Sequence
@@ -28,30 +29,34 @@ def curves_of(folders: Sequence[Path]) -> list[dict[str, list[list[float]]]]:
 
 
 def _curves(file: Path, most: int) -> dict[str, list[list[float]]]:
-    lines = _lines(file)
+    lines = _lines(file, most)
     found = {}
     for name in CURVES:
         points = [(line["epoch"], line[name]) for line in lines if _finite(line, "epoch") and _finite(line, name)]
         if points:
-            chosen = [points[index] for index in _spread(len(points), most)]
-            found[name] = [[float(f"{value:.4g}") for value in values] for values in zip(*chosen, strict=True)]
+            found[name] = [[float(f"{value:.4g}") for value in values] for values in zip(*points, strict=True)]
     return found
 
 
-def _lines(file: Path) -> list[dict[str, Any]]:
-    """Lines of a log; those that a killed process left torn are passed over."""
+def _lines(file: Path, most: int) -> list[dict[str, Any]]:
+    """At most so many lines of a log of either kind, of training and of validation, in their order.
+
+    Lines are chosen before they are parsed: a thousand logs may have a million. One that a killed process left torn is
+    passed over.
+    """
     try:
-        texts = file.read_text(encoding="utf-8").splitlines()
+        texts = [text for text in file.read_text(encoding="utf-8").splitlines() if text.endswith("}")]
     except (OSError, ValueError):
         return []
-    found = []
+    kinds: tuple[list[str], list[str]] = ([], [])
     for text in texts:
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict):
-            found.append(line)
+        kinds['"val_top1"' in text].append(text)
+    found = []
+    for kind in kinds:
+        for index in _spread(len(kind), most):
+            with contextlib.suppress(ValueError):
+                line = json.loads(kind[index])
+                found += [line] if isinstance(line, dict) else []
     return found
 
 
@@ -61,7 +66,7 @@ def _finite(line: dict[str, Any], name: str) -> bool:
 
 
 def _spread(count: int, most: int) -> list[int]:
-    """At most so many indices, evenly apart, the first and the last among them."""
+    """Return at most so many indices, evenly apart, the first and the last among them."""
     if count <= most:
         return list(range(count))
     return [round(index * (count - 1) / (most - 1)) for index in range(most)]

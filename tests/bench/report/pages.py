@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from bench.report.page.data import page_data, to_script
 from bench.report.page.render import render_page
 from bench.report.runs import Runs
 from bench.report.table import make_table
@@ -78,17 +79,33 @@ def write_run(folder: Path, hostile: Sequence[str] = HOSTILE) -> Run:
     return run
 
 
+def write_bare_run(folder: Path) -> Run:
+    """A run of a model that was measured alone and of a cell that failed: without accuracies, videos and logs."""
+    run = Run(folder)
+    made = [make.cell(dataset="", stages=("measure",)), make.cell(strategy="full", options={})]
+    run.open(make.matrix(), made, "bench profile", {})
+    run.put(make.profiled(made[0]))
+    run.put(make.failed(made[1]))
+    return run
+
+
 def write_log(file: Path, index: int) -> None:
     """250 intervals of 10 epochs, one of which diverged, and a last line that is torn."""
     lines = [{"epoch": step / 25, "loss": 2 / step + index, "train_top1": step / 3} for step in range(1, 251)]
     lines[100]["loss"] = float("nan")
-    lines[200]["val_top1"] = 50.0 + index
+    lines.insert(200, {"epoch": 8.0, "val_top1": 50.0 + index})
     file.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"epoch": 11, "lo')
 
 
 def page_of(run: Run) -> str:
     runs = Runs([run])
     return render_page(runs, make_table(runs.results, runs.missing))
+
+
+def data_of(run: Run) -> dict[str, Any]:
+    """What the page's script gets, without the time that plots take."""
+    runs = Runs([run])
+    return dict(json.loads(to_script(page_data(runs, make_table(runs.results, runs.missing)))))
 
 
 class Page(HTMLParser):

@@ -37,9 +37,11 @@ from tests.bench.report.pages import (
     SKIPPED,
     VIDEOS,
     Page,
+    data_of,
     guessed,
     page_of,
     seen,
+    write_bare_run,
     write_log,
     write_run,
 )
@@ -128,7 +130,7 @@ def test_cells_of_other_labels_have_a_list_of_their_own(tmp_path: Path) -> None:
     np.savez(run.cell_folder(second.cell) / PREDICTIONS, **values)
     (run.cell_folder(third.cell) / PREDICTIONS).write_bytes(b"PK")
     (run.cell_folder(first.cell) / "adapter.safetensors").unlink()  # the data set tells its classes
-    data = Page(page_of(run)).data
+    data = data_of(run)
     assert [found and found["test"] for found in data["outcomes"]] == [0, 1, None, 0, 0, None]
     assert [len(each["names"]) for each in data["tests"]] == [VIDEOS, 3]
     assert outcomes(data, 1) == [299, 1, 2] and outcomes(data, 0) == guessed(0).tolist()
@@ -141,23 +143,29 @@ def test_without_room_for_the_mistaken_classes_right_and_wrong_are_kept(
     run: Run, data: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.report.page.videos._GUESSES", 10)
-    found = Page(page_of(run)).data["outcomes"]
+    found = data_of(run)["outcomes"]
     assert [each and each["right"] for each in found] == [each and each["right"] for each in data["outcomes"]]
     assert not any("guesses" in each for each in found if each)
 
 
-def test_curves_are_the_log_thinned(run: Run, data: dict[str, Any]) -> None:
+def test_curves_are_the_log_thinned(run: Run, data: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     for cell in range(5):
         loss, top1, val = (data["curves"][cell][name] for name in ("loss", "train_top1", "val_top1"))
         assert (loss[0][0], loss[0][-1], loss[1][0]) == (0.04, 10.0, pytest.approx(2.0 + cell))
         assert loss[1] == pytest.approx([2 / round(epoch * 25) + cell for epoch in loss[0]], rel=1e-3)
         assert top1[1] == pytest.approx([epoch * 25 / 3 for epoch in top1[0]], rel=1e-3)
-        assert val == [[8.04], [50.0 + cell]]
-        assert len(loss[0]) == len(top1[0]) == 100 and 4.04 not in loss[0]  # that one diverged
+        assert val == [[8.0], [50.0 + cell]]
+        assert len(top1[0]) == 100
+        assert set(top1[0]) - set(loss[0]) <= {4.04}  # where it diverged
         assert "lr" not in data["curves"][cell]
     assert data["curves"][5] == {}
-    folders = [run.cell_folder(run.results()[0].cell)] * 1000
-    assert {len(curves["loss"][0]) for curves in curves_of(folders)} == {20}
+    monkeypatch.setattr("bench.report.page.curves._POINTS", 101)
+    folders = [run.cell_folder(run.results()[0].cell)] * 5
+    assert {len(curves["train_top1"][0]) for curves in curves_of(folders)} == {20}
+    monkeypatch.setattr("bench.report.page.curves._MOST", 1000)
+    monkeypatch.setattr("bench.report.page.curves._POINTS", 5000)
+    (whole, *_) = curves_of(folders)
+    assert len(whole["train_top1"][0]) == 250 and set(whole["train_top1"][0]) - set(whole["loss"][0]) == {4.04}
 
 
 def test_skipped_videos_are_there_with_their_reason(data: dict[str, Any]) -> None:
@@ -276,12 +284,22 @@ def test_a_picture_has_three_frames_of_its_video(pictured: Path) -> None:
 # --- the verb ---
 
 
-def test_the_verb_writes_a_page(run: Run, text: str, bench: Command, tmp_path: Path) -> None:
+def test_the_verb_writes_a_page(
+    run: Run, data: dict[str, Any], bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.report.page.render.plots_of", lambda *_: ([], ["plots take their time"]))
     said = bench("report", run.folder, "--format", "html", "--output", tmp_path / "page.html")
     assert (said.code, said.out) == (0, ""), said.err
     written = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
-    assert written.data["tests"] == Page(text).data["tests"]
-    assert len(written.data["rows"]) == 4
+    assert (written.data["tests"], len(written.data["rows"])) == (data["tests"], 4)
+    assert "plots take their time" in written.text
+
+
+def test_parts_that_a_run_has_nothing_for_are_left_out(tmp_path: Path) -> None:
+    page = Page(page_of(write_bare_run(tmp_path)))
+    assert not {"cell-a", "learning", "skipped"} & {value for _, name, value in page.attributes if name == "id"}
+    assert page.data["tests"] == [] and page.data["outcomes"] == [None, None]
+    assert [row["failure"] is None for row in page.data["rows"]] == [True, False]
 
 
 @pytest.mark.slow  # a thousand cells

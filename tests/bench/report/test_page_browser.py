@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from bench.report.table import make_table
 from bench.run.store import Run
 from bench.text import one_line
 from tests.bench import make
-from tests.bench.report.pages import HOSTILE, LABELS, VIDEOS, guessed, page_of, seen, write_run
+from tests.bench.report.pages import HOSTILE, LABELS, VIDEOS, guessed, page_of, seen, write_bare_run, write_run
 
 CHROMIUM = shutil.which("chromium")
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra dev")
@@ -43,17 +44,23 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def page(browser: Any, file: Path) -> Iterator[Any]:
-    """The page, in which nothing is told on the console, fetched, or asked in a window."""
+    with opened(browser, file) as page:
+        yield page
+
+
+@contextlib.contextmanager
+def opened(browser: Any, file: Path) -> Iterator[Any]:
+    """A page, in which nothing is told on the console, fetched, or asked in a window."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
-    opened = context.new_page()
-    opened.set_default_timeout(60_000)
+    page = context.new_page()
+    page.set_default_timeout(60_000)
     told: list[str] = []
-    opened.on("console", lambda message: told.append(message.text))
-    opened.on("pageerror", lambda error: told.append(str(error)))
-    opened.on("dialog", lambda dialog: (told.append(dialog.message), dialog.dismiss()))
-    opened.on("request", lambda request: told.append(request.url) if request.url != file.as_uri() else None)
-    opened.goto(file.as_uri())
-    yield opened
+    page.on("console", lambda message: told.append(message.text))
+    page.on("pageerror", lambda error: told.append(str(error)))
+    page.on("dialog", lambda dialog: (told.append(dialog.message), dialog.dismiss()))
+    page.on("request", lambda request: told.append(request.url) if request.url != file.as_uri() else None)
+    page.goto(file.as_uri())
+    yield page
     context.close()
     assert [text for text in told if not text.startswith("data:")] == []
 
@@ -199,6 +206,15 @@ def test_it_is_light_or_dark_as_the_system_is_or_as_its_button_says(page: Any, s
     assert (brightness() > 128) is (scheme == "dark")
     page.emulate_media(media="print")
     assert brightness() > 128 and not page.locator("#filters").is_visible()
+
+
+def test_a_page_without_videos_and_curves_works_as_well(browser: Any, tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(page_of(write_bare_run(tmp_path / "run")), encoding="utf-8")
+    with opened(browser, tmp_path / "page.html") as page:
+        page.locator("#results thead button", has_text="params M").click()
+        assert texts(page, "params M") == ["1.23", "failed"]
+        page.locator("#results td button").last.click()
+        assert page.locator("#provenance").is_visible()
 
 
 def test_a_narrow_window_shows_it_all(page: Any) -> None:
