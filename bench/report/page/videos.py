@@ -101,11 +101,12 @@ def video_data(runs: Runs, results: Sequence[Result]) -> VideoData:
 def _outcome(file: Path, cell: Cell, tests: list[_Test]) -> _Outcome | None:
     try:
         found = Predicted(file)
-        guesses = found.probabilities.argmax(axis=1)
-    except (OSError, ValueError, KeyError):
+        right = found.right("top1")
+    except (OSError, ValueError):
         return None
-    if not len(guesses):
+    if right is None or not len(right):
         return None
+    guesses = found.probabilities.argmax(axis=1)
     for index, test in enumerate([*tests, _Test(cell)]):
         if (test.cell.dataset, test.cell.data, test.cell.split) != (cell.dataset, cell.data, cell.split):
             continue

@@ -54,7 +54,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def text(run: Run) -> str:
-    return page_of(run)
+    """The page, with one plot: each takes a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bench.report.page.plots._KINDS", {"order": "Order of the frames"})
+        return page_of(run)
 
 
 @pytest.fixture(scope="module")
