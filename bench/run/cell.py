@@ -174,7 +174,7 @@ class _Execution:
         training, val_top1, attempts = self._train(self.trainer) if self.trainer else (None, None, ())
         metrics = None
         if "evaluate" in self.cell.stages:
-            metrics = self._evaluate(val_top1)
+            metrics = self._evaluate(val_top1 if self.cell.trial is None else None)
         skipped = self.loaders.gathered_state()
         if not self.ranks.alone and self.ranks.first:
             self.loaders.load_state_dict(skipped)

@@ -87,7 +87,9 @@ class ResumableTraining:
                 self.report({"stage": "training", "done": done, **told})
 
             def on_epoch(epoch: int) -> None:
-                if (epoch + 1) % _VALIDATED_EVERY == 0 or epoch + 1 == self.cell.recipe.epochs:
+                # the evaluation of a trial, which follows its last epoch, is on these videos
+                last = epoch + 1 == self.cell.recipe.epochs
+                if (self.cell.trial is None) if last else (epoch + 1) % _VALIDATED_EVERY == 0:
                     found = predict(self.predictor, self.loaders.validation(), order_test=False, ranks=self.ranks)
                     self.val_top1 = top_k(found.probabilities, found.labels, 1)
                     if log is not None:
