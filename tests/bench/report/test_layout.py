@@ -130,6 +130,14 @@ def test_a_replica_stands_for_the_rows_of_its_family() -> None:
     assert row(table, backbone="ViT-L/14", views="8x3x1").values["top1"] == 97
 
 
+def test_a_replica_may_have_other_frames_where_it_has_none_of_the_rows() -> None:
+    """A Swin's 32 are a data set's own 8 there; a model of the row's own size is another row's with other frames."""
+    swin = {"weights": "bundled", "dataset": "motion", "clips": 1, "options": {**JOINT, "tubelet": 2}}
+    table = laid_out("table6", make.done(cell("swin:tiny", **swin), top1=97.0))
+    found = row(table, backbone="Swin-B", method="AIM")
+    assert found.values["top1"] == 97 and quotes(notes(table, found)[0], "swin:tiny@bundled", "8x1x1")
+
+
 def test_counts_alone_stand_beside_the_published_ones_until_a_cell_is_trained() -> None:
     table = laid_out("table2", counted(cell()))
     found = row(table, backbone="ViT-B/16", views="8x3x1")
