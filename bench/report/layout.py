@@ -93,14 +93,14 @@ def lay_out(
             row.notes = [notes.setdefault(text, len(notes) + 1) for text in map(one_line, told)]
             rows.append(_labelled(row, printed, match.comparable))
             used |= {result.cell.key: result for result in match.group}
-        rows += [] if matches else [_labelled(Row({}), printed, False)]
+        rows += [] if matches else [_labelled(Row({}, published=True), printed, False)]
     caption = [f"{PAPER}, {paper.title}: {paper.summary}; beside this run's numbers the published ones"]
     if lacking:
         caption.append(f"this run has no cell of {counted(lacking, 'row')}")
     if others := sum(group[0].cell.key not in used for group in every):
         caption.append(f"not shown: {counted(others, 'row')} of this run that the paper's table does not have")
     caption += make(list(used.values())).caption if used else []
-    return ResultTable(list(_LABELS), _columns(paper), rows, list(notes), caption)
+    return ResultTable(list(_LABELS), _columns(paper), rows, list(notes), caption, shaped=True)
 
 
 def _columns(paper: PaperTable) -> list[Column]:
