@@ -80,7 +80,7 @@ class Head:
         return module.parameters()
 
     def about(self, module: nn.Module) -> dict[str, Any]:
-        """What the provenance of a result tells of the built head, in values that JSON knows."""
+        """Facts on the built head for the provenance of a result, in values that JSON knows."""
         return {}
 
 

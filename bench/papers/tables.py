@@ -86,7 +86,7 @@ class PaperTable:
 
     @property
     def summary(self) -> str:
-        """What it is about, the first line of its file."""
+        """Its subject, the first line of its file."""
         with self.file.open(encoding="utf-8") as stream:
             return stream.readline().removeprefix("# ").partition(": ")[2].strip()
 

@@ -204,7 +204,7 @@ def _class_means(weights: np.ndarray, values: np.ndarray, classes: np.ndarray) -
 
 
 def _weights(videos: int, draws: int) -> Iterator[np.ndarray]:
-    """How often each video is drawn, in blocks of (draws, V); the same for all rows of a table."""
+    """Counts of each video in a draw, in blocks of (draws, V); the same for all rows of a table."""
     if videos * draws <= _KEPT:
         yield _kept_weights(videos, draws)
         return

@@ -52,7 +52,7 @@ class Comparison:
 
     @property
     def significant(self) -> bool:
-        """Whether the rows are told apart at 5 %."""
+        """Test that the rows are told apart at 5 %."""
         return (self.p if self.adjusted is None else self.adjusted) < 1 - LEVEL + 1e-12
 
 

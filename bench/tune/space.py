@@ -43,7 +43,7 @@ def declared(strategy: Strategy) -> dict[str, Dimension]:
 
 
 class Space:
-    """What trials vary, as asked for.
+    """Parts of a recipe that trials vary, as asked for.
 
     Args:
         asked: by the name of a recipe's field, of an option, or of a strategy and its option (`lora.rank`).

@@ -120,7 +120,7 @@ def _outcome(file: Path, cell: Cell, tests: list[_Test]) -> _Outcome | None:
 
 
 def _wrong(outcome: _Outcome, tests: Sequence[_Test]) -> np.ndarray:
-    """Whether each of a cell's videos was taken for another class, (V)."""
+    """Mask of a cell's videos that were taken for another class, (V)."""
     labels = np.asarray(tests[outcome.test].labels)[outcome.videos]
     return np.asarray(outcome.guesses != labels)
 

@@ -51,7 +51,7 @@ def place_labels(
 
 
 class _Panel:
-    """What lies in a panel, in pixels."""
+    """Things that lie in a panel, in pixels."""
 
     def __init__(
         self,
