@@ -304,7 +304,7 @@ def test_a_schedulers_jobs_are_tracked_by_themselves_alone(
         def __init__(self, run: Run, *arguments: Any) -> None:
             self._listener = arguments[4]
 
-        def execute(self, cells: Any) -> Outcome:
+        def execute(self, cells: Any, *_: Any) -> Outcome:
             self._listener.ended(make.done(cells[0]))
             return Outcome()
 
