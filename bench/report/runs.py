@@ -42,10 +42,10 @@ class Runs:
                 continue
             lost.update(missing)
             for result in results:
-                key = result.cell.key
-                again += key in chosen
-                if key not in chosen or (result.status == "done" and chosen[key][0].status != "done"):
-                    chosen[key] = (result, run)
+                name = result.cell.folder  # holds the key
+                again += name in chosen
+                if name not in chosen or (result.status == "done" and chosen[name][0].status != "done"):
+                    chosen[name] = (result, run)
         if problems:
             raise UserError(problems)
         self.results = [result for result, _ in chosen.values()]
@@ -56,20 +56,20 @@ class Runs:
                 [f"the run{'s' * (not one)} {told} ha{'s' if one else 've'} no results yet: expected at least one cell "
                  f"that ended"]
             )  # fmt: skip
-        found = {run.cell_folder(result.cell).name for result, run in chosen.values()}
-        self.missing = len(lost - found)
+        self.missing = len(lost - chosen.keys())
         self.notes = [f"{counted(again, 'cell')} of several runs: counted once, of the first that has it done"] * bool(
             again
         )
-        self._runs = {key: run for key, (_, run) in chosen.items()}
+        self._runs = {name: run for name, (_, run) in chosen.items()}
 
     def cell_folder(self, cell: Cell) -> Path:
         """Return the folder of a cell that has a result."""
-        return self._runs[cell.key].cell_folder(cell)
+        name = cell.folder
+        return self._runs[name].folder / "cells" / name
 
     def run_of(self, cell: Cell) -> Run:
         """Return the run whose result of a cell counts."""
-        return self._runs[cell.key]
+        return self._runs[cell.folder]
 
 
 def find_runs(names: Sequence[str], root: Path = RESULTS) -> Runs:
