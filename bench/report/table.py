@@ -187,25 +187,26 @@ class ResultTable:
         return self._ranked(row, column, 1)
 
     def _ranked(self, row: Row, column: Column, rank: int) -> bool:
-        value = row.values.get(column.key)
-        if value is None or row.published or self.marks == "none":
+        if row.published or self.marks == "none" or column.key not in self._leading:
             return False
-        return float(column.text(value)) == self._leading.get(column.key, (None, None))[rank]
+        return row.values.get(column.key) in self._leading[column.key][rank]
 
     @cached_property
-    def _leading(self) -> dict[str, tuple[float, float | None]]:
-        """The best value and the second of each column in which one is better, as they are shown.
+    def _leading(self) -> dict[str, tuple[set[float], set[float]]]:
+        """Values of each column in which one is better that are shown as its best, and as its second.
 
-        Of two different values the other one is the last as well, and not marked as the second.
+        Of two different values as they are shown the other one is the last as well, and not marked as the second.
         """
         found = {}
         for column in self.columns:
             if column.better is None:
                 continue
-            values = [row.values[column.key] for row in self.rows if column.key in row.values and not row.published]
-            shown = sorted({float(column.text(value)) for value in values}, reverse=column.better == "high")
-            if len(shown) > 1:
-                found[column.key] = (shown[0], shown[1] if len(shown) > 2 else None)
+            values = {row.values[column.key] for row in self.rows if column.key in row.values and not row.published}
+            as_shown = {value: float(column.text(value)) for value in values}
+            order = sorted(set(as_shown.values()), reverse=column.better == "high")
+            if len(order) > 1:
+                ranked = [{value for value in values if as_shown[value] == shown} for shown in order[:2]]
+                found[column.key] = (ranked[0], ranked[1] if len(order) > 2 else set())
         return found
 
 

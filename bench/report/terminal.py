@@ -29,8 +29,13 @@ class TableView:
         self._table = table
         self._texts = _Texts(table)
 
+    @property
+    def width(self) -> int:
+        """Columns of a terminal that the table fills in one piece."""
+        return self._texts.width(self._table.columns, broken=False)
+
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        whole = self._texts.width(self._table.columns, broken=False)
+        whole = self.width
         return Measurement(min(whole, options.max_width), min(whole, options.max_width))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -45,16 +50,12 @@ class TableView:
         yield from _below(self._table)
 
 
-def width(table: ResultTable) -> int:
-    """Columns of a terminal that the table fills in one piece."""
-    return max(80, _Texts(table).width(table.columns, broken=False))
-
-
 def render(table: ResultTable) -> str:
     """The table as plain text, in one piece."""
-    console = Console(width=width(table), color_system=None, force_terminal=False, force_jupyter=False)
+    view = TableView(table)
+    console = Console(width=max(80, view.width), color_system=None, force_terminal=False, force_jupyter=False)
     with console.capture() as capture:
-        console.print(TableView(table))
+        console.print(view)
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
 
 
@@ -77,6 +78,7 @@ class _Texts:
         every = zip(table.labels, *self.labels, strict=True)
         self.label_widths = [max(map(cell_len, column)) for column in every]
         self._cells: dict[str, list[tuple[str, str]]] = {}
+        self._number_widths: dict[str, int] = {}  # without the headers
 
     def _labels(self, row: Row) -> list[str]:
         marks = ",".join(map(str, row.notes)).translate(_SUPERSCRIPTS)
@@ -114,7 +116,9 @@ class _Texts:
 
     def number_width(self, column: Column, broken: bool) -> int:
         words = _header(column, broken).split("\n")
-        return max(*map(cell_len, words), *(cell_len(text) for text, _ in self.cells(column)))
+        if column.key not in self._number_widths:
+            self._number_widths[column.key] = max((cell_len(text) for text, _ in self.cells(column)), default=0)
+        return max(*map(cell_len, words), self._number_widths[column.key])
 
     def _widths(self, columns: Sequence[Column], broken: bool) -> tuple[int, list[int]]:
         """Of the labels together, and of each column of numbers, the gaps included."""
@@ -159,29 +163,33 @@ def _lines(texts: _Texts, columns: Sequence[Column], broken: bool, console: Cons
     widths = [texts.number_width(column, broken) for column in columns]
     words = [_header(column, broken).split("\n") for column in columns]
     height, bold = max(map(len, words)), console.get_style("bold")
-    gap = Segment(" " * _GAP)
+    gap = " " * _GAP
     for line in range(height):
         labels = texts.table.labels if line == height - 1 else [""] * len(texts.table.labels)
         shown = [_left(label, width) for label, width in zip(labels, texts.label_widths, strict=True)]
         for each, width in zip(words, widths, strict=True):
             at = line - height + len(each)  # they stand on the last line
             shown.append((each[at] if at >= 0 else "").rjust(width))
-        yield Segment((" " * _GAP).join(shown), bold)
+        yield Segment(gap.join(shown), bold)
         yield Segment.line()
     styles = {style: console.get_style(style) for style in ("bold green", "underline", "red")}
     cells = [texts.cells(column) for column in columns]
     for index, of_row in enumerate(texts.labels):
         if _begins(texts.table, index):
             yield Segment.line()
-        yield Segment((" " * _GAP).join(map(_left, of_row, texts.label_widths)))
+        plain = gap.join(map(_left, of_row, texts.label_widths))
         for column, width in zip(cells, widths, strict=True):
             text, style = column[index]
-            yield gap
-            # the blanks around a number have no style, which may be a line
-            number = text.rstrip()
-            yield Segment(" " * (width - cell_len(text)))
-            yield Segment(number, styles.get(style))
-            yield Segment(" " * (len(text) - len(number)))
+            plain += gap + " " * (width - cell_len(text))
+            if style:
+                # the blanks around a number have no style, which may be a line
+                number = text.rstrip()
+                yield Segment(plain)
+                yield Segment(number, styles[style])
+                plain = " " * (len(text) - len(number))
+            else:
+                plain += text
+        yield Segment(plain)
         yield Segment.line()
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Any, Literal
+from functools import cache, cached_property
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
@@ -99,10 +100,21 @@ class Cell(FrozenModel):
     trial: Trial | None = Field(None, description="of a search for a recipe; not set: a cell of the table")
     tuning: Tuning | None = Field(None, description="how its recipe was chosen; not set: it was not")
 
-    @property
+    @cached_property
     def key(self) -> str:
         """First 10 hexadecimal digits of the SHA-256 of the canonical JSON."""
         return hashlib.sha256(self.canonical().encode()).hexdigest()[:10]
+
+    def __copy__(self) -> Self:
+        return super().__copy__()._without_key()
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        return super().__deepcopy__(memo)._without_key()
+
+    def _without_key(self) -> Self:
+        """A copy whose key is not yet known: `model_copy` is about to give it other values."""
+        self.__dict__.pop("key", None)
+        return self
 
     @property
     def backbone_name(self) -> BackboneName:
@@ -164,8 +176,7 @@ class Cell(FrozenModel):
         return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)[:80]}-{self.key}"
 
     def _left_out(self) -> set[str]:
-        fields = type(self).model_fields
-        return {name for name in _LATER if getattr(self, name) == fields[name].get_default(call_default_factory=True)}
+        return {name for name, default in _later_defaults().items() if getattr(self, name) == default}
 
     def model_key(self) -> str:
         """Return a key of what speed, memory and counts depend on: equal for cells that build model and batch alike."""
@@ -179,6 +190,11 @@ class Cell(FrozenModel):
             # another rate of dropping is as much work: all trials share their strategy's measurements
             shape["recipe"]["drop_path"] = tuned.untuned["drop_path"]
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:10]
+
+
+@cache
+def _later_defaults() -> dict[str, Any]:
+    return {name: Cell.model_fields[name].get_default(call_default_factory=True) for name in _LATER}
 
 
 def sized_label(label: str, size: int | None) -> str:

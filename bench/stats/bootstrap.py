@@ -98,7 +98,7 @@ def estimates(values: np.ndarray, labels: np.ndarray | None = None, draws: int =
         classes = np.unique(labels, return_inverse=True)[1]
         means = _class_means(np.ones((1, videos)), values.reshape(-1, videos), classes).reshape(-1, seeds)
         drawn = [_class_means(weights, over_seeds, classes) for weights in _weights(videos, draws)]
-        of_videos = np.concatenate(drawn).var(axis=0)
+        of_videos = np.concatenate(drawn, axis=1).var(axis=1)
     of_seeds = means.var(axis=1, ddof=1) / seeds if seeds > 1 else np.zeros(len(means))
     total = of_videos + of_seeds
     squares = of_videos**2 / max(1, videos - 1) + of_seeds**2 / max(1, seeds - 1)
@@ -185,22 +185,20 @@ def two_sided(found: Estimate) -> float:
 
 
 def _class_means(weights: np.ndarray, values: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Means over classes of rows for draws, (draws, rows).
+    """Means over classes of rows for draws, (rows, draws).
 
     Args:
         weights: (draws, V), how often each video was drawn.
         values: (rows, V).
-        classes: (V), numbers from 0; classes that were not drawn do not count.
+        classes: (V), numbers from 0 of which each is there; classes that were not drawn do not count.
     """
-    total = np.zeros((len(weights), len(values)))
-    drawn = np.zeros((len(weights), 1))
-    for number in range(int(classes.max()) + 1):
-        members = np.flatnonzero(classes == number)
-        of_class = weights[:, members]
-        sizes = of_class.sum(axis=1, keepdims=True)
-        total += of_class @ values[:, members].T / np.maximum(sizes, 1)
-        drawn += sizes > 0
-    return np.asarray(total / drawn)
+    order = np.argsort(classes, kind="stable")
+    begins = np.searchsorted(classes[order], np.arange(int(classes.max()) + 1))
+    sizes = np.add.reduceat(weights[:, order], begins, axis=1)
+    drawn = (sizes > 0).sum(axis=1, keepdims=True)
+    # of each video in the mean of a draw: all rows are then one product of matrices
+    shares = weights / np.maximum(sizes, 1)[:, classes] / drawn
+    return np.asarray(values @ shares.T)
 
 
 def _weights(videos: int, draws: int) -> Iterator[np.ndarray]:

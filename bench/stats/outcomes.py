@@ -21,6 +21,7 @@ from bench.spec import Cell
 Metric = Literal["top1", "top5", "mean_class", "top1_reversed", "top1_shuffled"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 _TOP = {"top5": 5}
+_BUFFER = 1 << 24  # bytes of an array that are made room for at once; a damaged file may claim any size
 
 
 class CellFolders(Protocol):
@@ -71,12 +72,13 @@ class Predicted:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._arrays: dict[str, np.ndarray] = {}
-        content = file.read_bytes()
+        self._likeliest: dict[str, np.ndarray] = {}
+        self._content = file.read_bytes()
         with self._damage():
-            self._members = zipfile.ZipFile(io.BytesIO(content))
-            self._known = set(self._members.namelist())
-            self.names = _names(self._members.read("names.npy"))
-            self.labels = self._array("labels")
+            with zipfile.ZipFile(io.BytesIO(self._content)) as opened:
+                self._members = {member.filename: member for member in opened.infolist()}
+            self.names = _names(_shared(*self._member("names")))
+            self.labels = self._checked(_array(_shared(*self._member("labels"))))
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -87,18 +89,19 @@ class Predicted:
     @property
     def predictions(self) -> np.ndarray:
         """The likeliest class of each video, (V)."""
-        return np.asarray(self.probabilities.argmax(axis=1))
+        with self._damage():
+            return self._predicted("probabilities")
 
     def right(self, metric: Metric) -> np.ndarray | None:
         """Return whether each video counts as right, (V); None where the cell has no such accuracy."""
         _, _, order = metric.partition("_") if metric.startswith("top1_") else ("", "", "")
         name = f"probabilities_{order}" if order else "probabilities"
-        if f"{name}.npy" not in self._known:
+        if f"{name}.npy" not in self._members:
             return None
         with self._damage():
-            probabilities = self._array(name)
             if metric != "top5":
-                return np.asarray(probabilities.argmax(axis=1) == self.labels)
+                return np.asarray(self._predicted(name) == self.labels)
+            probabilities = self._array(name)
             classes = probabilities.shape[1]
             if classes <= _TOP["top5"]:
                 return None
@@ -108,13 +111,29 @@ class Predicted:
             before = (probabilities > own) | ((probabilities == own) & lower)
             return np.asarray(before.sum(axis=1) < _TOP["top5"])
 
+    def _predicted(self, name: str) -> np.ndarray:
+        if name not in self._likeliest:
+            self._likeliest[name] = self._array(name).argmax(axis=1)
+        return self._likeliest[name]
+
     def _array(self, name: str) -> np.ndarray:
         if name not in self._arrays:
-            found = _array(self._members.read(f"{name}.npy"))
-            if len(found) != len(self.names):
-                raise ValueError("arrays of different lengths")
-            self._arrays[name] = found
+            self._arrays[name] = self._checked(_array(_read(*self._member(name))))
         return self._arrays[name]
+
+    def _checked(self, found: np.ndarray) -> np.ndarray:
+        if len(found) != len(self.names):
+            raise ValueError("arrays of different lengths")
+        return found
+
+    def _member(self, name: str) -> tuple[bytes, int, int, int]:
+        """An array as it is stored, with its way of compression, its size and its checksum."""
+        member = self._members[f"{name}.npy"]
+        header = member.header_offset
+        lengths = (self._content[header + 26 : header + 28], self._content[header + 28 : header + 30])
+        start = header + 30 + sum(int.from_bytes(length, "little") for length in lengths)
+        stored = self._content[start : start + member.compress_size]
+        return stored, member.compress_type, member.file_size, member.CRC
 
     @contextlib.contextmanager
     def _damage(self) -> Iterator[None]:
@@ -122,6 +141,20 @@ class Predicted:
             yield
         except (KeyError, IndexError, EOFError, zipfile.BadZipFile, zlib.error, ValueError) as error:
             raise ValueError(f"{self._file} is damaged ({error})") from error
+
+
+def _read(stored: bytes, method: int, size: int, checksum: int) -> bytes:
+    """The content of a member of an archive: ZipFile takes as long to find the way to it as to read it."""
+    if method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"compressed in the way {method} of zip files, expected stored or deflated")
+    content = stored if method == zipfile.ZIP_STORED else zlib.decompress(stored, -zlib.MAX_WBITS, min(size, _BUFFER))
+    if len(content) != size or zlib.crc32(content) != checksum:
+        raise ValueError("size or checksum do not fit")
+    return content
+
+
+# cells of one data set have the same names and labels: what is stored alike is read once
+_shared = lru_cache(maxsize=16)(_read)
 
 
 def _array(content: bytes) -> np.ndarray:

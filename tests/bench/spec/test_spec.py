@@ -117,6 +117,14 @@ def test_key_changes_with_every_field_of_the_recipe(field: str) -> None:
     assert make.cell(recipe={field: OTHER_RECIPE[field]}).key != make.cell().key
 
 
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_copy_of_other_values_has_another_key(deep: bool) -> None:
+    cell = make.cell()
+    assert cell.key == make.cell().key
+    assert cell.model_copy(update={"seed": 3}, deep=deep).key == make.cell(seed=3).key != cell.key
+    assert cell == make.cell() and cell.model_dump_json() == make.cell().model_dump_json()
+
+
 def test_key_stays_what_it_was() -> None:
     """A run of yesterday is gone on with today: whoever changes the canonical form must know that they do."""
     assert make.cell().key == "c94bf867d4"

@@ -56,9 +56,18 @@ def test_rows_together_have_what_each_has_by_itself(by_class: bool, monkeypatch:
 
 
 def test_means_over_classes_leave_out_those_that_were_not_drawn() -> None:
-    weights = np.array([[2.0, 0.0, 1.0, 0.0], [1.0, 1.0, 0.0, 0.0]])
-    values, classes = np.array([[1.0, 0.0, 0.0, 1.0]]), np.array([0, 0, 1, 2])
-    assert bootstrap._class_means(weights, values, classes).tolist() == [[(1 + 0) / 2], [0.5]]
+    generator = np.random.default_rng(3)
+    classes = np.array([2, 0, 1, 2, 0, 1, 2, 2])
+    weights = generator.integers(0, 2, size=(40, 8)).astype(float)  # with draws that lack a class
+    weights[0] = [0, 2, 0, 0, 1, 0, 0, 0]
+    values = generator.random((3, 8))
+    found = bootstrap._class_means(weights, values, classes)
+    for row, draw in np.ndindex(3, 40):
+        means = []
+        for label in range(3):
+            videos = [video for video in range(8) if classes[video] == label for _ in range(int(weights[draw, video]))]
+            means += [sum(values[row, video] for video in videos) / len(videos)] if videos else []
+        assert found[row, draw] == pytest.approx(sum(means) / len(means))
 
 
 def test_classes_that_count_alike() -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -185,6 +186,21 @@ def test_damaged_predictions_are_told(tmp_path: Path, content: bytes | None) -> 
         file.write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.npz"):
         Predicted(file)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("name", ["names", "labels", "probabilities"])
+def test_a_changed_byte_is_damage_in_whatever_array_it_is(tmp_path: Path, save: Callable[..., None], name: str) -> None:
+    file = tmp_path / "a.npz"
+    save(file, names=[f"video {index}" for index in range(50)], labels=np.arange(50), probabilities=np.eye(50))
+    Predicted(file).right("top1")  # as it is: what is kept of it must not stand for the damaged one
+    with zipfile.ZipFile(file) as opened:
+        member = opened.getinfo(f"{name}.npy")
+    content = bytearray(file.read_bytes())
+    content[member.header_offset + 30 + len(member.filename) + member.compress_size // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.npz"):
+        Predicted(file).right("top1")
 
 
 def test_seeds_on_different_videos_keep_the_common_ones(tmp_path: Path) -> None:
