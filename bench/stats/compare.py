@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -137,16 +136,9 @@ def mcnemar(gained: int, lost: int) -> float:
         gained: videos that one row alone has right.
         lost: videos that the other one alone has right.
     """
-    return _binomial(gained + lost, min(gained, lost))
+    from scipy.special import bdtr
 
-
-@lru_cache(maxsize=4096)
-def _binomial(count: int, least: int) -> float:
-    # in logarithms, each binomial coefficient from the one before: those of 2,000 videos are past a float's range
-    index = np.arange(1, least + 1)
-    steps = np.cumsum(np.log((count - index + 1) / index))
-    logarithms = np.concatenate([[0.0], steps]) - count * math.log(2)
-    return min(1.0, 2 * float(np.exp(logarithms).sum()))
+    return min(1.0, 2 * float(bdtr(min(gained, lost), gained + lost, 0.5)))
 
 
 def _test(seeds: Sequence[int], by_class: bool) -> Test:
