@@ -6,7 +6,6 @@ paper's rows are in aim_paper.csv. Rows of a method without one are published fi
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,13 +19,13 @@ from backbones.names import BackboneName
 from backbones.registry import did_you_mean
 from bench.data.dataset import DATASETS
 from bench.errors import UserError
+from bench.papers.figures import AIM_FIGURES, QUANTITIES, SOURCE, read_printed
 from bench.spec import Matrix
 from bench.spec.source import Views
 from bench.yaml_files import read_mapping
 
 PREFIX = "paper/"
-PAPER = "AIM (Yang et al., ICLR 2023, arXiv 2302.03024)"
-FIGURES = Path(__file__).with_name("aim_paper.csv")
+PAPER = f"AIM ({SOURCE})"
 # the models behind the paper's names of backbones and of their pretraining
 BACKBONES = {
     ("ViT-B/16", "IN-21K"): "vit:vit_base_patch16_224.augreg_in21k",
@@ -145,25 +144,12 @@ def find_table(name: str, field: str) -> PaperTable:
 def published_rows() -> dict[str, tuple[PublishedRow, ...]]:
     """Return the rows of every table by its source in aim_paper.csv: AIM Table 1."""
     found: dict[str, list[PublishedRow]] = {}
-    with FIGURES.open(encoding="utf-8", newline="") as stream:
-        for line in csv.DictReader(stream):
-            source, dataset, method, backbone, pretraining, frames, clips, crops = (
-                line.pop(name)
-                for name in (
-                    "source",
-                    "dataset",
-                    "method",
-                    "backbone",
-                    "pretrain",
-                    "frames",
-                    "temporal_views",
-                    "spatial_views",
-                )
-            )
-            figures = {name: float(text) for name, text in line.items() if text}
-            views = Views(int(clips), 3 if int(crops) == 3 else 1)
-            row = PublishedRow(dataset, method, backbone, pretraining, int(frames), views, figures)
-            found.setdefault(source, []).append(row)
+    for _, line in read_printed(AIM_FIGURES.read_text(encoding="utf-8"))[1]:
+        figures = {name: float(line[name]) for name in QUANTITIES if name in line}
+        views = Views(int(line["temporal_views"]), 3 if int(line["spatial_views"]) == 3 else 1)
+        dataset, method, backbone, pretraining = (line[name] for name in ("dataset", "method", "backbone", "pretrain"))
+        row = PublishedRow(dataset, method, backbone, pretraining, int(line["frames"]), views, figures)
+        found.setdefault(line["source"], []).append(row)
     return {source: tuple(rows) for source, rows in found.items()}
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from adapters.base import STRATEGIES
 from backbones.families import FAMILIES
+from bench.papers.figures import QUANTITIES
 from bench.papers.tables import PAPER, PaperTable, PublishedRow
 from bench.report.axes import axes_of
 from bench.report.table import NUMBERS, Column, ResultTable, Row, groups, make_table
@@ -16,16 +17,6 @@ from bench.spec import Cell, Matrix
 from bench.text import counted, one_line
 
 _LABELS = ("method", "backbone", "pretraining", "views")
-# columns of aim_paper.csv, in the paper's order, and those of a run's table
-_KEYS = {
-    "params_m": "params_m",
-    "tunable_m": "trained_params_m",
-    "gmacs_all_views": "gmacs_total",
-    "memory_gb": "train_memory_gb",
-    "train_hours": "train_hours",
-    "top1": "top1",
-    "top5": "top5",
-}
 _ACCURACIES = ("top1", "top5")
 _HOURS = Column("train_hours", "train hours", 2)
 
@@ -107,7 +98,7 @@ def _columns(paper: PaperTable) -> list[Column]:
     """The run's column, the published one and, of accuracies, the difference, of each quantity that is printed."""
     own = {column.key: column for column in (*NUMBERS, _HOURS)}
     columns: list[Column] = []
-    for name, key in _KEYS.items():
+    for name, key in QUANTITIES.items():
         if not any(name in row.figures for row in paper.rows):
             continue
         column = replace(own[key], better=None)
@@ -122,7 +113,7 @@ def _labelled(row: Row, printed: PublishedRow, comparable: bool) -> Row:
     texts = (printed.method, printed.backbone, printed.pretraining, printed.protocol)
     row.labels = dict(zip(_LABELS, texts, strict=True))
     for name, value in printed.figures.items():
-        key = _KEYS[name]
+        key = QUANTITIES[name]
         row.values[f"published_{key}"] = value
         if comparable and key in _ACCURACIES and key in row.values:
             row.values[f"difference_{key}"] = row.values[key] - value

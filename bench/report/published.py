@@ -6,12 +6,12 @@ import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from importlib.resources import files
 from pathlib import Path
 
 from backbones.registry import did_you_mean
 from bench.errors import UserError
 from bench.files import reason
+from bench.papers.figures import AIM_FIGURES, QUANTITIES, SOURCE, read_printed
 from bench.report.axes import facts, name_of
 from bench.report.table import ResultTable, Row
 from bench.run.columns import COLUMNS
@@ -19,11 +19,9 @@ from bench.text import one_line
 
 AIM = "aim"  # stands for the figures of AIM's paper, which lie in the package
 FIGURES = "figures"  # header of the leading column that tells them apart
-_SOURCES = {AIM: "Yang et al., ICLR 2023, arXiv 2302.03024"}
-# columns of such a file -> of results.csv
-_NUMBERS = {"tunable_m": "trained_params_m", "gmacs_all_views": "gmacs_total", "memory_gb": "train_memory_gb"}
+_SOURCES = {AIM: SOURCE}
 _LABELS = {"method": "strategy", "pretrain": "weights", "temporal_views": "clips", "spatial_views": "crops"}
-_KNOWN = ("source", *COLUMNS, *_NUMBERS, *_LABELS, "train_hours")
+_KNOWN = ("source", *COLUMNS, *QUANTITIES, *_LABELS)
 _CHOOSING = ("dataset", "frames", "views")
 
 
@@ -67,13 +65,12 @@ def read_published(names: Sequence[str]) -> list[Figures]:
 
 def _text(name: str) -> str:
     if name == AIM:
-        return (files("bench") / "papers" / "aim_paper.csv").read_text(encoding="utf-8")
+        return AIM_FIGURES.read_text(encoding="utf-8")
     return Path(name).read_text(encoding="utf-8-sig")
 
 
 def _parsed(name: str, text: str, problems: list[str]) -> list[Figures]:
-    reader = csv.DictReader(text.splitlines(), strict=True)
-    columns = list(reader.fieldnames or ())
+    columns, rows = read_printed(text)
     unknown = [column for column in columns if column not in _KNOWN]
     problems += [
         f"published is {name!r}: its column {column!r} is unknown, expected columns of results.csv"
@@ -83,15 +80,13 @@ def _parsed(name: str, text: str, problems: list[str]) -> list[Figures]:
     if not {"strategy", "method"} & {*columns} or "backbone" not in columns:
         problems.append(f"published is {name!r}: expected the columns backbone and method (or strategy)")
     found = []
-    for line in reader:
-        values = {key: one_line(value) for key, value in line.items() if isinstance(value, str) and value.strip()}
+    for number, values in rows:
         named = {_LABELS.get(key, key): value for key, value in values.items()}
-        texts = {_NUMBERS.get(key, key): value for key, value in values.items()}
+        texts = {QUANTITIES.get(key, key): value for key, value in values.items()}
         numbers = {key: text for key, text in texts.items() if key in _COLUMNS_OF_NUMBERS}
         wrong = [key for key, text in numbers.items() if not _is_number(text)]
         problems += [
-            f"published is {name!r}: line {reader.line_num} has {numbers[key]!r} as {key}, expected a number"
-            for key in wrong
+            f"published is {name!r}: line {number} has {numbers[key]!r} as {key}, expected a number" for key in wrong
         ]
         source = named.get("source") or Path(name).name
         where = f" ({_SOURCES[name]})" if name in _SOURCES else f" ({Path(name).name})" if "source" in named else ""

@@ -14,7 +14,8 @@ from bench.cli.options import Given
 from bench.cli.run import planned
 from bench.data.dataset import DATASETS
 from bench.errors import UserError
-from bench.papers.tables import FIGURES, find_table, tables
+from bench.papers.figures import AIM_FIGURES
+from bench.papers.tables import find_table, tables
 from bench.run.matrices import expand_all
 from bench.run.matrix import Plan
 from bench.spec import Cell, Matrix, Request
@@ -88,7 +89,7 @@ def plan(config: str, profile_only: bool = False, **values: Any) -> Plan:
 
 
 def test_the_figures_are_those_of_the_results() -> None:
-    assert FIGURES.read_bytes() == TABLES.read_bytes()
+    assert AIM_FIGURES.read_bytes() == TABLES.read_bytes()
 
 
 def test_every_table_is_there_and_lists_its_cells_and_rows(bench: Command) -> None:
