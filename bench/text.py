@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+
+_LISTED = 10  # texts that a message lists
 
 
 def visible(text: str) -> str:
@@ -32,6 +35,13 @@ def shortened(text: str, longest: int) -> str:
     tail = (longest - len(mark)) // 3
     head = longest - len(mark) - tail
     return visible(text[:head])[:head] + mark + visible(text[-tail:])[-tail:]
+
+
+def listed(texts: Iterable[str]) -> str:
+    """Return different texts as a list with commas: of more than ten the first ten, and how many there are."""
+    different = list(dict.fromkeys(texts))
+    shown = ", ".join(different[:_LISTED])
+    return shown if len(different) <= _LISTED else f"{shown}, ... ({len(different):,} in all)"
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:

@@ -147,7 +147,7 @@ def report(
     ] = None,
 ) -> None:
     """Render the comparison table of runs: best values marked, failed cells shown, footnotes below."""
-    from bench.report.runs import Runs, find_runs
+    from bench.report.runs import find_runs
     from bench.report.shape import Shape, names, shaped
 
     marks: Literal["bold", "none"] = "none" if best == "none" else "bold"
@@ -164,20 +164,17 @@ def report(
     )
     problems = not_among("format", format_, FORMATS) + not_among("best", best, BEST)
     problems += [] if output is None else obstacles("output", output)
-    problems += shape.problems() + _of_latex(format_, caption, label)
+    problems += _of_latex(format_, caption, label)
     if tuning:
         given = shape != Shape() or intervals is not None
-        _print(_of_tuning(runs or [], format_, given, problems), output)
+        _print(_of_tuning(runs or [], format_, given, [*problems, *shape.problems()]), output)
         return
-    found: Runs | None = None
     try:
         found = find_runs(runs or [])
     except UserError as error:
-        problems += error.problems
-    if problems or found is None:
-        raise UserError(problems)
-    with_intervals = format_ != "csv" if intervals is None else intervals
-    results, table = shaped(found, shape, with_intervals)
+        raise UserError([*problems, *shape.problems(), *error.problems]) from error
+    made = shaped(found, shape, format_ != "csv" if intervals is None else intervals, problems)
+    table = made.table
     if intervals and format_ == "csv":
         table.shaped = True
     table.title, table.reference = caption or "", label or ""
@@ -189,15 +186,9 @@ def report(
         Console(highlight=False).print(TableView(table))
         return
 
-    if format_ == "html":
-        from bench.report.page.render import render_page
-
-        _print(render_page(found, table), output)
-        return
-
     from bench.report.formats import RENDERERS
 
-    _print(RENDERERS[format_](results, table), output)
+    _print(RENDERERS[format_](made), output)
 
 
 def _print(text: str, output: Path | None) -> None:

@@ -16,7 +16,7 @@ from bench.run.result import Result
 from bench.spec import Cell
 from bench.stats.compare import Comparison, compare, holm
 from bench.stats.outcomes import METRICS, CellFolders, Metric, Outcomes, outcomes, predicted
-from bench.text import counted, one_line
+from bench.text import counted, listed, one_line
 
 METRIC_NAMES = {column.key: column.header for column in NUMBERS if column.key in METRICS}
 
@@ -119,13 +119,13 @@ def _check(wanted: _Baseline, cells: Sequence[Cell], chosen: dict[tuple[object, 
         raise UserError(
             [
                 f"baseline is {wanted.text!r}: expected [BACKBONE/]STRATEGY[ OPTION=VALUE ...] of a row, with one of "
-                f"{', '.join(names)}{did_you_mean(wanted.words[1], names)}"
+                f"{listed(names)}{did_you_mean(wanted.words[1], names)}"
             ]
         )
     for rows in chosen.values():
         if len(rows) > 1:
             differing = axes_of([cells[row] for row in rows])
-            told = "; ".join(f"{name}: {', '.join(dict.fromkeys(texts))}" for name, texts in differing.items())
+            told = "; ".join(f"{name}: {listed(texts)}" for name, texts in differing.items())
             raise UserError(
                 [
                     f"baseline is {wanted.text!r}: {counted(len(rows), 'row')} of {cells[rows[0]].backbone_label} are "

@@ -6,18 +6,26 @@ from collections.abc import Callable, Sequence
 
 from bench.report import records, terminal
 from bench.report.latex import latex
+from bench.report.report import Report
 from bench.report.table import Column, ResultTable, Row
 from bench.run.columns import options_of, to_csv
 from bench.run.result import Result
 from bench.text import counted, one_line, quantity
 
-# of results, and of their table
-RENDERERS: dict[str, Callable[[Sequence[Result], ResultTable], str]] = {
-    "terminal": lambda _, table: terminal.render(table),
-    "markdown": lambda _, table: markdown(table),
-    "csv": lambda results, table: records.table_to_csv(table) if table.shaped else to_csv(results),
-    "json": lambda _, table: records.table_to_json(table),
-    "latex": lambda _, table: latex(table, table.title, table.reference),
+
+def _page(report: Report) -> str:
+    from bench.report.page.render import render_page  # with numpy and matplotlib, which other formats do without
+
+    return render_page(report.runs, report.table)
+
+
+RENDERERS: dict[str, Callable[[Report], str]] = {
+    "terminal": lambda report: terminal.render(report.table),
+    "markdown": lambda report: markdown(report.table),
+    "csv": lambda report: records.table_to_csv(report.table) if report.table.shaped else to_csv(report.results),
+    "json": lambda report: records.table_to_json(report.table),
+    "latex": lambda report: latex(report.table, report.table.title, report.table.reference),
+    "html": _page,
 }
 
 

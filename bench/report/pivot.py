@@ -13,7 +13,7 @@ from bench.report.table import ResultTable, Row, fill, make_table, relevant
 from bench.run.columns import COLUMNS
 from bench.run.columns import row as csv_row
 from bench.run.result import Result
-from bench.text import counted, one_line
+from bench.text import counted, listed, one_line
 
 
 def pivot(
@@ -104,7 +104,7 @@ def _shared(name: str, row: Row, known: Mapping[int, Mapping[str, tuple[str, ...
     if len(texts) > 1:
         raise UserError(
             [f"{option} is {name!r}: expected what cells of different seeds share, which are one number; they have "
-             f"{', '.join(texts)}"]
+             f"{listed(texts)}"]
         )  # fmt: skip
     return one_line(next(iter(texts)))
 
@@ -118,7 +118,7 @@ def _alone(behind: dict[tuple[tuple[str, ...], str], list[Row]], headers: Sequen
             backbones, strategies = zip(*map(label_of, cells), strict=True)
             every = {"backbone": backbones, "strategy": strategies, **axes_of(cells)}
             differing = {name: texts for name, texts in every.items() if name not in headers and len(set(texts)) > 1}
-            told = "; ".join(f"{name}: {', '.join(dict.fromkeys(texts))}" for name, texts in differing.items())
+            told = "; ".join(f"{name}: {listed(texts)}" for name, texts in differing.items())
             add = ", ".join(map(name_of, differing)) or "what they differ in"
             problems.append(
                 f"rows is {','.join(map(name_of, headers))!r}: {counted(len(rows), 'row')} of {' '.join(place)} have "

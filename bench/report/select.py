@@ -13,9 +13,7 @@ from bench.report.table import NUMBERS, Column, ResultTable, fill, relevant
 from bench.run.columns import COLUMNS
 from bench.run.columns import row as csv_row
 from bench.run.result import Result
-from bench.text import one_line
-
-_SHOWN = 12  # values that a message lists
+from bench.text import listed, one_line
 
 
 def where(results: Sequence[Result], conditions: Sequence[str]) -> list[Result]:
@@ -48,12 +46,10 @@ def where(results: Sequence[Result], conditions: Sequence[str]) -> list[Result]:
         wanted = [text] if text in every else [part.strip() for part in text.split(",")]
         for value in wanted:
             if not any(_means(texts, value) for texts in has):
-                listed = ", ".join(dict.fromkeys(one_line(texts[0]) for texts in has if texts))
-                few = len(set(has)) <= _SHOWN
+                there = listed(one_line(texts[0]) for texts in has if texts)
                 problems.append(
-                    f"where is {condition!r}: no cell has the {name} {value!r}"
-                    + (f", expected of {listed}" if few else "")
-                    + did_you_mean(value, every)
+                    f"where is {condition!r}: no cell has the {name} {value!r}, expected of {there}"
+                    f"{did_you_mean(value, every)}"
                 )
         kept = [index for index in kept if any(_means(has[index], value) for value in wanted)]
     if conditions and not kept and not problems:
@@ -156,13 +152,10 @@ def ordered(table: ResultTable, name: str) -> ResultTable:
     Raises:
         UserError: there is no such column.
     """
+    if problems := unsortable(table, name):
+        raise UserError(problems)
     descending, wanted = name.startswith("-"), name.removeprefix("-").strip()
     keys = _keys(table, wanted)
-    if keys is None:
-        names = [*(column.key for column in table.columns), *map(name_of, table.labels), *COLUMNS]
-        raise UserError(
-            [f"sort is {name!r}: expected [-]NAME of a label or a column of results.csv{did_you_mean(wanted, names)}"]
-        )
     numeric = all(isinstance(key, float) for key in keys if key is not None)
     there = [(key if numeric else str(key), index) for index, key in enumerate(keys) if key is not None]
     there.sort(key=lambda each: each[0], reverse=descending)
@@ -170,8 +163,23 @@ def ordered(table: ResultTable, name: str) -> ResultTable:
     return replace(table, rows=[*(table.rows[index] for _, index in there), *lacking], shaped=True)
 
 
-def _keys(table: ResultTable, name: str) -> list[float | str | None] | None:
-    """Return what each row has of a column; None where there is no such column."""
+def unsortable(table: ResultTable, name: str, further: Sequence[str] = ()) -> list[str]:
+    """Return the sentence on a name of `ordered` that is not one of a column; nothing where it is one.
+
+    Args:
+        further: labels that the table is about to get.
+    """
+    wanted = name.removeprefix("-").strip()
+    keys = [column.key for column in table.columns]
+    headers = [*table.labels, *(column.header for column in table.columns)]
+    names = [*keys, *map(name_of, table.labels), *further, *COLUMNS]
+    if wanted in names or wanted in headers:
+        return []
+    return [f"sort is {name!r}: expected [-]NAME of a label or a column of results.csv{did_you_mean(wanted, names)}"]
+
+
+def _keys(table: ResultTable, name: str) -> list[float | str | None]:
+    """Return what each row has of a column."""
     labels = {name_of(label): label for label in table.labels} | {label: label for label in table.labels}
     if name in labels:
         texts = [row.labels[labels[name]] for row in table.rows]
@@ -179,8 +187,6 @@ def _keys(table: ResultTable, name: str) -> list[float | str | None] | None:
         return [*texts] if None in numbers else [*numbers]
     key = next((column.key for column in table.columns if name in (column.key, column.header)), None)
     if key is None:
-        if name not in COLUMNS:
-            return None
         (column,) = _filled(table, [name])
         key = column.key
     return [row.values.get(key, row.texts.get(key)) for row in table.rows]

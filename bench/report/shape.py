@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -9,10 +11,12 @@ from bench.errors import UserError
 from bench.papers.tables import find_table
 from bench.report.layout import lay_out
 from bench.report.pivot import pivot
-from bench.report.published import read_published, with_published
+from bench.report.published import FIGURES, Figures, read_published, with_published
+from bench.report.report import Report
 from bench.report.runs import Runs
-from bench.report.select import ordered, unknown_columns, where, with_columns
+from bench.report.select import ordered, unknown_columns, unsortable, where, with_columns
 from bench.report.table import Best, ResultTable, make_table
+from bench.run.columns import COLUMNS
 from bench.run.result import Result
 
 
@@ -64,28 +68,32 @@ class Shape:
         return found
 
 
-def shaped(runs: Runs, shape: Shape, intervals: bool = False) -> tuple[list[Result], ResultTable]:
-    """Return the results that a shape chooses, and the table of them.
+def shaped(runs: Runs, shape: Shape, intervals: bool = False, others: Sequence[str] = ()) -> Report:
+    """Return the report on the results that a shape chooses.
 
     Args:
         runs: the source.
-        shape: without problems.
+        shape: of the table.
         intervals: accuracies stand with their intervals, and are tested against the best; else with deviations.
+        others: sentences on what else is wrong with the command, which are told together with those on the shape.
 
     Raises:
-        UserError: names or values that the results do not have, or a file of published figures that is not one.
+        UserError: `others`, the shape's own problems, names or values that the results do not have, or a file of
+            published figures that is not one.
     """
-    figures = read_published(shape.published)
-    results = where(runs.results, shape.where)
-    if shape.layout:
-        table = lay_out(find_table(shape.layout, "layout"), results, partial(make_table, deviations=not intervals))
-    elif shape.by:
-        metrics = shape.metrics or ("top1",)
-        table = pivot(results, shape.by, metrics, shape.rows, runs.missing, not intervals)
-    else:
-        table = _told_apart(make_table(results, runs.missing, not intervals), runs)
-        if shape.columns:
-            table = with_columns(table, shape.columns)
+    problems = [*others, *shape.problems()]
+    figures: list[Figures] = []
+    results, table = list(runs.results), None
+    with _collected(problems):
+        figures = read_published(shape.published)
+    with _collected(problems):
+        results = where(runs.results, shape.where)
+    with _collected(problems):
+        table = _rows_and_columns(runs, results, shape, intervals)
+    if table is not None and shape.sort:
+        problems += unsortable(table, shape.sort, (FIGURES,) if shape.published else ())
+    if problems or table is None:
+        raise UserError(list(dict.fromkeys(problems)))
     table = replace(table, marks=shape.best, caption=[*table.caption, *runs.notes])
     if intervals:
         # numpy is not imported for tables that have no intervals
@@ -94,7 +102,28 @@ def shaped(runs: Runs, shape: Shape, intervals: bool = False) -> tuple[list[Resu
         table = with_uncertainty(table, runs, tested=shape.best != "none")
     if shape.published:
         table = replace(with_published(table, figures, shape.where), shaped=True)
-    return results, ordered(table, shape.sort) if shape.sort else table
+    return Report(runs, results, ordered(table, shape.sort) if shape.sort else table)
+
+
+@contextlib.contextmanager
+def _collected(problems: list[str]) -> Iterator[None]:
+    """Add what is wrong with the user's wishes to the problems, and go on."""
+    try:
+        yield
+    except UserError as error:
+        problems += error.problems
+
+
+def _rows_and_columns(runs: Runs, results: Sequence[Result], shape: Shape, intervals: bool) -> ResultTable:
+    """The table without uncertainties, in the results' order; columns that are not ones are left out."""
+    if shape.layout:
+        return lay_out(find_table(shape.layout, "layout"), results, partial(make_table, deviations=not intervals))
+    if shape.by:
+        metrics = shape.metrics or ("top1",)
+        return pivot(results, shape.by, metrics, shape.rows, runs.missing, not intervals)
+    table = _told_apart(make_table(results, runs.missing, not intervals), runs)
+    columns = [name for name in shape.columns if name in COLUMNS]
+    return with_columns(table, columns) if columns else table
 
 
 def _told_apart(table: ResultTable, runs: Runs) -> ResultTable:

@@ -291,6 +291,34 @@ def test_mistakes(folder: Path, bench: Command, flags: tuple[str, ...], quoted: 
     assert all(value in said.problems[0] for value in quoted)
 
 
+def test_mistakes_that_the_results_tell_come_with_the_others(folder: Path, bench: Command) -> None:
+    said = bench(
+        "report", "first", "--where", "strategy=jont", "--sort", "tip1", "--columns", "top_1,top1",
+        "--published", "no.csv", "--format", "tex",
+    )  # fmt: skip
+    assert (said.code, said.out) == (2, "")
+    fields = ("format", "columns", "published", "where", "sort")
+    assert [each.startswith(field) for each, field in zip(said.problems, fields, strict=True)] == [True] * 5
+    values = ("'tex'", "'top_1'", "'no.csv'", "'jont'", "'tip1'")
+    assert [value in each for each, value in zip(said.problems, values, strict=True)] == [True] * 5
+    # a label that published figures bring
+    assert bench("report", "first", "--published", "--sort", "figures").code == 0
+    pivoted = bench("report", "first", "--by", "datset", "--metric", "top_1")
+    assert [("'top_1'" in each, "'datset'" in each) for each in pivoted.problems] == [(True, False), (False, True)]
+
+
+def test_a_message_lists_ten_cells_and_their_number() -> None:
+    many = [make.done(make.cell(recipe={"lr": rate / 1000})) for rate in range(1, 112)]
+    with pytest.raises(UserError) as found:
+        pivot(many, "dataset", rows=["backbone", "strategy"])
+    (problem,) = found.value.problems
+    shown = [rate for rate in range(1, 112) if f" {rate / 1000:g}," in problem]
+    assert shown == list(range(1, 11)) and "111" in problem
+    with pytest.raises(UserError) as found:
+        where(many, ["lr=7"])
+    assert "0.01," in found.value.problems[0] and "0.011" not in found.value.problems[0]
+
+
 def test_mistakes_of_several_kinds_at_once(folder: Path, bench: Command) -> None:
     said = bench("report", "frist", "--format", "tex", "--columns", "tip1", "--rows", "backbone", "--best", "x")
     assert len(said.problems) == 5
