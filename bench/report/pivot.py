@@ -54,6 +54,7 @@ def pivot(
     headers = [header_of(name) for name in wanted] or [label for label in flat.labels if name_of(label) != by]
     found: dict[tuple[str, ...], Row] = {}
     behind: dict[tuple[tuple[str, ...], str], list[Row]] = {}
+    failed: dict[tuple[tuple[str, ...], str], list[Result]] = {}
     values: dict[str, None] = {}
     for each in flat.rows:
         value = _shared(by, each, known, "by")
@@ -72,6 +73,7 @@ def pivot(
         else:
             flat.footnotes.append(one_line(f"{header_of(by)} {value}: {each.failure}"))
             row.notes.append(len(flat.footnotes))
+            failed.setdefault((place, value), []).extend(each.results)
             row.texts |= {f"{name}[{value}]": each.status for name in of}
     _alone(behind, headers, by)
     several = len(of) > 1
@@ -82,7 +84,7 @@ def pivot(
             columns.append(replace(column, key=f"{name}[{value}]", header=header, of=name))
             for place, row in found.items():
                 results_of = [result for each in behind.get((place, value), ()) for result in each.results]
-                row.parts[columns[-1].key] = results_of
+                row.parts[columns[-1].key] = results_of or failed.get((place, value), [])
                 if results_of:
                     row.texts.pop(columns[-1].key, None)  # another seed has failed
                 fill(row, columns[-1], [records[id(result)][name] for result in results_of])

@@ -92,7 +92,7 @@ class Row:
         failure: why there are no numbers; None where there are.
         notes: numbers of the footnotes.
         results: behind the row.
-        parts: results behind one column of a pivot, by its key.
+        parts: results behind one column of a pivot, by its key; where all failed, these.
         published: the figures are another source's: they are never best, and never tested.
     """
 

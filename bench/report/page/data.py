@@ -13,7 +13,7 @@ from typing import Any
 from bench.report.page.curves import CURVES, curves_of
 from bench.report.page.videos import VideoData, video_data
 from bench.report.runs import Runs
-from bench.report.table import ResultTable
+from bench.report.table import ResultTable, Row
 from bench.run.columns import COLUMNS, to_csv
 from bench.run.result import Result
 from bench.text import one_line, shortened
@@ -31,12 +31,16 @@ def page_data(runs: Runs, table: ResultTable) -> dict[str, Any]:
     """Return what the page's script shows: the rows of the table, their cells, their videos and their curves."""
     results = [result for row in table.rows for result in row.results]
     ends = list(accumulate(len(row.results) for row in table.rows))
+    cells = [list(range(end - len(row.results), end)) for row, end in zip(table.rows, ends, strict=True)]
     fields = _fields(runs, results)
     shown = {column.key for column in table.columns}
     videos: VideoData = video_data(runs, results)
     return {
         "labels": [one_line(label) for label in table.labels],
-        "columns": [{"key": each.key, "header": each.header, "better": each.better} for each in table.columns],
+        "columns": [
+            {"key": each.key, "quantity": each.quantity, "header": each.header, "better": each.better}
+            for each in table.columns
+        ],
         "rows": [
             {
                 "labels": [row.labels[label] for label in table.labels],
@@ -45,9 +49,10 @@ def page_data(runs: Runs, table: ResultTable) -> dict[str, Any]:
                 "best": [index for index, column in enumerate(table.columns) if table.best(row, column)],
                 "notes": row.notes,
                 "failure": row.failure,
-                "cells": list(range(end - len(row.results), end)),
+                "cells": of_row,
+                "parts": _parts(table, row, of_row),
             }
-            for row, end in zip(table.rows, ends, strict=True)
+            for row, of_row in zip(table.rows, cells, strict=True)
         ],
         "footnotes": table.footnotes,
         "cells": {"count": len(results), "fields": fields},
@@ -57,6 +62,14 @@ def page_data(runs: Runs, table: ResultTable) -> dict[str, Any]:
         "curve_names": CURVES,
         "skipped": _skipped(results),
     }
+
+
+def _parts(table: ResultTable, row: Row, cells: Sequence[int]) -> list[list[int]] | None:
+    """Return the cells behind each number of a pivot's row; None where those of the row are behind all of them."""
+    if not row.parts:
+        return None
+    places = {id(result): cell for result, cell in zip(row.results, cells, strict=True)}
+    return [[places[id(result)] for result in row.behind(column)] for column in table.columns]
 
 
 def to_script(data: object) -> str:

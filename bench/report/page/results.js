@@ -12,19 +12,23 @@ const labelColumns = data.labels.map((header, index) => ({
     return make(index === KEY ? "th" : "td", { scope: index === KEY && "row", class: "name" }, named(row.labels[index]), notes);
   },
 }));
-const numberColumns = data.columns.map(({ key, header, better }, index) => ({
+const numberColumns = data.columns.map(({ key, quantity, header, better }, index) => ({
   id: key,
+  quantity,
   header,
   better,
   number: true,
+  cells: (row) => row.parts?.[index] ?? row.cells,
   value: (row) => row.values[index],
   text: (row) => row.texts[index],
   element: (row, column) => numberCell(row, column, row.best.includes(index)),
 }));
 const furtherColumns = data.further.map((name) => ({
   id: name,
+  quantity: name,
   header: name,
   number: true,
+  cells: (row) => row.cells,
   value: (row) => merged(name, row).value,
   text: (row) => merged(name, row).text,
   element: (row, column) => numberCell(row, column, false),
@@ -112,15 +116,16 @@ function showOrigin(row, column) {
   byId("provenance-heading").replaceChildren(named(`${column.header}: ${column.text(row)}`));
   const parts = [make("p", {}, named(rowName(row)))];
   if (row.failure) parts.push(make("p", { class: "wrong", text: row.failure }));
-  if (!row.cells.length) parts.push(make("p", { text: "No cell of the run stands behind this row." }));
+  const behind = column.cells(row);
+  if (!behind.length) parts.push(make("p", { text: "No cell of the run stands behind this number." }));
   const notes = row.notes.map((note) => make("li", { value: note, text: data.footnotes[note - 1] }));
   if (notes.length) parts.push(make("ol", { class: "footnotes" }, ...notes));
   const facts = make("dl");
   const names = Object.keys(data.cells.fields);
-  const first = ["cell", "seed", column.id, "command line", "commit", "dirty", "device", "versions", "weights_sha256"];
+  const first = ["cell", "seed", column.quantity, "command line", "commit", "dirty", "device", "versions", "weights_sha256"];
   for (const name of new Set([...first.filter((each) => names.includes(each)), ...names])) {
     const cells = new Map();
-    for (const cell of row.cells) {
+    for (const cell of behind) {
       const text = field(name, cell);
       if (text !== "") cells.set(text, [...(cells.get(text) ?? []), field("seed", cell)]);
     }

@@ -20,10 +20,11 @@ from PIL import Image
 
 from bench.data.dataset import DATASETS, Split, Video, VideoDataset, register_dataset
 from bench.report.page.curves import curves_of
-from bench.report.page.data import to_script
+from bench.report.page.data import page_data, to_script
 from bench.report.page.plots import embedded, plots_of
 from bench.report.page.render import render_page
 from bench.report.page.thumbnails import thumbnails
+from bench.report.pivot import pivot
 from bench.report.runs import Runs
 from bench.report.table import make_table
 from bench.run.store import LOG, PREDICTIONS, Run
@@ -113,6 +114,26 @@ def test_rows_hold_the_means_of_their_cells(run: Run, data: dict[str, Any]) -> N
     speed = [column["key"] for column in data["columns"]].index("train_clips_per_s")
     assert [speed in each for each in best] == [False, False, True, False]  # the fifth cell is the fastest
     assert data["rows"][-1]["failure"] is not None and "<b>no luck</b>" in data["rows"][-1]["failure"]
+
+
+def test_a_number_of_a_pivot_has_cells_of_its_own(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    made = [make.cell(dataset=name, seed=seed) for name in ("few", "motion") for seed in (0, 1)]
+    made += [make.cell(strategy="frozen", options={}, dataset=name) for name in ("few", "motion")]
+    run.open(make.matrix(), made, "bench run", {})
+    for index, cell in enumerate(made):
+        run.put(make.failed(cell) if index in (1, 5) else make.done(cell, top1=10.0 * (index + 1)))
+    runs = Runs([run])
+    found = page_data(runs, pivot(runs.results, "dataset"))
+    keys = decoded(found["cells"]["fields"]["cell"], 6)
+    of_data = [column["header"] for column in found["columns"]]
+    assert [column["quantity"] for column in found["columns"]] == ["top1", "top1"]
+    for row, strategy in zip(found["rows"], ("joint", "frozen"), strict=True):
+        for name, cells in zip(of_data, row["parts"], strict=True):
+            behind = {cell.key for cell in made if (cell.strategy, cell.dataset) == (strategy, name)}
+            # of seeds that failed beside one that did not, no number was made
+            assert {keys[cell] for cell in cells} == behind - {made[1].key}
+    assert [row["parts"] for row in page_data(runs, make_table(runs.results))["rows"]] == [None] * 5
 
 
 def test_outcomes_are_the_predictions(data: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bench.report.page.render import render_page
+from bench.report.pivot import pivot
 from bench.report.runs import Runs
 from bench.report.table import make_table
 from bench.run.store import Run
@@ -147,6 +148,21 @@ def test_a_number_tells_where_it_comes_from(page: Any) -> None:
     assert not dialog.is_visible()
     page.locator("#results tbody tr.failed button").first.click()
     assert "<b>no luck</b>" in dialog.inner_text() and "Traceback" in dialog.inner_text()
+
+
+def test_a_number_of_a_pivot_tells_its_own_cells_alone(browser: Any, tmp_path: Path) -> None:
+    runs = Runs([write_run(tmp_path / "run")])
+    table = pivot(runs.results, "strategy", ("top1",), ("backbone",))
+    (tmp_path / "page.html").write_text(render_page(runs, table), encoding="utf-8")
+    with opened(browser, tmp_path / "page.html") as page:
+        for column, strategy in enumerate(("frozen", "joint")):
+            keys = {result.cell.key: result.cell.strategy for result in runs.results if result.status == "done"}
+            page.locator("#results tbody tr").first.locator("button").nth(column).click()
+            told = page.locator("#provenance").inner_text()
+            expected = {result.cell.key for result in runs.results
+                        if (result.cell.backbone, result.cell.strategy) == ("vit:tiny", strategy)}  # fmt: skip
+            assert {key for key in keys if key in told} == expected
+            page.keyboard.press("Escape")
 
 
 def test_classes_and_disagreements_of_two_cells(page: Any) -> None:
