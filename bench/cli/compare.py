@@ -55,7 +55,7 @@ def compare(
     from bench.stats.outcomes import METRICS as KNOWN
 
     name = next(each for each in KNOWN if each == metric)
-    text = COMPARISON_RENDERERS[format_](compared(found, found.results, baseline, name), name)
+    text = COMPARISON_RENDERERS[format_](compared(found, found.results, baseline, name), name, found.notes)
     if output is None:
         say(text)
     else:

@@ -12,6 +12,7 @@ import typer
 from bench.cli.compare import METRICS
 from bench.cli.options import not_among
 from bench.cli.output import tell
+from bench.cli.report import PLUGIN_HELP, WHERE_HELP, WHERE_METAVAR, plugin_problems
 from bench.errors import UserError
 
 KINDS = ("pareto", "fraction", "learning", "confusion", "order", "time")
@@ -23,6 +24,7 @@ def plot(
         list[str] | None,
         typer.Argument(metavar="RUN", help="Runs' folders, or names under results/. [default: the latest run]"),
     ] = None,
+    where: Annotated[list[str] | None, typer.Option(help=WHERE_HELP, metavar=WHERE_METAVAR)] = None,
     kind: Annotated[
         str,
         typer.Option(help=f"Comma list of what to draw: {', '.join(KINDS)}; all: what the runs have.", metavar="LIST"),
@@ -51,10 +53,12 @@ def plot(
         str, typer.Option("--format", help=f"Comma list of {', '.join(FORMATS)}.", metavar="LIST")
     ] = "png",
     output: Annotated[Path | None, typer.Option(help="Folder of the files. [default: RUN/plots]")] = None,
+    plugin: Annotated[list[str] | None, typer.Option(help=PLUGIN_HELP)] = None,
 ) -> None:
     """Draw plots of runs for papers: KIND.png, .svg or .pdf, in colours that colour-blind readers tell apart."""
     from bench.report.plots import PlotRequest, Size, files, matplotlib_missing
     from bench.report.runs import find_runs
+    from bench.report.select import where as meeting
     from bench.stats.outcomes import METRICS as KNOWN
 
     output = None if output is None else Path(os.path.expanduser(output))
@@ -73,6 +77,7 @@ def plot(
         if value is not None and not every and taker not in kinds:
             problems.append(f"{name} is {value!r}: expected with the kind {taker}, which alone takes it")
     problems += [] if output is None else _obstacles(output)
+    problems += plugin_problems(plugin or ())
     inches, found = Size(), None
     try:
         inches = Size.parsed(size)
@@ -80,6 +85,7 @@ def plot(
         problems += error.problems
     try:
         found = find_runs(runs or [])
+        found = found.only(meeting(found.results, where or ()))
     except UserError as error:
         problems += error.problems
     if problems or found is None:

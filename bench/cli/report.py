@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,15 @@ from bench.errors import UserError
 
 FORMATS = ("terminal", "markdown", "csv", "json", "latex", "html")
 BEST = ("bold", "none")
+WHERE_HELP = (
+    "Cells of these values alone: of a label, an option or a column of results.csv, such as strategy=joint,lora. "
+    "Repeatable; all must hold."
+)
+WHERE_METAVAR = "NAME=VALUE[,VALUE ...]"
+PLUGIN_HELP = (
+    "A Python file or module that registers data sets, which tell the names of their classes and have their pictures. "
+    "Repeatable."
+)
 _CELLS, _SHAPE, _NUMBERS, _LATEX = "Cells", "Rows and columns", "Numbers", "LaTeX"
 _AIM = "aim"  # `bench.report.published.AIM`
 
@@ -48,12 +58,12 @@ def report(
     where: Annotated[
         list[str] | None,
         typer.Option(
-            help="Cells of these values alone: of a label, an option or a column of results.csv, such as "
-            "strategy=joint,lora. Repeatable; all must hold.",
-            metavar="NAME=VALUE[,VALUE ...]",
+            help=WHERE_HELP,
+            metavar=WHERE_METAVAR,
             rich_help_panel=_CELLS,
         ),
     ] = None,
+    plugin: Annotated[list[str] | None, typer.Option(help=PLUGIN_HELP, rich_help_panel=_CELLS)] = None,
     tuning: Annotated[
         bool,
         typer.Option(
@@ -164,7 +174,7 @@ def report(
     )
     problems = not_among("format", format_, FORMATS) + not_among("best", best, BEST)
     problems += [] if output is None else obstacles("output", output)
-    problems += _of_latex(format_, caption, label)
+    problems += _of_latex(format_, caption, label) + plugin_problems(plugin or ())
     if tuning:
         given = shape != Shape() or intervals is not None
         _print(_of_tuning(runs or [], format_, given, [*problems, *shape.problems()]), output)
@@ -189,6 +199,17 @@ def report(
     from bench.report.formats import RENDERERS
 
     _print(RENDERERS[format_](made), output)
+
+
+def plugin_problems(plugins: Sequence[str]) -> list[str]:
+    """Import plugins. Returns sentences on those that cannot be."""
+    from bench.plugins import load
+
+    try:
+        load(plugins)
+    except UserError as error:
+        return [*error.problems]
+    return []
 
 
 def _print(text: str, output: Path | None) -> None:

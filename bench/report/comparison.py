@@ -169,8 +169,8 @@ def _probability(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
-def _below(rows: Sequence[ComparedRow]) -> list[str]:
-    """Return what a reader of the table must know."""
+def _below(rows: Sequence[ComparedRow], notes: Sequence[str]) -> list[str]:
+    """Return what a reader of the table must know, the runs' notes last."""
     found = list(dict.fromkeys(note for row in rows if row.comparison for note in row.comparison.notes))
     against = list(dict.fromkeys(row.against for row in rows if row.against))
     made = sum(row.comparison is not None for row in rows)
@@ -179,10 +179,11 @@ def _below(rows: Sequence[ComparedRow]) -> list[str]:
         f"against {', '.join(against)}, on the same test videos; ≈ not told apart at 5 %",
         f"interval of the difference: bootstrap over videos and seeds; p with Holm's correction over "
         f"{counted(made, 'comparison')}; h: Cohen's effect size (0.2 small, 0.5 medium, 0.8 large)",
+        *map(one_line, notes),
     ]
 
 
-def _terminal(rows: Sequence[ComparedRow], metric: Metric) -> str:
+def _terminal(rows: Sequence[ComparedRow], metric: Metric, notes: Sequence[str]) -> str:
     headers, lines = _texts(rows, metric)
     widths = [max(map(len, column)) for column in zip(headers, *lines, strict=True)]
     left = len(headers) - 7
@@ -193,14 +194,14 @@ def _terminal(rows: Sequence[ComparedRow], metric: Metric) -> str:
         ).rstrip()
         for line in (headers, *lines)
     ]
-    return "\n".join([*texts, "", *_below(rows)]) + "\n"
+    return "\n".join([*texts, "", *_below(rows, notes)]) + "\n"
 
 
-def _markdown(rows: Sequence[ComparedRow], metric: Metric) -> str:
+def _markdown(rows: Sequence[ComparedRow], metric: Metric, notes: Sequence[str]) -> str:
     from bench.report.formats import pipe_table
 
     headers, lines = _texts(rows, metric)
-    return pipe_table(headers, lines, len(headers) - 7) + "\n" + "".join(f"{line}  \n" for line in _below(rows))
+    return pipe_table(headers, lines, len(headers) - 7) + "\n" + "".join(f"{line}  \n" for line in _below(rows, notes))
 
 
 def _records(rows: Sequence[ComparedRow], metric: Metric) -> list[dict[str, object]]:
@@ -216,7 +217,7 @@ def _records(rows: Sequence[ComparedRow], metric: Metric) -> list[dict[str, obje
     return found
 
 
-def _csv(rows: Sequence[ComparedRow], metric: Metric) -> str:
+def _csv(rows: Sequence[ComparedRow], metric: Metric, _: Sequence[str]) -> str:
     records = _records(rows, metric)
     names = list(dict.fromkeys(name for record in records for name in record))
     file = io.StringIO()
@@ -227,9 +228,10 @@ def _csv(rows: Sequence[ComparedRow], metric: Metric) -> str:
     return file.getvalue()
 
 
-COMPARISON_RENDERERS: dict[str, Callable[[Sequence[ComparedRow], Metric], str]] = {
+# of rows, what they are compared in, and sentences on their runs
+COMPARISON_RENDERERS: dict[str, Callable[[Sequence[ComparedRow], Metric, Sequence[str]], str]] = {
     "terminal": _terminal,
     "markdown": _markdown,
     "csv": _csv,
-    "json": lambda rows, metric: json.dumps(_records(rows, metric), indent=2) + "\n",
+    "json": lambda rows, metric, _: json.dumps(_records(rows, metric), indent=2) + "\n",
 }

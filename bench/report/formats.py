@@ -22,7 +22,7 @@ def _page(report: Report) -> str:
 RENDERERS: dict[str, Callable[[Report], str]] = {
     "terminal": lambda report: terminal.render(report.table),
     "markdown": lambda report: markdown(report.table),
-    "csv": lambda report: records.table_to_csv(report.table) if report.table.shaped else to_csv(report.results),
+    "csv": lambda report: records.table_to_csv(report.table) if report.table.shaped else to_csv(report.runs.results),
     "json": lambda report: records.table_to_json(report.table),
     "latex": lambda report: latex(report.table, report.table.title, report.table.reference),
     "html": _page,

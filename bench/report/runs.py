@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 from bench.errors import UserError
 from bench.run.result import Result
@@ -61,6 +63,12 @@ class Runs:
             again
         )
         self._runs = {name: run for name, (_, run) in chosen.items()}
+
+    def only(self, results: Sequence[Result]) -> Self:
+        """Return these runs with some of their results alone."""
+        chosen = copy.copy(self)
+        chosen.results = list(results)
+        return chosen
 
     def cell_folder(self, cell: Cell) -> Path:
         """Return the folder of a cell that has a result."""

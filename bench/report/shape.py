@@ -102,7 +102,7 @@ def shaped(runs: Runs, shape: Shape, intervals: bool = False, others: Sequence[s
         table = with_uncertainty(table, runs, tested=shape.best != "none")
     if shape.published:
         table = replace(with_published(table, figures, shape.where), shaped=True)
-    return Report(runs, results, ordered(table, shape.sort) if shape.sort else table)
+    return Report(runs.only(results), ordered(table, shape.sort) if shape.sort else table)
 
 
 @contextlib.contextmanager

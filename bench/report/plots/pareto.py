@@ -197,7 +197,10 @@ def _label(
 
 def _logarithmic(axes: Axes, values: Sequence[float]) -> None:
     axes.set_xscale("log")
-    wide = max(values) / min(values) > 30
+    ratio = max(values) / min(values)
+    if ratio < 1 + 1e-6:  # equal, but for the last digits of means: without limits the axis would have no width
+        axes.set_xlim(min(values) / 2, max(values) * 2)
+    wide = ratio > 30
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())

@@ -15,6 +15,24 @@ from tests.bench import make
 from tests.bench.command import Command, Wording, field_of, quotes
 from tests.bench.report import plotted
 
+PLUGIN = """
+from bench.data.dataset import VideoDataset, register_dataset
+
+@register_dataset("ten-letters")
+class Letters(VideoDataset):
+    name = "ten-letters"
+    summary = "a class a letter"
+    size = "tiny"
+    frames = 4
+    classes = tuple(f"class-{letter}" for letter in "abcdefghij")
+
+    def prepare(self, progress=None):
+        raise AssertionError("a plot prepares nothing")
+
+    def videos(self, split):
+        raise AssertionError("a plot reads no list")
+"""
+
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
@@ -56,6 +74,26 @@ def test_a_kind_that_the_run_lacks_is_a_mistake(bench: Command, run: Run) -> Non
     assert [quotes(line, name) for line, name in zip(said.problems, ("fraction", "learning"), strict=True)] == [
         True
     ] * 2
+
+
+def test_cells_are_chosen_as_in_a_report(bench: Command, run: Run) -> None:
+    said = bench("plot", run.folder, "--kind", "order", "--format", "svg", "--where", "strategy=joint")
+    assert said.code == 0
+    text = (run.folder / "plots" / "order.svg").read_text(encoding="utf-8")
+    assert (">vit:tiny@none joint<" in text, "frozen" in text) == (True, False)
+    told = bench("plot", run.folder, "--where", "strategy=jont", "--size", "9", "--plugin", "gone.py").problems
+    assert [value in each for each, value in zip(told, ("gone.py", "'9'", "'jont'"), strict=True)] == [True] * 3
+
+
+def test_a_plugin_tells_the_classes_of_its_data_set(bench: Command, tmp_path: Path) -> None:
+    (tmp_path / "ten.py").write_text(PLUGIN, encoding="utf-8")
+    cell = make.cell(dataset="ten-letters")
+    run = plotted.opened(tmp_path / "run", [cell])
+    plotted.add(run, cell, [50])
+    said = bench("plot", run.folder, "--kind", "confusion", "--format", "svg", "--plugin", tmp_path / "ten.py")
+    assert said.code == 0, said.err
+    text = (run.folder / "plots" / "confusion.svg").read_text(encoding="utf-8")
+    assert all(f">class-{letter}<" in text for letter in "abcdefghij")
 
 
 def test_all_mistakes_are_told_at_once(bench: Command, run: Run, tmp_path: Path, wording: Wording) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from bench.report.plots import KINDS, Lacking, PlotRequest, Size, content, figure, svg
 from bench.report.plots.pareto import COSTS, front
+from bench.report.plots.rows import PlotRow
 from bench.report.plots.style import COLOURS, MARKERS, Looks
 from bench.report.runs import Runs
 from bench.stats.bootstrap import accuracy
@@ -91,6 +92,26 @@ def test_a_panel_a_cost_with_a_point_a_row_and_its_interval(drawn: Figure) -> No
             (ends,) = bar.get_segments()
             assert ends == pytest.approx(np.array([[cost, expected.low], [cost, expected.high]]))
             assert expected.low < expected.value < expected.high
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("params", [(98_765, 98_765), (98_765, 98_765.00000000001)])
+def test_costs_that_are_equal_but_for_their_last_digits_have_an_axis(
+    tmp_path: Path, params: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = [make.cell(), make.cell(strategy="frozen", options={})]
+    run = plotted.opened(tmp_path, cells)
+    for cell, count in zip(cells, (50, 30), strict=True):
+        plotted.add(run, cell, [count])
+    values = dict(zip(("joint", "frozen"), params, strict=True))
+    known = PlotRow.values.func
+    monkeypatch.setattr(
+        PlotRow, "values", property(lambda row: {**known(row), "trained_params_m": values[row.method] / 1e6})
+    )
+    drawn = figure("pareto", Runs([run]), PlotRequest(against=("trained_params_m",)))
+    low, high = drawn.axes[0].get_xlim()
+    assert drawn.axes[0].get_xscale() == "log" and low < min(params) / 1.1e6 and max(params) / 0.9e6 < high
+    svg(drawn)
 
 
 def test_backbones_have_colours_and_strategies_markers(drawn: Figure) -> None:

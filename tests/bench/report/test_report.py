@@ -33,7 +33,7 @@ TEXTS = tuple(name for name in RENDERERS if name != "html")  # a page has tests 
 
 def rendered(format_: str, results: Sequence[Result], missing: int = 0) -> str:
     """The table as the command renders it, in a format that needs no more than the results."""
-    return RENDERERS[format_](Report(Runs.__new__(Runs), results, make_table(results, missing)))
+    return RENDERERS[format_](Report(Runs.__new__(Runs).only(results), make_table(results, missing)))
 
 
 def results() -> list[Result]:

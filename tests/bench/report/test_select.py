@@ -12,7 +12,9 @@ import pytest
 
 from bench.errors import UserError
 from bench.report.pivot import pivot
+from bench.report.runs import find_runs
 from bench.report.select import ordered, where, with_columns
+from bench.report.shape import Shape, shaped
 from bench.report.table import ResultTable, make_table
 from bench.run.columns import to_csv
 from bench.run.result import Result
@@ -317,6 +319,14 @@ def test_a_message_lists_ten_cells_and_their_number() -> None:
     with pytest.raises(UserError) as found:
         where(many, ["lr=7"])
     assert "0.01," in found.value.problems[0] and "0.011" not in found.value.problems[0]
+
+
+def test_the_page_of_chosen_cells_has_no_others(folder: Path) -> None:
+    runs = find_runs(["first"])
+    made = shaped(runs, Shape(where=("strategy=joint",)))
+    strategies = [{result.cell.strategy for result in each.results} for each in (made.runs, runs)]
+    assert strategies[0] == {"joint"} < strategies[1]
+    assert made.runs.results == [result for row in made.table.rows for result in row.results]
 
 
 def test_mistakes_of_several_kinds_at_once(folder: Path, bench: Command) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+import shutil
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from bench.report.runs import Runs
 from bench.run.store import PREDICTIONS, Run
 from bench.spec import Cell
 from bench.stats.compare import adjusted, compare, holm, mcnemar, probabilities, told_apart
@@ -250,6 +252,15 @@ def test_rows_of_several_runs_are_compared(bench: Command, run: Run, tmp_path: P
     said = bench("compare", run.folder, other.folder, "--format", "json")
     found = {(record["backbone"], record["strategy"]): record for record in json.loads(said.out)}
     assert found["vit:tiny@none", "full"]["difference"] == pytest.approx(100 * 15 / 60) and len(found) == 7
+
+
+def test_cells_of_several_runs_are_told_as_in_a_report(bench: Command, run: Run, tmp_path: Path) -> None:
+    shutil.copytree(run.folder, tmp_path / "again")
+    (note,) = Runs([run, Run(tmp_path / "again")]).notes
+    for format_ in ("terminal", "markdown"):
+        told = bench("compare", run.folder, tmp_path / "again", "--format", format_).out
+        assert note in [line.strip() for line in told.splitlines()]
+        assert note not in bench("compare", run.folder, "--format", format_).out
 
 
 @pytest.mark.parametrize("format_", ["terminal", "markdown", "csv"])
