@@ -222,7 +222,8 @@ def _print(text: str, output: Path | None) -> None:
 def _of_tuning(runs: list[str], format_: str, shaped: bool, problems: list[str]) -> str:
     """The trials of a run as text. Raises UserError on all mistakes, `problems` among them."""
     from bench.report.tuning import TUNING_RENDERERS, tuned_rows
-    from bench.run.store import RESULTS, find
+    from bench.run.find import find
+    from bench.run.store import RESULTS
 
     problems += [] if problems else not_among("format", format_, list(TUNING_RENDERERS))
     problems += ["tuning is True: options that shape the table do not go with it"] if shaped else []

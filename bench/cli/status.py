@@ -29,9 +29,10 @@ def status(
     ] = "table",
 ) -> None:
     """Show the cells of a run: waiting, running (where, how far), done or failed, from the run directory alone."""
+    from bench.run.find import find
     from bench.run.status import STATES
     from bench.run.status import status as states
-    from bench.run.store import RESULTS, find
+    from bench.run.store import RESULTS
 
     problems = not_among("format", format_, FORMATS)
     cells: list[CellStatus] = []
@@ -84,8 +85,9 @@ def _span(seconds: float) -> str:
 
 def cancel(run: Annotated[str | None, _RUN] = None) -> None:
     """Stop what runs of a run, on whatever machine: every training writes a checkpoint and ends. What is done stays."""
+    from bench.run.find import find
     from bench.run.status import cancel
-    from bench.run.store import RESULTS, find
+    from bench.run.store import RESULTS
 
     found = find(run, RESULTS)
     try:

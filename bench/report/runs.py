@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Self
 
 from bench.errors import UserError
+from bench.run.find import find
 from bench.run.result import Result
-from bench.run.store import RESULTS, Run, find
+from bench.run.store import RESULTS, Run
 from bench.spec import Cell
 from bench.text import counted
 

@@ -16,8 +16,9 @@ import pytest
 
 from bench.errors import UserError
 from bench.run.columns import COLUMNS
+from bench.run.find import find, latest
 from bench.run.result import Result
-from bench.run.store import Run, find, latest
+from bench.run.store import Run
 from bench.spec import Cell
 from tests.bench import make
 from tests.bench.command import Wording, quotes, quoting
