@@ -14,7 +14,7 @@ from bench.files import reason
 from bench.papers.figures import AIM_FIGURES, QUANTITIES, SOURCE, read_printed
 from bench.report.axes import facts, name_of
 from bench.report.table import ResultTable, Row
-from bench.run.columns import COLUMNS
+from bench.run.columns import COLUMNS, MEASURES
 from bench.text import one_line
 
 AIM = "aim"  # stands for the figures of AIM's paper, which lie in the package
@@ -101,11 +101,7 @@ def _parsed(name: str, text: str, problems: list[str]) -> list[Figures]:
     return found
 
 
-_COLUMNS_OF_NUMBERS = frozenset(
-    {"top1", "top5", "mean_class", "top1_reversed", "top1_shuffled", "val_top1", "params_m", "trained_params_m",
-     "gmacs_view", "gmacs_total", "train_clips_per_s", "infer_clips_per_s", "train_memory_gb", "infer_memory_gb",
-     "train_seconds", "adapter_mb", "train_ms", "infer_ms"}
-)  # fmt: skip
+_COLUMNS_OF_NUMBERS = {*MEASURES, "val_top1", "adapter_mb", "train_ms", "infer_ms"}
 
 
 def _is_number(text: str) -> bool:

@@ -12,16 +12,8 @@ from bench.run.result import Result
 from bench.text import one_line
 
 _OF_MODEL = ("gmacs_view", "params_m", "trained_params_m")
-COLUMNS = (
-    "cell",
-    "backbone",
-    "weights",
-    "strategy",
-    "dataset",
-    "frames",
-    "views",
-    "seed",
-    "status",
+# accuracies, counts, speeds and times
+MEASURES = (
     "top1",
     "top5",
     "mean_class",
@@ -36,6 +28,18 @@ COLUMNS = (
     "train_memory_gb",
     "infer_memory_gb",
     "train_seconds",
+)
+COLUMNS = (
+    "cell",
+    "backbone",
+    "weights",
+    "strategy",
+    "dataset",
+    "frames",
+    "views",
+    "seed",
+    "status",
+    *MEASURES,
     "epochs",
     "batch_size",
     "precision",

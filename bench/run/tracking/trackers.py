@@ -10,34 +10,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from bench.run.columns import row
+from bench.run.columns import MEASURES, row
 from bench.run.result import Result
 from bench.spec import Cell
 
 # several cells start at once, and libraries have states that all threads share
 _starting = threading.Lock()
 # of a row of results.csv: the numbers that are told when a cell is done
-_AT_END = (
-    "top1",
-    "top5",
-    "mean_class",
-    "top1_reversed",
-    "top1_shuffled",
-    "params_m",
-    "trained_params_m",
-    "gmacs_view",
-    "gmacs_total",
-    "train_clips_per_s",
-    "infer_clips_per_s",
-    "train_memory_gb",
-    "infer_memory_gb",
-    "train_seconds",
-    "train_clips_per_s_loaded",
-    "adapter_mb",
-    "evaluated",
-    "listed",
-    "wall_seconds",
-)
+_AT_END = (*MEASURES, "train_clips_per_s_loaded", "adapter_mb", "evaluated", "listed", "wall_seconds")
 
 
 def configuration(cell: Cell) -> dict[str, bool | int | float | str]:
