@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 
 from bench.text import shortened
 
@@ -22,6 +23,15 @@ class UserError(Exception):
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(dict.fromkeys(map(_message, problems)))
         super().__init__("\n".join(self.problems))
+
+
+@contextlib.contextmanager
+def collected(problems: list[str]) -> Iterator[None]:
+    """Add what is wrong with a user's wishes to `problems`, and go on."""
+    try:
+        yield
+    except UserError as error:
+        problems += error.problems
 
 
 def _message(problem: str) -> str:

@@ -12,7 +12,7 @@ import typer
 
 from bench.cli.options import Given, not_among, takes
 from bench.cli.output import say, tell
-from bench.cli.progress import progress
+from bench.cli.predicting import planned_by, predicting
 from bench.errors import UserError
 from bench.spec import EvaluationRequest
 
@@ -45,13 +45,7 @@ def eval_(
 
     from bench.run.evaluation import plan
 
-    planned = None
-    try:
-        planned = plan(request)
-    except UserError as error:
-        problems += error.problems
-    if problems or planned is None:
-        raise UserError(problems)
+    planned = planned_by(plan, request, problems)
     for note in planned.defaults:
         tell(note, err=True)
     with tempfile.TemporaryDirectory(prefix="aim-bench-eval-") as folder:
@@ -89,31 +83,15 @@ def _classes(folder: Path, planned: Plan) -> list[ClassAccuracy]:
 def _evaluated(request: EvaluationRequest, planned: Plan, folder: Path | None) -> Result:
     from bench.run.evaluation import execute
     from bench.run.provenance import command
-    from bench.train.compute import is_out_of_memory
-    from bench.train.trainer import Diverged
 
-    with progress() as show:
-        show("building the model")
-        try:
-            return execute(
-                request,
-                planned,
-                command(),
-                partial(show, f"preparing {planned.cells[0].dataset}"),
-                partial(show, "evaluating"),
-                folder,
-            )
-        except KeyboardInterrupt:
-            reason, code = "interrupted", 130
-        except Diverged:
-            precision = planned.placement.precision
-            held = "the checkpoint holds values that are not numbers" + (
-                f", or {precision} is too narrow" * (precision != "fp32")
-            )
-            reason, code = f"a prediction is not a number: {held}", 1
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            reason, code = "not even one view fits the device's memory", 1
-    tell(f"bench: {reason}", err=True)
-    raise typer.Exit(code)
+    precision = planned.placement.precision
+    narrow = f", or {precision} is too narrow" * (precision != "fp32")
+    with predicting(f"the checkpoint holds values that are not numbers{narrow}") as show:
+        return execute(
+            request,
+            planned,
+            command(),
+            partial(show, f"preparing {planned.cells[0].dataset}"),
+            partial(show, "evaluating"),
+            folder,
+        )

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from bench.cli.options import Given, not_among, takes
 from bench.cli.output import obstacles, say, tell, write
-from bench.cli.progress import progress
+from bench.cli.predicting import planned_by, predicting
 from bench.errors import UserError
 from bench.spec import PredictionRequest
-
-if TYPE_CHECKING:
-    from bench.run.prediction import PredictionPlan, VideoPrediction
 
 FORMATS = ("terminal", "json", "csv")
 
@@ -38,16 +35,11 @@ def predict(
     if request is None:
         raise UserError(problems)
 
-    from bench.run.prediction import plan
+    from bench.run.prediction import execute, plan
 
-    planned = None
-    try:
-        planned = plan(request)
-    except UserError as error:
-        problems += error.problems
-    if problems or planned is None:
-        raise UserError(problems)
-    found, notes = _predicted(request, planned)
+    planned = planned_by(plan, request, problems)
+    with predicting("the cell's file holds values that are not numbers") as show:
+        found, notes = execute(request, planned, partial(show, "predicting"))
     for note in (*planned.notes, *notes):
         tell(f"note: {note}", err=True)
 
@@ -63,24 +55,3 @@ def predict(
         tell(f"bench: {each.video} could not be read: {each.error}", err=True)
     if broken:
         raise typer.Exit(1)
-
-
-def _predicted(request: PredictionRequest, planned: PredictionPlan) -> tuple[list[VideoPrediction], list[str]]:
-    from bench.run.prediction import execute
-    from bench.train.compute import is_out_of_memory
-    from bench.train.trainer import Diverged
-
-    with progress() as show:
-        show("building the model")
-        try:
-            return execute(request, planned, partial(show, "predicting"))
-        except KeyboardInterrupt:
-            reason, code = "interrupted", 130
-        except Diverged:
-            reason, code = "a prediction is not a number: the cell's file holds values that are not numbers", 1
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            reason, code = "not even one view fits the device's memory", 1
-    tell(f"bench: {reason}", err=True)
-    raise typer.Exit(code)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from bench.errors import UserError
+from bench.errors import UserError, collected
 from bench.papers.tables import find_table
 from bench.report.layout import lay_out
 from bench.report.pivot import pivot
@@ -84,11 +83,11 @@ def shaped(runs: Runs, shape: Shape, intervals: bool = False, others: Sequence[s
     problems = [*others, *shape.problems()]
     figures: list[Figures] = []
     results, table = list(runs.results), None
-    with _collected(problems):
+    with collected(problems):
         figures = read_published(shape.published)
-    with _collected(problems):
+    with collected(problems):
         results = where(runs.results, shape.where)
-    with _collected(problems):
+    with collected(problems):
         table = _rows_and_columns(runs, results, shape, intervals)
     if table is not None and shape.sort:
         problems += unsortable(table, shape.sort, (FIGURES,) if shape.published else ())
@@ -103,15 +102,6 @@ def shaped(runs: Runs, shape: Shape, intervals: bool = False, others: Sequence[s
     if shape.published:
         table = replace(with_published(table, figures, shape.where), shaped=True)
     return Report(runs.only(results), ordered(table, shape.sort) if shape.sort else table)
-
-
-@contextlib.contextmanager
-def _collected(problems: list[str]) -> Iterator[None]:
-    """Add what is wrong with the user's wishes to the problems, and go on."""
-    try:
-        yield
-    except UserError as error:
-        problems += error.problems
 
 
 def _rows_and_columns(runs: Runs, results: Sequence[Result], shape: Shape, intervals: bool) -> ResultTable:

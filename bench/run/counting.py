@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from bench.data.dataset import DATASETS, DataError
-from bench.errors import UserError
+from bench.errors import UserError, collected
 from bench.measure.machine import describe
 from bench.measure.placement import Placement
 from bench.plugins import load as load_plugins
@@ -29,26 +29,28 @@ def plan(request: Request) -> Plan:
     """
     problems: list[str] = []
     planned = None
-    try:
+    with collected(problems):
         load_plugins(request.plugins)
-    except UserError as error:
-        problems += error.problems
     if request.engine != "local":
         problems.append(f"engine is {request.engine!r}: cells that are counted alone need none, expected 'local'")
-    try:
-        found = expand_all(request.matrix, _NO_DEVICE, data=False)
-        cells: dict[Cell, Mapping[str, str]] = {}
-        for cell, origins in zip(found.cells, found.origins, strict=True):
-            cells.setdefault(_counted(cell), origins)
-        planned = replace(found, cells=tuple(cells), origins=tuple(cells.values()))
+    with collected(problems):
+        planned = _each_model_once(request)
         Run(request.out or default_folder(planned.cells)).check()
-    except DataError as error:
-        problems.append(str(error))
-    except UserError as error:
-        problems += error.problems
     if planned is None or problems:
         raise UserError(problems)
     return planned
+
+
+def _each_model_once(request: Request) -> Plan:
+    """The models of a request's cells. Raises UserError on everything wrong with its matrix or the data sets."""
+    cells: dict[Cell, Mapping[str, str]] = {}
+    try:
+        found = expand_all(request.matrix, _NO_DEVICE, data=False)
+        for cell, origins in zip(found.cells, found.origins, strict=True):
+            cells.setdefault(_counted(cell), origins)
+    except DataError as error:
+        raise UserError([str(error)]) from error
+    return replace(found, cells=tuple(cells), origins=tuple(cells.values()))
 
 
 def _counted(cell: Cell) -> Cell:

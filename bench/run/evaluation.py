@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, cast
 
 import torch
 
@@ -16,13 +16,11 @@ from bench.data.cache import FrameCache
 from bench.data.cache.choose import CacheFolders, CacheSettings, choose
 from bench.data.clips import decoded_side
 from bench.data.dataset import DATASETS, DataError, Progress, VideoDataset
-from bench.data.decode.open import why_unusable
 from bench.data.decode_pool import reading
 from bench.data.validate import examine, source_problems, too_many_clips
-from bench.errors import UserError
+from bench.errors import UserError, collected
 from bench.measure.machine import cores
-from bench.measure.placement import bf16_notes, place
-from bench.plugins import load as load_plugins
+from bench.measure.placement import bf16_notes
 from bench.run.cell import execute as execute_cell
 from bench.run.context import WorkerContext
 from bench.run.counts import input_size
@@ -34,13 +32,12 @@ from bench.run.model_files.base import TrainedModel, find
 from bench.run.model_files.open import open_model_file
 from bench.run.repeatable import in_this_process
 from bench.run.result import Result
-from bench.run.selection import chosen_size
+from bench.run.selection import chosen_size, usable
 from bench.spec import MAX_FRAMES, Cell, EvaluationRequest, ModelFile, Recipe
 from bench.spec.source import Views, checked_views, parse_views
 from bench.text import counted
 from bench.train.trainer import Diverged
 
-Found = TypeVar("Found")
 _USUAL_SIZE = 224  # pixels; of a model that cannot be built, which is told later
 _BATCH = 16  # views computed at once where the file does not say; halved where memory runs out
 
@@ -53,20 +50,14 @@ def plan(request: EvaluationRequest) -> Plan:
     """
     problems: list[str] = []
 
-    def tried(step: Callable[[], Found]) -> Found | None:
-        try:
-            return step()
-        except UserError as error:
-            problems.extend(error.problems)
-            return None
-
-    tried(lambda: load_plugins(request.plugins))
+    placement = usable(request, problems)
     problems += request.missing()
-    if unusable := why_unusable(request.decoder):
-        problems.append(unusable)
-    placement = tried(lambda: place(request.device, request.precision))
-    file = tried(lambda: open_model_file(find(request.checkpoint), request.backbone, request.strategy, request.scale))
-    dataset = tried(lambda: _dataset(request, file))
+    file: TrainedModel | None = None
+    dataset: VideoDataset | None = None
+    with collected(problems):
+        file = open_model_file(find(request.checkpoint), request.backbone, request.strategy, request.scale)
+    with collected(problems):
+        dataset = _dataset(request, file)
     if file is None or dataset is None:
         raise UserError(problems)
     problems += _differing_classes(file, dataset)

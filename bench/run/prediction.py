@@ -16,15 +16,13 @@ from backbones.registry import UnknownName
 from bench.data.cache.choose import CacheFolders, CacheSettings, choose
 from bench.data.clips import TestClips, decoded_side
 from bench.data.dataset import DATASETS, DataError, Progress, Video, VideoDataset
-from bench.data.decode.open import why_unusable
 from bench.data.decode_pool import reading
 from bench.data.files import is_video
 from bench.data.loader import eval_loader
 from bench.errors import UserError
 from bench.files import did_you_mean_path, reason
 from bench.measure.machine import cores
-from bench.measure.placement import Placement, bf16_notes, place
-from bench.plugins import load as load_plugins
+from bench.measure.placement import Placement, bf16_notes
 from bench.run.context import WorkerContext
 from bench.run.engines.local import threads_of
 from bench.run.loaders import decoding
@@ -32,6 +30,7 @@ from bench.run.model_files.adapter_file import AdapterFile
 from bench.run.model_files.base import find
 from bench.run.model_files.open import open_model_file
 from bench.run.repeatable import in_this_process, make_repeatable
+from bench.run.selection import usable
 from bench.spec import Cell, PredictionRequest
 from bench.train.evaluate import Predictor, predict
 
@@ -79,14 +78,8 @@ def plan(request: PredictionRequest) -> PredictionPlan:
     """
     problems: list[str] = []
     videos = found_videos(request.videos, problems)
-    if unusable := why_unusable(request.decoder):
-        problems.append(unusable)
-    file, placement, dataset = None, None, None
-    try:
-        load_plugins(request.plugins)
-        placement = place(request.device, request.precision)
-    except UserError as error:
-        problems += error.problems
+    placement = usable(request, problems)
+    file, dataset = None, None
     try:
         opened = open_model_file(find(request.cell), request.backbone)
         if not isinstance(opened, AdapterFile):

@@ -13,9 +13,11 @@ from backbones.families import FAMILIES, another_size, resolve, why_unsupported
 from backbones.names import BackboneName, BadBackboneName, BadInputSize
 from backbones.registry import Registry, UnknownName, did_you_mean
 from bench.data.dataset import DATASETS, DataError, VideoDataset
-from bench.errors import UserError
+from bench.data.decode.open import why_unusable
+from bench.errors import UserError, collected
 from bench.measure.placement import Placement, place
-from bench.spec import problems_of
+from bench.plugins import load as load_plugins
+from bench.spec import EvaluationRequest, PredictionRequest, problems_of
 from bench.spec.recipe_entries import Defaults, RecipeEntry
 
 
@@ -88,6 +90,18 @@ def placement_of(device: str, precision: str, problems: list[str]) -> Placement 
     except UserError as error:
         problems += error.problems
         return None
+
+
+def usable(request: EvaluationRequest | PredictionRequest, problems: list[str]) -> Placement | None:
+    """Import a request's plugins, and return where its model is computed; None where that is nowhere on this machine.
+
+    Sentences are added on these, and on a decoder that is not installed.
+    """
+    with collected(problems):
+        load_plugins(request.plugins)
+    if unusable := why_unusable(request.decoder):
+        problems.append(unusable)
+    return placement_of(request.device, request.precision, problems)
 
 
 def asked_of(part: Strategy | Head, asked: Mapping[str, Any]) -> dict[str, Any]:

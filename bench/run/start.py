@@ -16,7 +16,7 @@ from bench.data.cache.choose import CacheFolders, CacheSettings, choose
 from bench.data.dataset import DATASETS, SPLITS, DataError
 from bench.data.subset import subset
 from bench.data.validate import examine
-from bench.errors import UserError
+from bench.errors import UserError, collected
 from bench.files import reason
 from bench.measure.machine import describe
 from bench.plugins import load as load_plugins
@@ -65,10 +65,8 @@ def plan(request: Request) -> Plan:
     """
     problems: list[str] = []
     planned = None
-    try:
+    with collected(problems):
         load_plugins(request.plugins)
-    except UserError as error:
-        problems += error.problems
     elsewhere = None
     try:
         engine = ENGINES.get(request.engine)
@@ -77,15 +75,11 @@ def plan(request: Request) -> Plan:
     except UnknownName as error:
         problems.append(str(error))
     problems += [*_unused(request), *tracker_problems(request.track)]
-    try:
+    with collected(problems):
         planned = expand_all(request.matrix, elsewhere)
-    except UserError as error:
-        problems += error.problems
-    try:
+    with collected(problems):
         if request.out is not None or planned is not None:
             _folder(request, planned).check()
-    except UserError as error:
-        problems += error.problems
     if planned is not None:
         if request.engine == "local" or (request.engine == "ray" and address_of(request) in (None, "local")):
             problems += too_few_devices(request.processes_per_cell, planned.placement)
