@@ -20,6 +20,7 @@ class Frozen(BlockwiseStrategy):
     name = "frozen"
     summary = "space-only: a linear classifier on the frozen model's features, mean over frames"
     trains = "head"
+    frozen_backbone = True
 
     def trainable(self, model: VideoClassifier) -> Iterable[nn.Parameter]:
         return ()
