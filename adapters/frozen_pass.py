@@ -145,7 +145,7 @@ class KeptStates:
     """States that were computed before, by name; several readers may take each.
 
     Args:
-        states: by name.
+        states: by name, each of B*T rows, a clip's T one after the other.
         clips: B.
     """
 
@@ -155,6 +155,27 @@ class KeptStates:
 
     def take(self, name: str) -> Tensor:
         return self._states[name]
+
+    def __len__(self) -> int:
+        return self.clips
+
+    def __getitem__(self, part: slice) -> KeptStates:
+        """Return the states of some of the clips."""
+        start, stop, _ = part.indices(self.clips)
+        rows = {
+            name: state[start * (len(state) // self.clips) : stop * (len(state) // self.clips)]
+            for name, state in self._states.items()
+        }
+        return KeptStates(rows, max(0, stop - start))
+
+    def split(self, clips: int) -> list[KeptStates]:
+        """Return the states in parts of so many clips, as `Tensor.split` does."""
+        return [self[start : start + clips] for start in range(0, self.clips, clips)]
+
+    def to(self, device: torch.device) -> KeptStates:
+        """Return the states on a device."""
+        moved = {name: state.to(device, non_blocking=True) for name, state in self._states.items()}
+        return KeptStates(moved, self.clips)
 
 
 class _Watch:

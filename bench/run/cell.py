@@ -33,6 +33,7 @@ from bench.run import footnotes
 from bench.run.build import classifier, image_model
 from bench.run.context import WorkerContext
 from bench.run.engines.jobs import JOB
+from bench.run.features import FOOTNOTE as KEPT_FEATURES
 from bench.run.loaders import Loaders
 from bench.run.model_files.adapter_file import pack
 from bench.run.provenance import Stopwatch, provenance
@@ -266,8 +267,9 @@ class _Execution:
             ranks=self.ranks,
         )
         trainer.expect(self.loaders.batch_size)
-        if cell.recipe.time_init:
+        if cell.recipe.time_init and not cell.cache_features:  # what goes on from features has no such start
             first, _ = next(self.loaders.training(0, whole=True))
+            assert isinstance(first, torch.Tensor)
             pixels = normalise(first.to(context.device), model.backbone.mean, model.backbone.std)
             with mixed(context.device, cell.precision):
                 model.body.start(pixels, cell.recipe.time_init)
@@ -277,6 +279,10 @@ class _Execution:
         """Train; its times, the last accuracy on the validation videos, and its attempts before this one."""
         if self.folder is None:
             raise ValueError("a training needs the cell's folder")
+        if self.cell.cache_features:
+            identity = {"weights": self.weights_sha256, "data": self.context.fingerprint(self.cell)}
+            self.loaders.keep_features(self.predictor, identity, self.report)
+            self.clock.lap("features")
         training = ResumableTraining(
             self.cell,
             self.context,
@@ -342,6 +348,7 @@ class _Execution:
         told += decoder_footnotes(loaders.decoders, cell.decoder)
         told += footnotes.of_skipped(loaders.skipped, loaders.listed, cell.split)
         told += [CODEC_FOOTNOTES[cell.cache_format]] if cell.cache_format in CODEC_FOOTNOTES else []
+        told += [KEPT_FEATURES] if cell.cache_features else []
         told += [PLAIN_KERNELS] if cell.kernels == "plain" else []
         told += measured_footnotes(measured) if measured and "measure" in cell.stages else []
         told += self.model.backbone.notes

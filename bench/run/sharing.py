@@ -52,9 +52,9 @@ def pass_key(cell: Cell) -> str | None:
 
     Returns:
         None where the cell trains by itself: it trains nothing, its training reaches into the backbone or may do so,
-        it is compiled, or its model comes from a file.
+        it is compiled, its features are kept, or its model comes from a file.
     """
-    if "train" not in cell.stages or cell.model_file is not None or cell.compile:
+    if "train" not in cell.stages or cell.model_file is not None or cell.compile or cell.cache_features:
         return None
     if not (STRATEGIES.get(cell.strategy).frozen_backbone and HEADS.get(cell.head).frozen_backbone):
         return None

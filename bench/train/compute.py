@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from adapters.classifier import VideoClassifier
+from adapters.frozen_pass import KeptStates
 from backbones.kernels.precision import cast_frozen_weights
 from bench.data.transforms import normalise
 from bench.spec import Precision
@@ -66,13 +67,16 @@ class Computation:
         backbone = self.model.backbone
         return self.model(normalise(clips, backbone.mean, backbone.std))
 
-    def __call__(self, clips: Tensor, whole: int) -> Tensor:
+    def __call__(self, clips: Tensor | KeptStates, whole: int) -> Tensor:
         """(B, T, 3, H, W) uint8 -> logits (B, classes).
 
         Args:
-            clips: on any device.
+            clips: on any device; or the states of the frozen image model on B clips, computed before.
             whole: number of clips that is computed most.
         """
+        if isinstance(clips, KeptStates):
+            with mixed(self.device, self.precision):
+                return self.model.from_states(clips.to(self.device))
         clips = clips.to(self.device, non_blocking=True)
         with mixed(self.device, self.precision):
             return self._whole(clips) if self.compiled and len(clips) == whole else self._logits(clips)

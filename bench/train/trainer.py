@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adapters.classifier import VideoClassifier
+from adapters.frozen_pass import KeptStates
 from bench.spec import Precision, Recipe
 from bench.train.compute import Batched, Computation
 from bench.train.optimiser import adamw, lr_scale
@@ -88,11 +89,11 @@ class Trainer(Batched):
         """Clips of a step of the rank that has most."""
         return -(-(self.batch_size or self.recipe.batch_size) // self.ranks.size)
 
-    def clips_of(self, clips: Tensor) -> int:
+    def clips_of(self, clips: Tensor | KeptStates) -> int:
         """Return the number of a step's clips over all ranks, of which `clips` are this rank's."""
         return len(clips) if self.ranks.alone or self.batch_size is None else self.batch_size
 
-    def _gradients(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _gradients(self, clips: Tensor | KeptStates, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Sums of the loss and of the right predictions over the rank's clips; gradients of their share of the mean."""
         self.optimiser.zero_grad(set_to_none=True)
         loss_sum = torch.zeros((), device=self.device)
@@ -123,11 +124,12 @@ class Trainer(Batched):
         self.ranks.sum([totals])
         return totals[0], totals[1]
 
-    def step(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, clips: Tensor | KeptStates, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Forward, backward and update.
 
         Args:
-            clips: (B, T, 3, H, W) uint8; of several ranks each one's share, which may be empty.
+            clips: (B, T, 3, H, W) uint8, or kept states of B clips; of several ranks each one's share, which may be
+                empty.
             labels: (B,), or each class's share in a mixed clip, (B, classes).
 
         Returns:
@@ -229,7 +231,7 @@ class Diverged(RuntimeError):
 
 def fit(
     trainer: Trainer,
-    epochs: Callable[[int, int], Iterable[tuple[Tensor, Tensor]]],
+    epochs: Callable[[int, int], Iterable[tuple[Tensor | KeptStates, Tensor]]],
     steps_per_epoch: int,
     on_interval: Callable[[dict[str, float]], None],
     on_epoch: Callable[[int], None],
@@ -302,7 +304,9 @@ def fit(
     return trainer.seconds
 
 
-def _counted(batches: Iterable[tuple[Tensor, Tensor]], expected: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _counted(
+    batches: Iterable[tuple[Tensor | KeptStates, Tensor]], expected: int
+) -> Iterator[tuple[Tensor | KeptStates, Tensor]]:
     """The batches; a loader that gives another number than the schedule counts on is an error, not a shift."""
     count = 0
     for batch in batches:
