@@ -179,6 +179,14 @@ class Loaders:
         clips, labels = self._mixing(*self._ranks.with_previous(clips, labels, self.batch_size), epoch, step)
         return clips[1:], labels[1:]
 
+    def of(self, split: Split) -> ClipLoader:
+        """Return the loader of a split."""
+        return self._loaders[split]
+
+    @property
+    def evaluated_split(self) -> Split:
+        return self._evaluated
+
     def validation(self) -> Iterator[tuple[Tensor | KeptStates, Tensor, list[str]]]:
         """Views (B, 1, T, 3, S, S) uint8, or kept states of them, labels and names."""
         return self._shown("val")

@@ -169,9 +169,10 @@ def expand(matrix: Matrix, elsewhere: Placement | None = None, data: bool = True
             cells += added
             origins += [found_from] * len(added)
     if matrix.cache_features and cells and not any(cell.cache_features for cell in cells):
+        methods = ", ".join(dict.fromkeys(cell.method for cell in cells))
         problems.append(
-            f"cache_features is True: {', '.join(dict.fromkeys(cell.method for cell in cells))} trains in the backbone, "
-            "expected at least one strategy that leaves it frozen, such as frozen or evl"
+            f"cache_features is True, and {methods} trains in the backbone: expected at least one strategy that leaves "
+            "it frozen, such as frozen or evl"
         )
     cells = _with_room_for_crops(cells, problems)
     if problems or placement is None:

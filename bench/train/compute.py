@@ -15,6 +15,7 @@ from adapters.frozen_pass import KeptStates
 from backbones.kernels.precision import cast_frozen_weights
 from bench.data.transforms import normalise
 from bench.spec import Precision
+from bench.train.shared_pass import SharedPass
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _BACKEND = "inductor"
@@ -41,7 +42,10 @@ class Computation:
     Attributes:
         compiled: whether a compiled graph is used; False again once that failed.
         why_not: what the compiler said where it failed.
+        shared: the pass of the frozen backbone that this model has in common with others; None computes its own.
     """
+
+    shared: SharedPass | None = None
 
     def __init__(
         self,
@@ -77,6 +81,9 @@ class Computation:
         if isinstance(clips, KeptStates):
             with mixed(self.device, self.precision):
                 return self.model.from_states(clips.to(self.device))
+        if self.shared is not None and not self.shared.gave_up:
+            with mixed(self.device, self.precision):
+                return self.model.from_states(self.shared(clips))
         clips = clips.to(self.device, non_blocking=True)
         with mixed(self.device, self.precision):
             return self._whole(clips) if self.compiled and len(clips) == whole else self._logits(clips)
@@ -127,6 +134,7 @@ class Batched:
         Raises:
             torch.OutOfMemoryError: not even one clip fits.
         """
+        shared, blamed = self.computation.shared, False
         while True:
             found: list[Result] = []
             try:
@@ -134,7 +142,16 @@ class Batched:
             except Exception as error:
                 if self.computation.fall_back_to_eager(error):
                     continue
-                if not is_out_of_memory(error) or self.micro_batch == 1:
+                if not is_out_of_memory(error):
+                    raise
+                if shared is not None and not shared.gave_up:
+                    shared.give_up()
+                    blamed = True
+                    continue  # with as many clips as the model would compute by itself
+                if shared is not None and blamed:
+                    shared.take_up()
+                    blamed = False
+                if self.micro_batch == 1:
                     raise
             if not self._agree(not found):
                 return found[0]

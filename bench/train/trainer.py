@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,6 +17,7 @@ from torch import Tensor
 from adapters.classifier import VideoClassifier
 from adapters.frozen_pass import KeptStates
 from bench.spec import Precision, Recipe
+from bench.train import generators
 from bench.train.compute import Batched, Computation
 from bench.train.optimiser import adamw, lr_scale
 from bench.train.ranks import ALONE, Ranks
@@ -174,7 +173,7 @@ class Trainer(Batched):
             "seconds": self.seconds,
             "micro_batch": self.micro_batch,
             "halved": self.micro_batch < self.share,
-            "generators": _generators(self.device),
+            "generators": generators.states(self.device),
         }
 
     @torch.no_grad()
@@ -196,33 +195,7 @@ class Trainer(Batched):
         self.steps, self.seconds = state["steps"], state["seconds"]
         if state.get("halved", True):  # a share is another one among another number of ranks
             self.micro_batch = state["micro_batch"]
-        _set_generators(self.device, state["generators"])
-
-
-def _generators(device: torch.device) -> dict[str, Any]:
-    """The states of every generator that a step draws from."""
-    kind, keys, *rest = np.random.get_state()
-    found: dict[str, Any] = {
-        "python": random.getstate(),
-        "numpy": (kind, torch.from_numpy(np.asarray(keys)), *rest),
-        "torch": torch.get_rng_state(),
-    }
-    if device.type == "cuda":
-        found["cuda"] = torch.cuda.get_rng_state(device)
-    elif device.type == "mps":
-        found["mps"] = torch.mps.get_rng_state()
-    return found
-
-
-def _set_generators(device: torch.device, states: dict[str, Any]) -> None:
-    random.setstate(states["python"])
-    kind, keys, *rest = states["numpy"]
-    np.random.set_state((kind, keys.numpy(), *rest))
-    torch.set_rng_state(states["torch"])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(states["cuda"], device)
-    elif device.type == "mps":
-        torch.mps.set_rng_state(states["mps"])
+        generators.restore(self.device, state["generators"])
 
 
 class Diverged(RuntimeError):
