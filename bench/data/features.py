@@ -89,9 +89,12 @@ class FeatureFile:
 
     def read(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         """Return the features of some videos, by their place in the list: name -> (rows, ...)."""
-        records = torch.from_numpy(self._records[np.asarray(rows, dtype=np.int64)])  # a copy, which may be written to
+        records = torch.from_numpy(self._records[np.asarray(rows, dtype=np.int64)])
         return {
-            name: records[:, part].contiguous().view(self.layout.dtype(name)).view(len(records), *shape)
+            name: records[:, part]
+            .clone(memory_format=torch.contiguous_format)
+            .view(self.layout.dtype(name))
+            .view(len(records), *shape)
             for (name, part), shape in zip(self.layout.parts(), self.layout.shapes.values(), strict=True)
         }
 
