@@ -185,7 +185,8 @@ class KeptFeatures:
         folder = self._path.parent
         room = shutil.disk_usage(folder).free
         if self._store is not None:
-            room = min(room, self._store.limit_bytes - self._store.used_bytes)
+            kept = sum(file.stat().st_size for file in folder.glob("*.bin"))
+            room = min(room, self._store.limit_bytes - self._store.used_bytes - kept)
         if count > room:
             raise DataError(
                 f"the features of {len(self._videos):,} videos take {byte_size(count)}, and {folder} has room for "
