@@ -76,6 +76,9 @@ class Strategy:
         any_frames: whether a trained model takes clips of another length than its own.
         gives_sequence: whether its body gives all tokens, for heads that read them.
         of_field: whether it is another paper's than AIM's: `--strategies field` has these too, `all` does not.
+        frozen_backbone: whether the image model computes the same as without it, before and after training, and no
+            gradient enters it, so that trainings may share its forward pass; its body says which states it reads, see
+            `adapters.body.Body.reads`. Not inherited: a class that changes more than its parent says it anew.
     """
 
     name: ClassVar[str]
@@ -86,6 +89,11 @@ class Strategy:
     any_frames: ClassVar[bool] = True
     gives_sequence: ClassVar[bool] = True
     of_field: ClassVar[bool] = False
+    frozen_backbone: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.frozen_backbone = bool(vars(cls).get("frozen_backbone", False))
 
     def refuses(self, backbone: Backbone) -> str | None:
         """Return the reason why a backbone cannot take this strategy; None where it can.

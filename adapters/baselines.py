@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from adapters.base import register_strategy
+from adapters.base import BodyConfig, register_strategy
 from adapters.blockwise import BlockwiseStrategy
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from adapters.body import FrozenBody
     from adapters.classifier import VideoClassifier
-    from backbones.base import Block
+    from backbones.base import Backbone, Block
 
 
 @register_strategy
@@ -20,6 +21,13 @@ class Frozen(BlockwiseStrategy):
     name = "frozen"
     summary = "space-only: a linear classifier on the frozen model's features, mean over frames"
     trains = "head"
+    frozen_backbone = True
+
+    def body(self, backbone: Backbone, config: BodyConfig, options: Any) -> FrozenBody:
+        from adapters.block import AdaptedBlock
+        from adapters.body import FrozenBody
+
+        return FrozenBody(backbone, (AdaptedBlock(block) for block in backbone.blocks), config.frames)
 
     def trainable(self, model: VideoClassifier) -> Iterable[nn.Parameter]:
         return ()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from adapters.block import TimeBias
+from adapters.frozen_pass import FrozenPass, States
 from backbones.base import Backbone
+
+Output = Literal["features", "frames", "sequence"]
 
 
 class Body(nn.Module):
@@ -55,6 +58,21 @@ class Body(nn.Module):
     def sequence(self, clips: Tensor) -> Tensor:
         """All normed tokens of all frames: (B, T, 3, H, W), normalised -> (B, T, N, width)."""
         raise NotImplementedError(f"{type(self).__name__} gives no sequence of tokens")
+
+    def reads(self, output: Output) -> tuple[str, ...] | None:
+        """Names of the frozen image model's states that an output of this body follows from, see `frozen_pass`.
+
+        Args:
+            output: "features", "frames" (`frame_features`) or "sequence".
+
+        Returns:
+            None where the body does not go on from states alone: it changes the image model, or trains it.
+        """
+        return None
+
+    def from_states(self, output: Output, states: States) -> Tensor:
+        """An output of this body for clips whose states these are; each of `reads(output)` is taken once."""
+        raise NotImplementedError(f"{type(self).__name__} does not go on from states")
 
     def start(self, clips: Tensor, share: float) -> None:
         """Set what starts from data, before the training.
@@ -149,6 +167,35 @@ class BlockwiseBody(Body):
         for module in self.blocks.modules():
             if isinstance(module, TimeBias):
                 yield from module.parameters()
+
+
+class FrozenBody(BlockwiseBody):
+    """The image model as it is, one frame by itself; its features follow from the states of a frozen pass.
+
+    Args:
+        backbone: stays frozen and is run without gradients.
+        blocks: as of the base, with nothing added.
+        frames: T of a clip.
+    """
+
+    def __init__(self, backbone: Backbone, blocks: Iterable[nn.Module], frames: int) -> None:
+        super().__init__(backbone, blocks, frames)
+        run: Any = self.blocks
+        self._passes = {name: FrozenPass(backbone, [name], run) for name in ("frames", "sequence")}
+
+    def frame_features(self, clips: Tensor) -> Tensor:
+        return self.from_states("frames", self._passes["frames"].begin(clips))
+
+    def sequence(self, clips: Tensor) -> Tensor:
+        return self.from_states("sequence", self._passes["sequence"].begin(clips))
+
+    def reads(self, output: Output) -> tuple[str, ...]:
+        return ("sequence",) if output == "sequence" else ("frames",)
+
+    def from_states(self, output: Output, states: States) -> Tensor:
+        (name,) = self.reads(output)
+        given = states.take(name).unflatten(0, (states.clips, -1))
+        return given.mean(dim=1) if output == "features" else given
 
 
 def sinusoids(frames: int, width: int) -> Tensor:

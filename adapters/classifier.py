@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from adapters.base import BodyConfig, Options, Strategy
+from adapters.frozen_pass import States
 from adapters.heads import HEADS, HeadConfig, order_aware, unread
 from backbones.base import Backbone
 
@@ -38,6 +39,8 @@ class VideoClassifier(nn.Module):
     Attributes:
         body: the strategy's, see `adapters.body.Body`.
         head: a module of what the head `reads`: (B, D), (B, T, D) or (B, T, N, D).
+        frozen_reads: names of the states of the frozen image model from which it goes on, see `from_states`; None where
+            gradients enter the image model, or it is changed.
         order_aware: whether scores depend on the order of the frames, see `adapters.heads.order_aware`.
     """
 
@@ -79,6 +82,12 @@ class VideoClassifier(nn.Module):
         self.requires_grad_(False)
         for parameter in chain(strategy.trainable(self), kind.trainable(self.head)):
             parameter.requires_grad_(True)
+        frozen = strategy.frozen_backbone and kind.frozen_backbone
+        if frozen and any(parameter.requires_grad for parameter in backbone.parameters()):
+            raise ValueError(
+                f"{strategy.name} with the head {head} is declared to leave the backbone frozen, and trains some"
+            )
+        self.frozen_reads = self.body.reads(self.reads) if frozen else None
         self.body_trains = any(name.startswith(("backbone.", "body.")) for name, _ in self.trained())
 
     def features(self, clips: Tensor) -> Tensor:
@@ -89,6 +98,14 @@ class VideoClassifier(nn.Module):
             return compute(clips)
         with torch.no_grad():  # nothing below the head trains: no activation is kept
             return compute(clips)
+
+    def from_states(self, states: States) -> Tensor:
+        """Logits (B, classes) of clips whose states these are: those of `frozen_reads`, of this very backbone."""
+        if self.body_trains:
+            return self.head(self.body.from_states(self.reads, states))
+        with torch.no_grad():
+            features = self.body.from_states(self.reads, states)
+        return self.head(features)
 
     def forward(self, clips: Tensor) -> Tensor:
         """(B, T, 3, H, W), normalised -> logits (B, classes)."""

@@ -8,9 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adapters.body import Body
-from backbones.base import Backbone, Block, compute
-from backbones.projections import Role
+from adapters.body import Body, Output
+from adapters.frozen_pass import FrozenPass, Part, States, of_block
+from backbones.base import Backbone
+
+_PARTS: tuple[Part, ...] = ("query", "key", "tokens")
 
 
 class CrossFrameAttention(nn.Module):
@@ -99,22 +101,25 @@ class DecoderBody(Body):
         self.embeddings = nn.ParameterList(torch.zeros(frames, width) for _ in read)
         self.cross = nn.ModuleList(CrossFrameAttention(backbone.grid, width) for _ in read)
         self.layers = nn.ModuleList(DecoderLayer(width, block.heads, dropout) for block in read)
-        self.projected = [(_Projected(block, "query"), _Projected(block, "key")) for block in read]
+        first = len(backbone.blocks) - layers
+        self.read = range(first, len(backbone.blocks))
+        self._pass = FrozenPass(backbone, [of_block(index, part) for index in self.read for part in _PARTS])
         self.query = nn.Parameter(0.02 * torch.randn(width))
         self.norm = nn.LayerNorm(width)
 
     def features(self, clips: Tensor) -> Tensor:
-        x = self.query.expand(len(clips), 1, -1)
-        with torch.no_grad():
-            tokens = self.embed(clips)
-        first = len(self.backbone.blocks) - len(self.layers)
-        for index, block in enumerate(self.backbone.blocks):
-            with torch.no_grad():
-                tokens = compute(block, tokens)
-            if (at := index - first) >= 0:
-                query, key = (part.taken() for part in self.projected[at])
-                x = self.layers[at](x, self._with_time(at, tokens, query, key, len(clips)))
-        return self.norm(x)[:, 0]
+        return self.from_states("features", self._pass.begin(clips))
+
+    def reads(self, output: Output) -> tuple[str, ...]:
+        return self._pass.reads
+
+    def from_states(self, output: Output, states: States) -> Tensor:
+        """(B, width); "frames" are the clip's one feature, (B, 1, width)."""
+        x = self.query.expand(states.clips, 1, -1)
+        for at, index in enumerate(self.read):
+            query, key, tokens = (states.take(of_block(index, part)) for part in _PARTS)
+            x = self.layers[at](x, self._with_time(at, tokens, query, key, states.clips))
+        return self.norm(x) if output == "frames" else self.norm(x)[:, 0]
 
     def _with_time(self, index: int, tokens: Tensor, query: Tensor, key: Tensor, clips: int) -> Tensor:
         """A block's tokens (B*T, N, D) with what the decoder knows of time: (B, T*N, D)."""
@@ -132,29 +137,3 @@ class DecoderBody(Body):
 
     def time_parameters(self) -> Iterator[nn.Parameter]:
         yield from self.embeddings
-
-
-class _Watch:
-    """Forward hook that keeps what a module gave, for a moment; an object, so that a copy of a model has its own."""
-
-    def __init__(self) -> None:
-        self.given: Tensor | None = None
-
-    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        self.given = output
-
-
-class _Projected:
-    """Queries or keys of a block, as its own attention computes them."""
-
-    def __init__(self, block: Block, role: Role) -> None:
-        projection = block.linear(role)
-        assert projection is not None  # the strategy refuses such a backbone
-        self.watch, self.rows = _Watch(), projection.rows
-        projection.module.register_forward_hook(self.watch)
-
-    def taken(self) -> Tensor:
-        """(B*T, N, D), once after each computation of the block."""
-        given, self.watch.given = self.watch.given, None
-        assert given is not None
-        return given[..., self.rows]

@@ -30,6 +30,7 @@ class EVL(Strategy):
     any_frames = False
     gives_sequence = False
     of_field = True
+    frozen_backbone = True
 
     def refuses(self, backbone: Backbone) -> str | None:
         if backbone.windowed:

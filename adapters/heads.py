@@ -50,6 +50,8 @@ class Head:
         order_aware: whether the scores depend on the order of the frames it reads, be they the same otherwise.
         options: the pydantic model of its options.
         reads_classes: whether it needs the names of the classes.
+        frozen_backbone: whether it neither trains nor changes anything of the image model, see `Strategy`. Not
+            inherited.
     """
 
     name: ClassVar[str]
@@ -58,6 +60,11 @@ class Head:
     order_aware: ClassVar[bool] = False
     options: ClassVar[type[Options]] = Options
     reads_classes: ClassVar[bool] = False
+    frozen_backbone: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.frozen_backbone = bool(vars(cls).get("frozen_backbone", False))
 
     def refuses(self, backbone: Backbone, options: Any = None) -> str | None:
         """Return the reason why this head cannot stand on a backbone; None where it can. See `Strategy.refuses`.
@@ -113,6 +120,7 @@ def unread(strategy: Strategy, head: Head) -> str | None:
 class Linear(Head):
     name = "linear"
     summary = "dropout and a Linear on the mean of the frames' features (AIM)"
+    frozen_backbone = True
 
     def module(self, backbone: Backbone, config: HeadConfig) -> nn.Module:
         from collections import OrderedDict
@@ -138,6 +146,7 @@ class Attentive(Head):
     summary = "an attentive probe over all tokens of all frames (V-JEPA 2), without their order"
     reads = "sequence"
     options: ClassVar[type[ProbeOptions]] = ProbeOptions
+    frozen_backbone = True
 
     def refuses(self, backbone: Backbone, options: Any = None) -> str | None:
         width, heads = backbone.width, (options or self.options()).heads
@@ -157,6 +166,7 @@ class AttentiveTime(Attentive):
     name = "attentive-time"
     summary = "the attentive probe, with a sinusoidal embedding of each frame's time"
     order_aware = True
+    frozen_backbone = True
 
 
 class TextOptions(Options):
@@ -199,6 +209,7 @@ class Text(Head):
     reads = "frames"
     options: ClassVar[type[TextOptions]] = TextOptions
     reads_classes = True
+    frozen_backbone = True
 
     def refuses(self, backbone: Backbone, options: Any = None) -> str | None:
         return backbone.no_text if backbone.text is None else None

@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MARKED = """
 import os, time
 from bench.data.dataset import DATASETS, register_dataset
-from bench.run.cell import _Execution
+from bench.run.cell import Execution
 from bench.run.training import ResumableTraining
 from bench.train.checkpoint import CheckpointFolder
 from bench.train.trainer import Trainer
@@ -65,7 +65,7 @@ def tell(what):
             print(what, time.time(), file=file)
 
 
-mark(_Execution, "__init__", "begun")
+mark(Execution, "__init__", "begun")
 mark(ResumableTraining, "_resume", "built", "read")
 mark(CheckpointFolder, "write", after="kept")
 mark(Trainer, "step", after="step")

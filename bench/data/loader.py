@@ -183,11 +183,15 @@ class ClipLoader:
 
     def _count(self, batch: Batch) -> None:
         for name, reason in batch.skipped:
-            if self._strict:
-                raise DataError(f"{name} cannot be read ({reason}): --strict allows no such video")
-            before = self.skipped.get(name)
-            self.skipped[name] = Skipped(reason, 1 + (before.times if before else 0))
+            self.note_skipped(name, reason)
         self.decoders |= batch.decoders
+
+    def note_skipped(self, name: str, reason: str) -> None:
+        """Count a video that could not be decoded. Raises DataError where that is an error."""
+        if self._strict:
+            raise DataError(f"{name} cannot be read ({reason}): --strict allows no such video")
+        before = self.skipped.get(name)
+        self.skipped[name] = Skipped(reason, 1 + (before.times if before else 0))
 
 
 def train_loader(

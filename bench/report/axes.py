@@ -41,6 +41,7 @@ def _further(cell: Cell) -> dict[str, str]:
         "order test": cell.order_test,
         "decoder": cell.decoder,
         "cache format": cell.cache_format,
+        "cached features": cell.cache_features,
         "compiled": cell.compile,
         "checkpointed": cell.checkpoint_activations,
         "kernels": cell.kernels,

@@ -13,6 +13,7 @@ import torch
 from adapters.base import STRATEGIES
 from adapters.classifier import VideoClassifier
 from adapters.heads import HEADS
+from backbones.base import Backbone
 from backbones.families import FAMILIES
 from backbones.kernels.switch import using
 from backbones.weights import digest
@@ -33,6 +34,7 @@ from bench.run import footnotes
 from bench.run.build import classifier, image_model
 from bench.run.context import WorkerContext
 from bench.run.engines.jobs import JOB
+from bench.run.features import FOOTNOTE as KEPT_FEATURES
 from bench.run.loaders import Loaders
 from bench.run.model_files.adapter_file import pack
 from bench.run.provenance import Stopwatch, provenance
@@ -93,7 +95,7 @@ def execute(
     """
     if _runs(cell):
         with using(cell.kernels):
-            return _Execution(cell, context, measured, folder, report).result()
+            return Execution(cell, context, measured, folder, report).result()
     since = Stopwatch()
     assumed: tuple[str, ...] = ()
     if "measure" in cell.stages and measured is None:
@@ -131,15 +133,21 @@ def assist(
     if not _runs(cell):
         raise ValueError("a cell that neither trains nor is evaluated is executed by one process")
     with using(cell.kernels):
-        _Execution(cell, context, measured, folder, report).run()
+        Execution(cell, context, measured, folder, report).run()
 
 
 def _runs(cell: Cell) -> bool:
     return bool({"train", "evaluate"} & set(cell.stages))
 
 
-class _Execution:
-    """A cell that trains, or is evaluated, or both. All ranks do `run`, and rank 0 has the result."""
+class Execution:
+    """A cell that trains, or is evaluated, or both. All ranks do `run`, and rank 0 has the result.
+
+    Attributes:
+        together: number of cells that train from one forward pass, this one among them, see `bench.run.together`.
+    """
+
+    together = 1
 
     def __init__(
         self, cell: Cell, context: WorkerContext, measured: Measured | None, folder: Path | None, report: Report
@@ -160,9 +168,8 @@ class _Execution:
         self.notes: list[str] = []
         self.model, self.weights_sha256 = self._built()
         self.counts = None if self.measured or not self.ranks.first else self._counted()
-        self.loading = Loading(context.device)
-        backbone = self.model.backbone
-        self.loaders = Loaders(cell, self.dataset, backbone.input_size, backbone.mean, context, self.loading.timed)
+        self.loading = self._watched_loading()
+        self.loaders = self._opened_loaders()
         make_repeatable(cell.seed, strict=not context.unrepeatable)
         self.trainer = self._trainer() if "train" in cell.stages else None
         batch = max(cell.recipe.batch_size, 1)
@@ -218,6 +225,7 @@ class _Execution:
                 device=device_name(str(self.context.device)),
                 threads=torch.get_num_threads(),
                 world_size=self.ranks.size,
+                shared_pass=self.together,
                 batch_size=loaders.batch_size,
                 micro_batch=micro_batch,
                 attempts=attempts,
@@ -228,12 +236,23 @@ class _Execution:
             ),
         )
 
+    def _watched_loading(self) -> Loading:
+        return Loading(self.context.device)
+
+    def _opened_loaders(self) -> Loaders:
+        backbone = self.model.backbone
+        return Loaders(self.cell, self.dataset, backbone.input_size, backbone.mean, self.context, self.loading.timed)
+
+    def _image_model(self) -> tuple[Backbone, str]:
+        """The backbone of a model that is built anew, and the hash of its weights, before anything is adapted."""
+        backbone = image_model(self.cell)
+        return backbone, digest(backbone)
+
     def _built(self) -> tuple[VideoClassifier, str]:
         """The model, new or from its file, and the hash of its backbone's weights."""
         cell = self.cell
         if (file := self.context.model_file(cell)) is None:
-            backbone = image_model(cell)
-            weights = digest(backbone)  # before anything is adapted
+            backbone, weights = self._image_model()
             return classifier(cell, cell.classes or self.dataset.classes, backbone), weights
         model, notes = file.build(cell.frames)
         self.notes += notes
@@ -266,8 +285,9 @@ class _Execution:
             ranks=self.ranks,
         )
         trainer.expect(self.loaders.batch_size)
-        if cell.recipe.time_init:
+        if cell.recipe.time_init and not cell.cache_features:  # what goes on from features has no such start
             first, _ = next(self.loaders.training(0, whole=True))
+            assert isinstance(first, torch.Tensor)
             pixels = normalise(first.to(context.device), model.backbone.mean, model.backbone.std)
             with mixed(context.device, cell.precision):
                 model.body.start(pixels, cell.recipe.time_init)
@@ -277,6 +297,10 @@ class _Execution:
         """Train; its times, the last accuracy on the validation videos, and its attempts before this one."""
         if self.folder is None:
             raise ValueError("a training needs the cell's folder")
+        if self.cell.cache_features:
+            identity = {"weights": self.weights_sha256, "data": self.context.fingerprint(self.cell)}
+            self.loaders.keep_features(self.predictor, identity, self.report)
+            self.clock.lap("features")
         training = ResumableTraining(
             self.cell,
             self.context,
@@ -338,10 +362,12 @@ class _Execution:
         told += footnotes.of_small_training_set(cell, loaders.batch_size)
         told += footnotes.of_memory(loaders.batch_size, micro_batch, self.trainer.share if self.trainer else None)
         told += footnotes.of_ranks(self.ranks.size)
+        told += footnotes.of_sharing(self.together)
         told += footnotes.of_repeating(context.unrepeatable)
         told += decoder_footnotes(loaders.decoders, cell.decoder)
         told += footnotes.of_skipped(loaders.skipped, loaders.listed, cell.split)
         told += [CODEC_FOOTNOTES[cell.cache_format]] if cell.cache_format in CODEC_FOOTNOTES else []
+        told += [KEPT_FEATURES] if cell.cache_features else []
         told += [PLAIN_KERNELS] if cell.kernels == "plain" else []
         told += measured_footnotes(measured) if measured and "measure" in cell.stages else []
         told += self.model.backbone.notes

@@ -34,6 +34,13 @@ def of_ranks(size: int) -> list[str]:
     return [] if size == 1 else [f"on {size} processes: sums in another order than of one"]
 
 
+def of_sharing(cells: int) -> list[str]:
+    """Note that cells trained together, so that a training's time is that of all of them."""
+    if cells == 1:
+        return []
+    return [f"trained with {counted(cells - 1, 'other cell')} from one forward pass: train_seconds is the time of all"]
+
+
 def of_small_training_set(cell: Cell, batch_size: int) -> list[str]:
     """Note that a training set is smaller than the recipe's batch, and makes smaller ones."""
     if batch_size >= cell.recipe.batch_size:

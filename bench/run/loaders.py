@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from torch import Tensor
 
+from adapters.frozen_pass import KeptStates
 from bench.data.augment import Augment, MixupCutmix
 from bench.data.clips import Clips, TestClips, TrainClips, decoded_side
 from bench.data.dataset import Split, VideoDataset
 from bench.data.decode_pool import DecodePool
+from bench.data.fixed_clips import FixedClips
 from bench.data.loader import Batch, ClipLoader, Skipped, eval_loader, train_loader
 from bench.data.subset import Subset, subset
 from bench.data.transforms import TrainTransform
 from bench.data.validate import present
 from bench.run.context import WorkerContext
+from bench.run.features import KeptFeatures, Report
 from bench.run.result import SkippedVideo
 from bench.spec import Cell
+from bench.train.evaluate import Predictor
 
 
 def decoding(clips: Sequence[Clips[Any]], dataset: VideoDataset, context: WorkerContext) -> DecodePool | None:
@@ -59,6 +63,7 @@ class Loaders:
     ) -> None:
         recipe, strict = cell.recipe, context.reading.strict
         self._ranks = ranks = context.ranks
+        self._context = context
         self.batch_size = recipe.batch_size
         sampling, stride = dataset.sampling, dataset.defaults(cell.backbone_name, cell.strategy).stride(cell.frames)
         how: dict[str, Any] = {"cache": context.cache, "decoder": cell.decoder}
@@ -74,7 +79,8 @@ class Loaders:
             mixes = recipe.mixup or recipe.cutmix
             self._mixing = MixupCutmix(recipe.mixup, recipe.cutmix, len(dataset.classes), cell.seed) if mixes else None
             self.drawn = subset(present(dataset.videos("train")), cell.train_fraction, cell.seed)
-            clips["train"] = TrainClips(
+            kind = FixedClips if cell.cache_features else TrainClips
+            clips["train"] = kind(
                 self.drawn.videos, sampling, cell.frames, stride, transform, cell.seed, augment=early, **how_trained
             )
             clips["val"] = TestClips(
@@ -99,9 +105,13 @@ class Loaders:
         self.listed = len(evaluated)
         self._evaluated = cell.split
         pool = decoding(tuple(clips.values()), dataset, context)
+        self._cell = cell
+        self._clips, self._kept = clips, dict[Split, KeptFeatures]()
         self._loaders: dict[Split, ClipLoader] = {}
         for split, each in clips.items():
-            if isinstance(each, TrainClips):
+            if isinstance(each, FixedClips):
+                self._train = self._loaders[split] = ClipLoader(each, recipe.batch_size, False, pool, strict, None)
+            elif isinstance(each, TrainClips):
                 self._train = self._loaders[split] = train_loader(each, recipe.batch_size, pool, strict)
             else:  # batches of at most so many views, but of one video at least
                 tested = cast("TestClips", each)
@@ -118,16 +128,36 @@ class Loaders:
     @property
     def steps(self) -> int:
         """Batches of an epoch."""
-        return len(self._train)
+        kept = self._kept.get("train")
+        return len(self._train) if kept is None else kept.steps(self._cell.recipe.batch_size)
 
-    def training(self, epoch: int, first: int = 0, *, whole: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+    def keep_features(self, predictor: Predictor, identity: Mapping[str, str], report: Report) -> None:
+        """Train, and validate, on features of the frozen backbone from now on; computed where they are not there yet.
+
+        Args, errors: see `bench.run.features.KeptFeatures`.
+        """
+        for split in ("train", "val"):
+            videos = self._clips[split].videos
+            loader = self._loaders[split]
+            kept = KeptFeatures(self._cell, predictor, loader, videos, self._context, identity, split, report)
+            if kept.file:
+                self._kept[split] = kept
+
+    def training(
+        self, epoch: int, first: int = 0, *, whole: bool = False
+    ) -> Iterator[tuple[Tensor | KeptStates, Tensor]]:
         """Clips (B, T, 3, S, S) uint8 and labels of an epoch: (B,), or (B, classes) where clips are mixed.
+
+        In place of clips these are kept states, after `keep_features`.
 
         Args:
             epoch: from 0.
             first: batch to begin with; those before are not read.
             whole: batches as one process has them, in place of this rank's shares.
         """
+        if "train" in self._kept:
+            recipe = self._cell.recipe
+            return self._kept["train"].training(self._cell.seed, epoch, first, recipe.batch_size)
         self._train.set_epoch(epoch, first)
         if not self._ranks.alone:
             self._train.share = range if whole else self._ranks.share
@@ -149,13 +179,26 @@ class Loaders:
         clips, labels = self._mixing(*self._ranks.with_previous(clips, labels, self.batch_size), epoch, step)
         return clips[1:], labels[1:]
 
-    def validation(self) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
-        """Views (B, 1, T, 3, S, S) uint8, labels and names."""
-        return _triples(self._loaders["val"])
+    def of(self, split: Split) -> ClipLoader:
+        """Return the loader of a split."""
+        return self._loaders[split]
 
-    def evaluated(self) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
-        """Views (B, V, T, 3, S, S) uint8, labels and names of the split that is evaluated."""
-        return _triples(self._loaders[self._evaluated])
+    @property
+    def evaluated_split(self) -> Split:
+        return self._evaluated
+
+    def validation(self) -> Iterator[tuple[Tensor | KeptStates, Tensor, list[str]]]:
+        """Views (B, 1, T, 3, S, S) uint8, or kept states of them, labels and names."""
+        return self._shown("val")
+
+    def evaluated(self) -> Iterator[tuple[Tensor | KeptStates, Tensor, list[str]]]:
+        """Views (B, V, T, 3, S, S) uint8, or kept states, labels and names of the split that is evaluated."""
+        return self._shown(self._evaluated)
+
+    def _shown(self, split: Split) -> Iterator[tuple[Tensor | KeptStates, Tensor, list[str]]]:
+        if split in self._kept:
+            return self._kept[split].evaluation(self._cell.recipe.batch_size)
+        return _triples(self._loaders[split])
 
     def state_dict(self) -> dict[str, Any]:
         """The videos that could not be read so far, and the libraries that decoded, by split."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from adapters.base import STRATEGIES
-from adapters.heads import HEADS
+from adapters.base import STRATEGIES, Strategy
+from adapters.heads import HEADS, Head
 from backbones.families import FAMILIES
 from backbones.names import BackboneName
 from backbones.registry import did_you_mean
@@ -115,6 +116,9 @@ def expand(matrix: Matrix, elsewhere: Placement | None = None, data: bool = True
             # a wrong option of an entry is told by itself
             if recipe is None or strategy not in options or head not in options or placement is None or wrong_entries:
                 continue
+            keeps = matrix.cache_features and strategy.frozen_backbone and head.frozen_backbone
+            if matrix.cache_features:
+                _check_kept(keeps, recipe, strategy, head, problems, defaults)
             counts = matrix.frames or (own.frames,)
             views = parse_views(matrix.views) if matrix.views else own.views
             problems += [] if (told := too_many_clips(views.clips, dataset)) is None or told in problems else [told]
@@ -148,6 +152,7 @@ def expand(matrix: Matrix, elsewhere: Placement | None = None, data: bool = True
                     decoder=matrix.decoder,
                     order_test=matrix.order_test,
                     cache_format=matrix.cache_format,
+                    cache_features=keeps,
                     compile=_pays(matrix, placement, backbone, dataset) if matrix.compile is None else matrix.compile,
                     checkpoint_activations=matrix.checkpoint_activations,
                     kernels=matrix.kernels,
@@ -163,10 +168,37 @@ def expand(matrix: Matrix, elsewhere: Placement | None = None, data: bool = True
             found_from = {**own.origins, **asked, **recipe_from}
             cells += added
             origins += [found_from] * len(added)
+    if matrix.cache_features and cells and not any(cell.cache_features for cell in cells):
+        methods = ", ".join(dict.fromkeys(cell.method for cell in cells))
+        problems.append(
+            f"cache_features is True, and {methods} trains in the backbone: expected at least one strategy that leaves "
+            "it frozen, such as frozen or evl"
+        )
     cells = _with_room_for_crops(cells, problems)
     if problems or placement is None:
         raise UserError(problems)
     return Plan(tuple(cells), placement, tuple(dict.fromkeys(defaults)), tuple(origins))
+
+
+def _written(value: Any) -> str:
+    """A value as a recipe's option has it."""
+    return json.dumps(value).replace(" ", "")
+
+
+def _check_kept(
+    keeps: bool, recipe: Recipe, strategy: Strategy, head: Head, problems: list[str], defaults: list[str]
+) -> None:
+    """Tell which recipes cannot be trained on kept features, and which methods are not."""
+    method = strategy.name if head.name == "linear" else f"{strategy.name}+{head.name}"
+    if not keeps:
+        note = f"cache_features: {method} trains in the backbone, on clips as without"
+        defaults += [] if note in defaults else [note]
+    elif drawn := recipe.augmented():
+        told = ", ".join(f"{name}={_written(value)}" for name, value in drawn.items())
+        off = Recipe(crop_area=(1, 1), flip=False)
+        wanted = ", ".join(f"{name}={_written(getattr(off, name))}" for name in drawn)
+        problem = f"cache_features is True: the recipe of {method} augments ({told}), expected {wanted}"
+        problems += [] if problem in problems else [problem]
 
 
 def _with_room_for_crops(cells: list[Cell], problems: list[str]) -> list[Cell]:

@@ -101,6 +101,7 @@ class Provenance(FrozenModel):
     precision: str
     threads: int = Field(description="of each rank")
     world_size: int = Field(1, description="ranks: processes that executed the cell together")
+    shared_pass: int = Field(1, description="cells that trained together from one forward pass of the frozen backbone")
     batch_size: int | None = Field(
         description="clips of a step over all ranks; this and the next are None where none was"
     )

@@ -84,6 +84,11 @@ def plan(request: Request) -> Plan:
         if request.engine == "local" or (request.engine == "ray" and address_of(request) in (None, "local")):
             problems += too_few_devices(request.processes_per_cell, planned.placement)
         problems += _unsplittable(request.processes_per_cell, planned.cells)
+        if request.processes_per_cell > 1 and any(cell.cache_features for cell in planned.cells):
+            problems.append(
+                f"processes_per_cell is {request.processes_per_cell}: features that are kept train on one process, "
+                "expected 1 beside cache_features"
+            )
     if planned is None or problems:
         raise UserError(problems)
     return planned

@@ -31,6 +31,7 @@ _LATER = {
     "head_options",
     "trial",
     "tuning",
+    "cache_features",
 }
 
 Stage = Literal["measure", "train", "evaluate"]
@@ -85,6 +86,9 @@ class Cell(FrozenModel):
     decoder: Decoder = Field("auto", description="which library decodes the videos")
     order_test: bool = Field(True, description="also evaluate with the frames reversed and shuffled")
     cache_format: Literal["raw", "jpeg"] = Field("raw", description="jpeg: every frame went through a JPEG picture")
+    cache_features: bool = Field(
+        False, description="trains on features of one fixed clip a video, computed once by the frozen backbone"
+    )
     compile: bool = Field(False, description="the step goes through torch.compile")
     checkpoint_activations: bool = Field(False, description="blocks are computed again for their gradients")
     kernels: Kernels = Field("fast", description="plain: PyTorch's own operations in place of hand-written ones")
@@ -180,7 +184,7 @@ class Cell(FrozenModel):
 
     def model_key(self) -> str:
         """Return a key of what speed, memory and counts depend on: equal for cells that build model and batch alike."""
-        testing = {"clips", "crops", "view_side", "order_test", "decoder", "cache_format"}
+        testing = {"clips", "crops", "view_side", "order_test", "decoder", "cache_format", "cache_features"}
         # measurements that a run made before these were fields stay valid
         later = {"stages", "model_file", "split", "pixels", "train_fraction", "trial", "tuning"}
         later |= {name for name in ("kernels", "head", "head_options", "classes") if name in self._left_out()}

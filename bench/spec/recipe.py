@@ -95,3 +95,9 @@ class Recipe(FrozenModel):
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas is {list(self.betas)}: expected two numbers from 0 to below 1")
         return self
+
+    def augmented(self) -> dict[str, Any]:
+        """Return the values of all parts that draw a video's pixels anew in every epoch; none where nothing does."""
+        off = {"colour": 0.0, "pca_noise": 0.0, "rand_augment": None, "erase": 0.0, "mixup": 0.0, "cutmix": 0.0}
+        off |= {"flip": False, "crop_area": (1.0, 1.0)}
+        return {name: getattr(self, name) for name, value in off.items() if getattr(self, name) != value}

@@ -175,6 +175,12 @@ class Matrix(DataOptions, PixelOptions, DeviceOptions):
         "option's declared are those that its strategy names",
     )
     tune_seed: Annotated[int, Flag(RECIPE)] = Field(0, ge=0, lt=2**31, description="Seed of the trials' sampler")
+    cache_features: Annotated[bool, Flag(RUNNING, one_way=True)] = Field(
+        False,
+        description="Train what sits on a frozen backbone, such as frozen and evl, on features of one fixed clip a "
+        "video, computed once and kept in the frame cache's place: other numbers, and a footnote; the recipe must "
+        "augment nothing",
+    )
     compile: Annotated[bool | None, Flag(RUNNING, default="large models on a GPU and real data")] = Field(
         None, description="Compile each model's step with torch.compile"
     )

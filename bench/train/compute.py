@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from adapters.classifier import VideoClassifier
+from adapters.frozen_pass import KeptStates
 from backbones.kernels.precision import cast_frozen_weights
 from bench.data.transforms import normalise
 from bench.spec import Precision
+from bench.train.shared_pass import SharedPass
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _BACKEND = "inductor"
@@ -40,7 +42,10 @@ class Computation:
     Attributes:
         compiled: whether a compiled graph is used; False again once that failed.
         why_not: what the compiler said where it failed.
+        shared: the pass of the frozen backbone that this model has in common with others; None computes its own.
     """
+
+    shared: SharedPass | None = None
 
     def __init__(
         self,
@@ -66,13 +71,19 @@ class Computation:
         backbone = self.model.backbone
         return self.model(normalise(clips, backbone.mean, backbone.std))
 
-    def __call__(self, clips: Tensor, whole: int) -> Tensor:
+    def __call__(self, clips: Tensor | KeptStates, whole: int) -> Tensor:
         """(B, T, 3, H, W) uint8 -> logits (B, classes).
 
         Args:
-            clips: on any device.
+            clips: on any device; or the states of the frozen image model on B clips, computed before.
             whole: number of clips that is computed most.
         """
+        if isinstance(clips, KeptStates):
+            with mixed(self.device, self.precision):
+                return self.model.from_states(clips.to(self.device))
+        if self.shared is not None and not self.shared.gave_up:
+            with mixed(self.device, self.precision):
+                return self.model.from_states(self.shared(clips))
         clips = clips.to(self.device, non_blocking=True)
         with mixed(self.device, self.precision):
             return self._whole(clips) if self.compiled and len(clips) == whole else self._logits(clips)
@@ -123,6 +134,7 @@ class Batched:
         Raises:
             torch.OutOfMemoryError: not even one clip fits.
         """
+        shared, blamed = self.computation.shared, False
         while True:
             found: list[Result] = []
             try:
@@ -130,7 +142,16 @@ class Batched:
             except Exception as error:
                 if self.computation.fall_back_to_eager(error):
                     continue
-                if not is_out_of_memory(error) or self.micro_batch == 1:
+                if not is_out_of_memory(error):
+                    raise
+                if shared is not None and not shared.gave_up:
+                    shared.give_up()
+                    blamed = True
+                    continue  # with as many clips as the model would compute by itself
+                if shared is not None and blamed:
+                    shared.take_up()
+                    blamed = False
+                if self.micro_batch == 1:
                     raise
             if not self._agree(not found):
                 return found[0]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from adapters.classifier import VideoClassifier
+from adapters.frozen_pass import KeptStates
 from bench.data.dataset import DataError
 from bench.spec import Precision
 from bench.train.compute import Batched, Computation
@@ -39,15 +40,21 @@ class Predictor(Batched):
         self.model = model
 
     @torch.no_grad()
-    def __call__(self, views: Tensor) -> Tensor:
-        """(B, V, T, 3, H, W) uint8, V views a video -> probabilities (B, classes), float32 on the CPU."""
+    def __call__(self, views: Tensor | KeptStates) -> Tensor:
+        """(B, V, T, 3, H, W) uint8, V views a video -> probabilities (B, classes), float32 on the CPU.
+
+        Of kept states each clip is a video's one view.
+        """
         self.model.eval()
-        batch, count = views.shape[:2]
-        flat = views.flatten(0, 1)
+        flat: Tensor | KeptStates
+        if isinstance(views, KeptStates):
+            batch, count, flat = len(views), 1, views
+        else:
+            (batch, count), flat = views.shape[:2], views.flatten(0, 1)
         parts = self.in_parts(lambda: [self._softmax(part) for part in flat.split(self.micro_batch)], len(flat))
         return torch.cat(parts).view(batch, count, -1).mean(dim=1).cpu()
 
-    def _softmax(self, clips: Tensor) -> Tensor:
+    def _softmax(self, clips: Tensor | KeptStates) -> Tensor:
         return self.computation(clips, self.micro_batch).float().softmax(dim=1)
 
 
@@ -78,7 +85,7 @@ def shuffled_order(frames: int, generator: torch.Generator) -> Tensor:
 
 def predict(
     predictor: Predictor,
-    batches: Iterable[tuple[Tensor, Tensor, list[str]]],
+    batches: Iterable[tuple[Tensor | KeptStates, Tensor, list[str]]],
     *,
     order_test: bool,
     on_batch: Callable[[int], None] = lambda done: None,
@@ -90,7 +97,7 @@ def predict(
 
     Args:
         predictor: the model.
-        batches: views (B, V, T, 3, H, W) uint8, labels (B,), names.
+        batches: views (B, V, T, 3, H, W) uint8, labels (B,), names; without the order test also kept states.
         order_test: also predict with the frames of each clip reversed, and shuffled (per video, seeded).
         on_batch: called with the number of videos done, by all ranks.
         ranks: the processes that predict together.
@@ -104,7 +111,8 @@ def predict(
     done = 0
     batchwise: list[_Predicted | None] = []  # None: nothing of a batch is this rank's
     for views, label, name in batches:
-        shapes = ranks.gather((len(name), views.shape[2] if name else 0))
+        shown = views.shape[2] if name and isinstance(views, Tensor) else 0
+        shapes = ranks.gather((len(name), shown))
         # every rank draws the orders of all videos, so that a video's order is the same however many ranks there are
         orders: list[Tensor] = []
         if order_test:
@@ -114,7 +122,7 @@ def predict(
         found: _Predicted | None = None
         if name:
             predicted = [predictor(views)]
-            if order_test:
+            if order_test and isinstance(views, Tensor):
                 predicted.append(predictor(views.flip(2)))
                 own = orders[before : before + len(name)]
                 mixed_up = torch.stack([view[:, order] for view, order in zip(views, own, strict=True)])

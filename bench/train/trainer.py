@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from adapters.classifier import VideoClassifier
+from adapters.frozen_pass import KeptStates
 from bench.spec import Precision, Recipe
+from bench.train import generators
 from bench.train.compute import Batched, Computation
 from bench.train.optimiser import adamw, lr_scale
 from bench.train.ranks import ALONE, Ranks
@@ -88,11 +88,11 @@ class Trainer(Batched):
         """Clips of a step of the rank that has most."""
         return -(-(self.batch_size or self.recipe.batch_size) // self.ranks.size)
 
-    def clips_of(self, clips: Tensor) -> int:
+    def clips_of(self, clips: Tensor | KeptStates) -> int:
         """Return the number of a step's clips over all ranks, of which `clips` are this rank's."""
         return len(clips) if self.ranks.alone or self.batch_size is None else self.batch_size
 
-    def _gradients(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _gradients(self, clips: Tensor | KeptStates, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Sums of the loss and of the right predictions over the rank's clips; gradients of their share of the mean."""
         self.optimiser.zero_grad(set_to_none=True)
         loss_sum = torch.zeros((), device=self.device)
@@ -123,11 +123,12 @@ class Trainer(Batched):
         self.ranks.sum([totals])
         return totals[0], totals[1]
 
-    def step(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, clips: Tensor | KeptStates, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Forward, backward and update.
 
         Args:
-            clips: (B, T, 3, H, W) uint8; of several ranks each one's share, which may be empty.
+            clips: (B, T, 3, H, W) uint8, or kept states of B clips; of several ranks each one's share, which may be
+                empty.
             labels: (B,), or each class's share in a mixed clip, (B, classes).
 
         Returns:
@@ -172,7 +173,7 @@ class Trainer(Batched):
             "seconds": self.seconds,
             "micro_batch": self.micro_batch,
             "halved": self.micro_batch < self.share,
-            "generators": _generators(self.device),
+            "generators": generators.states(self.device),
         }
 
     @torch.no_grad()
@@ -194,33 +195,7 @@ class Trainer(Batched):
         self.steps, self.seconds = state["steps"], state["seconds"]
         if state.get("halved", True):  # a share is another one among another number of ranks
             self.micro_batch = state["micro_batch"]
-        _set_generators(self.device, state["generators"])
-
-
-def _generators(device: torch.device) -> dict[str, Any]:
-    """The states of every generator that a step draws from."""
-    kind, keys, *rest = np.random.get_state()
-    found: dict[str, Any] = {
-        "python": random.getstate(),
-        "numpy": (kind, torch.from_numpy(np.asarray(keys)), *rest),
-        "torch": torch.get_rng_state(),
-    }
-    if device.type == "cuda":
-        found["cuda"] = torch.cuda.get_rng_state(device)
-    elif device.type == "mps":
-        found["mps"] = torch.mps.get_rng_state()
-    return found
-
-
-def _set_generators(device: torch.device, states: dict[str, Any]) -> None:
-    random.setstate(states["python"])
-    kind, keys, *rest = states["numpy"]
-    np.random.set_state((kind, keys.numpy(), *rest))
-    torch.set_rng_state(states["torch"])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(states["cuda"], device)
-    elif device.type == "mps":
-        torch.mps.set_rng_state(states["mps"])
+        generators.restore(self.device, state["generators"])
 
 
 class Diverged(RuntimeError):
@@ -229,7 +204,7 @@ class Diverged(RuntimeError):
 
 def fit(
     trainer: Trainer,
-    epochs: Callable[[int, int], Iterable[tuple[Tensor, Tensor]]],
+    epochs: Callable[[int, int], Iterable[tuple[Tensor | KeptStates, Tensor]]],
     steps_per_epoch: int,
     on_interval: Callable[[dict[str, float]], None],
     on_epoch: Callable[[int], None],
@@ -302,7 +277,9 @@ def fit(
     return trainer.seconds
 
 
-def _counted(batches: Iterable[tuple[Tensor, Tensor]], expected: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _counted(
+    batches: Iterable[tuple[Tensor | KeptStates, Tensor]], expected: int
+) -> Iterator[tuple[Tensor | KeptStates, Tensor]]:
     """The batches; a loader that gives another number than the schedule counts on is an error, not a shift."""
     count = 0
     for batch in batches:
