@@ -148,6 +148,7 @@ def report(
 ) -> None:
     """Render the comparison table of runs: best values marked, failed cells shown, footnotes below."""
     from bench.report.runs import Runs, find_runs
+    from bench.report.select import where as where_of
     from bench.report.shape import Shape, names, shaped
 
     marks: Literal["bold", "none"] = "none" if best == "none" else "bold"
@@ -172,6 +173,8 @@ def report(
     found: Runs | None = None
     try:
         found = find_runs(runs or [])
+        if problems:  # else told with the table
+            where_of(found.results, shape.where)
     except UserError as error:
         problems += error.problems
     if problems or found is None:
