@@ -45,7 +45,9 @@ def reason(error: OSError) -> str:
 
 
 def did_you_mean_path(path: Path) -> str:
-    """` (did you mean 'x'?)` for the nearest name beside a path that does not exist, or an empty string."""
+    """` (did you mean 'x'?)` for the nearest name beside a path, or an empty string where the path exists."""
+    if os.path.lexists(path):
+        return ""
     try:
         beside = sorted(os.listdir(path.parent))
     except (OSError, ValueError):

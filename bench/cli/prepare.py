@@ -63,7 +63,7 @@ class PrepareRequest(DataRequest):
         description="Of --engine slurm: what its jobs ask for, such as partition=cpu,time=720,cpus_per_task=16",
     )
     clear: Annotated[bool, Flag(one_way=True, default="")] = Field(
-        False, description="Remove the data set's frames from the cache instead"
+        False, description="Remove the data set's frames, of every size and format, from the cache instead"
     )
 
 
@@ -77,6 +77,7 @@ def prepare(given: Given[PrepareRequest]) -> None:
     size, side = given.values.get("input_size"), given.values.get("short_side")
     both = f"input_size is {size} beside a short_side of {side}: expected one of the two"
     wrong = [both] if size is not None and side is not None else []
+    wrong += _unused(given)
     tasks = _tasks(given, wrong)
     request, dataset = opened(given, wrong)
 
@@ -85,6 +86,7 @@ def prepare(given: Given[PrepareRequest]) -> None:
     from bench.data.clips import decoded_side
     from bench.data.validate import untrained_classes
     from bench.measure.machine import cores
+    from bench.run.preparation import clear_left
 
     short_side = request.short_side or decoded_side(dataset, request.input_size or _INPUT_SIZE)
     # a cluster that takes the machine back asks by SIGTERM: same as Ctrl-C
@@ -95,6 +97,7 @@ def prepare(given: Given[PrepareRequest]) -> None:
             try:
                 folder = folders.disk()
                 FolderStore(folder, 0).prepare()
+                clear_left(FolderStore(folder, 0))
                 if request.clear:
                     gone, freed = FolderStore(folder, 0).forget(paths)
                     tell(f"removed {counted(gone, 'video')} of {dataset.name}, {byte_size(freed)}, from {folder}")
@@ -119,6 +122,19 @@ def prepare(given: Given[PrepareRequest]) -> None:
         tell("the same command goes on with what is left", err=True)
     if failures or tally.done == len(tally.broken):
         raise typer.Exit(1)
+
+
+# fields that say how frames are decoded and kept, which is nothing to their removal
+_OF_DECODING = ("short_side", "input_size", "cache_format", "cache_limit")
+_OF_TASKS = ("workers", "engine", "tasks", "ray_address", "slurm")
+
+
+def _unused(given: Given[PrepareRequest]) -> list[str]:
+    """The sentences on fields beside `clear` that it has no use for."""
+    if not given.values.get("clear"):
+        return []
+    named = ((name, given.values[name]) for name in (*_OF_DECODING, *_OF_TASKS) if name in given.values)
+    return [f"{name} is {value!r}: clear has no use for it, expected one of the two" for name, value in named]
 
 
 def _tasks(given: Given[PrepareRequest], problems: list[str]) -> TaskOptions | None:

@@ -133,22 +133,28 @@ def planned(given: Given[Request], config: Path | None, profile_only: bool = Fal
         fields = _read(given, config, problems)
     request = given.request(fields, problems) or Request()
 
-    if profile_only:
-        from bench.run.counting import plan
-    else:  # mistakes in a command are told without torch
-        from bench.run.start import plan
-
     try:
-        found = plan(request)
-        if request.tune and not profile_only:
-            from bench.tune.tuner import tuned
-
-            found = tuned(request, found)
+        found = _plan(request, profile_only)
     except UserError as error:
         raise UserError([*problems, *error.problems]) from None
     if problems:
         raise UserError(problems)
     return request, found
+
+
+def _plan(request: Request, profile_only: bool) -> Plan:
+    """Return the cells of a request; mistakes in it are told without torch. Raises UserError."""
+    if profile_only:
+        from bench.run.counting import plan as counted_alone
+
+        return counted_alone(request)
+    from bench.run.start import plan
+
+    if not request.tune:
+        return plan(request)
+    from bench.tune.tuner import tuned
+
+    return plan(request, tuned)
 
 
 def _read(given: Given[Request], config: Path, problems: list[str]) -> dict[str, Any]:

@@ -33,11 +33,13 @@ def status(
     from bench.run.status import STATES
     from bench.run.status import status as states
     from bench.run.store import RESULTS
+    from bench.tune.record import records as studies
 
     problems = not_among("format", format_, FORMATS)
     cells: list[CellStatus] = []
     try:
-        cells = states(find(run, RESULTS))
+        where = find(run, RESULTS)
+        cells = states(where)
     except UserError as error:
         problems += error.problems
     if problems:
@@ -55,6 +57,8 @@ def status(
         states_of = ", ".join(f"{found[state]:,} {state}" for state in STATES if found[state])
         if alike or noun == "cell":
             tell(f"{counted(len(alike), noun)}: {states_of}".rstrip(": "))
+    if rows := sum(study.tuning is None for study in studies(where)):
+        tell(f"the cells of {counted(rows, 'row')} wait for `bench run` to choose their recipes")
 
 
 def _told(cell: CellStatus) -> str:
@@ -64,7 +68,7 @@ def _told(cell: CellStatus) -> str:
     parts = []
     if (job := cell.job) is not None:
         where = f"{job.engine} {job.id}" if job.id else f"{job.engine}, process {job.pid}"
-        parts.append(f"{where} on {job.host}")
+        parts.append(f"{where} on {job.host}" if job.host else where)  # in a queue it is on no machine yet
         if cell.state == "running":
             parts.append(f"{job.stage} {100 * job.done:.0f} %")
             parts += [] if job.epoch is None else [f"epoch {job.epoch:.1f}"]

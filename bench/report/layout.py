@@ -11,7 +11,7 @@ from backbones.families import FAMILIES
 from bench.papers.figures import QUANTITIES
 from bench.papers.tables import PAPER, PaperTable, PublishedRow
 from bench.report.axes import axes_of
-from bench.report.table import NUMBERS, Column, ResultTable, Row, groups, make_table
+from bench.report.table import NUMBERS, Column, ResultTable, Row, groups, make_table, relevant
 from bench.run.result import Result
 from bench.spec import Cell, Matrix
 from bench.text import counted, one_line
@@ -69,7 +69,7 @@ def lay_out(
     Args:
         make: makes the run's own table of some of the results.
     """
-    wanted, every = paper.methods, groups(results)
+    wanted, every, columns = paper.methods, groups(results), _columns(paper)
     used: dict[str, Result] = {}
     rows: list[Row] = []
     notes: dict[str, int] = {}
@@ -81,7 +81,9 @@ def lay_out(
         for index, match in enumerate(matches):
             row, told = _own(match, make)
             told = [*match.unlike, *(f"{name} {texts[index]}" for name, texts in axes.items()), *told]
-            row.notes = [notes.setdefault(text, len(notes) + 1) for text in map(one_line, told)]
+            row.notes = sorted(
+                notes.setdefault(text, len(notes) + 1) for text in map(one_line, relevant(told, columns))
+            )
             rows.append(_labelled(row, printed, match.comparable))
             used |= {result.cell.key: result for result in match.group}
         rows += [] if matches else [_labelled(Row({}, published=True), printed, False)]
@@ -91,7 +93,7 @@ def lay_out(
     if others := sum(group[0].cell.key not in used for group in every):
         caption.append(f"not shown: {counted(others, 'row')} of this run that the paper's table does not have")
     caption += make(list(used.values())).caption if used else []
-    return ResultTable(list(_LABELS), _columns(paper), rows, list(notes), caption, shaped=True)
+    return ResultTable(list(_LABELS), columns, rows, list(notes), relevant(caption, columns), shaped=True)
 
 
 def _columns(paper: PaperTable) -> list[Column]:

@@ -248,7 +248,7 @@ def make_table(results: Sequence[Result], missing: int = 0, deviations: bool = T
             _fill(row, group)
             if set(row.seeds) != seeds:
                 told.append(f"seed{'s' * (len(row.seeds) != 1)} {', '.join(map(str, row.seeds))} alone")
-        row.notes += [notes.setdefault(text, len(notes) + 1) for text in told]
+        row.notes = sorted(notes.setdefault(text, len(notes) + 1) for text in told)
         rows.append(row)
     headers = ["backbone", "strategy", *axes, *([_EVALUATED] if incomplete else [])]
     return ResultTable(headers, _shown(rows, results), rows, list(notes), caption_of(results, missing, deviations))
@@ -295,11 +295,12 @@ def fill(row: Row, column: Column, values: Sequence[float | None]) -> None:
         row.spreads[column.key] = statistics.stdev(numbers)
 
 
-# beginnings of the caption's lines that are about some columns alone
+_SPEEDS = {"train_clips_per_s", "infer_clips_per_s", "train_ms", "infer_ms"}
+# beginnings of the caption's lines, and of footnotes, that are about some columns alone
 _ABOUT = {
     "top-5 of": {"top5"},
-    "speed and memory": {"train_clips_per_s", "infer_clips_per_s", "train_memory_gb", "infer_memory_gb", "train_ms",
-                         "infer_ms"},
+    "speed measured while": _SPEEDS,
+    "speed and memory": _SPEEDS | {"train_memory_gb", "infer_memory_gb"},
     "loaded clips/s": {"train_clips_per_s_loaded", "loader_wait"},
 }  # fmt: skip
 

@@ -91,7 +91,7 @@ def execute(
     """
     run = Run(request.out or default_folder(planned.cells))
     run.open(request.matrix, planned.cells, command, describe())
-    outcome = Outcome()
+    outcome = Outcome(cells=planned.cells)
     for done, cell in enumerate(planned.cells):
         told(done, cell)
         if (found := run.result(cell)) is not None and found.status == "done":

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench.data.cache.store import FolderStore
+from bench.data.cache.choose import claimed
+from bench.data.cache.store import FolderStore, locked
 from bench.errors import UserError
 from bench.files import write_text
 from bench.measure.machine import cores
@@ -128,7 +129,10 @@ def fill_by_tasks(
         OSError: the folder cannot be written.
     """
     folder = store.folder / FOLDER / secrets.token_hex(6)
-    folder.mkdir(parents=True)
+    claim = contextlib.ExitStack()
+    with locked(_lock_of(store)):  # so that no other command takes it for one that is left before it is claimed
+        folder.mkdir(parents=True)
+        claim.enter_context(claimed(folder))
     try:
         write_text(folder / VIDEOS, json.dumps([os.path.abspath(path) for path in paths]))
         count = max(1, min(options.count, len(paths)))
@@ -137,9 +141,31 @@ def fill_by_tasks(
         with contextlib.closing(_started(shares, options)) as tasks:
             return _followed(folder, tasks, [len(paths[index::count]) for index in range(count)], progress)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):  # of another command
-            folder.parent.rmdir()
+        with locked(_lock_of(store)):
+            claim.close()
+            _remove(folder)
+
+
+def clear_left(store: FolderStore) -> None:
+    """Remove the folders of commands that were killed, where no task of them is left that runs. Raises OSError.
+
+    A Slurm job of theirs that still waits in the queue fails when it starts; its videos are decoded by who needs them.
+    """
+    if (store.folder / FOLDER).is_dir():
+        with locked(_lock_of(store)):
+            for folder in (store.folder / FOLDER).glob("*/"):
+                with claimed(folder, _remove):
+                    pass
+
+
+def _lock_of(store: FolderStore) -> Path:
+    return store.folder / "locks" / FOLDER
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):  # others are there
+        folder.parent.rmdir()
 
 
 def _started(shares: Sequence[Share], options: TaskOptions) -> Tasks:

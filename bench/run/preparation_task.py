@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.data.cache import frames
-from bench.data.cache.choose import CacheFolders
+from bench.data.cache.choose import CacheFolders, claimed
 from bench.data.cache.frames import Filled
 from bench.data.cache.store import FolderStore
 from bench.errors import UserError
@@ -130,7 +130,7 @@ def prepare_share(share: Share) -> None:
         write_text(_file(share.folder, share.index), json.dumps(asdict(state)))
 
     try:
-        with CacheFolders() as folders:
+        with CacheFolders() as folders, claimed(share.folder):  # which a command that is killed leaves to its tasks
             folders.disk(share.store.folder)
             write()
             for found in frames.fill(share.store, own, share.short_side, share.workers or cores()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -57,11 +57,14 @@ def _unused(request: Request) -> list[str]:
     return found
 
 
-def plan(request: Request) -> Plan:
+def plan(request: Request, tuned: Callable[[Request, Plan], Plan] | None = None) -> Plan:
     """The request's cells, its plugins loaded.
 
+    Args:
+        tuned: lets trials choose the recipes of a plan; it may raise UserError.
+
     Raises:
-        UserError: everything wrong with the plugins, the matrix and the run's folder.
+        UserError: everything wrong with the plugins, the matrix, what is tuned and the run's folder.
     """
     problems: list[str] = []
     planned = None
@@ -77,6 +80,8 @@ def plan(request: Request) -> Plan:
     problems += [*_unused(request), *tracker_problems(request.track)]
     with collected(problems):
         planned = expand_all(request.matrix, elsewhere)
+    with collected(problems):
+        planned = tuned(request, planned) if tuned is not None and planned is not None else planned
     with collected(problems):
         if request.out is not None or planned is not None:
             _folder(request, planned).check()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
+import os
 import pickle
 import shutil
 import time
@@ -62,10 +64,7 @@ class CheckpointFolder:
         self._written = time.monotonic()  # also where it fails: the next try is as far away
         self.folder.mkdir(exist_ok=True)
         name = f"state-{step:09d}.pt"
-        try:
-            write_atomically(self.folder / name, lambda path: torch.save(state, path))
-        except RuntimeError as error:  # torch's writer: of a disk without room
-            raise OSError(f"the checkpoint cannot be written: {str(error).splitlines()[0]}") from error
+        write_atomically(self.folder / name, lambda path: _save(state, path))
         manifest = {
             "format": FORMAT,
             **self._identity,
@@ -118,3 +117,12 @@ class CheckpointFolder:
 def _hash(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _save(state: dict[str, Any], path: Path) -> None:
+    """Write a state as torch does, whose own error does not say that a disk is full. Raises OSError."""
+    try:
+        torch.save(state, path)
+    except RuntimeError as error:
+        full = shutil.disk_usage(path.parent).free < path.stat().st_blksize
+        raise OSError(os.strerror(errno.ENOSPC) if full else str(error).splitlines()[0]) from error

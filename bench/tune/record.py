@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,31 +85,53 @@ class Journal:
         self._run = run
         self._storage: JournalStorage | None = None
 
-    def open(self, studies: Iterable[Study], results: dict[str, Result]) -> None:
+    def open(self, studies: Sequence[Study], results: dict[str, Result]) -> None:
         """Add the studies and trials that it lacks, and how those ended that have. Raises OSError."""
+        with self._run.locked("tuning"):
+            if self._cut_off():
+                ended = [self._run.ended(trial) for study in studies for trial in study.trials]
+                results = {result.cell.key: result for result in ended if result is not None}
+            self._add(studies, results)
+
+    def _add(self, studies: Iterable[Study], results: dict[str, Result]) -> None:
         import optuna
 
-        with self._run.locked("tuning"):
-            storage = self._opened()
-            for study in studies:
-                with contextlib.suppress(optuna.exceptions.DuplicatedStudyError):
-                    storage.create_new_study([optuna.study.StudyDirection.MAXIMIZE], self._name(study))
-                id = storage.get_study_id_from_name(self._name(study))
-                for number in range(len(storage.get_all_trials(id, deepcopy=False)), len(study.trials)):
-                    trial = optuna.trial.create_trial(
-                        state=optuna.trial.TrialState.RUNNING,
-                        params=within(study.budget.space, study.values[number]),
-                        distributions=distributions(study.budget.space),
-                        user_attrs={"cell": study.trials[number].folder},
-                    )
-                    storage.create_new_trial(id, trial)
-                for cell in study.trials:
-                    if (result := results.get(cell.key)) is not None:
-                        self._end(storage, study, result)
+        storage = self._opened()
+        for study in studies:
+            with contextlib.suppress(optuna.exceptions.DuplicatedStudyError):
+                storage.create_new_study([optuna.study.StudyDirection.MAXIMIZE], self._name(study))
+            id = storage.get_study_id_from_name(self._name(study))
+            for number in range(len(storage.get_all_trials(id, deepcopy=False)), len(study.trials)):
+                trial = optuna.trial.create_trial(
+                    state=optuna.trial.TrialState.RUNNING,
+                    params=within(study.budget.space, study.values[number]),
+                    distributions=distributions(study.budget.space),
+                    user_attrs={"cell": study.trials[number].folder},
+                )
+                storage.create_new_trial(id, trial)
+            for cell in study.trials:
+                if (result := results.get(cell.key)) is not None:
+                    self._end(storage, study, result)
+
+    def _cut_off(self) -> bool:
+        """Remove the lines from the first damaged one on, as a full disk leaves it; False where all are whole.
+
+        Raises OSError.
+        """
+        file = self._run.folder / FOLDER / JOURNAL
+        found = file.read_bytes() if file.exists() else b""
+        kept = 0
+        with contextlib.suppress(ValueError):
+            for line in found.splitlines(keepends=True):
+                json.loads(line)
+                kept += len(line) if line.endswith(b"\n") else 0
+        if kept < len(found):
+            write_text(file, found[:kept].decode())
+        return kept < len(found)
 
     def ended(self, study: Study, result: Result) -> None:
-        """Write how a trial ended. Raises OSError."""
-        with self._run.locked("tuning"):
+        """Write how a trial ended. Where that fails, the next `open` makes up for it: nothing follows from a copy."""
+        with contextlib.suppress(Exception), self._run.locked("tuning"):
             self._end(self._opened(), study, result)
 
     def _end(self, storage: JournalStorage, study: Study, result: Result) -> None:
@@ -127,11 +150,20 @@ class Journal:
         if self._storage is None:
             import optuna
             from optuna.storages import JournalStorage
-            from optuna.storages.journal import JournalFileBackend
+            from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+
+            class Held(JournalFileSymlinkLock):
+                """The run's own lock, which is held: Optuna's outlives a process that is killed."""
+
+                def acquire(self) -> bool:
+                    return True
+
+                def release(self) -> None: ...
 
             optuna.logging.set_verbosity(optuna.logging.ERROR)
             (self._run.folder / FOLDER).mkdir(exist_ok=True)
-            self._storage = JournalStorage(JournalFileBackend(str(self._run.folder / FOLDER / JOURNAL)))
+            file = str(self._run.folder / FOLDER / JOURNAL)
+            self._storage = JournalStorage(JournalFileBackend(file, Held(file)))
         return self._storage
 
     @staticmethod

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -240,3 +243,22 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_training(
     result = _train(_cell({}), tmp_path, _context())
     assert [note for note in result.footnotes if "No space left on device" in note]
     _as_uninterrupted(tmp_path, result, uninterrupted("plain"))
+
+
+def test_a_disk_that_is_full_is_told_as_such_and_the_checkpoint_before_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = CheckpointFolder(tmp_path / "checkpoint", {}, 1.0)
+    checkpoints.write({"steps": 1}, 1)
+    before = sorted(checkpoints.folder.iterdir())
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc:671] . unexpected pos 192 vs 80")
+
+    monkeypatch.setattr(torch, "save", fails)
+    with pytest.raises(OSError, match="unexpected pos"):
+        checkpoints.write({"steps": 2}, 2)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(OSError, match=f"^{os.strerror(errno.ENOSPC)}$"):
+        checkpoints.write({"steps": 2}, 2)
+    assert sorted(checkpoints.folder.iterdir()) == before

@@ -74,7 +74,7 @@ class CacheFolders:
     def _claim(self, folder: Path | None, emptied: bool = True) -> Path | None:
         if folder is not None and folder not in self._claimed:
             clean = _empty if emptied else _tidy
-            self._claims.enter_context(_claim_of(folder, clean, clean_after=emptied))
+            self._claims.enter_context(claimed(folder, clean, clean_after=emptied))
             self._claimed.add(folder)
         return folder
 
@@ -94,7 +94,7 @@ class CacheFolders:
 
 
 @contextlib.contextmanager
-def _claim_of(folder: Path, clean: Callable[[Path], None], clean_after: bool) -> Iterator[None]:
+def claimed(folder: Path, clean: Callable[[Path], object] | None = None, clean_after: bool = False) -> Iterator[None]:
     """Claim a folder. `clean` is called before, and after it if `clean_after`, where no other process has a claim."""
     try:
         file: BinaryIO = (folder / _CLAIM).open("ab")
@@ -102,13 +102,13 @@ def _claim_of(folder: Path, clean: Callable[[Path], None], clean_after: bool) ->
         yield
         return
     with file:
-        if _lock(file, "exclusive"):
+        if clean and _lock(file, "exclusive"):
             clean(folder)
         _lock(file, "shared")
         try:
             yield
         finally:
-            if clean_after and _lock(file, "exclusive"):
+            if clean and clean_after and _lock(file, "exclusive"):
                 clean(folder)
 
 

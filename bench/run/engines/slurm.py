@@ -36,10 +36,15 @@ ENDED = frozenset(
 
 @dataclass(eq=False)
 class _Task:
-    """A task of the array, with those of its cells that have not ended."""
+    """A task of the array, with those of its cells that have not ended.
+
+    Attributes:
+        ours: this command submitted it, and not an earlier one.
+    """
 
     id: str
     jobs: list[Job]
+    ours: bool = True
     state: str = "PENDING"
     reason: str = ""
     gone: float | None = None
@@ -80,6 +85,7 @@ class SlurmEngine:
     def start(self) -> None:
         from bench.run.engines.slurm_job import run_cells
 
+        self._follow_submitted()
         size = self._request.cells_per_job
         groups = [self._accepted[first : first + size] for first in range(0, len(self._accepted), size)]
         if not groups:
@@ -100,13 +106,29 @@ class SlurmEngine:
                     run_cells, texts, names, [self._placement] * len(part), [self._command] * len(part)
                 )
             except Exception as error:  # submitit's own, or the system's
-                self.detached = False  # what was taken before is ended
+                self.detached = False  # what was taken before is ended, not what others submitted
+                self._tasks = [task for task in self._tasks if task.ours]
                 lines = str(error).strip().splitlines() or [type(error).__name__]
                 raise UserError([f"Slurm does not take the jobs: {lines[-1]}"]) from error
             self._tasks += [_Task(one.job_id, group) for one, group in zip(submitted, part, strict=True)]
         for task in self._tasks[before:]:
             for job in task.jobs:
                 queued(job.files, task.id)
+
+    def _follow_submitted(self) -> None:
+        """Follow the jobs that an earlier command submitted, in the queue or running, where cells have one."""
+        known = {job.cell: id for job in self._accepted if (id := _submitted_as(job.files))}
+        found = states(list(known.values())) or {}
+        tasks: dict[str, _Task] = {}
+        for job in self._accepted:
+            id = known.get(job.cell, "")
+            now, _ = found.get(id, ("COMPLETED", ""))
+            if now not in ENDED:
+                tasks.setdefault(id, _Task(id, [], ours=False, state=now)).jobs.append(job)
+        followed = {job.cell: _stamp(job.files) for task in tasks.values() for job in task.jobs}
+        self._before |= followed
+        self._accepted = [job for job in self._accepted if job.cell not in followed]
+        self._tasks += tasks.values()
 
     def events(self, timeout: float) -> Iterator[Event]:
         time.sleep(timeout)
@@ -231,6 +253,12 @@ def _stamp(folder: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_ino
+
+
+def _submitted_as(folder: Path) -> str:
+    """The name of the job that a cell was submitted as last; empty where it was not."""
+    state = read_job(folder)
+    return state.id or "" if state is not None and state.engine == "slurm" else ""
 
 
 def queued(folder: Path, id: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import secrets
@@ -72,6 +73,7 @@ class CellTracker:
         tracker: Any
         if self._name == "tensorboard":
             # what an earlier attempt wrote is purged, and the whole log told anew: no step is there twice
+            keep_writers_quiet()
             tracker = tracking.TensorBoardTracker(cell.folder, self._folder / "tensorboard", purge_step=0)
             tracker.start()
             _write_parameters(tracker.tracker, config)
@@ -125,3 +127,15 @@ def _write_parameters(writer: Any, config: dict[str, bool | int | float | str]) 
 
     for summary in hparams(config, {}):
         writer.file_writer.add_summary(summary, 0)
+
+
+@functools.cache
+def keep_writers_quiet() -> None:
+    """Let TensorBoard's writing threads print no traceback: what ends one, the next write raises, and is told then."""
+    others = threading.excepthook
+
+    def hook(failed: threading.ExceptHookArgs) -> None:
+        if not type(failed.thread).__module__.startswith("tensorboard."):
+            others(failed)
+
+    threading.excepthook = hook

@@ -12,7 +12,7 @@ from bench.report.formats import RENDERERS
 from bench.report.layout import lay_out
 from bench.report.report import Report
 from bench.report.runs import Runs
-from bench.report.table import ResultTable, Row
+from bench.report.table import ResultTable, Row, make_table
 from bench.run.result import Counts, Result
 from bench.run.store import Run
 from bench.spec import Cell
@@ -117,6 +117,15 @@ def test_what_is_not_as_published_is_told_and_not_compared(changes: dict[str, An
     assert "top1" in found.values and "difference_top1" not in found.values
     first, second = notes(table, found)
     assert quotes(first, *told) and second == "a note"
+
+
+def test_speed_is_told_of_where_the_table_has_it() -> None:
+    done = make.done(cell(), footnotes=("a note", "speed measured while 2.0 cores were busy with something else"))
+    table = laid_out("table2", done)
+    assert notes(table, row(table, backbone="ViT-B/16", views="8x3x1")) == ["a note"] == table.footnotes
+    assert not any(line.startswith("speed and memory") for line in table.caption)
+    assert any(line.startswith("speed and memory") for line in make_table([done]).caption)
+    assert len(make_table([done]).footnotes) == 2
 
 
 def test_a_replica_stands_for_the_rows_of_its_family() -> None:

@@ -39,6 +39,7 @@ def test_cells_are_counted_without_their_data_set(bench: Command, tmp_path: Path
     asked = ("run", *TINY, "--dataset", "k400", "--frames", "4", "--seeds", "0,1", "--train-fraction", "0.1,1")
     said = bench(*asked, "--profile-only", "--out", out)
     assert said.code == 0, said.err
+    assert quotes(said.out, "vit:tiny", "frozen") and quotes(said.out, "vit:tiny", "joint", out / "results.csv")
     found = rows(out)
     assert [(row["backbone"], row["strategy"]) for row in found] == [("vit:tiny", "frozen"), ("vit:tiny", "joint")]
     for row in found:
@@ -51,7 +52,8 @@ def test_cells_are_counted_without_their_data_set(bench: Command, tmp_path: Path
         assert (row["status"], row["classes"], row["views"], row["dataset"]) == ("done", "400", "3x1", "")
         assert row["top1"] == row["train_clips_per_s"] == row["epochs"] == ""
     written = {file: file.stat().st_mtime_ns for file in out.glob("cells/*/result.json")}
-    assert len(written) == 2 and bench(*asked, "--profile-only", "--out", out).code == 0
+    again = bench(*asked, "--profile-only", "--out", out)
+    assert len(written) == 2 and again.code == 0 and quotes(again.out, "vit:tiny", "joint", "2 cells")
     assert {file: file.stat().st_mtime_ns for file in out.glob("cells/*/result.json")} == written
 
 

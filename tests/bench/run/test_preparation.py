@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from bench.data.cache import frames
+from bench.data.cache.choose import claimed
 from bench.data.cache.entry import CacheKey
 from bench.data.cache.frames import Filled
 from bench.data.cache.store import FolderStore
@@ -22,9 +23,9 @@ from bench.errors import UserError
 from bench.plugins import load as load_plugins
 from bench.run import preparation
 from bench.run.engines import slurm, slurm_request
-from bench.run.preparation import FOLDER, TaskOptions, fill_by_tasks
+from bench.run.preparation import FOLDER, TaskOptions, clear_left, fill_by_tasks
 from bench.run.preparation_task import VIDEOS, Share, Tally, prepare_in_job, prepare_share, read_task
-from tests.bench.command import Command
+from tests.bench.command import Command, field_of
 from tests.bench.conftest import nothing_stays_registered
 
 PLUGIN = str(Path(__file__).parents[1] / "plugins" / "small.py")
@@ -148,6 +149,50 @@ def test_what_is_wrong_with_the_tasks_is_told_at_once(
     said = bench("data", "prepare", "motion", "--engine", "ray", "--ray-address", "127.0.0.1:1")
     assert said.code == 2 and len(said.problems) == 1
     assert not (tmp_path / "cache").exists()
+
+
+def test_clear_refuses_what_it_has_no_use_for(bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIM_BENCH_CACHE", str(tmp_path / "cache"))
+    said = bench("data", "prepare", "motion", "--clear", "--tasks", 2, "--cache-format", "jpeg")
+    assert said.code == 2 and [field_of(problem) for problem in said.problems] == ["cache_format", "tasks"]
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("clear", [False, True])
+def test_what_a_killed_command_leaves_goes_with_the_next_and_what_others_use_stays(
+    bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, videos: list[Path], clear: bool
+) -> None:
+    monkeypatch.setenv("AIM_BENCH_CACHE", str(tmp_path / "cache"))
+    store = FolderStore(tmp_path / "cache" / "frames", 2**30)
+    store.prepare()
+    left = store.folder / FOLDER / "0123456789ab"
+    used = store.folder / FOLDER / "ba9876543210"
+    for folder in (left, used):
+        folder.mkdir(parents=True)
+        (folder / VIDEOS).write_text("[]")
+    for index, video in enumerate(videos[:4]):
+        place = tmp_path / "data" / ("train", "val")[index % 2] / f"class {index // 2}" / f"{index}.mp4"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(video.read_bytes())
+    asked = ["data", "prepare", "folder", "--data-root", tmp_path / "data", *["--clear"] * clear]
+    with claimed(used):
+        assert bench(*asked).code == 0
+        assert [folder.name for folder in (store.folder / FOLDER).iterdir()] == [used.name]
+    assert bench(*asked).code == 0
+    assert not (store.folder / FOLDER).exists()
+
+
+def test_a_task_claims_its_folder_while_it_runs(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Slurm job goes on where its command was killed."""
+    folder = store.folder / FOLDER / "0123456789ab"
+    folder.mkdir(parents=True)
+    (folder / VIDEOS).write_text('["a", "b"]')
+    monkeypatch.setattr(frames, "fill", _decoder(0, 1, lambda: clear_left(store)))
+    prepare_share(Share(folder, 0, 1, store, None, 1))
+    state = read_task(folder, 0)
+    assert state is not None and state.ended
+    clear_left(store)
+    assert not folder.parent.exists()
 
 
 # --- a job of Slurm, without one ---

@@ -119,6 +119,34 @@ def test_cells_that_follow_from_others_are_submitted_by_themselves(cluster: _Slu
     assert _events(engine) == [("written", 0), ("written", 1)]
 
 
+def test_cells_whose_jobs_are_in_the_queue_are_followed_and_not_submitted_again(cluster: _Slurm, run: Run) -> None:
+    _started(run, 4, cells_per_job=2, detach=True).close()
+    JobFile(run.cell_folder(CELLS[0]), "slurm", "71_0").write({"stage": "training"})
+    JobFile(run.cell_folder(CELLS[1]), "local").write({"stage": "training"})  # of a process that has ended
+    cluster.queue = "71|0|RUNNING|None\n71|1|PENDING|Resources\n"
+    engine = _started(run, 5)
+    assert cluster.submitted[1:] == [[(CELLS[1].folder,), (CELLS[4].folder,)]]
+    states = [read_job(run.cell_folder(cell)) for cell in CELLS]
+    assert [state and state.id for state in states] == ["71_0", "72_0", "71_1", "71_1", "72_1"]
+    cluster.queue += "72|0|RUNNING|None\n72|1|RUNNING|None\n"
+    assert _events(engine) == [("progress", 0)]
+    run.put(make.done(CELLS[0]))
+    cluster.queue = "71|1|COMPLETED|None\n72|0|RUNNING|None\n72|1|RUNNING|None\n"
+    assert _events(engine) == [("written", 0), ("failed", 2), ("failed", 3)]
+    engine.preempt()
+    assert cluster.called[-1][-2:] == ("72_0", "72_1")
+
+
+def test_a_cell_whose_job_has_ended_is_submitted_again(cluster: _Slurm, run: Run) -> None:
+    _started(run, 2, detach=True).close()
+    cluster.queue = "71|0|TIMEOUT|None\n71|1|PENDING|Resources\n"
+    engine = _started(run, 2)
+    assert cluster.submitted[1:] == [[(CELLS[0].folder,)]]
+    cluster.called.clear()
+    engine.preempt()
+    assert cluster.called[0] == ("scancel", "--state=PENDING", "71_1", "72")
+
+
 def test_an_engine_of_this_machine_is_none_of_a_scheduler() -> None:
     assert not isinstance(LocalEngine([]), CellEngine)
 
@@ -185,14 +213,16 @@ def test_at_its_end_what_is_left_is_cancelled_unless_detached(cluster: _Slurm, r
 
 
 def test_where_slurm_refuses_a_part_the_parts_before_are_cancelled(cluster: _Slurm, run: Run) -> None:
-    cluster.answers["most"] = 1  # type: ignore[assignment]
+    _started(run, 1, detach=True).close()
+    cluster.queue = "71|N/A|RUNNING|None\n"
+    cluster.answers["most"] = 2  # type: ignore[assignment]
     engine = SlurmEngine(Request(engine="slurm", detach=True), CPU, 5, "bench run")
     for cell in CELLS:
         engine.submit(Job("cell", cell, run.cell_folder(cell), 0, FrameCache()))
     with pytest.raises(UserError, match="the queue is full"):
         engine.start()
     engine.close()
-    assert cluster.called[-1] == ("scancel", "71_0", "71_1")
+    assert cluster.called[-1] == ("scancel", "72_0", "72_1")
 
 
 def test_a_cancel_takes_jobs_out_of_the_queue(cluster: _Slurm, run: Run) -> None:

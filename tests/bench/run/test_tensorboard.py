@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import queue
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import pytest
 from bench.run.store import LOG, Run
 from bench.run.tracking import followers
 from bench.run.tracking.followers import TrackedListener
-from bench.run.tracking.trackers import configuration, final_numbers
+from bench.run.tracking.trackers import configuration, final_numbers, keep_writers_quiet
 from bench.spec import Cell
 from tests.bench import make
 from tests.bench.command import Command
@@ -90,6 +93,30 @@ def test_an_interrupted_cell_has_the_numbers_of_its_log_once_each(tmp_path: Path
     assert scalars == with_end(logged(third), cell)
     assert again == parameters
     assert [child.name for child in (run.folder / "tensorboard").iterdir()] == [cell.folder]
+
+
+def test_a_writer_that_fails_prints_nothing_and_other_threads_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
+
+    class Full:
+        def write(self, _: bytes) -> None:
+            raise OSError(errno.ENOSPC, "full")
+
+    def fails() -> None:
+        raise KeyError("other")
+
+    printed: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", printed.append)
+    keep_writers_quiet.__wrapped__()
+    events: queue.Queue[bytes] = queue.Queue()
+    events.put(b"")
+    writer = _AsyncWriterThread(events, Full(), 1)
+    other = threading.Thread(target=fails)
+    for thread in (writer, other):
+        thread.start()
+        thread.join(60)
+    assert isinstance(writer.exception, OSError)  # which the next write raises
+    assert [each.exc_type for each in printed] == [KeyError]
 
 
 @pytest.mark.slow

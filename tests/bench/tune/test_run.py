@@ -165,7 +165,7 @@ def test_a_second_command_runs_nothing_again(tmp_path: Path) -> None:
     assert order(other).count(("joint", "trial")) == 1  # the recipe as it is was tried before
 
 
-def test_a_broken_trial_holds_its_own_row_alone_and_a_diverged_one_none(tmp_path: Path) -> None:
+def test_a_broken_trial_holds_its_own_row_alone_and_a_diverged_one_none(tmp_path: Path, bench: Command) -> None:
     tuner = TrialTuner(studies(matrix(2), planned(("joint", "lora"))))
     joint, lora = tuner.trials[1].label, tuner.trials[3].label
     engine = InstantEngine(fails={joint: "OSError: no room", lora: "Diverged: the loss is nan at step 3"})
@@ -174,6 +174,7 @@ def test_a_broken_trial_holds_its_own_row_alone_and_a_diverged_one_none(tmp_path
     assert [result.cell.strategy for result in outcome.failures] == ["joint"]
     (sentence,) = outcome.untuned
     assert quotes(sentence, "joint", "1 trial")
+    assert quotes(bench("status", found.folder).out, "4 trials", "1 row")
     assert {cell.recipe for cell in outcome.cells} == {tuner.trials[2].recipe}
     again = InstantEngine()
     _, outcome, _ = run(tmp_path, again)
@@ -187,6 +188,7 @@ def test_status_report_and_caption_tell_of_it(tmp_path: Path, bench: Command) ->
     assert quotes(status.out, "6 trials", "6 done") and quotes(status.out, "4 cells", "4 done")
     states = json.loads(bench("status", found.folder, "--format", "json").out)
     assert states[4]["label"] == found.trials()[4].cell.label
+    assert "row" not in status.out
     assert [state["trial"] for state in states] == [True] * 6 + [False] * 4
     table = bench("report", found.folder).out
     assert quotes(table, "3 trials", 1000, "lr")
@@ -220,6 +222,12 @@ def test_a_mistake_is_told_before_anything_runs(
     said = bench("run", "--backbones", "vit:tiny@none", "--strategies", "joint", *arguments, "--out", tmp_path / "run")
     assert said.code == 2 and quotes(said.problems[0], value)
     assert not (tmp_path / "run").exists()
+
+
+def test_mistakes_in_the_space_and_elsewhere_are_told_together(tmp_path: Path, bench: Command) -> None:
+    asked = ("run", "--backbones", "vit:tiny@none", "--strategies", "joint", "--tune", "2")
+    said = bench(*asked, "--tune-space", "lrr=fixed", "--track", "tensrboard", "--config", "paper/table77")
+    assert said.code == 2 and [problem.split(" ")[0] for problem in said.problems] == ["config", "track", "tune_space"]
 
 
 def test_a_run_without_trials_says_so(tmp_path: Path, bench: Command) -> None:

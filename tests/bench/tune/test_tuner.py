@@ -122,16 +122,50 @@ def test_a_trial_that_failed_by_something_else_than_its_values_holds_its_row(run
     assert len(end(run, again, done(found.trials[1], 30))) == 2 and not again.obstacles()
 
 
+def journal(run: Run) -> optuna.Study:
+    """The run's only study as Optuna reads it."""
+    file = optuna.storages.journal.JournalFileBackend(str(run.folder / "tuning" / "journal.log"))
+    storage = optuna.storages.JournalStorage(file)
+    (name,) = optuna.get_all_study_names(storage)
+    return optuna.load_study(study_name=name, storage=storage)
+
+
+@pytest.mark.parametrize("lines", [0, 1, 2, 3])
+def test_a_journal_that_was_cut_off_holds_nothing_up_and_is_made_good(run: Run, lines: int) -> None:
+    found = study(2)
+    tuner = begin(run, found)
+    end(run, tuner, done(found.trials[0], 40))
+    file = run.folder / "tuning" / "journal.log"
+    whole = file.read_bytes().splitlines(keepends=True)
+    assert len(whole) == 4  # the study, two trials, the end of one
+    file.write_bytes(b"".join(whole[:lines]) + whole[lines][:9])
+    other = TrialTuner([found])
+    other.resume(run)
+    other.open(run)
+    assert [trial.value for trial in journal(run).trials] == [40, None]
+    file.write_bytes(file.read_bytes()[:-9])
+    assert len(end(run, tuner, done(found.trials[1], 60))) == 2
+    assert [cell.recipe for cell in begin(run, found).cells] == [found.trials[1].recipe] * 2
+    assert [trial.value for trial in journal(run).trials] == [40, 60]
+
+
+def test_a_journal_that_a_killed_process_left_locked_is_written(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run.folder.parent)
+    found, here = study(1), Run(Path(run.folder.name))
+    end(here, begin(here, found), done(found.trials[0], 40))
+    (run.folder / "tuning" / "journal.log.lock").symlink_to("run/tuning/journal.log")
+    other = study(2)
+    begin(here, other)
+    assert len(list((run.folder / "tuning").glob("*.json"))) == 2
+
+
 def test_optunas_journal_has_every_trial(run: Run) -> None:
     found = study(3, tune_space={"ratio": [0.125, 0.5]})
     tuner = begin(run, found)
     end(run, tuner, done(found.trials[1], 62.5))
     end(run, tuner, diverged(found.trials[2]))
     begin(run, found)  # another command adds nothing twice
-    file = optuna.storages.journal.JournalFileBackend(str(run.folder / "tuning" / "journal.log"))
-    storage = optuna.storages.JournalStorage(file)
-    (name,) = optuna.get_all_study_names(storage)
-    told = optuna.load_study(study_name=name, storage=storage)
+    told = journal(run)
     states = [trial.state.name for trial in told.trials]
     assert states == ["RUNNING", "COMPLETE", "FAIL"]
     assert told.best_value == 62.5 and told.best_trial.user_attrs == {"cell": found.trials[1].folder}
