@@ -98,6 +98,13 @@ class Recipe(FrozenModel):
 
     def augmented(self) -> dict[str, Any]:
         """Return the values of all parts that draw a video's pixels anew in every epoch; none where nothing does."""
-        off = {"colour": 0.0, "pca_noise": 0.0, "rand_augment": None, "erase": 0.0, "mixup": 0.0, "cutmix": 0.0}
+        off: dict[str, Any] = {
+            "colour": 0.0,
+            "pca_noise": 0.0,
+            "rand_augment": None,
+            "erase": 0.0,
+            "mixup": 0.0,
+            "cutmix": 0.0,
+        }
         off |= {"flip": False, "crop_area": (1.0, 1.0)}
         return {name: getattr(self, name) for name, value in off.items() if getattr(self, name) != value}
