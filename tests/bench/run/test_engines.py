@@ -256,6 +256,7 @@ ASKED = ("run", "--backbones", "vit:tiny@none", "--strategies", "frozen", "--see
 
 def test_an_engine_of_a_plugin_runs_a_matrix(bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.run.start._unusable_data", lambda *_: [])
+    monkeypatch.setattr("bench.run.start._decode_ahead", lambda *_: None)
     plugin = tmp_path / "at_once.py"
     plugin.write_text(PLUGIN)
     said = bench(*ASKED, "--plugin", plugin, "--engine", "at-once", "--out", tmp_path / "run")
@@ -283,6 +284,7 @@ def test_cells_that_run_side_by_side_begin_with_the_longest(
     bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slots: int, order: list[str]
 ) -> None:
     monkeypatch.setattr("bench.run.start._unusable_data", lambda *_: [])
+    monkeypatch.setattr("bench.run.start._decode_ahead", lambda *_: None)
     monkeypatch.setattr(ExpectedTime, "_videos", lambda *_: {"train": 100, "val": 10, "test": 10})
     trained = []
 
