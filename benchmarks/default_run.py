@@ -8,7 +8,8 @@ three orders of the frames, the test videos. It writes nothing, measures no spee
 as `bench run` has workers share its cells, a thread each, and take the next cell when they are done with the last.
 
 `bench run` is the command as a user types it: its start, its measurements, its files and its table included. Both begin
-with the embedded videos rendered. Rounds alternate which of the two goes first.
+with the embedded videos rendered. Rounds alternate which of the two goes first. No other `bench run`
+may go on meanwhile: the command would wait for its measurements, and find its decoded frames.
 
 `ratio` is the command's wall time by the seconds of the loop's cells, summed over the cells and divided by the
 processes: neither the start of the loop's processes nor its wait for the last of them counts. `ratio_started` is by the
