@@ -1,174 +1,251 @@
-"""Wall time of the default run, by that of a plain loop of torch over the same trainings and evaluations.
+"""Wall time of the default run by what training and evaluating the same cells takes in a plain loop of torch.
 
     python -m benchmarks.default_run --out results/default-run-cpu.csv
 
-The plain loop builds the same models, reads each video once with PyAV and keeps it in memory, trains with the same
-steps of AdamW, and evaluates on the validation videos and, in the three orders of the frames, on the test videos. It
-writes nothing, measures no speed and counts nothing. As many processes as `bench run` has workers share its cells, a
-thread each, and one takes the next cell when it is done with the last. Both start with the embedded videos rendered.
-`bench run` is the command as a user types it, its start, its measurements and its report included. Rounds alternate.
+The plain loop is the script that one would write without a harness: a Dataset that reads each video once with PyAV and
+keeps it in memory, torch's DataLoader, the same models, recipe, crops and steps, then the validation videos and, in the
+three orders of the frames, the test videos. It writes nothing, measures no speed and counts nothing. As many processes
+as `bench run` has workers share its cells, a thread each, and take the next cell when they are done with the last.
+
+`bench run` is the command as a user types it: its start, its measurements, its files and its table included. Both begin
+with the embedded videos rendered. Rounds alternate which of the two goes first. No other `bench run`
+may go on meanwhile: the command would wait for its measurements, and find its decoded frames.
+
+`ratio` is the command's wall time by the seconds of the loop's cells, summed over the cells and divided by the
+processes: neither the start of the loop's processes nor its wait for the last of them counts. `ratio_started` is by the
+loop's wall time, in which both do.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import torch.multiprocessing as multiprocessing
 import torch.nn.functional as F
 import typer
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.data.dataset import DATASETS, Split, VideoDataset
+from bench.data.dataset import DATASETS, SPLITS, Split, VideoDataset
+from bench.data.sampling import uniform_test, uniform_train
+from bench.data.transforms import before_crop
 from bench.run.build import classifier
 from bench.run.matrix import expand
 from bench.run.store import Run
 from bench.spec import Cell, Matrix
+from bench.train.optimiser import adamw, lr_scale
 from benchmarks.record import provenance, write_csv
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def clips_of(dataset: VideoDataset, split: Split, frames: int) -> tuple[Tensor, Tensor]:
-    """Clips (V, T, 3, H, W) float32 in 0..1, of frames spread evenly over each video, and labels (V,)."""
+@cache
+def frames_of(path: Path) -> Tensor:
+    """All frames of a video, uint8 (N, 3, H, W), read once a process."""
     import av
 
-    clips, labels = [], []
-    for video in dataset.videos(split):
-        with av.open(str(video.path)) as container:
-            shown = torch.stack([torch.from_numpy(frame.to_ndarray(format="rgb24")) for frame in container.decode()])
-        places = torch.arange(frames) * len(shown) // frames + len(shown) // frames // 2
-        clips.append(shown[places].permute(0, 3, 1, 2))
-        labels.append(video.label)
-    return torch.stack(clips).float() / 255, torch.tensor(labels)
+    # a thread, and one converter for all frames: twice as fast as the library's defaults on videos as small as these
+    converter = av.video.reformatter.VideoReformatter()
+    with av.open(str(path)) as container:
+        container.streams.video[0].codec_context.thread_count = 1
+        shown = [converter.reformat(frame, format="rgb24").to_ndarray() for frame in container.decode(video=0)]
+    return torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2)
 
 
-def train_and_evaluate(cell: Cell, data: dict[Split, tuple[Tensor, Tensor]], classes: int) -> dict[str, float]:
-    """Accuracies of a cell's model after its recipe's epochs, in percent."""
+class Videos(Dataset[tuple[Tensor, int]]):
+    """Clips (T, 3, S, S) uint8 and labels of a split: a frame of each segment, cropped as the recipe has it.
+
+    In training the frames and the crop are random; the validation's centre is a little enlarged, the test's is not.
+    """
+
+    def __init__(self, dataset: VideoDataset, split: Split, cell: Cell, size: int) -> None:
+        self.videos, self.frames, self.training = dataset.videos(split), cell.frames, split == "train"
+        self.rng = np.random.default_rng(cell.seed)
+        bilinear = {"interpolation": v2.InterpolationMode.BILINEAR, "antialias": True}
+        crop: v2.Transform = v2.RandomResizedCrop(size, scale=cell.recipe.crop_area, ratio=(3 / 4, 4 / 3), **bilinear)
+        if not self.training:
+            side = before_crop(size) if split == "val" else size
+            crop = v2.Compose([v2.Resize(side, **bilinear), v2.CenterCrop(size)])
+        self.crop = crop
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        video = self.videos[index]
+        shown = frames_of(video.path)
+        if self.training:
+            places = uniform_train(len(shown), self.frames, self.rng)
+        else:
+            places = uniform_test(len(shown), self.frames)
+        return self.crop(shown[places]), video.label
+
+
+@dataclass
+class Ended:
+    """Accuracies of a cell's model after its recipe's epochs, in percent, and the seconds that it took.
+
+    Attributes:
+        seconds: all that was done, reading included.
+        reading: seconds in which the process read videos that it had not read before.
+    """
+
+    accuracies: dict[str, float]
+    seconds: float
+    reading: float
+
+
+def train_and_evaluate(cell: Cell) -> Ended:
+    """Train a cell's model, and evaluate it on the validation and the test videos."""
+    begun = time.perf_counter()
     torch.manual_seed(cell.seed)
-    model = classifier(cell, classes)
-    recipe = cell.recipe
+    dataset, recipe = DATASETS.get(cell.dataset)(cell.data), cell.recipe
+    for split in SPLITS:
+        for video in dataset.videos(split):
+            frames_of(video.path)
+    reading = time.perf_counter() - begun
+    model = classifier(cell, len(dataset.classes))
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (model.backbone.mean, model.backbone.std))
-    head = {id(parameter) for parameter in model.head.parameters()}
-    groups: dict[float, list[torch.nn.Parameter]] = {}
-    for _, parameter in model.trained():
-        groups.setdefault(recipe.head_lr if id(parameter) in head else recipe.lr, []).append(parameter)
-    optimiser = torch.optim.AdamW(
-        [{"params": group, "lr": lr} for lr, group in groups.items()],
-        betas=recipe.betas,
-        weight_decay=recipe.weight_decay,
-        fused=True,
-    )
-    clips, labels = data["train"]
-    steps = -(-len(clips) // recipe.batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, list(groups), total_steps=recipe.epochs * steps, cycle_momentum=False
-    )
+    loaders = {
+        split: DataLoader(
+            Videos(dataset, split, cell, model.backbone.input_size),
+            recipe.batch_size,
+            shuffle=split == "train",
+            drop_last=split == "train",
+        )
+        for split in SPLITS
+    }
+
+    def normalised(clips: Tensor) -> Tensor:
+        return (clips.float() / 255 - mean) / std
+
+    if recipe.time_init:
+        first, _ = next(iter(loaders["train"]))
+        model.body.start(normalised(first), recipe.time_init)
+    optimiser = adamw(model, recipe)
+    steps = len(loaders["train"])
     model.train()
-    for _ in range(recipe.epochs):
-        for batch in torch.randperm(len(clips)).split(recipe.batch_size):
-            loss = F.cross_entropy(model((clips[batch] - mean) / std), labels[batch])
+    for epoch in range(recipe.epochs):
+        for step, (clips, labels) in enumerate(loaders["train"], epoch * steps):
+            for group in optimiser.param_groups:
+                group["lr"] = group["base_lr"] * lr_scale(recipe, step, steps)
+            loss = F.cross_entropy(model(normalised(clips)), labels, label_smoothing=recipe.label_smoothing)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-            schedule.step()
     model.eval()
+    right = {"val": 0, "top1": 0, "reversed": 0, "shuffled": 0}
+    with torch.inference_mode():
+        for clips, labels in loaders["val"]:
+            right["val"] += int((model(normalised(clips)).argmax(1) == labels).sum())
+        for clips, labels in loaders["test"]:
+            orders = {"top1": clips, "reversed": clips.flip(1), "shuffled": clips[:, torch.randperm(clips.shape[1])]}
+            for name, shown in orders.items():
+                right[name] += int((model(normalised(shown)).argmax(1) == labels).sum())
+    of = {name: len(dataset.videos("val" if name == "val" else "test")) for name in right}
+    accuracies = {name: 100 * right[name] / of[name] for name in right}
+    return Ended(accuracies, time.perf_counter() - begun, reading)
 
-    @torch.inference_mode()
-    def accuracy(clips: Tensor, labels: Tensor) -> float:
-        right = 0
-        for some, label in zip(clips.split(recipe.batch_size), labels.split(recipe.batch_size), strict=True):
-            right += int((model((some - mean) / std).argmax(1) == label).sum())
-        return 100 * right / len(labels)
 
-    clips, labels = data["test"]
+def plain(cells: list[Cell], processes: int) -> dict[str, Any]:
+    """The loop over all cells: `wall` seconds, seconds of its `cells` and of their `reading` a process, mean `top1`.
+
+    Raises whatever a cell raises, and BrokenProcessPool where a process dies.
+    """
+    begun = time.perf_counter()
+    with concurrent.futures.ProcessPoolExecutor(
+        processes, multiprocessing.get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        found = list(pool.map(train_and_evaluate, cells))
     return {
-        "val": accuracy(*data["val"]),
-        "top1": accuracy(clips, labels),
-        "reversed": accuracy(clips.flip(1), labels),
-        "shuffled": accuracy(clips[:, torch.randperm(clips.shape[1])], labels),
+        "wall": time.perf_counter() - begun,
+        "cells": sum(ended.seconds for ended in found) / processes,
+        "reading": sum(ended.reading for ended in found) / processes,
+        "top1": statistics.fmean(ended.accuracies["top1"] for ended in found),
     }
 
 
-def work(waiting: Any, found: Any) -> None:
-    """Take cells until there are none."""
-    torch.set_num_threads(1)
-    data: dict[Split, tuple[Tensor, Tensor]] = {}
-    while (cell := waiting.get()) is not None:
-        dataset = DATASETS.get(cell.dataset)(cell.data)
-        splits: tuple[Split, ...] = ("train", "val", "test")
-        data = data or {split: clips_of(dataset, split, cell.frames) for split in splits}
+def harness(cells: list[Cell], arguments: list[str]) -> dict[str, Any]:
+    """`bench run` of the same cells: `wall` seconds, `cells` seconds of training and evaluation, mean `top1`.
+
+    Raises SystemExit where the command fails or leaves a cell without a result.
+    """
+    with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
-        accuracies = train_and_evaluate(cell, data, len(dataset.classes))
-        found.put((cell.label, accuracies, time.perf_counter() - begun))
-
-
-def plain(cells: list[Cell], processes: int) -> tuple[float, dict[str, float]]:
-    """Seconds of the loop over all cells, the start of its processes included, and each cell's top-1 in percent."""
-    context = multiprocessing.get_context("spawn")
-    waiting, found = context.Queue(), context.Queue()
-    for cell in [*cells, *[None] * processes]:
-        waiting.put(cell)
-    begun = time.perf_counter()
-    workers = [context.Process(target=work, args=(waiting, found)) for _ in range(processes)]
-    for worker in workers:
-        worker.start()
-    told = [found.get() for _ in cells]
-    for worker in workers:
-        worker.join()
-    return time.perf_counter() - begun, {label: accuracies["top1"] for label, accuracies, _ in told}
+        command = [sys.executable, "-m", "bench.cli.main", "run", *arguments, "--out", folder]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        wall = time.perf_counter() - begun
+        if done.returncode:
+            raise SystemExit(f"bench run ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        results = [result for result in Run(Path(folder)).results() if result.metrics is not None]
+    phases = dict(re.findall(r"(measuring|training and evaluating|starting and preparing) (\d+) s", done.stdout))
+    if {result.cell.key for result in results} != {cell.key for cell in cells}:
+        raise SystemExit("bench run did not run the cells of the loop")
+    return {
+        "wall": wall,
+        "cells": sum(sum(result.seconds.get(name, 0.0) for name in ("train", "evaluate")) for result in results),
+        "phases": {name.replace(" ", "_"): int(seconds) for name, seconds in phases.items()},
+        "top1": statistics.fmean(result.metrics.top1 for result in results if result.metrics),
+    }
 
 
 def main(
     rounds: Annotated[int, typer.Option(help="Of the loop and of the command, one after the other.")] = 3,
     processes: Annotated[int, typer.Option(help="Of the loop; workers of the command.")] = os.cpu_count() or 1,
-    backbones: Annotated[str, typer.Option(help="Comma list.")] = "clip,vit",
+    backbones: Annotated[str, typer.Option(help="Comma list.")] = ",".join(Matrix().backbones),
+    strategies: Annotated[str, typer.Option(help="Comma list.")] = ",".join(Matrix().strategies),
     out: Annotated[Path | None, typer.Option(help="CSV file.")] = None,
 ) -> None:
     """Print the command's time by the loop's, the median of the rounds' own ratios."""
-    cells = list(expand(Matrix(backbones=tuple(backbones.split(",")), device="cpu")).cells)
+    matrix = Matrix(backbones=tuple(backbones.split(",")), strategies=tuple(strategies.split(",")), device="cpu")
+    cells = list(expand(matrix).cells)
     for name in {cell.dataset for cell in cells}:
         DATASETS.get(name)(None).prepare()
+    arguments = ["--backbones", backbones, "--strategies", strategies, "--workers", str(processes), "--device", "cpu"]
+    sides = [("loop", lambda: plain(cells, processes)), ("run", lambda: harness(cells, arguments))]
     rows = []
     for number in range(rounds):
-        loop, loop_top1 = plain(cells, processes)
-        with tempfile.TemporaryDirectory() as folder:
-            arguments = ["--backbones", backbones, "--workers", str(processes), "--device", "cpu", "--out", folder]
-            begun = time.perf_counter()
-            command = [sys.executable, "-m", "bench.cli.main", "run", *arguments]
-            subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-            took = time.perf_counter() - begun
-            results = Run(Path(folder)).results()
-        own = [sum(result.seconds.get(name, 0.0) for name in ("train", "evaluate")) for result in results]
-        top1 = [result.metrics.top1 for result in results if result.metrics]
+        found = {name: side() for name, side in (sides if number % 2 == 0 else reversed(sides))}
+        loop, run = found["loop"], found["run"]
         rows.append(
             {
                 "round": number,
                 "cells": len(cells),
                 "processes": processes,
-                "plain_seconds": loop,
-                "run_seconds": took,
-                "ratio": took / loop,
-                "run_train_evaluate_seconds": sum(own) / processes,
-                "plain_top1": statistics.fmean(loop_top1.values()),
-                "run_top1": statistics.fmean(top1),
+                "ratio": run["wall"] / loop["cells"],
+                "ratio_started": run["wall"] / loop["wall"],
+                "run_seconds": run["wall"],
+                "loop_seconds": loop["cells"],
+                "loop_reading_seconds": loop["reading"],
+                "loop_started_seconds": loop["wall"],
+                "run_train_evaluate_seconds": run["cells"] / processes,
+                **{f"run_{name}_seconds": seconds for name, seconds in run["phases"].items()},
+                "loop_top1": loop["top1"],
+                "run_top1": run["top1"],
                 "load": os.getloadavg()[2],
                 **provenance("cpu"),
             }
         )
-        typer.echo(f"plain loop {loop:.1f} s, bench run {took:.1f} s: {took / loop:.3f}")
+        typer.echo(", ".join(f"{name} {value:.4g}" for name, value in rows[-1].items() if isinstance(value, float)))
         if out is not None:
             write_csv(out, rows)
-    ratios = [row["ratio"] for row in rows]
+    ratios = [float(row["ratio"]) for row in rows]
     typer.echo(f"bench run / plain loop: {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
 
 

@@ -13,12 +13,13 @@ from backbones.families import own_size
 from backbones.registry import UnknownName
 from bench.data.cache import FrameCache
 from bench.data.cache.choose import CacheFolders, CacheSettings, choose
+from bench.data.cache.frames import fill
 from bench.data.dataset import DATASETS, SPLITS, DataError
 from bench.data.subset import subset
 from bench.data.validate import examine
 from bench.errors import UserError, collected
 from bench.files import reason
-from bench.measure.machine import describe
+from bench.measure.machine import cores, describe
 from bench.plugins import load as load_plugins
 from bench.run.engines.base import ENGINES, CellEngine
 from bench.run.engines.local import too_few_devices
@@ -34,6 +35,7 @@ from bench.spec import Cell, DataSource, Request
 from bench.text import counted
 
 _USUAL_SIZE = 224  # pixels; of a model whose family does not tell
+_WORTH_A_PROCESS = 200  # videos; fewer are decoded before a process has started
 
 
 # fields of a request that one engine alone has a use for
@@ -162,6 +164,8 @@ def execute(
         if not isinstance(engine, CellEngine):
             videos, short_side = ([], None) if asked.mode == "off" else videos_of(todo)
             cache, chosen = choose(asked, videos, folders, short_side)
+            if getattr(engine, "measures_here", True) and short_side is None:
+                _decode_ahead(todo, videos, cache, listener)
         if within is None:
             _open(run, request, planned, cells, command)
         known_as = within or (request.engine, None)
@@ -236,6 +240,20 @@ def videos_of(cells: Iterable[Cell]) -> tuple[list[Path], int | None]:
 
     models = dict.fromkeys((cell.backbone_name, cell.input_size) for cell in cells)
     return paths, before_crop(max(size or own_size(name) or _USUAL_SIZE for name, size in models))
+
+
+def _decode_ahead(cells: Iterable[Cell], videos: Sequence[Path], cache: FrameCache, listener: Listener) -> None:
+    """Decode the videos of small data sets into the cache on all cores, while the workers import their libraries.
+
+    Cells read such videos in their own processes: a training would wait for each, and cells that begin with the same
+    ones for each other. What cannot be decoded is left to the cells, which tell of it.
+    """
+    small = all(DATASETS.get(name)(source).small for name, source in {(cell.dataset, cell.data) for cell in cells})
+    if cache.store is None or not small or len(videos) < _WORTH_A_PROCESS:
+        return
+    with contextlib.closing(fill(cache.store, videos, None, cores())) as outcomes:
+        for done, _ in enumerate(outcomes, start=1):
+            listener.preparing("frames", done, len(videos))
 
 
 def _unusable_data(cells: Iterable[Cell], strict: bool, listener: Listener) -> list[str]:

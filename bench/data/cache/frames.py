@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -142,7 +142,9 @@ def _lies(store: FolderStore, key: CacheKey) -> bool:
     return entry is not None
 
 
-def fill(store: FolderStore, paths: Sequence[Path], short_side: int | None, workers: int) -> Iterator[Filled]:
+def fill(
+    store: FolderStore, paths: Sequence[Path], short_side: int | None, workers: int
+) -> Generator[Filled, None, None]:
     """Yield the outcome of each video, as it is decoded. Closing the generator ends the processes."""
     for path, outcome in run_isolated(partial(fill_one, store, short_side), paths, workers, _PATIENCE):
         if isinstance(outcome, Filled):

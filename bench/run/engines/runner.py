@@ -196,7 +196,7 @@ class Runner:
     # --- measuring ---
 
     def _measure(self, cells: list[Cell]) -> list[Cell]:
-        """Measure each model once; the cells whose model could be measured."""
+        """Measure each model once; the cells whose model could be measured, as they are best begun."""
         models: dict[str, list[Cell]] = {}
         # a cell whose recipe is not chosen yet has the model of one of its trials, which may have ended before
         waiting = self._tuner.waiting if self._tuner else ()
@@ -205,6 +205,7 @@ class Runner:
         ahead = {*cells, *waiting}
         failures = self._unmeasurable
         expected = ExpectedTime()
+        durations: dict[Cell, float] = {}
         for index, (key, alike) in enumerate(models.items(), start=1):
             cell = alike[0]
             if (known := self.run.measured(cell, self._device)) is None:
@@ -222,11 +223,16 @@ class Runner:
             self._measured[key] = known
             for cell in alike:
                 if cell in ahead and (seconds := expected(cell, known)) is not None:
+                    durations[cell] = seconds
                     self.listener.expected(cell, seconds)
         for cell in cells:
             if cell.model_key() in failures:
                 self._fail(cell, failures[cell.model_key()])
-        return [cell for cell in cells if cell.model_key() in self._measured]
+        found = [cell for cell in cells if cell.model_key() in self._measured]
+        if self.engine.slots > 1:
+            # the longest first: else workers may idle at the end, while one does a long cell that it has just begun
+            found.sort(key=lambda cell: (cell.trial is None, -durations.get(cell, 0.0)))
+        return found
 
     def _alone(self) -> AbstractContextManager[None]:
         """The lock of the machine that measures, where that is this one."""

@@ -17,6 +17,7 @@ from bench.data.cache import FrameCache
 from bench.data.decode_pool import Reading
 from bench.run.engines.base import ENGINES, Event, Job, WorkerFailed
 from bench.run.engines.local import LocalEngine, Setup
+from bench.run.events import ExpectedTime
 from bench.run.store import Run
 from bench.spec import Cell, Request
 from tests.bench import make
@@ -255,6 +256,7 @@ ASKED = ("run", "--backbones", "vit:tiny@none", "--strategies", "frozen", "--see
 
 def test_an_engine_of_a_plugin_runs_a_matrix(bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.run.start._unusable_data", lambda *_: [])
+    monkeypatch.setattr("bench.run.start._decode_ahead", lambda *_: None)
     plugin = tmp_path / "at_once.py"
     plugin.write_text(PLUGIN)
     said = bench(*ASKED, "--plugin", plugin, "--engine", "at-once", "--out", tmp_path / "run")
@@ -266,6 +268,49 @@ def test_an_engine_of_a_plugin_runs_a_matrix(bench: Command, tmp_path: Path, mon
     # how a cell is executed is not in it: the same command with another engine finds it done
     again = bench(*ASKED, "--plugin", plugin, "--out", tmp_path / "run")
     assert again.code == 0 and quotes(again.out, "2 cells")
+
+
+RATES = {"frozen": 400.0, "spatial": 100.0, "joint": 50.0}
+
+
+@pytest.mark.parametrize(
+    ("slots", "order"),
+    [
+        (1, ["frozen 0", "frozen 1", "joint 0", "joint 1", "spatial 0", "spatial 1"]),
+        (2, ["joint 0", "joint 1", "spatial 0", "spatial 1", "frozen 0", "frozen 1"]),
+    ],
+)
+def test_cells_that_run_side_by_side_begin_with_the_longest(
+    bench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slots: int, order: list[str]
+) -> None:
+    monkeypatch.setattr("bench.run.start._unusable_data", lambda *_: [])
+    monkeypatch.setattr("bench.run.start._decode_ahead", lambda *_: None)
+    monkeypatch.setattr(ExpectedTime, "_videos", lambda *_: {"train": 100, "val": 10, "test": 10})
+    trained = []
+
+    class InTurn:
+        def __init__(self) -> None:
+            self.slots = slots
+            self.jobs: list[Job] = []
+
+        def submit(self, job: Job) -> None:
+            self.jobs.append(job)
+
+        def events(self, timeout: float) -> Iterator[Event]:
+            job = self.jobs.pop(0)
+            rate = RATES[job.cell.strategy]
+            if job.kind == "measure":
+                yield Event(job, "measured", {"value": make.measured(train_clips_per_s=rate, infer_clips_per_s=rate)})
+            else:
+                trained.append(f"{job.cell.strategy} {job.cell.seed}")
+                yield Event(job, "trained", {"value": make.done(job.cell)})
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr("bench.run.start.ENGINES", SimpleNamespace(get=lambda name: lambda *_: InTurn()))
+    asked = ["frozen,joint,spatial" if value == "frozen" else value for value in ASKED]
+    assert bench(*asked, "--out", tmp_path / "run").code == 0
+    assert trained == order
 
 
 def test_an_engine_that_is_not_known_is_refused_with_the_nearest_name(bench: Command, tmp_path: Path) -> None:
