@@ -25,8 +25,8 @@ from bench.text import counted, quantity
 
 if TYPE_CHECKING:
     from bench.cli.listeners import LiveListener, PlainListener
-    from bench.run.engines.runner import Outcome
     from bench.run.matrix import Plan
+    from bench.run.outcome import Outcome
     from bench.run.store import Run
 
 

@@ -11,9 +11,9 @@ from bench.measure.machine import describe
 from bench.measure.placement import Placement
 from bench.plugins import load as load_plugins
 from bench.run import profile
-from bench.run.engines.runner import Outcome
 from bench.run.matrices import expand_all
 from bench.run.matrix import Plan
+from bench.run.outcome import Outcome
 from bench.run.start import default_folder
 from bench.run.store import Run
 from bench.spec import Cell, Recipe, Request

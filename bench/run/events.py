@@ -59,14 +59,21 @@ class ExpectedTime:
     def __init__(self) -> None:
         self._counts: dict[Any, dict[Split, int] | None] = {}
 
-    def __call__(self, cell: Cell, measured: Measured) -> float | None:
-        """Of training and of the test; None where the data set's lists cannot be read, which the cell itself tells."""
+    def __call__(self, cell: Cell, measured: Measured, together: int = 1) -> float | None:
+        """Of training and of the test; None where the data set's lists cannot be read, which the cell itself tells.
+
+        Args:
+            together: cells that train from one forward pass, this one among them, which so has a share of its time.
+        """
         if (counts := self._videos(cell)) is None:
             return None
         views = counts[cell.split] * cell.clips * cell.crops * (_ORDERS if cell.order_test else 1)
         clips = counts["train"] * cell.train_fraction * cell.recipe.epochs
-        training = 0.0 if measured.train_clips_per_s is None else clips / measured.train_clips_per_s
-        return training + views / measured.infer_clips_per_s
+        forward = 1 / measured.infer_clips_per_s  # seconds of a clip
+        step = 0.0 if measured.train_clips_per_s is None else 1 / measured.train_clips_per_s
+        # of a frozen model most of a step, and next to all of a test
+        saved = forward * (1 - 1 / together)
+        return clips * max(step / together, step - saved) + views * (forward - saved)
 
     def _videos(self, cell: Cell) -> dict[Split, int] | None:
         key = (cell.dataset, cell.data)

@@ -24,10 +24,11 @@ from bench.plugins import load as load_plugins
 from bench.run.engines.base import ENGINES, CellEngine
 from bench.run.engines.local import too_few_devices
 from bench.run.engines.ray_cluster import address_of
-from bench.run.engines.runner import Outcome, Runner
+from bench.run.engines.runner import Runner
 from bench.run.events import Listener
 from bench.run.matrices import expand_all
 from bench.run.matrix import Plan
+from bench.run.outcome import Outcome
 from bench.run.store import RESULTS, Run, ThrottledCsvWriter
 from bench.run.tracking.followers import TrackedListener
 from bench.run.tracking.names import tracker_problems
@@ -168,10 +169,12 @@ def execute(
                 _decode_ahead(todo, videos, cache, listener)
         if within is None:
             _open(run, request, planned, cells, command)
-        known_as = within or (request.engine, None)
+        name, id = within or (request.engine, None)
         # a scheduler's jobs are commands of their own, each of which has its cells tracked
         tracked = TrackedListener(listener, run, () if isinstance(engine, CellEngine) else request.track)
-        runner = Runner(run, engine, planned.placement, command, cache, tracked, *known_as)
+        runner = Runner(
+            run, engine, planned.placement, command, cache, tracked, name, id, share_pass=request.share_pass
+        )
         outcome = runner.execute(cells, tuner)
         outcome.notes += [*getattr(engine, "notes", ()), *([chosen] if chosen else []), *cache.notes()]
         outcome.notes += tracked.close(stopped=outcome.interrupted)

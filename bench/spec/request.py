@@ -243,7 +243,7 @@ class Request(Matrix, RankOptions, ReadingOptions, PluginOptions):
         description="Of --engine slurm: what its jobs ask for, such as partition=gpu,time=720,gpus_per_node=1",
     )
     cells_per_job: Annotated[int, Flag(RUNNING)] = Field(
-        1, ge=1, le=100_000, description="Of --engine slurm: cells of one job"
+        1, ge=1, le=100_000, description="Of --engine slurm: cells of one job; those that share a pass count as one"
     )
     detach: Annotated[bool, Flag(RUNNING, one_way=True)] = Field(
         False, description="Of --engine slurm: leave once the jobs are submitted; `bench status` shows how far they are"
@@ -257,6 +257,11 @@ class Request(Matrix, RankOptions, ReadingOptions, PluginOptions):
     )
     workers: Annotated[Workers, Flag(RUNNING, metavar="INTEGER|auto")] = Field(
         "auto", description="Processes that run cells side by side, or auto: one a GPU, one a core"
+    )
+    share_pass: Annotated[bool, Flag(RUNNING)] = Field(
+        True,
+        description="Train cells and trials on the same clips and the same frozen backbone from one forward pass, in "
+        "one process: the same numbers in less time; a training's time is then that of all",
     )
     track: Annotated[Trackers, Flag(RUNNING)] = Field(
         (), description="Comma list of trackers that follow the trainings: tensorboard, wandb, mlflow, trackio"

@@ -6,7 +6,7 @@ Imports no torch: the process that plans a run has no need of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -26,6 +26,7 @@ class Job:
         folder: of the cell, there already; None keeps no files, of a cell that does not train.
         threads: that compute it.
         cache: of decoded frames, the same in all jobs of a run. It is chosen while the engine starts.
+        beside: jobs of other cells that train in the same process, from the same forward pass; see `joined`.
     """
 
     kind: Literal["measure", "train", "cell"]
@@ -34,6 +35,12 @@ class Job:
     threads: int
     cache: FrameCache
     measured: Measured | None = None
+    beside: tuple[Job, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Job, ...]:
+        """The job of each of its cells by itself; of one cell the job."""
+        return (replace(self, beside=()), *self.beside) if self.beside else (self,)
 
     @property
     def files(self) -> Path:
@@ -43,15 +50,22 @@ class Job:
         return self.folder
 
 
+def joined(jobs: Sequence[Job]) -> Job:
+    """Return one job, of one slot, that trains the cells of several, which `bench.run.sharing.pass_key` says can."""
+    first, *others = jobs
+    return replace(first, beside=tuple(others)) if others else first
+
+
 @dataclass(frozen=True)
 class Event:
-    """Progress of a job, or its end.
+    """Progress of a job, or its end. Of a job of several cells each of its `parts` has its own.
 
     Attributes:
         kind: "progress" any number of times, then one of the others. "preempted": a training was stopped by
             `Engine.preempt` and has left a checkpoint.
         values: of "progress" stage, done (0..1) and what else there is to show; of "measured" the `Measured`, of
-            "trained" the `Result`, as `value`; of "failed" status, error and traceback. "written" has as `value` a
+            "trained" the `Result`, as `value`; of "failed" status, error and traceback, and `apart`, True where it may
+            be owed to the other cells of the job and the cell is to be tried by itself. "written" has as `value` a
             `Result` that is in its place already.
     """
 
@@ -68,8 +82,9 @@ class Engine(Protocol):
     Attributes:
         slots: jobs that it executes side by side; fewer once a worker is lost for good.
 
-    An engine may have two attributes more. `measures_here`, where False, tells that its measurements are made on other
-    machines, each of which it locks meanwhile itself. `notes` are sentences on how it went, for the end of the run.
+    An engine may have three attributes more. `measures_here`, where False, tells that its measurements are made on
+    other machines, each of which it locks meanwhile itself. `trains_together`, where True, tells that it takes jobs of
+    several cells; others get none. `notes` are sentences on how it went, for the end of the run.
     """
 
     @property

@@ -11,7 +11,7 @@ import tempfile
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -21,7 +21,7 @@ from bench.data.decode_pool import Reading, reading
 from bench.measure.machine import cores
 from bench.measure.placement import Placement, bf16_notes
 from bench.processes import context, interrupts_ignored
-from bench.run.engines.base import ENGINES, Event, Job, WorkerFailed
+from bench.run.engines.base import ENGINES, Event, Job, WorkerFailed, joined
 from bench.run.result import Status
 from bench.spec import Cell, EvaluationRequest, Request
 from bench.text import counted
@@ -147,7 +147,11 @@ def ending(code: int) -> tuple[Status, str]:
 
 @dataclass
 class _Worker:
-    """A process with at most one job."""
+    """A process with at most one job.
+
+    Attributes:
+        left: parts of the job that have not ended, by their number.
+    """
 
     index: int
     process: BaseProcess
@@ -155,6 +159,27 @@ class _Worker:
     setup: Setup
     ready: bool = False
     job: Job | None = None
+    left: dict[int, Job] = field(default_factory=dict)
+
+    def give(self, job: Job) -> None:
+        self.job, self.left = job, dict(enumerate(job.parts))
+        with contextlib.suppress(OSError):  # it died: `events` tells
+            self.connection.send(job)
+
+    def told(self, job: Job, kind: Any, values: dict[str, Any]) -> Iterator[Event]:
+        """The events that a message on its job means."""
+        if kind == "part":  # one of several cells
+            kind, number = values["kind"], values["number"]
+            part = self.left[number] if kind == "progress" else self.left.pop(number)
+            yield Event(part, kind, values["values"])
+        elif kind == "progress":
+            yield Event(job, kind, values)
+        else:  # the end of all that are left
+            left, self.job, self.left = self.left, None, {}
+            if kind == "failed" and job.beside:
+                values = {**values, "apart": True}
+            for part in left.values():
+                yield Event(part, kind, values)
 
 
 def _main(connection: Connection, setup: Setup) -> None:
@@ -172,9 +197,11 @@ class LocalEngine:
     Attributes:
         ending: True once its jobs were told to stop: it takes no more.
         folder: of its files, removed with it, or by a worker that outlives it.
+        trains_together: True unless several processes execute a cell.
     """
 
     def __init__(self, setups: list[Setup]) -> None:
+        self.trains_together = not any(setup.ranks for setup in setups)
         self._context = context(preload="bench.run.engines.worker")
         self._folder = tempfile.TemporaryDirectory(prefix="aim-bench-")
         self.folder = Path(self._folder.name)
@@ -204,9 +231,7 @@ class LocalEngine:
     def _dispatch(self) -> None:
         """Give the jobs that wait to workers that are ready and have none."""
         while self._waiting and (worker := self._free(self._waiting[0])) is not None:
-            worker.job = self._waiting.popleft()
-            with contextlib.suppress(OSError):  # it died: `events` tells
-                worker.connection.send(worker.job)
+            worker.give(self._waiting.popleft())
 
     def _free(self, job: Job) -> _Worker | None:
         """The worker that can take a job now."""
@@ -223,10 +248,8 @@ class LocalEngine:
         for worker, kind, values in self._messages(timeout):
             if kind == "ready":
                 worker.ready = True
-            elif (job := worker.job) is not None:
-                if kind != "progress":
-                    worker.job = None
-                yield Event(job, kind, values)
+            elif worker.job is not None:
+                yield from worker.told(worker.job, kind, values)
         self._dispatch()
 
     def _messages(self, timeout: float) -> Iterator[tuple[_Worker, Any, dict[str, Any]]]:
@@ -274,11 +297,16 @@ class LocalEngine:
         }
 
     def cancel(self, cell: Cell) -> None:
-        self._waiting = deque(job for job in self._waiting if job.cell != cell)
+        waiting, self._waiting = self._waiting, deque()
+        for job in waiting:
+            if others := [part for part in job.parts if part.cell != cell]:
+                self._waiting.append(joined(others))
         for index, worker in enumerate(self._workers):
-            if worker.job is not None and worker.job.cell == cell:
+            if any(part.cell == cell for part in worker.left.values()):
                 self._workers[index] = self._start(worker.index, worker.setup)
                 self._end([worker])
+                if others := [part for part in worker.left.values() if part.cell != cell]:
+                    self._waiting.appendleft(joined(others))  # they go on from their checkpoints
 
     def preempt(self) -> None:
         self.ending = True

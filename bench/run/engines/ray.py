@@ -10,7 +10,7 @@ import importlib.util
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from bench.data.decode_pool import reading
 from bench.errors import UserError
 from bench.files import reason
 from bench.measure.placement import Placement, bf16_notes
-from bench.run.engines.base import ENGINES, Event, Job, WorkerFailed
+from bench.run.engines.base import ENGINES, Event, Job, WorkerFailed, joined
 from bench.run.engines.local import Setup
 from bench.run.engines.ray_cluster import (
     ENVIRONMENT,
@@ -78,6 +78,8 @@ class _Placed:
     """A job that was given to Ray.
 
     Attributes:
+        left: parts of it that have not ended, by their number.
+        back: those of them that were stopped and are to be placed again.
         stream: of its messages.
         losses: nodes that died under it.
         host, node: that it runs on, once it does; the node by Ray's id.
@@ -85,11 +87,21 @@ class _Placed:
     """
 
     job: Job
+    left: dict[int, Job] = field(default_factory=dict)
+    back: set[int] = field(default_factory=set)
     stream: Any = None
     losses: int = 0
     host: str = ""
     node: str = ""
     message: Any = None
+
+    def failed(self, status: str, error: str, traceback: str | None, *, apart: bool = True) -> Iterator[Event]:
+        """The failure of all parts that are left; where there are several, each is to be tried `apart`."""
+        values: dict[str, Any] = {"status": status, "error": error, "traceback": traceback}
+        if self.job.beside and apart:
+            values["apart"] = True
+        for part in self.left.values():
+            yield Event(part, "failed", values)
 
 
 class RayEngine:
@@ -101,6 +113,7 @@ class RayEngine:
     Attributes:
         measures_here: False: a node's machine is locked while it measures, not this one's.
         notes: sentences on nodes that died.
+        trains_together: True unless several processes execute a cell.
 
     Raises:
         UserError: no node has what a cell takes.
@@ -127,8 +140,9 @@ class RayEngine:
         self._storage = request.storage
         self._nodes, self._looked, self._missing_since = nodes_of_cluster(), time.monotonic(), 0.0
         nodes, size = list(self._nodes.values()), request.processes_per_cell
-        self._needs = {cell: needs_of(cell, nodes, size) for cell in cells}
-        self._largest = max(self._needs.values(), key=lambda needs: (needs.gpus, needs.cpus))
+        self.trains_together = size == 1
+        self._needs_of = lambda cell: needs_of(cell, nodes, size)
+        self._largest = max(map(self._needs_of, cells), key=lambda needs: (needs.gpus, needs.cpus))
         if not self._room():
             raise UserError([too_much(self._largest, nodes, size)])
         how = reading(request.loader_workers, self._largest.cpus // size, request.decode_timeout, request.strict)
@@ -171,24 +185,25 @@ class RayEngine:
     def _place(self, placed: _Placed) -> None:
         """Give a job to Ray, with the checkpoint that there is."""
         job = placed.job
-        needs, checkpoint, storage = self._needs[job.cell], {}, None
+        needs, checkpoints, storages = self._needs_of(job.cell), list[Files](), list[str | None]()
         if job.kind == "measure":
             # a whole node, the smallest that will do: what else Ray runs is elsewhere then
             whole = min((n for n in self._nodes.values() if needs.fit(n)), key=lambda n: n.cpus, default=needs)
             needs = replace(needs, cpus=max(needs.cpus, whole.cpus))
         else:
-            checkpoint = read_checkpoint(job.files)
-            if (kept := self._kept(job)) is not None:
-                storage = kept.url
-        sent = replace(job, folder=Path(), threads=needs.cpus, cache=FrameCache())
+            checkpoints = [read_checkpoint(part.files) for part in job.parts]
+            storages = [None if (kept := self._kept(part)) is None else kept.url for part in job.parts]
+        sent = [replace(part, folder=Path(), threads=needs.cpus, cache=FrameCache()) for part in job.parts]
+        placed.left, placed.back = dict(enumerate(job.parts)), set()
         placed.host, placed.node, placed.message = "", "", None
+        others = f" and {counted(len(job.beside), 'other')}" if job.beside else ""
         placed.stream = self._task.options(
             num_cpus=needs.cpus,
             num_gpus=needs.gpus,
             num_returns="streaming",
             max_retries=0,
-            name=f"{job.kind} {job.cell.label}",
-        ).remote([self._common], sent, checkpoint, storage, self._stop)
+            name=f"{job.kind} {job.cell.label}{others}",
+        ).remote([self._common], joined(sent), checkpoints, storages, self._stop)
         self._placed.append(placed)
 
     def _kept(self, job: Job) -> Storage | None:
@@ -241,7 +256,6 @@ class RayEngine:
 
     def _heard(self, placed: _Placed) -> Iterator[Event]:
         """The events that the next message of a job means."""
-        job = placed.job
         try:
             if placed.message is None:
                 placed.message = next(placed.stream)
@@ -253,38 +267,50 @@ class RayEngine:
             self._placed.remove(placed)
             line = str(error.cause).strip().splitlines()[0] if str(error.cause).strip() else "no details"
             line = f"{type(error.cause).__name__}: {line[:300]}"
-            yield Event(job, "failed", {"status": "failed", "error": line, "traceback": str(error)})
+            yield from placed.failed("failed", line, str(error), apart=False)
             return
         except (StopIteration, self._ray.exceptions.RayError) as error:
             yield from self._lost(placed, error)
             return
-        files: Files = values.pop("files", {})
+        if kind == "started":
+            placed.host, placed.node = values["host"], values["node"]
+            told = {"host": values["host"], "pid": values["pid"], "id": f"{placed.node[:8]}:{values['pid']}"}
+            for part in placed.left.values():
+                yield Event(part, "progress", {"stage": "building", "done": 0.0, **told})
+        elif kind == "noted":
+            self._note(values["note"])
+        elif kind == "lost":  # of the node itself, whatever the cell
+            self._placed.remove(placed)
+            yield from placed.failed(**values, apart=False)
+        else:
+            yield from self._told(placed, values.pop("part", 0), kind, values)
+
+    def _told(self, placed: _Placed, number: int, kind: Any, values: dict[str, Any]) -> Iterator[Event]:
+        """The events that a message on one part of a job means."""
+        part = placed.left[number]
         try:
-            write_files(job.files, files)
+            write_files(part.files, values.pop("files", {}))
         except OSError as error:
             if kind == "checkpoint":
-                self._note(f"a checkpoint of {job.cell.label} could not be written: {reason(error)}")
+                self._note(f"a checkpoint of {part.cell.label} could not be written: {reason(error)}")
             else:
                 kind = "failed"
                 line = f"what came back of it cannot be written: {reason(error)}"
                 values = {"status": "failed", "error": line, "traceback": None}
-        if kind == "started":
-            placed.host, placed.node = values["host"], values["node"]
-            told = {"host": values["host"], "pid": values["pid"], "id": f"{placed.node[:8]}:{values['pid']}"}
-            yield Event(job, "progress", {"stage": "building", "done": 0.0, **told})
-        elif kind == "noted":
-            self._note(values["note"])
-        elif kind == "progress":
-            yield Event(job, "progress", values)
+        if kind == "progress":
+            yield Event(part, "progress", values)
+        elif kind == "preempted" and not self._stopping:  # the node is being taken back
+            placed.back.add(number)
         elif kind != "checkpoint":
-            self._placed.remove(placed)
-            if kind == "preempted" and not self._stopping:  # the node is being taken back
-                yield from self._again(placed, f"{placed.host} was taken back")
-                return
-            if kind == "trained" and (kept := self._kept(job)) is not None:
+            del placed.left[number]
+            if kind == "trained" and (kept := self._kept(part)) is not None:
                 with contextlib.suppress(Exception):  # of whatever package the protocol has: it is only not tidy
                     kept.clear()
-            yield Event(job, kind, values)
+            yield Event(part, kind, values)
+        if len(placed.left) == len(placed.back):
+            self._placed.remove(placed)
+            if placed.back:
+                yield from self._again(placed, f"{placed.host} was taken back")
 
     def _note(self, note: str) -> None:
         if note not in self.notes:
@@ -293,29 +319,36 @@ class RayEngine:
     def _lost(self, placed: _Placed, error: Exception) -> Iterator[Event]:
         """A job whose process is gone, with its node or without."""
         self._placed.remove(placed)
-        job, where = placed.job, placed.host or "a node"
+        where = placed.host or "a node"
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if self._stopping:
-            yield Event(job, "failed", {"status": "failed", "error": line, "traceback": str(error)})
+            yield from placed.failed("failed", line, str(error))
         elif isinstance(error, self._ray.exceptions.OutOfMemoryError):
-            yield Event(job, "failed", {"status": "oom", "error": line, "traceback": str(error)})
+            yield from placed.failed("oom", line, str(error))
         elif placed.losses >= _LOSSES:
             lost = f"lost {counted(placed.losses + 1, 'time')} with its node, the last time {where}: {line}"
-            yield Event(job, "failed", {"status": "failed", "error": lost, "traceback": str(error)})
+            yield from placed.failed("failed", lost, str(error), apart=False)
         else:
             yield from self._again(placed, f"{where} died")
 
     def _again(self, placed: _Placed, what: str) -> Iterator[Event]:
+        """Place what is left of a job again."""
+        left = list(placed.left.values())
         placed.losses += 1
-        self._note(f"{what} while it ran {placed.job.cell.label}, which was placed again")
+        cells = left[0].cell.label if len(left) == 1 else counted(len(left), "cell")
+        self._note(f"{what} while it ran {cells}, which {'was' if len(left) == 1 else 'were'} placed again")
         self._looked = 0.0
+        placed.job = joined(left)
         self._place(placed)
-        yield Event(placed.job, "progress", {"stage": "queued", "done": 0.0})
+        for part in left:
+            yield Event(part, "progress", {"stage": "queued", "done": 0.0})
 
     def cancel(self, cell: Cell) -> None:
-        for placed in [placed for placed in self._placed if placed.job.cell == cell]:
+        for placed in [each for each in self._placed if any(part.cell == cell for part in each.left.values())]:
             self._placed.remove(placed)
             self._end(placed)
+            if others := [part for part in placed.left.values() if part.cell != cell]:
+                self._place(_Placed(joined(others), losses=placed.losses))  # they go on from their checkpoints
 
     def _end(self, placed: _Placed) -> None:
         with contextlib.suppress(self._ray.exceptions.RayError, TypeError, ValueError):
@@ -325,8 +358,10 @@ class RayEngine:
         self._stopping = True
         self._stop.stop.remote()
         for placed in [placed for placed in self._placed if not placed.host]:  # in Ray's queue
-            self.cancel(placed.job.cell)
-            self._ended.append(Event(placed.job, "preempted", {"error": "stopped from outside before it began"}))
+            self._placed.remove(placed)
+            self._end(placed)
+            told = {"error": "stopped from outside before it began"}
+            self._ended += [Event(part, "preempted", told) for part in placed.left.values()]
 
     def close(self) -> None:
         for placed in self._placed:

@@ -12,7 +12,7 @@ import socket
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from bench.data.cache.choose import CacheFolders, CacheSettings, choose
 from bench.data.dataset import DATASETS
 from bench.measure.machine import cores, exclusive_machine_lock
 from bench.plugins import load as load_plugins
-from bench.run.engines.base import Job, WorkerFailed
+from bench.run.engines.base import Job, WorkerFailed, joined
 from bench.run.engines.local import LocalEngine, Setup
 from bench.run.engines.storage import (
     Files,
@@ -38,7 +38,8 @@ from bench.spec import Cell
 _SHARE = 0.05  # of a job's time, which sending its checkpoints may take at most
 _TICK = 0.5  # seconds after which a job looks whether it is to stop
 
-# "started", "progress", "noted" and "checkpoint" any number of times, then the kind of an event that ends a job
+# "started", "progress", "noted" and "checkpoint" any number of times, then the kind of an event that ends a job, each
+# of one of its parts, whose number is the value `part`; or "lost", the failure of all that are left
 Message = tuple[str, dict[str, Any]]
 
 
@@ -118,13 +119,15 @@ def _here(name: str, content: bytes | None, opened: contextlib.ExitStack) -> str
 _nodes: list[_Node] = []  # the one of this process, once there is one
 
 
-def work(common: list[Any], job: Job, checkpoint: Files, storage: str | None, stop: Any) -> Iterator[Message]:
+def work(
+    common: list[Any], job: Job, checkpoints: Sequence[Files], storages: Sequence[str | None], stop: Any
+) -> Iterator[Message]:
     """Execute a job; the body of a Ray task that yields.
 
     Args:
         common: a reference to the run's NodeSetup, in a list, as Ray would fetch it for every job otherwise.
-        checkpoint: that the driver has of a training.
-        storage: URL of the cell's folder there.
+        checkpoints: that the driver has of each of its trainings.
+        storages: URL of each cell's folder there.
         stop: actor whose `wait` answers when the jobs are to stop.
     """
     import ray
@@ -135,61 +138,88 @@ def work(common: list[Any], job: Job, checkpoint: Files, storage: str | None, st
     try:
         if not _nodes:
             _nodes.append(_Node(ray.get(common[0])))
-        kept = None if storage is None else Storage(storage)
-        yield from _execute(_nodes[0], job, checkpoint, kept, stopped)
+        kept = [None if storage is None else Storage(storage) for storage in storages]
+        yield from _execute(_nodes[0], job, checkpoints, kept, stopped)
     except Exception as error:  # of the node: a job's own errors come as messages
         printed = error.printed if isinstance(error, WorkerFailed) else traceback.format_exc()
         line = f"{type(error).__name__} on {socket.gethostname()}: {' '.join(str(error).split())}"
-        yield "failed", {"status": "failed", "error": line, "traceback": printed}
+        yield "lost", {"status": "failed", "error": line, "traceback": printed}
 
 
-def _execute(node: _Node, job: Job, checkpoint: Files, storage: Storage | None, stopped: Any) -> Iterator[Message]:
+def _execute(
+    node: _Node, job: Job, checkpoints: Sequence[Files], storages: Sequence[Storage | None], stopped: Any
+) -> Iterator[Message]:
     import ray
 
-    if storage is not None:
-        checkpoint = max(checkpoint, storage.read(), key=step_of)
-    sent, next_time, asked = step_of(checkpoint), 0.0, False
+    next_time, asked = 0.0, False
     measuring = job.kind == "measure"
     threads = min(job.threads, cores()) if measuring else job.threads
     # nothing else is measured on this machine meanwhile; that nothing else runs is up to what the task asks Ray for
     alone = exclusive_machine_lock(lambda: None) if measuring else contextlib.nullcontext()
-    with alone, node.engine() as engine, tempfile.TemporaryDirectory(prefix="cell-", dir=engine.folder) as made:
-        folder = Path(made)
-        write_files(folder, checkpoint)
-        engine.submit(replace(job, folder=folder, threads=threads, cache=node.cache))
-        while True:
+    with alone, node.engine() as engine, contextlib.ExitStack() as opened:
+        parts: dict[int, _Part] = {}
+        for number, one in enumerate(job.parts):
+            folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="cell-", dir=engine.folder)))
+            there = replace(one, folder=folder, threads=threads, cache=node.cache)
+            parts[number] = _Part(there, storages[number] if storages else None)
+            if checkpoints:
+                parts[number].begin(checkpoints[number])
+        numbers = {part.job.cell: number for number, part in parts.items()}
+        engine.submit(joined([part.job for part in parts.values()]))
+        while parts:
             if not asked and ray.wait([stopped], timeout=0)[0]:
                 engine.preempt()
                 asked = True
             for event in engine.events(_TICK):
+                number = numbers[event.job.cell]
                 if event.kind == "progress":
-                    yield "progress", dict(event.values)
+                    yield "progress", {**event.values, "part": number}
                     continue
+                part = parts.pop(number)
                 if event.kind == "preempted":
-                    for message in _sent(folder, storage, sent)[0]:
-                        yield message
+                    for kind, values in part.sent():
+                        yield kind, {**values, "part": number}
                 names = (LOG, PREDICTIONS, ADAPTER, SKIPPED) if event.kind == "trained" else (LOG,)
-                yield event.kind, {**event.values, "files": read_files(folder, *names)}
-                return
+                files = read_files(part.job.files, *names)
+                yield event.kind, {**event.values, "files": files, "part": number}
             if not measuring and time.monotonic() >= next_time:
                 begun = time.monotonic()
-                messages, sent = _sent(folder, storage, sent)
-                for message in messages:  # not `yield from`: Ray sends to the generator, which a list cannot take
-                    yield message
+                for number, part in parts.items():
+                    for kind, values in part.sent():  # not `yield from`: Ray sends to the generator
+                        yield kind, {**values, "part": number}
                 next_time = time.monotonic() + (time.monotonic() - begun) / _SHARE
 
 
-def _sent(folder: Path, storage: Storage | None, before: int) -> tuple[list[Message], int]:
-    """Send the checkpoint, where its step is another one than the one sent before; the messages to send, and its step.
+class _Part:
+    """One cell's part of a job, in a folder of the node.
 
-    A storage that fails costs the checkpoint and not the training.
+    Args:
+        storage: of its checkpoints; None where they are sent in messages.
     """
-    if checkpoint_step(folder) == before or not (files := read_checkpoint(folder)):
-        return [], before
-    if storage is None:
-        return [("checkpoint", {"files": files})], step_of(files)
-    try:
-        storage.write(files)
-    except Exception as error:  # of whatever package the protocol has
-        return [("noted", {"note": f"a checkpoint could not be kept in {storage.url}: {error}"})], before
-    return [], step_of(files)
+
+    def __init__(self, job: Job, storage: Storage | None) -> None:
+        self.job, self._storage = job, storage
+        self._step = -1  # of the checkpoint that was sent last
+
+    def begin(self, checkpoint: Files) -> None:
+        """Put the later of the driver's checkpoint and the storage's into the folder."""
+        if self._storage is not None:
+            checkpoint = max(checkpoint, self._storage.read(), key=step_of)
+        self._step = step_of(checkpoint)
+        write_files(self.job.files, checkpoint)
+
+    def sent(self) -> list[Message]:
+        """Send the checkpoint, where its step is another one than the one sent before; the messages to send.
+
+        A storage that fails costs the checkpoint and not the training.
+        """
+        folder, storage = self.job.files, self._storage
+        if checkpoint_step(folder) == self._step or not (files := read_checkpoint(folder)):
+            return []
+        if storage is not None:
+            try:
+                storage.write(files)
+            except Exception as error:  # of whatever package the protocol has
+                return [("noted", {"note": f"a checkpoint could not be kept in {storage.url}: {error}"})]
+        self._step = step_of(files)
+        return [("checkpoint", {"files": files})] if storage is None else []

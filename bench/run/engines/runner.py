@@ -6,22 +6,23 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 
 from filelock import BaseFileLock
 
 from bench.data.cache import FrameCache
-from bench.measure.machine import cores, device_name, exclusive_machine_lock
+from bench.measure.machine import cores, device_name
 from bench.measure.placement import Placement
-from bench.measure.result import Measured
 from bench.processes import StopRequested, interrupts_ignored
-from bench.run.engines.base import CellEngine, Engine, Event, Job
+from bench.run.engines.base import CellEngine, Engine, Event, Job, joined
 from bench.run.engines.jobs import JobFile, asked_to_stop
 from bench.run.engines.local import threads_of
-from bench.run.events import ExpectedTime, Listener
+from bench.run.engines.measuring import ModelMeasurements
+from bench.run.engines.waiting import Waiting
+from bench.run.events import Listener
+from bench.run.outcome import Outcome
 from bench.run.provenance import Stopwatch, provenance
 from bench.run.result import Result, Status
+from bench.run.sharing import pass_key
 from bench.run.store import Run, ThrottledCsvWriter
 from bench.run.tuner import Tuner
 from bench.spec import Cell
@@ -32,34 +33,6 @@ _PATIENCE = 1.0
 _STOPPED = "stopped from outside before it ended"
 # seconds that trainings are given for a last step and a checkpoint
 _GRACE = 120.0
-
-
-@dataclass
-class Outcome:
-    """Outcome of a run.
-
-    Attributes:
-        failures: results of the cells that ran now and are not done. Of those that are, nothing is kept here: a run
-            may have thousands.
-        skipped: cells that were done before, or by another process meanwhile.
-        seconds: wall time by phase.
-        interrupted: whether the user stopped it, or a cluster.
-        requeue: whether a cluster did, which may give the machine back: the same command then goes on.
-        notes: sentences on how it went.
-        unwritten: why results.csv is not up to date; empty where it is.
-        cells: of the table, with the recipes that were chosen for them.
-        untuned: sentences on the recipes that could not be chosen.
-    """
-
-    failures: list[Result] = field(default_factory=list)
-    skipped: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-    interrupted: bool = False
-    requeue: bool = False
-    notes: list[str] = field(default_factory=list)
-    unwritten: str = ""
-    cells: tuple[Cell, ...] = ()
-    untuned: list[str] = field(default_factory=list)
 
 
 class Runner:
@@ -76,6 +49,7 @@ class Runner:
         listener: is told what happens.
         engine_name: of the engine, for whoever looks into the run.
         job_id: a scheduler's name of the job that this process is in, likewise.
+        share_pass: cells that can train from one forward pass do, where the engine trains several in a job.
     """
 
     def __init__(
@@ -88,6 +62,7 @@ class Runner:
         listener: Listener,
         engine_name: str = "local",
         job_id: str | None = None,
+        share_pass: bool = True,
     ) -> None:
         self.run = run
         self.engine = engine
@@ -100,14 +75,19 @@ class Runner:
         self._device = f"{placement.type} (not known)" if elsewhere else device_name(placement.torch_name)
         self._running: dict[Cell, Stopwatch] = {}  # in training
         self._locks: dict[Cell, BaseFileLock] = {}
-        self._measured: dict[str, Measured] = {}
+        self._measured = ModelMeasurements(run, engine, self._device, cache, listener, self._look_for_a_cancel)
         self._engine_name, self._job_id = engine_name, job_id
         self._jobs: dict[Cell, JobFile] = {}  # of what is in training
         self._since = run.changed()
         self._table = ThrottledCsvWriter(run)
         self._tuner: Tuner | None = None
         self._follow: deque[Cell] = deque()  # whose recipes were chosen since the last look
-        self._unmeasurable: dict[str, Event] = {}  # by the model
+        self._shares = share_pass and getattr(engine, "trains_together", False)
+        self._waiting = Waiting(self._pass_key, lambda cell: self._measured.of(cell).trained_params)
+        self._alone: set[Cell] = set()  # which share no pass: with others, or before, something went wrong
+        self._apart: dict[str, int] = {}  # of those of them that ended together, by what ended them
+        self._job_of: dict[Cell, int] = {}  # number of the job that trains it
+        self._submitted = 0
 
     def execute(self, cells: Sequence[Cell], tuner: Tuner | None = None) -> Outcome:
         """Run every cell that is not done. An interrupt is recorded in the cells that it hit, then returned.
@@ -122,10 +102,13 @@ class Runner:
         self._tuner = tuner
         todo = []
         for cell in (*(tuner.trials if tuner else ()), *cells):
-            if (found := self.run.ended(cell)) is not None:
+            found = self.run.result(cell)
+            if found is not None and found.final:
                 self._skip(found)
-            else:
-                todo.append(cell)
+                continue
+            todo.append(cell)
+            if found is not None and found.status == "oom":
+                self._alone.add(cell)
         todo += self._follow
         self._follow.clear()
         self.listener.begun([*todo, *(tuner.waiting if tuner else ())], self.outcome.skipped, self.engine.slots)
@@ -152,6 +135,9 @@ class Runner:
                 with interrupts_ignored():
                     self.outcome.unwritten = self._table.finish()
         self.outcome.cells = tuner.cells if tuner else tuple(cells)
+        self.outcome.notes += [
+            f"{counted(count, 'cell')} that shared a pass went on alone: {why}" for why, count in self._apart.items()
+        ]
         left = self.outcome.interrupted or (isinstance(self.engine, CellEngine) and self.engine.detached)
         self.outcome.untuned += tuner.obstacles() if tuner and not left else []
         return self.outcome
@@ -197,48 +183,18 @@ class Runner:
 
     def _measure(self, cells: list[Cell]) -> list[Cell]:
         """Measure each model once; the cells whose model could be measured, as they are best begun."""
-        models: dict[str, list[Cell]] = {}
         # a cell whose recipe is not chosen yet has the model of one of its trials, which may have ended before
         waiting = self._tuner.waiting if self._tuner else ()
-        for cell in dict.fromkeys([*cells, *waiting, *(self._tuner.trials if self._tuner else ())]):
-            models.setdefault(cell.model_key(), []).append(cell)
-        ahead = {*cells, *waiting}
-        failures = self._unmeasurable
-        expected = ExpectedTime()
-        durations: dict[Cell, float] = {}
-        for index, (key, alike) in enumerate(models.items(), start=1):
-            cell = alike[0]
-            if (known := self.run.measured(cell, self._device)) is None:
-                self.listener.measuring(cell, index, len(models))
-                with self._alone():
-                    known = self.run.measured(cell, self._device)  # another run may have measured it while we waited
-                    if known is None:
-                        event = self._measure_one(cell)
-                        if event.kind != "measured":
-                            failures[key] = event
-                            continue
-                        known = event.values["value"]
-                        with contextlib.suppress(OSError):  # a full disk: whether the result fits shows later
-                            self.run.write_measured(cell, known)
-            self._measured[key] = known
-            for cell in alike:
-                if cell in ahead and (seconds := expected(cell, known)) is not None:
-                    durations[cell] = seconds
-                    self.listener.expected(cell, seconds)
-        for cell in cells:
-            if cell.model_key() in failures:
-                self._fail(cell, failures[cell.model_key()])
-        found = [cell for cell in cells if cell.model_key() in self._measured]
+        planned = Waiting(self._pass_key)
+        planned.add([*cells, *waiting])
+        models = dict.fromkeys([*cells, *waiting, *(self._tuner.trials if self._tuner else ())])
+        companions = planned.companions(self.engine.slots)
+        seconds = self._measured.make(models, companions)
+        found = [cell for cell in cells if self._measurable(cell)]
         if self.engine.slots > 1:
             # the longest first: else workers may idle at the end, while one does a long cell that it has just begun
-            found.sort(key=lambda cell: (cell.trial is None, -durations.get(cell, 0.0)))
+            found.sort(key=lambda cell: (cell.trial is None, -seconds.get(cell, 0.0) * companions[cell]))
         return found
-
-    def _alone(self) -> AbstractContextManager[None]:
-        """The lock of the machine that measures, where that is this one."""
-        if not getattr(self.engine, "measures_here", True):
-            return contextlib.nullcontext()
-        return exclusive_machine_lock(lambda: self.listener.waiting("another run's measurements"))
 
     def _fail(self, cell: Cell, event: Event) -> None:
         """Record that a cell's model could not be measured, unless another process runs it or has run it."""
@@ -251,61 +207,61 @@ class Runner:
         else:
             self._finish(cell, self._failure(cell, event))
 
-    def _measure_one(self, cell: Cell) -> Event:
-        # all the cores: nothing else runs
-        self.engine.submit(Job("measure", cell, self.run.cell_folder(cell), cores(), self._cache))
-        while True:
-            for event in self.engine.events(timeout=1.0):
-                if event.job.cell == cell and event.kind != "progress":
-                    return event
-            self._look_for_a_cancel()
-
     # --- training ---
 
     def _train(self, cells: list[Cell]) -> None:
-        todo = deque(cells)
-        elsewhere: list[Cell] = []
+        waiting, elsewhere = self._waiting, list[Cell]()
+        waiting.add(cells)
         told = False
-        while todo or elsewhere or self._running or self._follow:
-            todo.extendleft(reversed([cell for cell in self._follow if self._measurable(cell)]))
+        while waiting or elsewhere or self._running or self._follow:
+            waiting.add_first([cell for cell in self._follow if self._measurable(cell)])
             self._follow.clear()
-            while len(self._running) < self.engine.slots and (cell := self._next(todo, elsewhere)) is not None:
-                self._submit(cell)
-            if not self._running and not todo and elsewhere:
+            while (free := self._free) > 0 and (taken := self._next(free, elsewhere)):
+                self._submit(taken)
+            if not self._running and not waiting and elsewhere:
                 if not told:
                     self.listener.waiting(f"{counted(len(elsewhere), 'cell')} that another process runs")
                     told = True
                 self._table.keep_up()
                 self._look_for_a_cancel()
                 time.sleep(_PATIENCE)
-                todo, elsewhere = deque(elsewhere), []
+                waiting.add(elsewhere)
+                elsewhere.clear()
                 continue
             for event in self.engine.events(timeout=0.5):
                 self._handle(event)
             self._table.keep_up()
             self._look_for_a_cancel()
 
+    @property
+    def _free(self) -> int:
+        return self.engine.slots - len(set(self._job_of.values()))
+
+    def _pass_key(self, cell: Cell) -> str | None:
+        return None if not self._shares or cell in self._alone else pass_key(cell)
+
     def _look_for_a_cancel(self) -> None:
         """Raise KeyboardInterrupt where `bench cancel` was given since the run was opened."""
         if asked_to_stop(self.run.folder, self._since):
             raise KeyboardInterrupt
 
-    def _next(self, todo: deque[Cell], elsewhere: list[Cell]) -> Cell | None:
-        """The next cell that is ours to run; cells that others hold move to `elsewhere`."""
-        while todo:
-            cell = todo.popleft()
-            if not self._claim(cell):
-                elsewhere.append(cell)
-                continue
-            if (found := self.run.ended(cell)) is None:
-                return cell
-            self._locks.pop(cell).release()  # done by another process since we looked
-            self._skip(found)
-        return None
+    def _next(self, free: int, elsewhere: list[Cell]) -> list[Cell]:
+        """The next cells that are ours to run, all in one job; cells that others hold move to `elsewhere`."""
+        ours: list[Cell] = []
+        while self._waiting and not ours:
+            for cell in self._waiting.take(free):
+                if not self._claim(cell):
+                    elsewhere.append(cell)
+                elif (found := self.run.ended(cell)) is None:
+                    ours.append(cell)
+                else:
+                    self._locks.pop(cell).release()  # done by another process since we looked
+                    self._skip(found)
+        return ours
 
     def _measurable(self, cell: Cell) -> bool:
         """Test whether a cell's model has measurements; one that has none fails."""
-        if (event := self._unmeasurable.get(cell.model_key())) is not None:
+        if (event := self._measured.failure(cell)) is not None:
             self._fail(cell, event)
         return event is None
 
@@ -333,15 +289,22 @@ class Runner:
             self._locks[cell] = lock
         return lock is not None
 
-    def _submit(self, cell: Cell) -> None:
-        measured = self._measured[cell.model_key()]
-        self._running[cell] = Stopwatch()
-        self._jobs[cell] = JobFile(self.run.cell_folder(cell), self._engine_name, self._job_id)
-        self._jobs[cell].write({"stage": "starting"})
-        # beside a GPU the threads feed it, and change no number
-        threads = threads_of(cell) if cell.device == "cpu" else max(1, cores() // self.engine.slots)
-        self.engine.submit(Job("train", cell, self.run.cell_folder(cell), threads, self._cache, measured))
-        self.listener.progress(cell, {"stage": "starting", "done": 0.0})
+    def _submit(self, cells: Sequence[Cell]) -> None:
+        """Give cells to the engine as one job."""
+        self._submitted += 1
+        jobs = []
+        for cell in cells:
+            self._running[cell] = Stopwatch()
+            self._job_of[cell] = self._submitted
+            self._jobs[cell] = JobFile(self.run.cell_folder(cell), self._engine_name, self._job_id)
+            self._jobs[cell].write({"stage": "starting"})
+            # beside a GPU the threads feed it, and change no number
+            threads = threads_of(cell) if cell.device == "cpu" else max(1, cores() // self.engine.slots)
+            folder, measured = self.run.cell_folder(cell), self._measured.of(cell)
+            jobs.append(Job("train", cell, folder, threads, self._cache, measured))
+        self.engine.submit(joined(jobs))
+        for cell in cells:
+            self.listener.progress(cell, {"stage": "starting", "done": 0.0})
 
     def _handle(self, event: Event) -> None:
         cell = event.job.cell
@@ -362,6 +325,8 @@ class Runner:
         if event.kind == "preempted" or (self.outcome.interrupted and event.kind == "failed"):
             error = event.values["error"] if event.kind == "preempted" else _STOPPED
             self._finish(cell, self._ended(cell, "interrupted", error))
+        elif event.kind == "failed" and event.values.get("apart"):
+            self._try_alone(cell, event.values["error"])
         else:
             self._finish(cell, event.values["value"] if event.kind == "trained" else self._failure(cell, event))
 
@@ -370,11 +335,23 @@ class Runner:
             self.run.put(result)
         except OSError as error:  # a full disk: the others go on, and the exit code tells
             result = self._ended(cell, "failed", f"the result cannot be written: {error.strerror or error}")
+        self._let_go(cell)
+        self._told(result)
+
+    def _let_go(self, cell: Cell) -> None:
         self._locks.pop(cell).release()
         self._running.pop(cell, None)
+        self._job_of.pop(cell, None)
         if (job := self._jobs.pop(cell, None)) is not None:
             job.clear()
-        self._told(result)
+
+    def _try_alone(self, cell: Cell, why: str) -> None:
+        """Have a cell go on by itself, as it may have been ended by those that it trained with."""
+        self._apart[why] = self._apart.get(why, 0) + 1
+        self._let_go(cell)
+        self._alone.add(cell)
+        self._waiting.add_first([cell])
+        self.listener.progress(cell, {"stage": "queued", "done": 0.0})
 
     def _told(self, result: Result) -> None:
         """Take note of a result that is in its place."""

@@ -21,7 +21,9 @@ from bench.run.engines.base import ENGINES, Event, Job
 from bench.run.engines.jobs import JobFile
 from bench.run.engines.jobs import read as read_job
 from bench.run.engines.slurm_request import call, executor, placement, problems, told
+from bench.run.engines.waiting import bundles
 from bench.run.result import Result
+from bench.run.sharing import pass_key
 from bench.run.store import Run
 from bench.spec import Cell, Request
 
@@ -57,7 +59,7 @@ class SlurmEngine:
     Args:
         request: is run by each job for its cells.
         placement: the device of the jobs.
-        count: cells in all.
+        count: cells in all; those that share a pass count as one, as in a job.
         command: the command line.
     """
 
@@ -87,7 +89,10 @@ class SlurmEngine:
 
         self._follow_submitted()
         size = self._request.cells_per_job
-        groups = [self._accepted[first : first + size] for first in range(0, len(self._accepted), size)]
+        jobs = {job.cell: job for job in self._accepted}
+        alike = _bundles(self._request, list(jobs))
+        parts = [alike[first : first + size] for first in range(0, len(alike), size)]
+        groups = [[jobs[cell] for cells in part for cell in cells] for part in parts]
         if not groups:
             return
         run = groups[0][0].files.parents[1].absolute()
@@ -211,7 +216,7 @@ class _Slurm:
     placement = staticmethod(placement)
 
     def __call__(self, request: Request, placement: Placement, cells: Sequence[Cell], command: str) -> SlurmEngine:
-        return SlurmEngine(request, placement, len(cells), command)
+        return SlurmEngine(request, placement, len(_bundles(request, cells)), command)
 
     @staticmethod
     def withdraw(ids: Sequence[str]) -> None:
@@ -220,6 +225,12 @@ class _Slurm:
 
 
 ENGINES.add("slurm", _Slurm())
+
+
+def _bundles(request: Request, cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Return cells as jobs count them: those that share a pass together."""
+    shares = request.share_pass and request.processes_per_cell == 1
+    return bundles(cells, pass_key if shares else lambda cell: None)
 
 
 def states(ids: Sequence[str]) -> dict[str, tuple[str, str]] | None:

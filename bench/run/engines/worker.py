@@ -24,6 +24,9 @@ from bench.run.context import WorkerContext
 from bench.run.engines.base import Job
 from bench.run.engines.local import Setup, settle
 from bench.run.repeatable import as_repeatable_as_possible
+from bench.run.result import Result
+from bench.run.together import Member, execute_together
+from bench.spec import Cell
 from bench.train.checkpoint import Preempted
 from bench.train.compute import is_out_of_memory
 from bench.train.ranks import RanksFailed
@@ -71,23 +74,62 @@ def main(connection: Connection, setup: Setup) -> None:
 
 
 def _run(job: Job, setup: Setup, context: WorkerContext, connection: Connection) -> tuple[str, dict[str, Any]]:
-    """The job's outcome: "measured" or "trained" with a value, or "failed" with the error's line and traceback."""
+    """The job's outcome: "measured" or "trained" with a value, or "failed" with the error's line and traceback.
+
+    Of a job of several cells it is that of all whose own was not sent before.
+    """
     torch.set_num_threads(job.threads)
     try:
+        if job.beside:
+            return _done_together(job, context, connection)
         return as_repeatable_as_possible(context, lambda: _done(job, setup, context, connection))
-    except Preempted as stopped:
-        return "preempted", {"error": str(stopped)}
-    except RanksFailed as error:
-        return "failed", {"status": error.status, "error": error.line, "traceback": error.traceback}
     except Exception as error:  # a broken cell must not take the others with it, whatever broke it
-        line = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no details'}"
-        status = "oom" if is_out_of_memory(error) else "failed"
-        return "failed", {"status": status, "error": line, "traceback": traceback.format_exc()}
+        return _told(error)
     finally:
         context.stoppable.clear()
         context.cleanup.close()
         if context.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _told(error: Exception) -> tuple[str, dict[str, Any]]:
+    """The outcome of a job that ended with an error."""
+    if isinstance(error, Preempted):
+        return "preempted", {"error": str(error)}
+    if isinstance(error, RanksFailed):
+        return "failed", {"status": error.status, "error": error.line, "traceback": error.traceback}
+    line = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no details'}"
+    status = "oom" if is_out_of_memory(error) else "failed"
+    return "failed", {"status": status, "error": line, "traceback": "".join(traceback.format_exception(error))}
+
+
+def _done_together(job: Job, context: WorkerContext, connection: Connection) -> tuple[str, dict[str, Any]]:
+    """Train the cells of a job from one forward pass; what becomes of each is sent when it ends."""
+    numbers = {part.cell: number for number, part in enumerate(job.parts)}
+
+    def send(cell: Cell, kind: str, values: dict[str, Any]) -> None:
+        connection.send(("part", {"number": numbers[cell], "kind": kind, "values": values}))
+
+    def report(cell: Cell, values: dict[str, Any]) -> None:
+        _stop_in_evaluation(context, values)
+        send(cell, "progress", values)
+
+    members = [Member(part.cell, part.files, part.measured) for part in job.parts]
+    for cell, found in execute_together(members, context, report):
+        if isinstance(found, Result):
+            send(cell, "trained", {"value": found})
+            continue
+        kind, values = _told(found)
+        if values.get("status") == "oom":  # by itself it may have room
+            values["apart"] = True
+        send(cell, kind, values)
+    return "failed", {"status": "failed", "error": "its training ended without an outcome", "traceback": None}
+
+
+def _stop_in_evaluation(context: WorkerContext, values: dict[str, Any]) -> None:
+    """Raise Preempted where a cell that is being evaluated is to stop."""
+    if values["stage"] == "evaluating" and context.stopping.is_set():
+        raise Preempted("stopped from outside in its evaluation; the checkpoint of its training is kept")
 
 
 def _done(job: Job, setup: Setup, context: WorkerContext, connection: Connection) -> tuple[str, dict[str, Any]]:
@@ -102,8 +144,7 @@ def _done(job: Job, setup: Setup, context: WorkerContext, connection: Connection
         return "trained", {"value": execute_on_ranks(job, setup, context, connection)}
 
     def report(values: dict[str, Any]) -> None:
-        if values["stage"] == "evaluating" and context.stopping.is_set():
-            raise Preempted("stopped from outside in its evaluation; the checkpoint of its training is kept")
+        _stop_in_evaluation(context, values)
         connection.send(("progress", values))
 
     result = execute(job.cell, context, measured=job.measured, folder=job.folder, report=report)

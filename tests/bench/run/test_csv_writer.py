@@ -22,7 +22,8 @@ from bench.run import store as table
 from bench.run.columns import to_csv
 from bench.run.engines import runner
 from bench.run.engines.base import Event, Job, WorkerFailed
-from bench.run.engines.runner import Outcome, Runner
+from bench.run.engines.runner import Runner
+from bench.run.outcome import Outcome
 from bench.run.result import Result
 from bench.run.store import Run, ThrottledCsvWriter
 from bench.spec import Cell

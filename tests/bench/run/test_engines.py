@@ -15,7 +15,7 @@ import pytest
 
 from bench.data.cache import FrameCache
 from bench.data.decode_pool import Reading
-from bench.run.engines.base import ENGINES, Event, Job, WorkerFailed
+from bench.run.engines.base import ENGINES, Event, Job, WorkerFailed, joined
 from bench.run.engines.local import LocalEngine, Setup
 from bench.run.events import ExpectedTime
 from bench.run.store import Run
@@ -75,6 +75,10 @@ class _Context:
     def got(self, worker: int) -> Cell | None:
         """The cell of the job that a worker was given and has not taken yet."""
         return self.ends[worker].recv().cell if self.ends[worker].poll() else None
+
+    def got_all(self, worker: int) -> list[Cell]:
+        """The cells of such a job."""
+        return [part.cell for part in self.ends[worker].recv().parts] if self.ends[worker].poll() else []
 
 
 @pytest.fixture
@@ -213,6 +217,88 @@ def test_at_its_end_workers_with_a_job_are_stopped_and_the_others_see_their_pipe
     for end in context.ends:
         with pytest.raises(EOFError):
             end.recv()
+
+
+def _part(number: int, kind: str, **values: Any) -> tuple[str, dict[str, Any]]:
+    return "part", {"number": number, "kind": kind, "values": values}
+
+
+def _seeds(events: list[Event]) -> list[tuple[int, str]]:
+    return [(event.job.cell.seed, event.kind) for event in events]
+
+
+def test_each_cell_of_a_job_is_told_by_itself_and_the_job_has_one_worker(
+    engine: LocalEngine, context: _Context
+) -> None:
+    parts, other = [_job(seed) for seed in range(3)], _job(3)
+    assert joined(parts).parts == tuple(parts) and joined(parts[:1]) == parts[0]
+    engine.submit(joined(parts))
+    engine.submit(other)
+    context.ready(0)
+    _events(engine)
+    assert context.got_all(0) == [part.cell for part in parts]
+    assert engine.trains_together
+    for message in (
+        _part(1, "progress", stage="training", done=0.5),
+        _part(2, "trained", value="a result"),
+        _part(0, "failed", status="oom", error="no room", apart=True),
+    ):
+        context.ends[0].send(message)
+    events = _events(engine)
+    assert [event.job for event in events] == [parts[1], parts[2], parts[0]]
+    assert [dict(event.values) for event in events][1:] == [
+        {"value": "a result"},
+        {"status": "oom", "error": "no room", "apart": True},
+    ]
+    assert context.got(0) is None  # one is left
+    context.ends[0].send(("failed", {"status": "failed", "error": "of all", "traceback": None}))
+    (event,) = _events(engine)
+    assert (event.job, event.kind, event.values["apart"]) == (parts[1], "failed", True)
+    assert context.got(0) == other.cell
+
+
+def test_a_worker_that_dies_ends_those_of_its_cells_that_had_not_and_each_is_to_be_tried_alone(
+    engine: LocalEngine, context: _Context
+) -> None:
+    context.ready(0, 1)
+    engine.submit(joined([_job(seed) for seed in range(3)]))
+    _events(engine)
+    context.ends[0].send(_part(1, "trained", value=1))
+    _events(engine)
+    context.processes[0].end(-signal.SIGKILL)
+    events = _events(engine)
+    assert _seeds(events) == [(0, "failed"), (2, "failed")]
+    assert all(event.values["status"] == "oom" and event.values["apart"] for event in events)
+
+
+def test_cells_that_are_to_stop_together_are_all_told_so(engine: LocalEngine, context: _Context) -> None:
+    context.ready(0, 1)
+    engine.submit(joined([_job(seed) for seed in range(3)]))
+    _events(engine)
+    engine.preempt()
+    context.ends[0].send(_part(2, "trained", value=1))
+    context.ends[0].send(("preempted", {"error": "stopped"}))
+    assert _seeds(_events(engine)) == [(2, "trained"), (0, "preempted"), (1, "preempted")]
+
+
+def test_those_beside_a_cell_that_is_cancelled_go_on(engine: LocalEngine, context: _Context) -> None:
+    context.ready(0, 1)
+    running, waiting = [_job(seed) for seed in range(3)], [_job(seed) for seed in range(3, 6)]
+    engine.submit(joined(running))
+    engine.submit(_job(9))
+    _events(engine)
+    engine.submit(joined(waiting))
+    context.ends[0].send(_part(0, "trained", value=1))
+    _events(engine)
+    for cell in (running[1].cell, waiting[0].cell):
+        engine.cancel(cell)
+    assert context.processes[0].exitcode == 143
+    context.ready(2)
+    _events(engine)
+    assert context.got_all(2) == [running[2].cell]
+    context.ends[2].send(("trained", {"value": 1}))
+    assert _seeds(_events(engine)) == [(2, "trained")]
+    assert context.got_all(2) == [job.cell for job in waiting[1:]]
 
 
 PLUGIN = """

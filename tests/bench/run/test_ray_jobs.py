@@ -13,7 +13,7 @@ import pytest
 from bench.data.cache import FrameCache
 from bench.errors import UserError
 from bench.measure.placement import Placement
-from bench.run.engines.base import ENGINES, Event, Job, WorkerFailed
+from bench.run.engines.base import ENGINES, Event, Job, WorkerFailed, joined
 from bench.run.engines.storage import Storage, read_checkpoint
 from bench.spec import Request
 from tests.bench import make
@@ -191,12 +191,12 @@ def test_a_job_whose_node_died_is_placed_again_with_its_checkpoint_and_not_for_e
 ) -> None:
     engine, ray = _engine(monkeypatch, [(4, 0)])
     engine.submit(_job(0, tmp_path))
-    assert ray.streams[0].arguments[2] == {}
+    assert ray.streams[0].arguments[2] == [{}]
     for times in range(1, 6):
         ray.streams[-1].starts(f"host{times}")
         ray.streams[-1].says(("checkpoint", {"files": _checkpoint(times)}), _Exceptions.NodeDiedError("gone"))
         assert {event.kind for event in _events(engine)} == {"progress"}
-        assert len(ray.streams) == times + 1 and ray.streams[-1].arguments[2] == _checkpoint(times)
+        assert len(ray.streams) == times + 1 and ray.streams[-1].arguments[2] == [_checkpoint(times)]
     assert len(engine.notes) == 5
     ray.streams[-1].says(_Exceptions.NodeDiedError("gone"))
     (event,) = _events(engine)
@@ -270,7 +270,7 @@ def test_a_storage_has_a_folder_for_each_cell_until_it_is_done(monkeypatch: pyte
     folder = tmp_path / "table1" / "cells" / CELLS[0].folder
     folder.mkdir(parents=True)
     engine.submit(_job(0, folder))
-    storage = Storage(ray.streams[0].arguments[3])
+    storage = Storage(*ray.streams[0].arguments[3])
     storage.write(_checkpoint(5))
     assert (tmp_path / "store" / "table1" / CELLS[0].folder / "log.jsonl").is_file()
     ray.streams[0].says(("noted", {"note": "slow"}), ("trained", {"value": "a result", "files": {}}))
@@ -318,3 +318,94 @@ def test_a_cluster_of_this_machine_is_given_time_to_start_and_another_one_is_not
     for starts, address in ((5, "local"), (2, "auto")):
         with pytest.raises(UserError, match="timed out during startup"):
             _engine(monkeypatch, [(4, 0)], starts=starts, ray_address=address)
+
+
+def _together(tmp_path: Path) -> Job:
+    """A job of all the cells, each in a folder of its own."""
+    jobs = []
+    for index in range(len(CELLS)):
+        (folder := tmp_path / "table1" / "cells" / CELLS[index].folder).mkdir(parents=True)
+        jobs.append(_job(index, folder))
+    return joined(jobs)
+
+
+def _heard(engine: Any) -> list[tuple[int, str]]:
+    return [(event.job.cell.seed, event.kind) for event in _events(engine)]
+
+
+def test_the_cells_of_a_job_are_told_each_by_itself_and_what_is_left_is_placed_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    engine, ray = _engine(monkeypatch, [(4, 0)], storage=str(tmp_path / "store"))
+    assert engine.trains_together
+    job = _together(tmp_path)
+    engine.submit(job)
+    assert ray.streams[0].arguments[2] == [{}, {}, {}] and len(set(ray.streams[0].arguments[3])) == 3
+    assert [part.cell for part in ray.streams[0].arguments[1].parts] == list(CELLS)
+    ray.streams[0].starts()
+    ray.streams[0].says(
+        ("checkpoint", {"files": _checkpoint(3), "part": 0}),
+        ("checkpoint", {"files": _checkpoint(5), "part": 2}),
+        ("progress", {"stage": "training", "done": 0.5, "part": 2}),
+        ("trained", {"value": "a result", "files": {"log.jsonl": b"{}\n"}, "part": 1}),
+    )
+    assert _heard(engine) == [(0, "progress"), (1, "progress"), (2, "progress"), (2, "progress"), (1, "trained")]
+    assert (job.parts[1].files / "log.jsonl").read_bytes() == b"{}\n"
+    ray.streams[0].says(_Exceptions.NodeDiedError("gone"))
+    assert _heard(engine) == [(0, "progress"), (2, "progress")]
+    assert len(ray.streams) == 2 and ray.streams[1].arguments[2] == [_checkpoint(3), _checkpoint(5)]
+    assert [part.cell for part in ray.streams[1].arguments[1].parts] == [CELLS[0], CELLS[2]]
+    # a node that is taken back stops both, one after the other
+    ray.streams[1].starts()
+    ray.streams[1].says(("preempted", {"error": "stopped", "part": 1}))
+    _events(engine)
+    assert len(ray.streams) == 2
+    ray.streams[1].says(("preempted", {"error": "stopped", "part": 0}))
+    _events(engine)
+    assert len(ray.streams) == 3 and len(engine.notes) == 2
+    ray.streams[2].says(
+        ("trained", {"value": 1, "files": {}, "part": 1}), ("trained", {"value": 1, "files": {}, "part": 0})
+    )
+    assert _heard(engine) == [(2, "trained"), (0, "trained")] and len(ray.streams) == 3
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "apart"),
+    [
+        (_Exceptions.OutOfMemoryError("memory ran out"), "oom", True),
+        (_Exceptions.RayTaskError("of the task"), "failed", None),
+        (("lost", {"status": "failed", "error": "no data set", "traceback": ""}), "failed", None),
+    ],
+)
+def test_what_ends_a_job_ends_all_its_cells_and_they_are_tried_alone_where_that_may_help(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: Any, status: str, apart: bool | None
+) -> None:
+    engine, ray = _engine(monkeypatch, [(4, 0)])
+    engine.submit(_together(tmp_path))
+    ray.streams[0].says(("failed", {"status": "failed", "error": "of its own", "traceback": "", "part": 1}), said)
+    first, *others = _events(engine)
+    assert first.job.cell == CELLS[1] and "apart" not in first.values
+    assert [(event.job.cell.seed, event.values["status"], event.values.get("apart")) for event in others] == [
+        (0, status, apart),
+        (2, status, apart),
+    ]
+
+
+def test_a_job_in_the_queue_is_withdrawn_whole_and_one_cell_of_a_job_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    engine, ray = _engine(monkeypatch, [(4, 0)])
+    engine.submit(_together(tmp_path))
+    engine.cancel(CELLS[1])
+    assert ray.streams[0].cancelled and _events(engine) == []
+    assert [part.cell for part in ray.streams[1].arguments[1].parts] == [CELLS[0], CELLS[2]]
+    engine.preempt()
+    assert ray.streams[1].cancelled and _heard(engine) == [(0, "preempted"), (2, "preempted")]
+
+
+def test_a_cell_whose_recipe_was_chosen_meanwhile_has_its_needs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    engine, ray = _engine(monkeypatch, [(4, 0)])
+    engine.submit(Job("train", make.cell(recipe={"lr": 0.5}), tmp_path, 1, FrameCache(), make.measured()))
+    assert ray.streams[0].options["num_cpus"] == 1

@@ -104,6 +104,30 @@ def test_cells_are_submitted_in_arrays_that_slurm_takes(cluster: _Slurm, run: Ru
     assert isinstance(engine, CellEngine)
 
 
+@pytest.mark.parametrize("asked", [{}, {"share_pass": False}])
+def test_cells_that_share_a_pass_are_in_one_job_and_count_as_one(
+    cluster: _Slurm, tmp_path: Path, asked: dict[str, Any]
+) -> None:
+    frozen = [make.cell(strategy="frozen", options={}, recipe={"lr": lr}) for lr in (0.1, 0.2, 0.3)]
+    cells = [frozen[0], CELLS[0], frozen[1], CELLS[1], frozen[2], CELLS[2]]
+    run = Run(tmp_path / "run")
+    run.open(make.matrix(), cells, "bench run", {})
+    request = Request(engine="slurm", cells_per_job=2, **asked)
+    engine: Any = ENGINES.get("slurm")(request, CPU, cells, "bench run")
+    for cell in cells:
+        engine.submit(Job("cell", cell, run.cell_folder(cell), 0, FrameCache()))
+    engine.start()
+    submitted = [names for array in cluster.submitted for names in array]
+    assert sorted(name for names in submitted for name in names) == sorted(cell.folder for cell in cells)
+    if not asked:
+        assert submitted == [
+            (*(cell.folder for cell in frozen), CELLS[0].folder),
+            (CELLS[1].folder, CELLS[2].folder),
+        ]
+    assert engine.slots == len(submitted) == (2 if not asked else 3)
+    assert {request.share_pass for request in cluster.requests} == {not asked}
+
+
 def test_cells_that_follow_from_others_are_submitted_by_themselves(cluster: _Slurm, run: Run) -> None:
     engine = _started(run, 1)
     JobFile(run.cell_folder(CELLS[0]), "slurm", "71").write({"stage": "training"})

@@ -14,8 +14,8 @@ import pytest
 from bench.plugins import load as load_plugins
 from bench.run import start
 from bench.run.engines.base import ENGINES
-from bench.run.engines.runner import Outcome
 from bench.run.matrix import expand
+from bench.run.outcome import Outcome
 from bench.run.result import Result
 from bench.run.store import LOG, Run
 from bench.run.tracking import followers, names
@@ -301,7 +301,7 @@ def test_a_schedulers_jobs_are_tracked_by_themselves_alone(
     """Each job executes its cells by the local engine, and with it has them tracked."""
 
     class Course:
-        def __init__(self, run: Run, *arguments: Any) -> None:
+        def __init__(self, run: Run, *arguments: Any, **_: Any) -> None:
             self._listener = arguments[4]
 
         def execute(self, cells: Any, *_: Any) -> Outcome:
