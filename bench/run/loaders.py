@@ -10,7 +10,7 @@ from torch import Tensor
 from bench.data.augment import Augment, MixupCutmix
 from bench.data.clips import Clips, TestClips, TrainClips, decoded_side
 from bench.data.dataset import Split, VideoDataset
-from bench.data.decode_pool import DecodePool
+from bench.data.decode_client import Decoders, decoders
 from bench.data.loader import Batch, ClipLoader, Skipped, eval_loader, train_loader
 from bench.data.subset import Subset, subset
 from bench.data.transforms import TrainTransform
@@ -20,13 +20,12 @@ from bench.run.result import SkippedVideo
 from bench.spec import Cell
 
 
-def decoding(clips: Sequence[Clips[Any]], dataset: VideoDataset, context: WorkerContext) -> DecodePool | None:
+def decoding(clips: Sequence[Clips[Any]], dataset: VideoDataset, context: WorkerContext) -> Decoders | None:
     """Processes that decode the clips of a data set until `context.cleanup`; None where this process does."""
-    how = context.reading
-    count = how.processes(dataset.small)
-    if not count:
-        return None
-    return context.cleanup.enter_context(DecodePool(clips, count, how.limit, context.broken))
+    pool = decoders(clips, dataset.small, context.reading, context.broken)
+    if pool is not None:
+        context.cleanup.callback(pool.close)
+    return pool
 
 
 class Loaders:
