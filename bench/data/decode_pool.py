@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-_HELD = 2  # tasks of a process at most: the next one lies there when one is done
-_MOST = 16  # decoding processes of a cell where nobody says how many
+HELD = 2  # tasks of a process at most: the next one lies there when one is done
+MOST = 16  # decoding processes of a cell where nobody says how many
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,14 @@ class Reading:
         small_workers: the same for data sets whose videos are small, see `VideoDataset.small`.
         limit: seconds that decoding a clip, or a test video's views, may take in such a process.
         strict: a video that cannot be read is an error.
+        server: socket of the decoding processes that the machine's cells share; None where each cell has its own.
     """
 
     workers: int = 0
     small_workers: int = 0
     limit: float = 60.0
     strict: bool = False
+    server: Path | None = None
 
     def processes(self, small: bool) -> int:
         """Decoding processes of a cell whose videos are small or not."""
@@ -72,7 +74,7 @@ def reading(workers: int | str, cores: int, limit: float, strict: bool) -> Readi
     """
     if isinstance(workers, int):
         return Reading(workers, workers, limit, strict)
-    return Reading(min(_MOST, max(1, cores)), 0, limit, strict)
+    return Reading(min(MOST, max(1, cores)), 0, limit, strict)
 
 
 @dataclass(eq=False)
@@ -141,7 +143,7 @@ class DecodePool:
 
     def _start(self) -> _Worker:
         ours, theirs = socket.socketpair()
-        readers = [_without_videos(reader) for reader in self._readers]
+        readers = [without_videos(reader) for reader in self._readers]
         process: Any = self._context.Process(target=main, args=(theirs, readers), name="bench-decoder", daemon=True)
         with interrupts_ignored(), _script_left_out() if self._bare else contextlib.nullcontext():
             process.start()
@@ -174,15 +176,19 @@ class DecodePool:
         with contextlib.suppress(OSError):  # its buffer is full: `outcomes` will be woken
             self._wake_sender.send(b"!")
 
-    def outcomes(self) -> Iterator[tuple[Task, Any]]:
+    def outcomes(self, seconds: float | None = None) -> Iterator[tuple[Task, Any]]:
         """Wait, and give what has come of tasks: the result, or why the video is broken; nothing where it was woken.
+
+        Args:
+            seconds: that are waited at most.
 
         Raises:
             RuntimeError: a process died before it was ready; and whatever else than a broken video met the reading.
         """
         self._hand_out()
         by_socket = {worker.socket: worker for worker in self._workers}
-        timeout, begun = self._timeout(), time.monotonic()
+        limits = [limit for limit in (self._timeout(), seconds) if limit is not None]
+        timeout, begun = min(limits, default=None), time.monotonic()
         answers = wait([self._wake_receiver, *by_socket], timeout)
         if timeout is not None and (late := time.monotonic() - begun - timeout) > 1:
             for worker in self._workers:  # this process was stopped for a while, and they with it
@@ -202,7 +208,7 @@ class DecodePool:
 
     def _hand_out(self) -> None:
         """Every process gets one task before any gets a second."""
-        for held in range(_HELD):
+        for held in range(HELD):
             for worker in self._workers:
                 if self._queue and len(worker.tasks) == held:
                     task = self._queue[0]
@@ -254,10 +260,10 @@ class DecodePool:
         self._queue.extendleft(reversed(worker.tasks))
         return task
 
-    def _mark_broken(self, task: Task, reason: str) -> _Broken:
+    def _mark_broken(self, task: Task, reason: str) -> Broken:
         if task.path is not None:
             self.broken[task.path] = reason
-        return _Broken(reason)
+        return Broken(reason)
 
     def close(self) -> None:
         """End every process, whatever it is doing."""
@@ -282,7 +288,7 @@ class DecodePool:
         self.close()
 
 
-def _without_videos(reader: Any) -> Any:
+def without_videos(reader: Any) -> Any:
     """A data set without its list, which tries have no need of: a long one would be sent to every process."""
     reader = copy(reader)
     if hasattr(reader, "videos"):
@@ -316,7 +322,7 @@ def _exit_reason(code: int | None) -> str:
     return f"crashed ({name})"
 
 
-class _Broken(str):
+class Broken(str):
     """A video's fault that its process did not live to tell."""
 
 
@@ -370,7 +376,7 @@ def run_isolated(
     todo, running = iter(items), 0
     with DecodePool([reader], workers, limit, bare=True) as pool:
         while True:
-            for item in islice(todo, _HELD * workers + 1 - running):
+            for item in islice(todo, HELD * workers + 1 - running):
                 pool.submit(Task(reader, item))
                 running += 1
             if not running:
@@ -381,7 +387,7 @@ def run_isolated(
                 raise UserError([str(error)]) from error
             for task, outcome in outcomes:
                 running -= 1
-                if isinstance(outcome, _Broken):
+                if isinstance(outcome, Broken):
                     yield task.value, Lost(outcome)
                 else:
                     yield task.value, outcome.error or outcome.result

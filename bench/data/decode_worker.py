@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.data.decode.base import VideoError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 # the processes are what runs side by side
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+NAME = "bench-decoder"
 _LENGTH = struct.Struct("!I")
 
 
@@ -85,6 +87,8 @@ def main(connection: socket.socket, readers: Sequence[Reader]) -> None:
     for number in (signal.SIGINT, *STOP_SIGNALS):
         signal.signal(number, signal.SIG_IGN)
     end_with_parent()
+    with contextlib.suppress(OSError):  # the name that `top` shows, on Linux
+        Path("/proc/self/comm").write_text(NAME)
     os.environ.update(ONE_THREAD)
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(1)

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from bench.data.clips import Clips, Draw, Sample, TestClips, TrainClips
 from bench.data.dataset import DataError
-from bench.data.decode_pool import DecodePool, Task
+from bench.data.decode_client import Decoders
+from bench.data.decode_pool import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ class ClipLoader:
         clips: Clips[Any],
         batch_size: int,
         drop_last: bool,
-        pool: DecodePool | None,
+        pool: Decoders | None,
         strict: bool,
         pin_memory: bool | None,
     ) -> None:
@@ -197,7 +198,7 @@ class ClipLoader:
 def train_loader(
     clips: TrainClips,
     batch_size: int,
-    pool: DecodePool | None = None,
+    pool: Decoders | None = None,
     strict: bool = False,
     pin_memory: bool | None = None,
 ) -> ClipLoader:
@@ -210,7 +211,7 @@ def train_loader(
 def eval_loader(
     clips: TestClips,
     batch_size: int,
-    pool: DecodePool | None = None,
+    pool: Decoders | None = None,
     strict: bool = False,
     pin_memory: bool | None = None,
 ) -> ClipLoader:
@@ -219,7 +220,7 @@ def eval_loader(
 
 
 def prefetched(
-    pool: DecodePool, clips: Clips[Any], chunks: Sequence[Sequence[Any]], pin: bool
+    pool: Decoders, clips: Clips[Any], chunks: Sequence[Sequence[Any]], pin: bool
 ) -> Generator[Batch, None, None]:
     """The batches of each chunk's items, in order; a few are made ahead of what is taken.
 
@@ -249,7 +250,7 @@ class _Item:
 class _Prefetcher:
     """A thread that keeps the processes busy and puts what they read into batches."""
 
-    def __init__(self, pool: DecodePool, clips: Clips[Any], chunks: Sequence[Sequence[Any]], pin: bool) -> None:
+    def __init__(self, pool: Decoders, clips: Clips[Any], chunks: Sequence[Sequence[Any]], pin: bool) -> None:
         self._pool = pool
         self._clips = clips
         self._chunks = deque(chunks)

@@ -11,7 +11,7 @@ from adapters.frozen_pass import KeptStates
 from bench.data.augment import Augment, MixupCutmix
 from bench.data.clips import Clips, TestClips, TrainClips, decoded_side
 from bench.data.dataset import Split, VideoDataset
-from bench.data.decode_pool import DecodePool
+from bench.data.decode_client import Decoders, decoders
 from bench.data.fixed_clips import FixedClips
 from bench.data.loader import Batch, ClipLoader, Skipped, eval_loader, train_loader
 from bench.data.subset import Subset, subset
@@ -24,13 +24,12 @@ from bench.spec import Cell
 from bench.train.evaluate import Predictor
 
 
-def decoding(clips: Sequence[Clips[Any]], dataset: VideoDataset, context: WorkerContext) -> DecodePool | None:
+def decoding(clips: Sequence[Clips[Any]], dataset: VideoDataset, context: WorkerContext) -> Decoders | None:
     """Processes that decode the clips of a data set until `context.cleanup`; None where this process does."""
-    how = context.reading
-    count = how.processes(dataset.small)
-    if not count:
-        return None
-    return context.cleanup.enter_context(DecodePool(clips, count, how.limit, context.broken))
+    pool = decoders(clips, dataset.small, context.reading, context.broken)
+    if pool is not None:
+        context.cleanup.callback(pool.close)
+    return pool
 
 
 class Loaders:

@@ -89,8 +89,9 @@ class ReadingOptions(PixelOptions):
 
     loader_workers: Annotated[LoaderWorkers, Flag(RUNNING, metavar="INTEGER|auto")] = Field(
         "auto",
-        description="Decoding processes of each cell; 0 decodes without them, and without a limit in seconds; auto: "
-        "the cores divided among the cells that run side by side, at most 16, none for the embedded data set",
+        description="Decoding processes of each cell, which cells side by side share, as many as cores at most; "
+        "0 decodes without them, and without a limit in seconds; auto: the cores divided among the cells that run side "
+        "by side, at most 16, none for the embedded data set",
     )
     decode_timeout: Annotated[float, Flag(RUNNING, metavar="SECONDS")] = Field(
         60.0, gt=0, le=86400, description="Seconds after which a clip's video counts as broken"

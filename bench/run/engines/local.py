@@ -22,6 +22,7 @@ from bench.measure.machine import cores
 from bench.measure.placement import Placement, bf16_notes
 from bench.processes import context, interrupts_ignored
 from bench.run.engines.base import ENGINES, Event, Job, WorkerFailed, joined
+from bench.run.engines.decoding import SharedDecoding, shared_processes
 from bench.run.result import Status
 from bench.spec import Cell, EvaluationRequest, Request
 from bench.text import counted
@@ -114,7 +115,8 @@ def started(
     plugins = tuple(request.plugins)
     minutes = 0.0 if isinstance(request, EvaluationRequest) else request.checkpoint_minutes
     return LocalEngine(
-        [Setup(own[0], plugins, how, command, Path(), notes, minutes, own if len(own) > 1 else ()) for own in devices]
+        [Setup(own[0], plugins, how, command, Path(), notes, minutes, own if len(own) > 1 else ()) for own in devices],
+        shared_processes(how, readers, {cell.dataset for cell in cells}) if len(devices) > 1 else 0,
     )
 
 
@@ -193,6 +195,7 @@ class LocalEngine:
 
     Args:
         setups: one a worker; `output` is filled in here.
+        decoders: decoding processes that the workers share; 0 where each cell has its own.
 
     Attributes:
         ending: True once its jobs were told to stop: it takes no more.
@@ -200,7 +203,7 @@ class LocalEngine:
         trains_together: True unless several processes execute a cell.
     """
 
-    def __init__(self, setups: list[Setup]) -> None:
+    def __init__(self, setups: list[Setup], decoders: int = 0) -> None:
         self.trains_together = not any(setup.ranks for setup in setups)
         self._context = context(preload="bench.run.engines.worker")
         self._folder = tempfile.TemporaryDirectory(prefix="aim-bench-")
@@ -208,6 +211,10 @@ class LocalEngine:
         self._made = 0
         self.ending = False
         self._waiting: deque[Job] = deque()
+        self._decoding: SharedDecoding | None = None
+        if decoders:
+            self._decoding = SharedDecoding(self._context, self.folder, decoders, setups[0].reading.limit)
+            setups = [replace(setup, reading=self._decoding.used_by(setup.reading)) for setup in setups]
         self._workers = [self._start(index, setup) for index, setup in enumerate(setups)]
 
     def _start(self, index: int, setup: Setup) -> _Worker:
@@ -318,6 +325,8 @@ class LocalEngine:
     def close(self) -> None:
         self._waiting.clear()
         self._end(self._workers)
+        if self._decoding is not None:
+            self._decoding.close()
         self._folder.cleanup()
 
     def _end(self, workers: Sequence[_Worker]) -> None:
