@@ -11,7 +11,7 @@ from adapters.blockwise import BlockwiseStrategy
 if TYPE_CHECKING:
     from torch import nn
 
-    from adapters.body import FrozenBody
+    from adapters.body import BlockwiseBody
     from adapters.classifier import VideoClassifier
     from backbones.base import Backbone, Block
 
@@ -23,7 +23,9 @@ class Frozen(BlockwiseStrategy):
     trains = "head"
     frozen_backbone = True
 
-    def body(self, backbone: Backbone, config: BodyConfig, options: Any) -> FrozenBody:
+    def body(self, backbone: Backbone, config: BodyConfig, options: Any) -> BlockwiseBody:
+        if not self.frozen_backbone:  # of a class derived from this one, which may adapt blocks
+            return super().body(backbone, config, options)
         from adapters.block import AdaptedBlock
         from adapters.body import FrozenBody
 

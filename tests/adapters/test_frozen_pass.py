@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
 import pytest
 import torch
+from torch import nn
 
-from adapters.base import STRATEGIES
+from adapters.adapter import Adapter
+from adapters.base import STRATEGIES, Options
+from adapters.baselines import Frozen
+from adapters.block import AdaptedBlock
 from adapters.classifier import VideoClassifier
 from adapters.frozen_pass import FrozenPass, KeptStates, of_block
 from adapters.heads import HEADS
-from backbones.base import Backbone
+from backbones.base import Backbone, Block
 from tests.models import CLASSES, FAMILIES, FRAMES, NAMES, awaken, backbone, clips, model
 
 READERS: list[tuple[str, str, dict[str, Any]]] = [
@@ -112,3 +117,20 @@ def test_a_copy_of_a_model_reads_its_own_backbone(strategy: str) -> None:
             parameter.zero_()
     assert second.eval()(x).equal(before)
     assert not first.eval()(x).equal(before)
+
+
+def test_a_strategy_derived_from_frozen_may_adapt_blocks() -> None:
+    class Adapting(Frozen):
+        name: ClassVar[str] = "adapting"
+
+        def adapt(self, block: Block, index: int, depth: int, frames: int, options: Any, drop_path: float) -> nn.Module:
+            return AdaptedBlock(block, spatial=Adapter(block.width, skip=True))
+
+        def trainable(self, model: VideoClassifier) -> Iterable[nn.Parameter]:
+            return model.body.parameters()
+
+    built = VideoClassifier(backbone("vit"), Adapting(), Options(), classes=CLASSES, frames=FRAMES)
+    awaken(built)
+    built(clips()).square().sum().backward()
+    assert built.frozen_reads is None
+    assert all(parameter.grad is not None and parameter.grad.any() for _, parameter in built.trained())
