@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 
 from bench.report.table import Column, ResultTable, Row
@@ -22,6 +23,7 @@ _SPECIAL = {
     **{sign: f"\\{sign}" for sign in "&%$#_"},
 }
 _NUMBER = re.compile(r"(-?)(\d+)(?:\.(\d+))?")
+_HEADER = 10  # letters of a line of a column's header
 _LAST_OF_FONTS = 0x17F  # Latin Extended-A: what LaTeX's usual encodings have letters for
 
 
@@ -72,6 +74,13 @@ def _line(cells: list[str]) -> str:
     return f"      {'{}' * first.startswith('[')}{' & '.join([first, *others])} \\\\"
 
 
+def _stacked(header: str) -> str:
+    """A header on lines of a few letters, so that it makes its column no wider than its numbers need."""
+    lines = textwrap.wrap(header, _HEADER, break_long_words=False, break_on_hyphens=False)
+    stacked = r" \\ ".join(map(escape, lines))
+    return escape(header) if len(lines) < 2 else rf"\shortstack{{{stacked}}}"
+
+
 def _rows(table: ResultTable, columns: list[_Numbers]) -> Iterator[str]:
     before: Row | None = None
     for row in table.rows:
@@ -109,7 +118,7 @@ class _Numbers:
         self._beside = any(table.spread(row, column) or column.key in row.alike for row in table.rows)
         number = f"S[table-format={self._before}.{self._after}]" if column.numeric and parts else "l"
         self.kind = f" {number}" + "@{\\,}l" * self._beside
-        title = escape(column.header)
+        title = _stacked(column.header)
         self.header = rf"\multicolumn{{2}}{{c}}{{{title}}}" if self._beside else f"{{{title}}}"
 
     def cell(self, row: Row) -> str:

@@ -137,7 +137,7 @@ def test_a_plan_tells_it(bench: Command, emulating: None) -> None:
 
 def test_workers_know_it_and_cells_carry_it_as_a_footnote(emulating: None, monkeypatch: pytest.MonkeyPatch) -> None:
     setups = []
-    monkeypatch.setattr("bench.run.engines.local.LocalEngine", setups.extend)
+    monkeypatch.setattr("bench.run.engines.local.LocalEngine", lambda found, *_: setups.extend(found))
     local(Request(), CPU, [make.cell(precision="bf16")], "bench run")
     ((note,),) = (setup.notes for setup in setups)
     assert quotes(note, *SLOW)

@@ -224,7 +224,7 @@ def test_a_run_without_arguments_for_what_is_done_prints_the_table(
     arguments = ("--backbones", "swin:tiny@none", "--strategies", "joint")
     assert run(out, *arguments).code == 0
     begun = time.monotonic()
-    monkeypatch.setattr(local, "LocalEngine", lambda _: pytest.fail("a worker was started"))
+    monkeypatch.setattr(local, "LocalEngine", lambda *_: pytest.fail("a worker was started"))
     again = run(out, *arguments)
     assert again.code == 0
     assert quotes(again.out, "1 cell") and quotes(again.out, "swin:tiny@none")

@@ -36,6 +36,7 @@ OTHER_CELL: dict[str, Any] = {
     "decoder": "pyav",
     "order_test": False,
     "cache_format": "jpeg",
+    "cache_features": True,
     "compile": True,
     "checkpoint_activations": True,
     "kernels": "plain",
@@ -139,6 +140,7 @@ def test_model_key_is_the_same_for_what_does_not_change_the_model() -> None:
         {"order_test": False},
         {"decoder": "pyav"},
         {"cache_format": "jpeg"},
+        {"cache_features": True},
         {"train_fraction": 0.1},
         {"recipe": {"epochs": 9, "lr": 1e-5}},
     ]

@@ -227,7 +227,7 @@ def test_memory_of_one_rank_halves_the_parts_of_all() -> None:
             return computed(clips, whole)
 
         limited.fall_back_to_eager = computed.fall_back_to_eager  # type: ignore[attr-defined]
-        limited.device = CPU  # type: ignore[attr-defined]
+        limited.device, limited.shared = CPU, None  # type: ignore[attr-defined]
         trainer.computation = limited  # type: ignore[assignment]
         return _steps(trainer, 1, 8)
 
