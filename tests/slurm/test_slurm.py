@@ -161,7 +161,7 @@ def test_an_array_of_jobs_beside_another_engine_runs_each_cell_once(cluster: Pat
     assert len(printed) == 2
     assert "".join(printed).count("\ndone: ") + len(re.findall(r" done \d of \d: ", said_beside)) == 3
     assert (run / "results.csv").read_text().count("\n") == 4
-    assert _slurm("squeue", "--noheader") == ""
+    _until(lambda: _slurm("squeue", "--noheader") == "")  # jobs take a moment to end after their last result
 
 
 def test_a_preempted_job_is_requeued_and_goes_on(
