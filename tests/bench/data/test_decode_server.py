@@ -370,6 +370,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_nothing_is_left_where_the_process_that_started_it_is_killed(tmp_path: Path, log: Path, short: Path) -> None:
     script, folder = tmp_path / "owner.py", short / "own"
     folder.mkdir()

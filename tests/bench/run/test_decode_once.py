@@ -31,6 +31,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_a_matrix_side_by_side_gives_what_its_cells_give_alone(
     bench: Command, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

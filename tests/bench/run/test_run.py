@@ -137,7 +137,9 @@ def test_an_interrupt_is_recorded_and_the_same_command_goes_on(
     assert _result(out, "hangs")["status"] == "done"
 
 
-@pytest.mark.parametrize(("kind", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+@pytest.mark.parametrize(
+    ("kind", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 75, marks=pytest.mark.slow)]
+)
 def test_a_training_that_is_interrupted_leaves_a_checkpoint_and_goes_on_from_it(
     tmp_path: Path, plugin: Path, run: Runner, kind: signal.Signals, code: int
 ) -> None:
