@@ -297,8 +297,9 @@ class RayEngine:
                 kind = "failed"
                 line = f"what came back of it cannot be written: {reason(error)}"
                 values = {"status": "failed", "error": line, "traceback": None}
+        event: Event | None = None
         if kind == "progress":
-            yield Event(part, "progress", values)
+            event = Event(part, "progress", values)
         elif kind == "preempted" and not self._stopping:  # the node is being taken back
             placed.back.add(number)
         elif kind != "checkpoint":
@@ -306,11 +307,15 @@ class RayEngine:
             if kind == "trained" and (kept := self._kept(part)) is not None:
                 with contextlib.suppress(Exception):  # of whatever package the protocol has: it is only not tidy
                     kept.clear()
-            yield Event(part, kind, values)
-        if len(placed.left) == len(placed.back):
+            event = Event(part, kind, values)
+        again: list[Event] = []
+        if len(placed.left) == len(placed.back):  # before it is told: whoever hears of the end may listen no further
             self._placed.remove(placed)
             if placed.back:
-                yield from self._again(placed, f"{placed.host} was taken back")
+                again = list(self._again(placed, f"{placed.host} was taken back"))
+        if event is not None:
+            yield event
+        yield from again
 
     def _note(self, note: str) -> None:
         if note not in self.notes:

@@ -145,6 +145,22 @@ def test_a_measurement_has_a_whole_node_and_a_training_what_it_takes(monkeypatch
     assert [stream.arguments[1].threads for stream in ray.streams] == [4, 1]
 
 
+def test_whoever_hears_of_the_end_of_a_job_may_listen_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, ray = _engine(monkeypatch, [(4, 0)])
+    engine.submit(_job(0, kind="measure"))
+    ray.streams[0].starts()
+    ray.streams[0].says(("measured", {"value": make.measured()}))
+    while True:
+        events = engine.events(0.0)
+        found = next((event for event in events if event.kind == "measured"), None)
+        events.close()
+        if found is not None:
+            break
+    ray.streams[0].says(StopIteration())
+    engine.submit(_job(1))
+    assert _events(engine) == [] and len(ray.streams) == 2
+
+
 @pytest.mark.parametrize(
     ("nodes", "device", "cpus", "gpus", "slots"),
     [([(4, 0), (2, 0)], "cpu", 2, 0, 3), ([(8, 2), (32, 4)], "cuda", 8, 2, 3)],
