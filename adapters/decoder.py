@@ -9,10 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adapters.body import Body, Output
-from adapters.frozen_pass import FrozenPass, Part, States, of_block
+from adapters.frozen_pass import PARTS, FrozenPass, States, of_block
 from backbones.base import Backbone
-
-_PARTS: tuple[Part, ...] = ("query", "key", "tokens")
 
 
 class CrossFrameAttention(nn.Module):
@@ -103,7 +101,7 @@ class DecoderBody(Body):
         self.layers = nn.ModuleList(DecoderLayer(width, block.heads, dropout) for block in read)
         first = len(backbone.blocks) - layers
         self.read = range(first, len(backbone.blocks))
-        self._pass = FrozenPass(backbone, [of_block(index, part) for index in self.read for part in _PARTS])
+        self._pass = FrozenPass(backbone, [of_block(index, part) for index in self.read for part in PARTS])
         self.query = nn.Parameter(0.02 * torch.randn(width))
         self.norm = nn.LayerNorm(width)
 
@@ -117,7 +115,7 @@ class DecoderBody(Body):
         """(B, width); "frames" are the clip's one feature, (B, 1, width)."""
         x = self.query.expand(states.clips, 1, -1)
         for at, index in enumerate(self.read):
-            query, key, tokens = (states.take(of_block(index, part)) for part in _PARTS)
+            query, key, tokens = (states.take(of_block(index, part)) for part in PARTS)
             x = self.layers[at](x, self._with_time(at, tokens, query, key, states.clips))
         return self.norm(x) if output == "frames" else self.norm(x)[:, 0]
 

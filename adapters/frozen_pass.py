@@ -27,7 +27,7 @@ _ROLES: tuple[Literal["query", "key"], ...] = ("query", "key")
 
 
 Part = Literal["query", "key", "tokens"]
-_PARTS: tuple[Part, ...] = ("query", "key", "tokens")  # in the order of computation
+PARTS: tuple[Part, ...] = ("query", "key", "tokens")  # in the order of computation
 
 
 def of_block(index: int, part: Part) -> str:
@@ -69,7 +69,7 @@ class FrozenPass:
         self.adapted = adapted
         wanted = set(reads)
         depth = len(backbone.blocks)
-        of_blocks = [of_block(index, part) for index in range(depth) for part in _PARTS]
+        of_blocks = [of_block(index, part) for index in range(depth) for part in PARTS]
         order = [*of_blocks, *_WHOLE]
         if unknown := sorted(wanted.difference(order)):
             raise ValueError(f"no states of an image model of {depth} blocks: {', '.join(unknown)}")

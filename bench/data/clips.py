@@ -216,13 +216,16 @@ class TrainClips(Clips[tuple[int, int]]):
     def keys(self, epoch: int) -> list[tuple[int, int]]:
         return [(epoch, int(index)) for index in self.order(epoch)]
 
+    def others(self, key: tuple[int, int]) -> Iterator[int]:
+        """Indices of the videos that are tried in place of one that is broken, drawn at random."""
+        rng = np.random.default_rng((2, self.seed, *key))
+        return (int(rng.integers(len(self))) for _ in range(1, _TRIES))
+
     def draws(self, key: tuple[int, int]) -> Iterator[Draw]:
         epoch, index = key
         yield Draw(self.videos[index], (1, self.seed, epoch, index))
-        others = np.random.default_rng((2, self.seed, epoch, index))
-        for number in range(1, _TRIES):
-            video = self.videos[int(others.integers(len(self)))]
-            yield Draw(video, (1, self.seed, epoch, index, number))
+        for number, other in enumerate(self.others(key), start=1):
+            yield Draw(self.videos[other], (1, self.seed, epoch, index, number))
 
     def read(self, draw: Draw) -> Sample:
         rng = np.random.default_rng(draw.seed)

@@ -15,8 +15,10 @@ from torch import Tensor
 
 from adapters.frozen_pass import FrozenPass, KeptStates
 from bench.data.cache.choose import disk_folder
-from bench.data.dataset import DataError, Split, Video
-from bench.data.features import FeatureFile, FeatureWriter
+from bench.data.clips import TestClips
+from bench.data.dataset import DataError, Split
+from bench.data.feature_file import FeatureFile, FeatureWriter
+from bench.data.fixed_clips import FixedClips
 from bench.data.loader import ClipLoader
 from bench.data.transforms import normalise
 from bench.measure.machine import device_name
@@ -30,7 +32,6 @@ from bench.train.evaluate import Predictor
 FOLDER = "features"  # in the cache's
 _FORMAT = 1  # of the files; another one where the same model would give other features
 _PATIENCE = 0.5  # seconds between looks at a file that another process makes
-_TRIES = 16  # videos in a row that could not be decoded
 
 FOOTNOTE = (
     "trained on features of one fixed clip a video, computed once (--cache-features); speed and memory are those of a "
@@ -49,8 +50,8 @@ class KeptFeatures:
     Args:
         cell: what trains on them.
         predictor: of its model.
-        loader: of the split's videos, one fixed clip each.
-        videos: of the split.
+        clips: of the split: a fixed one of each training video, a validation's view.
+        loader: of these, in the list's order.
         context: of the worker.
         identity: what the features depend on beside cell and model: the hash of the weights, of the data.
         report: gets progress, see `bench.run.cell.execute`.
@@ -60,15 +61,15 @@ class KeptFeatures:
         self,
         cell: Cell,
         predictor: Predictor,
+        clips: FixedClips | TestClips,
         loader: ClipLoader,
-        videos: Sequence[Video],
         context: WorkerContext,
         identity: Mapping[str, str],
         split: Split,
         report: Report,
     ) -> None:
         self._predictor, self._loader, self._context, self._report = predictor, loader, context, report
-        self._videos = tuple(videos)
+        self._clips, self._videos = clips, tuple(clips.videos)
         model = predictor.model
         if model.frozen_reads is None:
             raise ValueError(f"{cell.method} does not go on from a frozen backbone's features")
@@ -199,29 +200,25 @@ class KeptFeatures:
         found = self.file.read(rows)
         return KeptStates({name: each.flatten(0, 1) for name, each in found.items()}, len(rows))
 
-    def steps(self, batch_size: int) -> int:
-        """Batches of an epoch; a short last one is left out unless it is the only one."""
-        return max(1, len(self._videos) // batch_size)
-
-    def training(self, seed: int, epoch: int, first: int, batch_size: int) -> Iterator[tuple[KeptStates, Tensor]]:
-        """Batches of an epoch from the `first` on, as a training on clips has them: the same videos in the same order.
+    def training(self, steps: range, epoch: int, batch_size: int) -> Iterator[tuple[KeptStates, Tensor]]:
+        """Batches of some steps of an epoch, as a training on clips has them: the same videos in the same order.
 
         Another video, drawn at random as there, takes the place of one that could not be decoded.
         """
-        there, count = self.file.there, len(self._videos)
-        order = np.random.default_rng((0, seed, epoch)).permutation(count)
-        rows = [index if there[index] else self._other(seed, epoch, int(index)) for index in order]
-        for start in range(first * batch_size, self.steps(batch_size) * batch_size, batch_size):
-            taken = rows[start : start + batch_size]
+        clips, there = self._clips, self.file.there
+        assert isinstance(clips, FixedClips)
+        order = clips.order(epoch)
+        rows = [int(index) if there[index] else self._other(clips, (epoch, int(index))) for index in order]
+        for step in steps:
+            taken = rows[step * batch_size : (step + 1) * batch_size]
             yield self.batch(taken), self._labels(taken)
 
-    def _other(self, seed: int, epoch: int, index: int) -> int:
-        others = np.random.default_rng((2, seed, epoch, index))
-        drawn = (int(others.integers(len(self._videos))) for _ in range(1, _TRIES))
-        for other in drawn:
+    def _other(self, clips: FixedClips, key: tuple[int, int]) -> int:
+        for other in clips.others(key):
             if self.file.there[other]:
                 return other
-        raise DataError(f"no training clip in {_TRIES} draws: the videos cannot be decoded")
+        first, why = next(iter(self.file.skipped.items()))
+        raise DataError(f"no training clip: the videos cannot be decoded, the first of them {first} ({why})")
 
     def evaluation(self, batch_size: int) -> Iterator[tuple[KeptStates, Tensor, list[str]]]:
         """Batches of the videos that could be decoded, in the list's order, their labels and names."""

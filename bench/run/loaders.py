@@ -108,10 +108,10 @@ class Loaders:
         self._clips, self._kept = clips, dict[Split, KeptFeatures]()
         self._loaders: dict[Split, ClipLoader] = {}
         for split, each in clips.items():
-            if isinstance(each, FixedClips):
-                self._train = self._loaders[split] = ClipLoader(each, recipe.batch_size, False, pool, strict, None)
-            elif isinstance(each, TrainClips):
+            if isinstance(each, TrainClips):
                 self._train = self._loaders[split] = train_loader(each, recipe.batch_size, pool, strict)
+                if isinstance(each, FixedClips):  # features are computed of every video
+                    self._loaders[split] = ClipLoader(each, recipe.batch_size, False, pool, strict, None)
             else:  # batches of at most so many views, but of one video at least
                 tested = cast("TestClips", each)
                 at_once = ranks.size * max(1, recipe.batch_size // tested.views)
@@ -127,8 +127,7 @@ class Loaders:
     @property
     def steps(self) -> int:
         """Batches of an epoch."""
-        kept = self._kept.get("train")
-        return len(self._train) if kept is None else kept.steps(self._cell.recipe.batch_size)
+        return len(self._train)
 
     def keep_features(self, predictor: Predictor, identity: Mapping[str, str], report: Report) -> None:
         """Train, and validate, on features of the frozen backbone from now on; computed where they are not there yet.
@@ -136,9 +135,9 @@ class Loaders:
         Args, errors: see `bench.run.features.KeptFeatures`.
         """
         for split in ("train", "val"):
-            videos = self._clips[split].videos
+            clips = cast("FixedClips | TestClips", self._clips[split])
             loader = self._loaders[split]
-            kept = KeptFeatures(self._cell, predictor, loader, videos, self._context, identity, split, report)
+            kept = KeptFeatures(self._cell, predictor, clips, loader, self._context, identity, split, report)
             if kept.file:
                 self._kept[split] = kept
 
@@ -155,8 +154,8 @@ class Loaders:
             whole: batches as one process has them, in place of this rank's shares.
         """
         if "train" in self._kept:
-            recipe = self._cell.recipe
-            return self._kept["train"].training(self._cell.seed, epoch, first, recipe.batch_size)
+            steps = range(first, self.steps)
+            return self._kept["train"].training(steps, epoch, self._cell.recipe.batch_size)
         self._train.set_epoch(epoch, first)
         if not self._ranks.alone:
             self._train.share = range if whole else self._ranks.share

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.data.features import FeatureFile, FeatureWriter, about_file
+from bench.data.feature_file import FeatureFile, FeatureWriter, about_file
 
 VIDEOS = 7
 BROKEN = 4
