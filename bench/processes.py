@@ -9,7 +9,8 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 
 # what a cluster sends before it takes a machine back; some schedulers are told to send the second
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
+
+_ONE_PRESS = 1.0  # seconds within which a key that is held, or a signal that is passed on as well, is one interrupt
 
 
 class StopRequested(KeyboardInterrupt):
@@ -91,6 +94,41 @@ class SharedFlag:
 
     def clear(self) -> None:
         self._value.value = 0
+
+
+@contextlib.contextmanager
+def interrupts_put_off() -> Iterator[Callable[[], None]]:
+    """Put off Ctrl-C and `STOP_SIGNALS` to where this process looks for them, as an exception that is raised just
+    anywhere tears a message in two, or ends as another one inside a library that calls us back.
+
+    Yields:
+        Function that does what the first signal that has come would have done at once, such as raising
+        KeyboardInterrupt. One that comes more than a second later does so by itself: somebody has lost patience.
+    """
+    first: list[tuple[Callable[[], object], float]] = []
+
+    def put_off(number: int, frame: Any) -> None:
+        before = handlers[number]
+        if not first:
+            first.append((lambda: before(number, frame), time.monotonic()))
+        elif time.monotonic() - first[0][1] > _ONE_PRESS:
+            before(number, frame)
+
+    def look() -> None:
+        for act, _ in first:
+            act()
+
+    handlers: dict[int, Callable[[int, Any], object]] = {}
+    main = threading.current_thread() is threading.main_thread()  # which alone may set them
+    for number in (signal.SIGINT, *STOP_SIGNALS) if main else ():
+        if callable(found := signal.getsignal(number)):  # what ends the process, or nothing, stays as it is
+            handlers[number] = found
+            signal.signal(number, put_off)
+    try:
+        yield look
+    finally:
+        for number, before in handlers.items():
+            signal.signal(number, before)
 
 
 @contextlib.contextmanager

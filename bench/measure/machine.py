@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
+_PATIENCE = 1.0  # seconds between looks while another command measures
 _PACKAGES = (
     "aim-bench",
     "torch",
@@ -107,11 +108,12 @@ def others_load(seconds: float = 0.3) -> float:
 
 
 @contextlib.contextmanager
-def exclusive_machine_lock(on_wait: Callable[[], None]) -> Iterator[None]:
+def exclusive_machine_lock(on_wait: Callable[[], None], look: Callable[[], None] = lambda: None) -> Iterator[None]:
     """One measurement at a time on this machine, also between commands of the same user.
 
     Args:
         on_wait: called where another command is measuring.
+        look: called from time to time while it does; may raise KeyboardInterrupt.
     """
     user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()  # a container's user may have no name
     lock = FileLock(Path(tempfile.gettempdir()) / f"aim-bench-{user}-measures.lock")
@@ -119,7 +121,10 @@ def exclusive_machine_lock(on_wait: Callable[[], None]) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         on_wait()
-        lock.acquire()
+        while not lock.is_locked:
+            look()
+            with contextlib.suppress(Timeout):
+                lock.acquire(timeout=_PATIENCE)
     try:
         yield
     finally:

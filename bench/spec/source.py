@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, cast
 
-from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BeforeValidator, Field
 
 from bench.files import did_you_mean_path
 from bench.spec.fields import DATA, Flag, FrozenModel, UserPath
@@ -37,15 +38,9 @@ class DataSource(FrozenModel):
     test_list: Path | None = None
     class_names: Path | None = None
     fold: Fold | None = None
-    labels_from: LabelsFrom = 0
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, values: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out a labels_from of 0, so that cells of before it have the keys that they had."""
-        written: dict[str, Any] = values(self)
-        if not self.labels_from:
-            written.pop("labels_from", None)
-        return written
+    # 0 is left out, so that cells of before it have the keys that they had. Not by a function in Python: pydantic makes
+    # an error of its own of a Ctrl-C that comes in one
+    labels_from: LabelsFrom = Field(0, exclude_if=operator.not_)
 
     @classmethod
     def of(cls, **given: Any) -> DataSource:

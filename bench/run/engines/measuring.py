@@ -93,7 +93,7 @@ class ModelMeasurements:
         """The lock of the machine that measures, where that is this one."""
         if not getattr(self._engine, "measures_here", True):
             return contextlib.nullcontext()
-        return exclusive_machine_lock(lambda: self._listener.waiting("another run's measurements"))
+        return exclusive_machine_lock(lambda: self._listener.waiting("another run's measurements"), self._look)
 
     def _measure(self, cell: Cell) -> Event:
         # all the cores: nothing else runs

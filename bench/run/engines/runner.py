@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from filelock import BaseFileLock
 
 from bench.data.cache import FrameCache
 from bench.measure.machine import cores, device_name
 from bench.measure.placement import Placement
-from bench.processes import StopRequested, interrupts_ignored
+from bench.processes import StopRequested, interrupts_ignored, interrupts_put_off
 from bench.run.engines.base import CellEngine, Engine, Event, Job, joined
 from bench.run.engines.jobs import JobFile, asked_to_stop
 from bench.run.engines.local import threads_of
@@ -75,7 +75,7 @@ class Runner:
         self._device = f"{placement.type} (not known)" if elsewhere else device_name(placement.torch_name)
         self._running: dict[Cell, Stopwatch] = {}  # in training
         self._locks: dict[Cell, BaseFileLock] = {}
-        self._measured = ModelMeasurements(run, engine, self._device, cache, listener, self._look_for_a_cancel)
+        self._measured = ModelMeasurements(run, engine, self._device, cache, listener, self._look_for_a_stop)
         self._engine_name, self._job_id = engine_name, job_id
         self._jobs: dict[Cell, JobFile] = {}  # of what is in training
         self._since = run.changed()
@@ -88,6 +88,7 @@ class Runner:
         self._apart: dict[str, int] = {}  # of those of them that ended together, by what ended them
         self._job_of: dict[Cell, int] = {}  # number of the job that trains it
         self._submitted = 0
+        self._look_for_a_signal: Callable[[], None] = lambda: None
 
     def execute(self, cells: Sequence[Cell], tuner: Tuner | None = None) -> Outcome:
         """Run every cell that is not done. An interrupt is recorded in the cells that it hit, then returned.
@@ -114,14 +115,8 @@ class Runner:
         self.listener.begun([*todo, *(tuner.waiting if tuner else ())], self.outcome.skipped, self.engine.slots)
         if todo:
             try:
-                if isinstance(self.engine, CellEngine):
-                    with self._phase("jobs"):
-                        self._hand_over(todo, self.engine)
-                else:
-                    with self._phase("measuring"):
-                        todo = self._measure(todo)
-                    with self._phase("training and evaluating"):
-                        self._train(todo)
+                with interrupts_put_off() as self._look_for_a_signal:
+                    self._execute(todo)
             except KeyboardInterrupt as stop:
                 self.outcome.interrupted = True
                 self.outcome.requeue = isinstance(stop, StopRequested)
@@ -141,6 +136,16 @@ class Runner:
         left = self.outcome.interrupted or (isinstance(self.engine, CellEngine) and self.engine.detached)
         self.outcome.untuned += tuner.obstacles() if tuner and not left else []
         return self.outcome
+
+    def _execute(self, cells: list[Cell]) -> None:
+        if isinstance(self.engine, CellEngine):
+            with self._phase("jobs"):
+                self._hand_over(cells, self.engine)
+            return
+        with self._phase("measuring"):
+            cells = self._measure(cells)
+        with self._phase("training and evaluating"):
+            self._train(cells)
 
     @contextlib.contextmanager
     def _phase(self, name: str) -> Iterator[None]:
@@ -171,7 +176,7 @@ class Runner:
                 self._start_jobs(self._follow, engine)
                 self._follow.clear()
             self._table.keep_up()
-            self._look_for_a_cancel()
+            self._look_for_a_stop()
 
     def _start_jobs(self, cells: Iterable[Cell], engine: CellEngine) -> None:
         for cell in cells:
@@ -223,7 +228,7 @@ class Runner:
                     self.listener.waiting(f"{counted(len(elsewhere), 'cell')} that another process runs")
                     told = True
                 self._table.keep_up()
-                self._look_for_a_cancel()
+                self._look_for_a_stop()
                 time.sleep(_PATIENCE)
                 waiting.add(elsewhere)
                 elsewhere.clear()
@@ -231,7 +236,7 @@ class Runner:
             for event in self.engine.events(timeout=0.5):
                 self._handle(event)
             self._table.keep_up()
-            self._look_for_a_cancel()
+            self._look_for_a_stop()
 
     @property
     def _free(self) -> int:
@@ -240,8 +245,9 @@ class Runner:
     def _pass_key(self, cell: Cell) -> str | None:
         return None if not self._shares or cell in self._alone else pass_key(cell)
 
-    def _look_for_a_cancel(self) -> None:
-        """Raise KeyboardInterrupt where `bench cancel` was given since the run was opened."""
+    def _look_for_a_stop(self) -> None:
+        """Raise KeyboardInterrupt where a signal asked for it, or `bench cancel` since the run was opened."""
+        self._look_for_a_signal()
         if asked_to_stop(self.run.folder, self._since):
             raise KeyboardInterrupt
 

@@ -187,7 +187,10 @@ def _file_system(folder: Path) -> str:
 def call(*command: str, input: str | None = None) -> str | Exception:
     """The standard output of one of Slurm's commands, or why there is none."""
     try:
-        done = subprocess.run(command, input=input, capture_output=True, text=True, timeout=_ANSWER, check=True)
+        # in a group of its own: a terminal's Ctrl-C is for us, who put it off
+        done = subprocess.run(
+            command, input=input, capture_output=True, text=True, timeout=_ANSWER, check=True, process_group=0
+        )
     except (OSError, subprocess.SubprocessError) as error:
         return error
     return done.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from bench.data.cache import FrameCache
 from bench.errors import UserError
 from bench.measure.machine import device_name
 from bench.measure.placement import Placement
+from bench.processes import StopRequested
 from bench.run import start
 from bench.run import store as table
 from bench.run.columns import to_csv
@@ -219,6 +221,26 @@ def test_the_table_is_whole_after_an_interrupt(run: Run) -> None:
     outcome = executed(run, stopped_by(KeyboardInterrupt()))
     assert outcome.interrupted
     assert [result.status for result in run.results()] == ["done"] * 7 + ["interrupted"]
+    assert is_right(run)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_cell_that_ends_while_an_interrupt_comes_keeps_its_result(run: Run, number: signal.Signals) -> None:
+    def ends(cell: Cell) -> tuple[str, dict[str, Any]]:
+        if cell.seed == 7:
+            os.kill(os.getpid(), number)
+        return trained(cell)
+
+    def stop(*_: Any) -> None:
+        raise StopRequested
+
+    before = signal.signal(number, signal.default_int_handler if number is signal.SIGINT else stop)
+    try:
+        outcome = executed(run, ends)
+    finally:
+        signal.signal(number, before)
+    assert outcome.interrupted and outcome.requeue == (number is signal.SIGTERM)
+    assert [result.status for result in run.results()] == ["done"] * 8
     assert is_right(run)
 
 

@@ -144,7 +144,7 @@ def test_trials_side_by_side_choose_the_same(tmp_path: Path) -> None:
 
 def test_two_commands_at_once_share_the_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "_PATIENCE", 0.01)
-    monkeypatch.setattr(measuring, "exclusive_machine_lock", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(measuring, "exclusive_machine_lock", lambda *_: contextlib.nullcontext())
     engines = [InstantEngine(pause=0.01), InstantEngine(pause=0.01)]
     with ThreadPoolExecutor(2) as pool:
         outcomes = [each[1] for each in pool.map(lambda engine: run(tmp_path, engine, 3), engines)]
