@@ -12,7 +12,7 @@ import typer
 from bench.cli.compare import METRICS
 from bench.cli.options import not_among
 from bench.cli.output import tell
-from bench.cli.report import PLUGIN_HELP, WHERE_HELP, WHERE_METAVAR, plugin_problems
+from bench.cli.selecting import PLUGIN_HELP, WHERE_HELP, WHERE_METAVAR, plugin_problems
 from bench.errors import UserError
 
 KINDS = ("pareto", "fraction", "learning", "confusion", "order", "time")
@@ -68,7 +68,7 @@ def plot(
     if "all" in kinds and not every:
         problems.append(f"kind is {kind!r}: expected all alone, or a list without it")
     problems += [line for each in formats for line in not_among("format", each, FORMATS)]
-    problems += not_among("metric", metric, METRICS) + matplotlib_missing()
+    problems += not_among("metric", metric, METRICS)
     for name, value, taker in (
         ("against", against, "pareto"),
         ("cells", cells, "confusion"),
@@ -77,7 +77,9 @@ def plot(
         if value is not None and not every and taker not in kinds:
             problems.append(f"{name} is {value!r}: expected with the kind {taker}, which alone takes it")
     problems += [] if output is None else _obstacles(output)
-    problems += plugin_problems(plugin or ())
+    # without these, plots cannot be tried
+    missing = matplotlib_missing() + plugin_problems(plugin or ())
+    problems += missing
     inches, found = Size(), None
     try:
         inches = Size.parsed(size)
@@ -88,20 +90,26 @@ def plot(
         found = found.only(meeting(found.results, where or ()))
     except UserError as error:
         problems += error.problems
-    if problems or found is None:
+    if missing or found is None:
         raise UserError(problems)
 
     request = PlotRequest(
-        next(each for each in KNOWN if each == metric),
+        next((each for each in KNOWN if each == metric), KNOWN[0]),
         tuple(_listed(against or "", empty=True)),
         tuple(_listed(cells or "", empty=True)),
         tuple(_listed(rows or "", empty=True)),
         inches,
     )
+    wanted = [each for each in KINDS if every or each in kinds]
+    contents, lacking = dict[str, bytes](), list[str]()
+    try:
+        # where something is wrong already, they are drawn for what else is
+        contents, lacking = files(wanted, () if problems else formats, found, request)
+    except UserError as error:
+        problems += error.problems
     folder = output or found.folders[0] / "plots"
-    contents, lacking = files(KINDS if every else kinds, formats, found, request)
-    problems = _obstacles(folder)
-    problems += [f"kind is {line}" for line in lacking] if not every or not contents else []
+    problems += [] if output else _obstacles(folder)
+    problems += [f"kind is {line}" for line in lacking] if not every or len(lacking) == len(wanted) else []
     if problems:
         raise UserError(problems)
     for file in _written(folder, contents):

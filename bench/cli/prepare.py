@@ -63,7 +63,8 @@ class PrepareRequest(DataRequest):
         description="Of --engine slurm: what its jobs ask for, such as partition=cpu,time=720,cpus_per_task=16",
     )
     clear: Annotated[bool, Flag(one_way=True, default="")] = Field(
-        False, description="Remove the data set's frames, of every size and format, from the cache instead"
+        False,
+        description="Remove the data set's frames, of every size and format, and kept features from the cache instead",
     )
 
 
@@ -81,6 +82,7 @@ def prepare(given: Given[PrepareRequest]) -> None:
     tasks = _tasks(given, wrong)
     request, dataset = opened(given, wrong)
 
+    from bench.data import feature_file
     from bench.data.cache.choose import CacheFolders
     from bench.data.cache.store import FolderStore
     from bench.data.clips import decoded_side
@@ -101,6 +103,8 @@ def prepare(given: Given[PrepareRequest]) -> None:
                 if request.clear:
                     gone, freed = FolderStore(folder, 0).forget(paths)
                     tell(f"removed {counted(gone, 'video')} of {dataset.name}, {byte_size(freed)}, from {folder}")
+                    if features := feature_file.forget(folder, dataset.name):
+                        tell(f"removed its features, {byte_size(features)}")
                     return
                 store = _store(folder, request.cache_limit, request.cache_format, paths, short_side)
             except OSError as error:

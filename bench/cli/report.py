@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,19 +12,11 @@ from typer.core import TyperCommand
 
 from bench.cli.options import not_among
 from bench.cli.output import obstacles, say, write
+from bench.cli.selecting import PLUGIN_HELP, WHERE_HELP, WHERE_METAVAR, plugin_problems
 from bench.errors import UserError
 
 FORMATS = ("terminal", "markdown", "csv", "json", "latex", "html")
 BEST = ("bold", "none")
-WHERE_HELP = (
-    "Cells of these values alone: of a label, an option or a column of results.csv, such as strategy=joint,lora. "
-    "Repeatable; all must hold."
-)
-WHERE_METAVAR = "NAME=VALUE[,VALUE ...]"
-PLUGIN_HELP = (
-    "A Python file or module that registers data sets, which tell the names of their classes and have their pictures. "
-    "Repeatable."
-)
 _CELLS, _SHAPE, _NUMBERS, _LATEX = "Cells", "Rows and columns", "Numbers", "LaTeX"
 _AIM = "aim"  # `bench.report.published.AIM`
 
@@ -199,17 +190,6 @@ def report(
     from bench.report.formats import RENDERERS
 
     _print(RENDERERS[format_](made), output)
-
-
-def plugin_problems(plugins: Sequence[str]) -> list[str]:
-    """Import plugins. Returns sentences on those that cannot be."""
-    from bench.plugins import load
-
-    try:
-        load(plugins)
-    except UserError as error:
-        return [*error.problems]
-    return []
 
 
 def _print(text: str, output: Path | None) -> None:

@@ -54,7 +54,7 @@ class Forget:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a try.
+    """Outcome of a try.
 
     Attributes:
         result: a `Clip` whose bytes follow, why the video is broken, a result of another kind, or a `Failure`.

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,27 @@ import torch
 from torch import Tensor
 
 from bench.files import write_text
+
+_FOLDER = "features"
+
+
+def folder_of(cache: Path, dataset: str) -> Path:
+    """The folder of a data set's features below that of a frame cache."""
+    return cache / _FOLDER / dataset
+
+
+def bytes_in(cache: Path) -> int:
+    """Bytes of all features below the folder of a frame cache."""
+    return sum(file.stat().st_size for file in (cache / _FOLDER).glob("*/*.bin"))
+
+
+def forget(cache: Path, dataset: str) -> int:
+    """Remove a data set's features. Returns their bytes; raises OSError."""
+    folder = folder_of(cache, dataset)
+    freed = sum(file.stat().st_size for file in folder.glob("*.bin"))
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    return freed
 
 
 @dataclass(frozen=True)

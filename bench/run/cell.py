@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 
 from adapters.base import STRATEGIES
@@ -44,7 +43,7 @@ from bench.run.store import ADAPTER, PREDICTIONS, write_skipped
 from bench.run.training import ResumableTraining
 from bench.spec import Cell
 from bench.train.compute import mixed
-from bench.train.evaluate import Predictions, Predictor, mean_class, predict, top_5, top_k
+from bench.train.evaluate import Predictor, mean_class, predict, top_5, top_k
 from bench.train.trainer import Trainer
 
 Report = Callable[[dict[str, Any]], None]
@@ -331,7 +330,7 @@ class Execution:
         )
         self.clock.lap("evaluate")
         if self.folder is not None and self.ranks.first:
-            _write_predictions(self.folder, found)
+            write_atomically(self.folder / PREDICTIONS, found.write)
         self.notes += footnotes.of_order(self.cell, self.model.order_aware, found)
         reordered = {order: top_k(p, found.labels, 1) for order, p in found.reordered.items()}
         return Metrics(
@@ -388,19 +387,3 @@ class _Clock:
         now = time.perf_counter()
         self.laps[name] = now - self._since
         self._since = now
-
-
-def _write_predictions(folder: Path, found: Predictions) -> None:
-    """predictions.npz."""
-
-    def predictions(path: Path) -> None:
-        with path.open("wb") as file:
-            arrays: dict[str, Any] = {
-                "names": np.array(found.names),
-                "labels": found.labels,
-                "probabilities": found.probabilities.astype(np.float32),
-            }
-            arrays |= {f"probabilities_{order}": p.astype(np.float32) for order, p in found.reordered.items()}
-            np.savez_compressed(file, **arrays)
-
-    write_atomically(folder / PREDICTIONS, predictions)

@@ -17,7 +17,7 @@ from adapters.frozen_pass import FrozenPass, KeptStates
 from bench.data.cache.choose import disk_folder
 from bench.data.clips import TestClips
 from bench.data.dataset import DataError, Split
-from bench.data.feature_file import FeatureFile, FeatureWriter
+from bench.data.feature_file import FeatureFile, FeatureWriter, bytes_in, folder_of
 from bench.data.fixed_clips import FixedClips
 from bench.data.loader import ClipLoader
 from bench.data.transforms import normalise
@@ -29,7 +29,6 @@ from bench.train.checkpoint import Preempted
 from bench.train.compute import mixed
 from bench.train.evaluate import Predictor
 
-FOLDER = "features"  # in the cache's
 _FORMAT = 1  # of the files; another one where the same model would give other features
 _PATIENCE = 0.5  # seconds between looks at a file that another process makes
 
@@ -76,7 +75,7 @@ class KeptFeatures:
         self._pass = FrozenPass(model.backbone, model.frozen_reads)
         store = context.cache.store
         self._store = store
-        folder = (disk_folder() if store is None else store.folder) / FOLDER
+        folder = folder_of(disk_folder() if store is None else store.folder, cell.dataset)
         parts = {
             "format": _FORMAT,
             "torch": torch.__version__,
@@ -186,8 +185,7 @@ class KeptFeatures:
         folder = self._path.parent
         room = shutil.disk_usage(folder).free
         if self._store is not None:
-            kept = sum(file.stat().st_size for file in folder.glob("*.bin"))
-            room = min(room, self._store.limit_bytes - self._store.used_bytes - kept)
+            room = min(room, self._store.limit_bytes - self._store.used_bytes - bytes_in(self._store.folder))
         if count > room:
             raise DataError(
                 f"the features of {len(self._videos):,} videos take {byte_size(count)}, and {folder} has room for "

@@ -33,7 +33,7 @@ class Request:
 
     @property
     def place(self) -> tuple[int, ...]:
-        """Where a cell stands: those of a later request have a greater place."""
+        """The place of a cell: those of a later request have a greater one."""
         if self.stage in ("start", "evaluation"):
             return (0 if self.stage == "start" else 2, self.index)
         return (1, self.epoch, self.stage == "validation", self.index)

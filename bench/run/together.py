@@ -80,7 +80,7 @@ def execute_together(
 
 
 class _Group:
-    """What cells that train together have in common, and whose turn it is."""
+    """State that cells that train together have in common, and whose turn it is."""
 
     def __init__(
         self, members: Sequence[Member], context: WorkerContext, report: Callable[[Cell, dict[str, Any]], None]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,6 +73,17 @@ class Predictions:
     probabilities: np.ndarray
     # probabilities with each clip's frames in another order: "reversed", "shuffled"
     reordered: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        """Write them as npz, `probabilities_reversed` and so on beside `probabilities`. Raises OSError."""
+        arrays: dict[str, Any] = {
+            "names": np.array(self.names),
+            "labels": self.labels,
+            "probabilities": self.probabilities.astype(np.float32),
+        }
+        arrays |= {f"probabilities_{order}": p.astype(np.float32) for order, p in self.reordered.items()}
+        with path.open("wb") as file:  # numpy appends its suffix to a name that has none
+            np.savez_compressed(file, **arrays)
 
 
 def shuffled_order(frames: int, generator: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""What other papers than AIM's add to an image model, from their equations, one clip and one token at a time.
+"""Parts that other papers than AIM's add to an image model, from their equations, one clip and one token at a time.
 
 Weights are read from the modules as they are, so that gradients reach them; no module is called. The image model's own
 block is that of aim_block.py.

@@ -117,6 +117,11 @@ def test_costs_and_rows_are_the_run_s_or_told(bench: Command, run: Run) -> None:
     assert said.code == 2 and not (run.folder / "plots").exists()
     against, rows = said.problems
     assert quotes(against, "'trained_param_m'", "did you mean", "'trained_params_m'") and quotes(rows, "'lora'")
+    more = bench(
+        "plot", run.folder, "--against", "trained_param_m", "--rows", "lora", "--size", "9", "--metric", "top2"
+    )
+    assert more.code == 2 and [field_of(line) for line in more.problems[:2]] == ["metric", "size"]
+    assert more.problems[2:] == said.problems and not (run.folder / "plots").exists()
 
 
 def test_matplotlib_that_is_not_installed_is_told(

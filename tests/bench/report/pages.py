@@ -103,7 +103,7 @@ def page_of(run: Run) -> str:
 
 
 def data_of(run: Run) -> dict[str, Any]:
-    """What the page's script gets, without the time that plots take."""
+    """Return what the page's script gets, without the time that plots take."""
     runs = Runs([run])
     return dict(json.loads(to_script(page_data(runs, make_table(runs.results, runs.missing)))))
 

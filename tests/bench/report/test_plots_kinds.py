@@ -281,7 +281,7 @@ def test_the_orders_of_a_row_have_their_intervals(runs: Runs) -> None:
 
 
 def bars(shown: Figure) -> dict[str, list[tuple[float, float]]]:
-    """Where bars begin and how long they are, by stage."""
+    """Starts and lengths of bars, by stage."""
     (axes,) = shown.axes
     return {
         container.get_label(): [(bar.get_x(), bar.get_width()) for bar in container] for container in axes.containers

@@ -20,6 +20,7 @@ from bench.data.dataset import DATASETS, DataError
 from bench.data.decode.base import VideoError
 from bench.data.decode.pyav import PyavReader
 from bench.data.decode_pool import Reading
+from bench.data.feature_file import folder_of
 from bench.data.fixed_clips import FixedClips
 from bench.errors import UserError
 from bench.plugins import load as load_plugins
@@ -27,7 +28,7 @@ from bench.run import features
 from bench.run.build import image_model
 from bench.run.cell import execute
 from bench.run.context import WorkerContext
-from bench.run.features import FOLDER, FOOTNOTE
+from bench.run.features import FOOTNOTE
 from bench.run.loaders import Loaders
 from bench.run.matrix import expand
 from bench.run.result import Result
@@ -74,12 +75,12 @@ def _run(cell: Cell, context: WorkerContext, folder: Path) -> Result:
 
 def _files(context: WorkerContext) -> dict[str, int]:
     assert context.cache.store is not None
-    folder = context.cache.store.folder / FOLDER
+    folder = folder_of(context.cache.store.folder, "small")
     return {file.name: file.stat().st_mtime_ns for file in folder.glob("*.bin")} if folder.is_dir() else {}
 
 
 def _same(one: Path, other: Path) -> bool:
-    """Whether two cells trained the same parameters and predict the same, to the bit."""
+    """Test that two cells trained the same parameters and predict the same, to the bit."""
     first, second = load_file(one / "adapter.safetensors"), load_file(other / "adapter.safetensors")
     predicted = [np.load(folder / "predictions.npz") for folder in (one, other)]
     return (
@@ -102,7 +103,7 @@ def test_the_features_are_those_of_the_middle_of_each_segment(context: WorkerCon
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (backbone.mean, backbone.std))
     (train,) = [name for name in _files(context) if name.startswith("train")]
     assert context.cache.store is not None
-    kept = features.FeatureFile(context.cache.store.folder / FOLDER / train)
+    kept = features.FeatureFile(folder_of(context.cache.store.folder, cell.dataset) / train)
     videos = context.dataset(cell).videos("train")
     assert len(kept) == len(videos)
     for row in (0, 7, len(videos) - 1):
@@ -266,14 +267,13 @@ def test_features_for_which_there_is_no_room_are_an_error(tmp_path: Path) -> Non
     context = WorkerContext(CPU, Reading(), "bench run", FrameCache(store))
     with pytest.raises(DataError):
         _run(_cell(), context, tmp_path / "cell")
-    assert not list((store.folder / FOLDER).glob("*.bin"))
-    assert not list((store.folder / FOLDER).glob("*.tmp"))
+    assert not list(folder_of(store.folder, "small").iterdir())
 
 
 def test_damaged_features_are_made_anew(context: WorkerContext, tmp_path: Path) -> None:
     _run(_cell(), context, tmp_path / "first")
     assert context.cache.store is not None
-    for file in (context.cache.store.folder / FOLDER).glob("*.bin"):
+    for file in folder_of(context.cache.store.folder, "small").glob("*.bin"):
         file.write_bytes(file.read_bytes()[:-100])
     _run(_cell(), context, tmp_path / "second")
     assert _same(tmp_path / "first", tmp_path / "second")

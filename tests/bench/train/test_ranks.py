@@ -51,7 +51,7 @@ class _Threads(Ranks):
 
 
 def _together(size: int, work: Callable[[Ranks], Found]) -> list[Found]:
-    """What each of so many ranks makes of the work; the first error of one is raised."""
+    """Return what each of so many ranks makes of the work; the first error of one is raised."""
     meeting, table = threading.Barrier(size), [None] * size
     found: list[Any] = [None] * size
     errors: list[BaseException] = []

@@ -288,7 +288,7 @@ class _Stopped(Exception):
 
 
 def _trained(precision: Precision, stop: int | None = None) -> list[torch.Tensor]:
-    """What six steps with dropout and drop path make of a model, stopped after `stop` of them and gone on with."""
+    """Return what six steps with dropout and drop path make of a model, stopped after `stop` and gone on with."""
 
     def trainer() -> Trainer:
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""What tuning gave each row, and what of the gaps between rows it made."""
+"""The gain of each row by tuning, and the part of the gaps between rows that it made."""
 
 from __future__ import annotations
 

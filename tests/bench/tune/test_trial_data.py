@@ -1,4 +1,4 @@
-"""What trials see of a data set: never a test video."""
+"""The part of a data set that trials see: never a test video."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from bench.data.cache.entry import CacheKey
 from bench.data.cache.frames import Filled, fill_one
 from bench.data.cache.store import FolderStore
 from bench.data.dataset import DataError, Video, VideoDataset, register_dataset
+from bench.data.feature_file import folder_of
 from tests.bench.command import Command, Wording, quotes
 from tests.bench.data import hanging
 from tests.bench.data.cache.conftest import files, make_store
@@ -83,8 +84,14 @@ def test_prepare_fills_the_cache_goes_on_and_clears_it(
     entry = disk.find(CacheKey.of(good[0].path, "auto", 32))  # as 256 is to 224
     assert entry is not None and entry.frames([4]).shape[1] == 32
     assert len(files(disk)) == 18
-    assert quotes(bench("data", "prepare", "listed", "--clear").out, 18, "listed")
+    ours, others = (folder_of(disk.folder, name) for name in ("listed", "listed-2"))
+    for folder in (ours, others):
+        folder.mkdir(parents=True)
+        (folder / "train-0.bin").write_bytes(bytes(3_000))
+    assert quotes(bench("data", "prepare", "listed", "--clear").out, 18, "listed", "3.0 KB")
     assert not files(disk) and disk.used_bytes == 0
+    assert not ours.exists() and [file.name for file in others.iterdir()] == ["train-0.bin"]
+    assert not quotes(bench("data", "prepare", "listed", "--clear").out, "3.0 KB")
 
 
 def test_prepare_stops_at_the_limit(bench: Command, disk: FolderStore) -> None:
