@@ -169,7 +169,7 @@ def measured(folder: Path, cells: int, workers: int, engine: str, jobs: int) -> 
 
 
 def copied(folder: Path, cells: int, found: Path) -> dict[str, Any]:
-    """What commands take on a run of so many cells, whose results are copies of another run's first."""
+    """Return what commands take on a run of so many cells, whose results are copies of another run's first."""
     file = config(folder, cells, 1, "local")
     made, first = Run(folder / f"run-{cells}"), Run(found).results()[0]
     results = [first.model_copy(update={"cell": first.cell.model_copy(update={"seed": i})}) for i in range(cells)]

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from backbones.registry import did_you_mean
 from bench.errors import UserError
 from bench.report.axes import axes_of
+from bench.report.row_name import FORM, RowName
 from bench.report.table import NUMBERS, groups
 from bench.run.result import Result
 from bench.spec import Cell
@@ -38,28 +39,13 @@ class ComparedRow:
     lacking: str | None = None
 
 
-@dataclass(frozen=True)
-class _Baseline:
-    """The rows that are baselines: `[BACKBONE/]STRATEGY[ OPTION=VALUE ...]`."""
-
-    text: str
-
-    @property
-    def words(self) -> tuple[str, str, list[str]]:
-        name, *options = self.text.split()
-        backbone, _, method = name.rpartition("/")
-        return backbone, method, options
-
-    def matches(self, cell: Cell) -> bool:
-        backbone, method, options = self.words
-        has = {f"{name}={value}" for name, value in cell.options.items()}
-        named = not backbone or backbone in (cell.backbone_label, cell.backbone, cell.backbone.partition(":")[0])
-        return named and method == cell.method and has.issuperset(options)
+class _Baseline(RowName):
+    """The rows that are baselines."""
 
     def setting(self, cell: Cell) -> tuple[object, ...]:
         """Return what rows must share with their baseline; another backbone's is asked for by its name."""
         shared = (cell.dataset, cell.data, cell.protocol, cell.split)
-        return shared if self.words[0] else (cell.backbone_label, *shared)
+        return shared if self.backbone else (cell.backbone_label, *shared)
 
 
 def compared(run: CellFolders, results: Sequence[Result], baseline: str, metric: Metric) -> list[ComparedRow]:
@@ -118,8 +104,8 @@ def _check(wanted: _Baseline, cells: Sequence[Cell], chosen: dict[tuple[object, 
         names = list(dict.fromkeys(cell.method for cell in cells))
         raise UserError(
             [
-                f"baseline is {wanted.text!r}: expected [BACKBONE/]STRATEGY[ OPTION=VALUE ...] of a row, with one of "
-                f"{listed(names)}{did_you_mean(wanted.words[1], names)}"
+                f"baseline is {wanted.text!r}: expected {FORM} of a row, with one of "
+                f"{listed(names)}{did_you_mean(wanted.method, names)}"
             ]
         )
     for rows in chosen.values():
@@ -184,17 +170,10 @@ def _below(rows: Sequence[ComparedRow], notes: Sequence[str]) -> list[str]:
 
 
 def _terminal(rows: Sequence[ComparedRow], metric: Metric, notes: Sequence[str]) -> str:
+    from bench.report.formats import text_table
+
     headers, lines = _texts(rows, metric)
-    widths = [max(map(len, column)) for column in zip(headers, *lines, strict=True)]
-    left = len(headers) - 7
-    texts = [
-        "  ".join(
-            text.ljust(width) if index < left or index == len(line) - 1 else text.rjust(width)
-            for index, (text, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in (headers, *lines)
-    ]
-    return "\n".join([*texts, "", *_below(rows, notes)]) + "\n"
+    return text_table(headers, lines, len(headers) - 7) + "".join(f"{line}\n" for line in ("", *_below(rows, notes)))
 
 
 def _markdown(rows: Sequence[ComparedRow], metric: Metric, notes: Sequence[str]) -> str:

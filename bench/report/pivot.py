@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from backbones.registry import did_you_mean
 from bench.errors import UserError
 from bench.report.axes import axes_of, facts, header_of, label_of, name_of
-from bench.report.select import column_of, unknown_columns
+from bench.report.select import column_of, not_a_name, unknown_columns
 from bench.report.table import ResultTable, Row, fill, make_table, relevant
 from bench.run.columns import COLUMNS
 from bench.run.columns import row as csv_row
@@ -43,8 +42,8 @@ def pivot(
     wanted, by = list(dict.fromkeys(map(name_of, rows))), name_of(by)
     of = {name: column_of(name, [one[name] for one in records.values()]) for name in metrics if name in COLUMNS}
     names = list(dict.fromkeys(name for each in known.values() for name in each))
-    problems = [_not_a_name("rows", name, names) for name in wanted if name not in names]
-    problems += [_not_a_name("by", by, names)] if by not in names else []
+    named = [*(("rows", name) for name in wanted), ("by", by)]
+    problems = [f"{option} is {name!r}: {not_a_name(name, names)}" for option, name in named if name not in names]
     problems += [f"rows is {','.join(wanted)!r}: {by!r} is a column of its own, with --by"] if by in wanted else []
     problems += unknown_columns(metrics, "metric")
     problems += [f"metric: {name!r} holds texts, expected numbers" for name, each in of.items() if not each.numeric]
@@ -93,11 +92,6 @@ def pivot(
         caption.insert(0, f"{next(iter(of.values())).header} by {header_of(by)}")
     shape = replace(flat, labels=headers, columns=columns, rows=list(found.values()), caption=caption)
     return replace(shape, shaped=True, by=by)
-
-
-def _not_a_name(option: str, name: str, names: Sequence[str]) -> str:
-    expected = "expected the name of a label, of an option or of a column of results.csv"
-    return f"{option} is {name!r}: {expected}{did_you_mean(name, names)}"
 
 
 def _shared(name: str, row: Row, known: Mapping[int, Mapping[str, tuple[str, ...]]], option: str) -> str:

@@ -38,7 +38,7 @@ def where(results: Sequence[Result], conditions: Sequence[str]) -> list[Result]:
             problems.append(f"where is {condition!r}: expected NAME=VALUE[,VALUE ...]")
             continue
         if name not in names:
-            problems.append(f"where is {condition!r}: {_not_a_name(name, names)}")
+            problems.append(f"where is {condition!r}: {not_a_name(name, names)}")
             continue
         has = [each.get(name, ()) for each in known]
         every = list(dict.fromkeys(text for texts in has for text in texts))
@@ -76,7 +76,8 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _not_a_name(name: str, names: Sequence[str]) -> str:
+def not_a_name(name: str, names: Sequence[str]) -> str:
+    """Return the words on a name that tables have no values of."""
     near = did_you_mean(name, names)
     return f"expected the name of a label, of an option or of a column of results.csv{near}"
 

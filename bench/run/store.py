@@ -179,7 +179,7 @@ class Run:
             yield
 
     def changed(self) -> float:
-        """When run.json was written last, in seconds by the clock of its file system; 0 where there is none."""
+        """Time of the last write of run.json, in seconds by the clock of its file system; 0 where there is none."""
         try:
             return (self.folder / "run.json").stat().st_mtime
         except OSError:

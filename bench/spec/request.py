@@ -164,7 +164,7 @@ class Matrix(DataOptions, PixelOptions, DeviceOptions):
         0,
         ge=0,
         le=10_000,
-        description="Trials of each strategy's recipe, the same number for all, before it trains with the best on the "
+        description="Trials of the recipe of each row, the same number for all, before it trains with the best on the "
         "validation videos; 0: none",
     )
     tune_epochs: Annotated[int | None, Flag(RECIPE, default="the training's")] = Field(

@@ -9,6 +9,7 @@ from pathlib import PurePath
 from backbones.registry import did_you_mean
 from bench.errors import UserError
 from bench.report.plots.rows import PlotRow
+from bench.report.row_name import FORM, RowName
 from bench.run.result import Result
 from bench.spec import Cell
 from bench.text import counted
@@ -33,10 +34,8 @@ class Chosen:
 
 
 def chosen_row(name: str, rows: Sequence[PlotRow]) -> Chosen:
-    """Return the row of a name, `[BACKBONE/]STRATEGY[ OPTION=VALUE ...]`. Raises UserError unless it is one row."""
-    first, *options = name.split() or [""]
-    backbone, _, method = first.rpartition("/")
-    found = [row for row in rows if _named(row.cell, backbone, method, options)]
+    """Return the row of a name, see `RowName`. Raises UserError unless it is one row."""
+    found = [row for row in rows if RowName(name).matches(row.cell)]
     if len(found) == 1:
         return Chosen(found[0].label, found[0].results)
     if found:
@@ -45,18 +44,10 @@ def chosen_row(name: str, rows: Sequence[PlotRow]) -> Chosen:
     names = list(dict.fromkeys(f"{row.cell.backbone}/{row.cell.method}" for row in rows))
     raise UserError(
         [
-            f"rows is {name!r}: expected [BACKBONE/]STRATEGY[ OPTION=VALUE ...] of a row that is done, such as "
-            f"{', '.join(names[:6])}{did_you_mean(first, names)}"
+            f"rows is {name!r}: expected {FORM} of a row that is done, such as "
+            f"{', '.join(names[:6])}{did_you_mean(name.partition(' ')[0], names)}"
         ]
     )
-
-
-def _named(cell: Cell, backbone: str, method: str, options: Sequence[str]) -> bool:
-    has = {
-        f"{name}={value}" for name, value in {"frames": cell.frames, "dataset": cell.dataset, **cell.options}.items()
-    }
-    known = (cell.backbone_label, cell.backbone, cell.backbone_name.family)
-    return (not backbone or backbone in known) and method == cell.method and has.issuperset(options)
 
 
 def chosen_cell(name: str, rows: Sequence[PlotRow]) -> Chosen:

@@ -1,4 +1,4 @@
-"""Which classes are taken for which others, and in which classes two models differ."""
+"""Classes that are taken for others, and those in which two models differ."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def tries(log: Path) -> Counter[str]:
 
 
 def side_by_side(*works: Callable[[], Any]) -> list[Any]:
-    """What each returns, all at the same time."""
+    """Return what each returns, all at the same time."""
     found: list[Any] = [None] * len(works)
 
     def do(place: int, work: Callable[[], Any]) -> None:

@@ -294,7 +294,7 @@ def test_impossible_combinations_are_told() -> None:
 
 
 def test_field_is_every_strategy_that_a_backbone_takes() -> None:
-    """What a group brings and a backbone does not take is told; what was named is a mistake."""
+    """Of a group, strategies that a backbone does not take are told; one that was named is a mistake."""
     found = expand(make.matrix(backbones="vit:tiny,swin:tiny", strategies="field", device="cpu"))
     by_family: dict[str, list[str]] = {}
     for cell in found.cells:

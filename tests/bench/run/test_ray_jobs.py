@@ -1,4 +1,4 @@
-"""What becomes of the jobs of a Ray cluster: the engine with a cluster that the test answers for."""
+"""Fates of the jobs of a Ray cluster: the engine with a cluster that the test answers for."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class _Connection:
         self.said.append(message)
 
     def ends(self) -> dict[int, tuple[str, dict[str, Any]]]:
-        """How it ended for each part of the job."""
+        """Return how it ended for each part of the job."""
         parts = [values for kind, values in self.said if kind == "part" and values["kind"] != "progress"]
         assert len({part["number"] for part in parts}) == len(parts)
         return {part["number"]: (part["kind"], part["values"]) for part in parts}

@@ -20,7 +20,7 @@ def _waiting(*cells: Cell, params: int = 0) -> Waiting:
 
 
 def _taken(waiting: Waiting, slots: int) -> list[list[Cell]]:
-    """What is taken for slots that are all free, one after the other."""
+    """Cells that are taken for slots that are all free, one after the other."""
     return [waiting.take(free) for free in range(slots, 0, -1) if waiting]
 
 
