@@ -88,6 +88,11 @@ class VideoClassifier(nn.Module):
                 f"{strategy.name} with the head {head} is declared to leave the backbone frozen, and trains some"
             )
         self.frozen_reads = self.body.reads(self.reads) if frozen else None
+        if frozen and self.frozen_reads is None:
+            raise ValueError(
+                f"{strategy.name} is declared to leave the backbone frozen, and its body names no states of it: "
+                "expected `reads`"
+            )
         self.body_trains = any(name.startswith(("backbone.", "body.")) for name, _ in self.trained())
 
     def features(self, clips: Tensor) -> Tensor:

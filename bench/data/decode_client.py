@@ -84,8 +84,8 @@ class SharedPool:
         if self._closed:
             raise RuntimeError("the decoding processes are closed")
         if self._pool is None:
-            before, self._detach = self._detach, detach
-            before()  # which may have met the server's end
+            self._detach()  # meanwhile the server's end may be met
+            self._detach = detach
         if self._pool is not None:
             self._pool.attach(detach)
             return
@@ -177,10 +177,10 @@ class SharedPool:
         if self._closed:
             return
         self._closed = True
+        if self._pool is None:
+            self._detach()  # meanwhile the server's end may be met
         if self._pool is not None:
             self._pool.close()
-        else:
-            self._detach()
         for each in (self._socket, self._wake_receiver, self._wake_sender):
             each.close()
 

@@ -127,7 +127,8 @@ def about_file(path: Path) -> Path:
 
 
 class FeatureWriter:
-    """Writer of a file that is there once it is whole, and not before; a context manager.
+    """Writer of a file that is there once it is whole, and not before; a context manager. One at a time: the parts of
+    one that was killed are removed.
 
     Args:
         path: of the records, see FeatureFile. Its folder is made.
@@ -139,6 +140,8 @@ class FeatureWriter:
         self._there = np.zeros(videos, dtype=bool)
         self._layout: Layout | None = None
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{path.name}.*.tmp"):
+            left.unlink(missing_ok=True)
         self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         self._file: Any = self._temporary.open("xb")
 

@@ -23,6 +23,7 @@ from bench.data.loader import ClipLoader
 from bench.data.transforms import normalise
 from bench.measure.machine import device_name
 from bench.run.context import WorkerContext
+from bench.run.sharing import sources_of_pass
 from bench.spec import Cell
 from bench.text import byte_size
 from bench.train.checkpoint import Preempted
@@ -84,6 +85,9 @@ class KeptFeatures:
             "videos": [video.name for video in self._videos],
             "reads": list(self._pass.reads),
             "trial": cell.trial is not None,
+            "stride": clips.stride,
+            "sampling": clips.sampling,
+            "sources": sources_of_pass(cell),
             **cell.model_dump(include={"backbone", "input_size", "frames", "precision", "decoder", "kernels"}),
             "cache_format": cell.cache_format,
             "batch_size": cell.recipe.batch_size,

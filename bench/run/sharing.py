@@ -42,7 +42,12 @@ _OF_RECIPE = {
     "adapter_init",
     "label_smoothing",
 }
-_OWN_SOURCES = {"strategy", "head"}
+_OWN_SOURCES = frozenset({"strategy", "head"})
+
+
+def sources_of_pass(cell: Cell) -> dict[str, str]:
+    """Return the sources of a cell that its clips and its frozen backbone follow from."""
+    return {name: value for name, value in cell.sources.items() if name not in _OWN_SOURCES}
 
 
 def pass_key(cell: Cell) -> str | None:
@@ -60,7 +65,7 @@ def pass_key(cell: Cell) -> str | None:
         return None
     parts = cell.model_dump(mode="json", exclude=_OWN)
     parts["recipe"] = cell.recipe.model_dump(mode="json", exclude=_OF_RECIPE)
-    parts["sources"] = {name: value for name, value in cell.sources.items() if name not in _OWN_SOURCES}
+    parts["sources"] = sources_of_pass(cell)
     parts["trial"] = cell.trial is not None  # which sees another part of the videos
     dataset = DATASETS.get(cell.dataset)(cell.data)
     parts["stride"] = dataset.defaults(cell.backbone_name, cell.strategy).stride(cell.frames)

@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from adapters.adapter import Adapter
-from adapters.base import STRATEGIES, Options
+from adapters.base import STRATEGIES, BodyConfig, Options
 from adapters.baselines import Frozen
 from adapters.block import AdaptedBlock
+from adapters.body import BlockwiseBody
 from adapters.classifier import VideoClassifier
 from adapters.frozen_pass import FrozenPass, KeptStates, of_block
 from adapters.heads import HEADS
@@ -134,3 +135,15 @@ def test_a_strategy_derived_from_frozen_may_adapt_blocks() -> None:
     built(clips()).square().sum().backward()
     assert built.frozen_reads is None
     assert all(parameter.grad is not None and parameter.grad.any() for _, parameter in built.trained())
+
+
+def test_a_strategy_that_is_declared_frozen_must_name_what_it_reads() -> None:
+    class Silent(Frozen):
+        name: ClassVar[str] = "silent"
+        frozen_backbone = True
+
+        def body(self, backbone: Backbone, config: BodyConfig, options: Any) -> BlockwiseBody:
+            return BlockwiseBody(backbone, (AdaptedBlock(block) for block in backbone.blocks), config.frames)
+
+    with pytest.raises(ValueError, match="silent"):
+        VideoClassifier(backbone("vit"), Silent(), Options(), classes=CLASSES, frames=FRAMES)

@@ -169,8 +169,16 @@ def test_seeds_and_strategies_of_the_same_states_share_them(context: WorkerConte
 
 def test_other_frames_have_other_features(context: WorkerContext, tmp_path: Path) -> None:
     _run(_cell(frames=(4,)), context, tmp_path / "four")
-    _run(_cell(frames=(8,)), context, tmp_path / "eight")
+    eight = _cell(frames=(8,))
+    _run(eight, context, tmp_path / "eight")
     assert len(_files(context)) == 4
+    # a plugin's data set or family is another one where its code is, and may draw other frames
+    edited = eight.model_copy(update={"sources": {**eight.sources, "dataset": "0123456789abcdef"}})
+    _run(edited, context, tmp_path / "edited")
+    assert len(_files(context)) == 6
+    of_own_code = eight.model_copy(update={"sources": {**eight.sources, "strategy": "0123456789abcdef"}})
+    _run(of_own_code, context, tmp_path / "own")
+    assert len(_files(context)) == 6
 
 
 def test_the_order_of_the_videos_is_that_of_a_training_on_clips(context: WorkerContext) -> None:
