@@ -96,39 +96,79 @@ class SharedFlag:
         self._value.value = 0
 
 
-@contextlib.contextmanager
-def interrupts_put_off() -> Iterator[Callable[[], None]]:
-    """Put off Ctrl-C and `STOP_SIGNALS` to where this process looks for them, as an exception that is raised just
-    anywhere tears a message in two, or ends as another one inside a library that calls us back.
+class PutOff:
+    """The first of the signals that came while they were put off."""
 
-    Yields:
-        Function that does what the first signal that has come would have done at once, such as raising
-        KeyboardInterrupt. One that comes more than a second later does so by itself: somebody has lost patience.
-    """
-    first: list[tuple[Callable[[], object], float]] = []
+    def __init__(self) -> None:
+        self._act: Callable[[], object] | None = None
+        self._since = 0.0
+        self._acted = False
 
-    def put_off(number: int, frame: Any) -> None:
-        before = handlers[number]
-        if not first:
-            first.append((lambda: before(number, frame), time.monotonic()))
-        elif time.monotonic() - first[0][1] > _ONE_PRESS:
-            before(number, frame)
+    @property
+    def came(self) -> bool:
+        """True once there is one."""
+        return self._act is not None
 
-    def look() -> None:
-        for act, _ in first:
+    def look(self) -> None:
+        """Do once what the signal would have done at once, such as raising KeyboardInterrupt."""
+        if self._act is not None and not self._acted:
+            self._acted = True
+            self._act()
+
+    def receive(self, act: Callable[[], object]) -> None:
+        """Keep the first; do at once what a later one does, unless it belongs to the same press of a key."""
+        if self._act is None:
+            self._act, self._since = act, time.monotonic()
+        elif time.monotonic() - self._since > _ONE_PRESS:
             act()
 
+
+@contextlib.contextmanager
+def interrupts_put_off() -> Iterator[PutOff]:
+    """Put off Ctrl-C and `STOP_SIGNALS` to where this process looks for them, or to the end of the context.
+
+    An exception that is raised just anywhere tears a message in two, or ends as another one inside a library that calls
+    us back.
+    One that comes more than a second after the first acts at once: somebody has lost patience.
+    """
+    found = PutOff()
     handlers: dict[int, Callable[[int, Any], object]] = {}
+
+    def receive(number: int, frame: Any) -> None:
+        found.receive(lambda: handlers[number](number, frame))
+
     main = threading.current_thread() is threading.main_thread()  # which alone may set them
     for number in (signal.SIGINT, *STOP_SIGNALS) if main else ():
-        if callable(found := signal.getsignal(number)):  # what ends the process, or nothing, stays as it is
-            handlers[number] = found
-            signal.signal(number, put_off)
+        if callable(handler := signal.getsignal(number)):  # what ends the process, or nothing, stays as it is
+            handlers[number] = handler
+            signal.signal(number, receive)
     try:
-        yield look
+        yield found
     finally:
-        for number, before in handlers.items():
-            signal.signal(number, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        found.look()
+
+
+@contextlib.contextmanager
+def processes_starting(found: Any) -> Iterator[None]:
+    """Start processes of a context, which are to leave interrupts to this one.
+
+    The fork server's have them ignored from the start. Until it has imported its libraries the first start takes
+    seconds, in which an interrupt must not be lost. Others take over what is ignored here meanwhile.
+    """
+    with interrupts_put_off() if found.get_start_method() == "forkserver" else interrupts_ignored():
+        yield
+
+
+@contextlib.contextmanager
+def commands_shielded() -> Iterator[None]:
+    """Keep Ctrl-C and `STOP_SIGNALS`, which terminals and schedulers send to all, from commands that start here."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, *STOP_SIGNALS))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from bench.data.decode_worker import ONE_THREAD, Begun, Clip, Reader, Ready, fill, main, portable, receive, send
 from bench.errors import UserError
-from bench.processes import context, interrupts_ignored
+from bench.processes import context, processes_starting
 
 if TYPE_CHECKING:
     import torch
@@ -145,7 +145,7 @@ class DecodePool:
         ours, theirs = socket.socketpair()
         readers = [without_videos(reader) for reader in self._readers]
         process: Any = self._context.Process(target=main, args=(theirs, readers), name="bench-decoder", daemon=True)
-        with interrupts_ignored(), _script_left_out() if self._bare else contextlib.nullcontext():
+        with processes_starting(self._context), _script_left_out() if self._bare else contextlib.nullcontext():
             process.start()
         theirs.close()
         return _Worker(process, ours, time.monotonic())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from bench.run.result import Result
@@ -34,3 +37,12 @@ class Outcome:
     unwritten: str = ""
     cells: tuple[Cell, ...] = ()
     untuned: list[str] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Note the wall time of a phase."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = time.perf_counter() - begun

@@ -24,7 +24,7 @@ from bench.errors import UserError
 from bench.files import write_text
 from bench.measure.machine import cores
 from bench.measure.placement import Placement
-from bench.processes import context, interrupts_ignored
+from bench.processes import context, processes_starting
 from bench.run.preparation_task import (
     VIDEOS,
     Share,
@@ -215,10 +215,15 @@ class _Processes:
 
     def __init__(self, shares: Sequence[Share], options: TaskOptions) -> None:
         found = context(preload="bench.run.preparation_task")
-        with interrupts_ignored():
-            self._processes = [found.Process(target=prepare_in_process, args=(share,)) for share in shares]
-            for process in self._processes:
-                process.start()
+        self._processes: list[Any] = []
+        with contextlib.ExitStack() as undone:
+            undone.callback(self.close)
+            with processes_starting(found):
+                for share in shares:
+                    process = found.Process(target=prepare_in_process, args=(share,))
+                    process.start()
+                    self._processes.append(process)
+            undone.pop_all()
 
     def over(self) -> dict[int, str]:
         from bench.run.engines.local import ending

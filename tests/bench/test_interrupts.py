@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -14,7 +16,7 @@ from filelock import FileLock
 from bench import processes
 from bench.measure import machine
 from bench.measure.machine import exclusive_machine_lock
-from bench.processes import StopRequested, interrupts_put_off, raise_on_stop_signals
+from bench.processes import StopRequested, commands_shielded, interrupts_put_off, raise_on_stop_signals
 from tests.bench import make
 
 SIGNALS = (signal.SIGINT, *processes.STOP_SIGNALS)
@@ -38,30 +40,62 @@ def test_the_first_is_raised_where_the_process_looks(
     number: signal.Signals, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "_ONE_PRESS", 60.0)
-    with interrupts_put_off() as look:
-        look()
+    with interrupts_put_off() as signals:
+        signals.look()
+        assert not signals.came
         os.kill(os.getpid(), number)
         for other in SIGNALS:  # as where a launcher passes on what the terminal has sent as well
             os.kill(os.getpid(), other)
+        assert signals.came
         with pytest.raises(KeyboardInterrupt) as raised:
-            look()
+            signals.look()
+        os.kill(os.getpid(), number)  # still the same press
+        signals.look()
     assert raised.type is error
 
 
 def test_a_later_one_is_raised_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_ONE_PRESS", 0.0)
-    with interrupts_put_off():
+    with interrupts_put_off() as signals:
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(StopRequested):
             os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            signals.look()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_one_that_nobody_looked_for_is_raised_at_the_end() -> None:
+    with pytest.raises(StopRequested), interrupts_put_off(), interrupts_put_off():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def fail() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        raise OSError("a command that the same key has ended")
+
+    with pytest.raises(KeyboardInterrupt), interrupts_put_off():
+        fail()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_command_gets_none_while_they_are_blocked() -> None:
+    with interrupts_put_off() as signals:
+        with commands_shielded():
+            code = "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); print('whole')"
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+            os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signals.look()
+    assert (done.returncode, done.stdout) == (0, "whole\n")
 
 
 def test_other_handlers_are_left_alone_and_set_back() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_DFL)
-    with interrupts_put_off() as look:
+    with interrupts_put_off() as signals:
         os.kill(os.getpid(), signal.SIGTERM)
-        look()
+        signals.look()
         assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
         assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

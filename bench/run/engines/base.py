@@ -56,6 +56,9 @@ def joined(jobs: Sequence[Job]) -> Job:
     return replace(first, beside=tuple(others)) if others else first
 
 
+NOT_BEGUN = "stopped from outside before it began"  # the error of a job that no worker had
+
+
 @dataclass(frozen=True)
 class Event:
     """Progress of a job, or its end. Of a job of several cells each of its `parts` has its own.

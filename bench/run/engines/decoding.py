@@ -19,7 +19,7 @@ from bench.data.decode_pool import Reading
 from bench.data.decode_server import DecodeServer
 from bench.data.decode_sharing import PATIENCE
 from bench.measure.machine import cores
-from bench.processes import STOP_SIGNALS, end_with_parent, interrupts_ignored
+from bench.processes import STOP_SIGNALS, end_with_parent, processes_starting
 
 _END = 5.0  # seconds that the process is given to end
 _MOST = 2 * 2**30  # bytes of clips that wait for cells, at most
@@ -78,7 +78,7 @@ class SharedDecoding:
             return
         self._connection, theirs = processes.Pipe()
         settings = _Settings(count, limit, budget, patience)
-        with interrupts_ignored():
+        with processes_starting(processes):
             # no daemon, which could have no processes of its own
             self._process = processes.Process(
                 target=_main, args=(theirs, listener, folder, settings), name="bench-decoding", daemon=False

@@ -20,8 +20,8 @@ from typing import Any
 from bench.data.decode_pool import Reading, reading
 from bench.measure.machine import cores
 from bench.measure.placement import Placement, bf16_notes
-from bench.processes import context, interrupts_ignored
-from bench.run.engines.base import ENGINES, Event, Job, WorkerFailed, joined
+from bench.processes import context, interrupts_put_off, processes_starting
+from bench.run.engines.base import ENGINES, NOT_BEGUN, Event, Job, WorkerFailed, joined
 from bench.run.engines.decoding import SharedDecoding, shared_processes
 from bench.run.result import Status
 from bench.spec import Cell, EvaluationRequest, Request
@@ -211,18 +211,25 @@ class LocalEngine:
         self._made = 0
         self.ending = False
         self._waiting: deque[Job] = deque()
+        self._unbegun: list[Event] = []
         self._decoding: SharedDecoding | None = None
-        if decoders:
-            self._decoding = SharedDecoding(self._context, self.folder, decoders, setups[0].reading.limit)
-            setups = [replace(setup, reading=self._decoding.used_by(setup.reading)) for setup in setups]
-        self._workers = [self._start(index, setup) for index, setup in enumerate(setups)]
+        self._workers: list[_Worker] = []
+        with contextlib.ExitStack() as undone:
+            undone.callback(self.close)
+            with interrupts_put_off():
+                if decoders:
+                    self._decoding = SharedDecoding(self._context, self.folder, decoders, setups[0].reading.limit)
+                    setups = [replace(setup, reading=self._decoding.used_by(setup.reading)) for setup in setups]
+                for index, setup in enumerate(setups):
+                    self._workers.append(self._start(index, setup))
+            undone.pop_all()
 
     def _start(self, index: int, setup: Setup) -> _Worker:
         self._made += 1
         setup = replace(setup, output=self.folder / f"worker-{self._made}.txt")
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_main, args=(theirs, setup), name=f"bench-worker-{index}", daemon=False)
-        with interrupts_ignored():
+        with processes_starting(self._context):
             process.start()
         theirs.close()
         return _Worker(index, process, ours, setup)
@@ -251,6 +258,8 @@ class LocalEngine:
         return next((worker for worker in workers if worker.ready and worker.job is None), None)
 
     def events(self, timeout: float) -> Iterator[Event]:
+        told, self._unbegun = self._unbegun, []
+        yield from told
         self._dispatch()
         for worker, kind, values in self._messages(timeout):
             if kind == "ready":
@@ -317,6 +326,8 @@ class LocalEngine:
 
     def preempt(self) -> None:
         self.ending = True
+        told = {"error": NOT_BEGUN}
+        self._unbegun += [Event(part, "preempted", told) for job in self._waiting for part in job.parts]
         self._waiting.clear()
         for worker in self._workers:
             if worker.job is not None and worker.process.is_alive():

@@ -101,5 +101,7 @@ class ModelMeasurements:
         while True:
             for event in self._engine.events(timeout=1.0):
                 if event.job.cell == cell and event.kind != "progress":
+                    if event.kind == "failed":
+                        self._look()  # for what may have ended the worker as well
                     return event
             self._look()

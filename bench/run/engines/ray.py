@@ -20,7 +20,7 @@ from bench.data.decode_pool import reading
 from bench.errors import UserError
 from bench.files import reason
 from bench.measure.placement import Placement, bf16_notes
-from bench.run.engines.base import ENGINES, Event, Job, WorkerFailed, joined
+from bench.run.engines.base import ENGINES, NOT_BEGUN, Event, Job, WorkerFailed, joined
 from bench.run.engines.local import Setup
 from bench.run.engines.ray_cluster import (
     ENVIRONMENT,
@@ -365,7 +365,7 @@ class RayEngine:
         for placed in [placed for placed in self._placed if not placed.host]:  # in Ray's queue
             self._placed.remove(placed)
             self._end(placed)
-            told = {"error": "stopped from outside before it began"}
+            told = {"error": NOT_BEGUN}
             self._ended += [Event(part, "preempted", told) for part in placed.left.values()]
 
     def close(self) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from filelock import BaseFileLock
 
 from bench.data.cache import FrameCache
 from bench.measure.machine import cores, device_name
 from bench.measure.placement import Placement
-from bench.processes import StopRequested, interrupts_ignored, interrupts_put_off
+from bench.processes import PutOff, StopRequested, interrupts_ignored, interrupts_put_off
 from bench.run.engines.base import CellEngine, Engine, Event, Job, joined
 from bench.run.engines.jobs import JobFile, asked_to_stop
 from bench.run.engines.local import threads_of
@@ -88,7 +88,7 @@ class Runner:
         self._apart: dict[str, int] = {}  # of those of them that ended together, by what ended them
         self._job_of: dict[Cell, int] = {}  # number of the job that trains it
         self._submitted = 0
-        self._look_for_a_signal: Callable[[], None] = lambda: None
+        self._signals = PutOff()
 
     def execute(self, cells: Sequence[Cell], tuner: Tuner | None = None) -> Outcome:
         """Run every cell that is not done. An interrupt is recorded in the cells that it hit, then returned.
@@ -114,21 +114,8 @@ class Runner:
         self._follow.clear()
         self.listener.begun([*todo, *(tuner.waiting if tuner else ())], self.outcome.skipped, self.engine.slots)
         if todo:
-            try:
-                with interrupts_put_off() as self._look_for_a_signal:
-                    self._execute(todo)
-            except KeyboardInterrupt as stop:
-                self.outcome.interrupted = True
-                self.outcome.requeue = isinstance(stop, StopRequested)
-                with contextlib.suppress(KeyboardInterrupt):  # a second one ends all at once
-                    self._preempt()
-                with interrupts_ignored():
-                    self._record_interrupted()
-            finally:
-                for lock in self._locks.values():
-                    lock.release()
-                with interrupts_ignored():
-                    self.outcome.unwritten = self._table.finish()
+            with interrupts_put_off() as self._signals:
+                self._execute(todo)
         self.outcome.cells = tuner.cells if tuner else tuple(cells)
         self.outcome.notes += [
             f"{counted(count, 'cell')} that shared a pass went on alone: {why}" for why, count in self._apart.items()
@@ -138,26 +125,39 @@ class Runner:
         return self.outcome
 
     def _execute(self, cells: list[Cell]) -> None:
+        """Run cells up to the last, or to an interrupt, which is recorded."""
+        try:
+            try:
+                self._execute_all(cells)
+            finally:
+                self._signals.look()  # for one that may have ended what we depend on, too
+        except KeyboardInterrupt as stop:
+            self.outcome.interrupted = True
+            self.outcome.requeue = isinstance(stop, StopRequested)
+            with contextlib.suppress(KeyboardInterrupt):  # a second one ends all at once
+                self._preempt()
+            with interrupts_ignored():
+                self._record_interrupted()
+        finally:
+            for lock in self._locks.values():
+                lock.release()
+            with interrupts_ignored():
+                self.outcome.unwritten = self._table.finish()
+
+    def _execute_all(self, cells: list[Cell]) -> None:
         if isinstance(self.engine, CellEngine):
-            with self._phase("jobs"):
+            with self.outcome.timed("jobs"):
                 self._hand_over(cells, self.engine)
             return
-        with self._phase("measuring"):
+        with self.outcome.timed("measuring"):
             cells = self._measure(cells)
-        with self._phase("training and evaluating"):
+        with self.outcome.timed("training and evaluating"):
             self._train(cells)
-
-    @contextlib.contextmanager
-    def _phase(self, name: str) -> Iterator[None]:
-        begun = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.outcome.seconds[name] = time.perf_counter() - begun
 
     def _hand_over(self, cells: list[Cell], engine: CellEngine) -> None:
         """Let a scheduler's jobs do it all, and follow them until the last has ended."""
         self._start_jobs(cells, engine)
+        self._look_for_a_stop()
         if engine.detached:
             self._running.clear()
             self.outcome.notes.append(f"{engine.state}; `bench status {self.run.folder}` shows how far they are")
@@ -247,7 +247,7 @@ class Runner:
 
     def _look_for_a_stop(self) -> None:
         """Raise KeyboardInterrupt where a signal asked for it, or `bench cancel` since the run was opened."""
-        self._look_for_a_signal()
+        self._signals.look()
         if asked_to_stop(self.run.folder, self._since):
             raise KeyboardInterrupt
 
@@ -312,6 +312,11 @@ class Runner:
         for cell in cells:
             self.listener.progress(cell, {"stage": "starting", "done": 0.0})
 
+    @property
+    def _stopping(self) -> bool:
+        """True from an interrupt on, which may have ended workers before this process came to look for it."""
+        return self.outcome.interrupted or self._signals.came
+
     def _handle(self, event: Event) -> None:
         cell = event.job.cell
         if cell not in self._running:
@@ -325,10 +330,10 @@ class Runner:
             del self._running[cell]
             if event.kind == "written":
                 self._told(event.values["value"])
-            elif not self.outcome.interrupted:
+            elif not self._stopping:
                 self._fail(cell, event)
             return
-        if event.kind == "preempted" or (self.outcome.interrupted and event.kind == "failed"):
+        if event.kind == "preempted" or (self._stopping and event.kind == "failed"):
             error = event.values["error"] if event.kind == "preempted" else _STOPPED
             self._finish(cell, self._ended(cell, "interrupted", error))
         elif event.kind == "failed" and event.values.get("apart"):
@@ -377,6 +382,7 @@ class Runner:
         while self._running and time.monotonic() < until:
             for event in self.engine.events(timeout=0.5):
                 self._handle(event)
+            self._signals.look()
 
     def _record_interrupted(self) -> None:
         for cell in [cell for cell in self._running if cell in self._locks]:

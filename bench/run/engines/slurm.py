@@ -17,6 +17,7 @@ from typing import Any
 
 from bench.errors import UserError
 from bench.measure.placement import Placement
+from bench.processes import commands_shielded
 from bench.run.engines.base import ENGINES, Event, Job
 from bench.run.engines.jobs import JobFile
 from bench.run.engines.jobs import read as read_job
@@ -107,9 +108,10 @@ class SlurmEngine:
             texts = [asked.model_dump_json()] * len(part)
             names = [tuple(job.files.name for job in group) for group in part]
             try:
-                submitted = writer.map_array(
-                    run_cells, texts, names, [self._placement] * len(part), [self._command] * len(part)
-                )
+                with commands_shielded():
+                    submitted = writer.map_array(
+                        run_cells, texts, names, [self._placement] * len(part), [self._command] * len(part)
+                    )
             except Exception as error:  # submitit's own, or the system's
                 self.detached = False  # what was taken before is ended, not what others submitted
                 self._tasks = [task for task in self._tasks if task.ours]

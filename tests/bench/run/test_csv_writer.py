@@ -244,6 +244,42 @@ def test_a_cell_that_ends_while_an_interrupt_comes_keeps_its_result(run: Run, nu
     assert is_right(run)
 
 
+@pytest.mark.parametrize("seed", [7, 11])  # of the last cell, nobody looks for a signal any more
+def test_a_worker_that_a_stop_signal_ended_as_well_has_not_failed(run: Run, seed: int) -> None:
+    def ends(cell: Cell) -> tuple[str, dict[str, Any]]:
+        if cell.seed < seed:
+            return trained(cell)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return "failed", {"status": "failed", "error": "the worker process ended with exit code 143", "traceback": ""}
+
+    def stop(*_: Any) -> None:
+        raise StopRequested
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        outcome = executed(run, ends)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert outcome.interrupted and outcome.requeue
+    assert [result.status for result in run.results()] == ["done"] * seed + ["interrupted"]
+
+
+def test_a_measurement_that_a_stop_signal_ended_as_well_has_not_failed(tmp_path: Path) -> None:
+    run = opened(tmp_path / "run")
+
+    def ends(cell: Cell) -> tuple[str, dict[str, Any]]:
+        os.kill(os.getpid(), signal.SIGINT)
+        return "failed", {"status": "failed", "error": "the worker process ended with exit code 143", "traceback": ""}
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        outcome = executed(run, ends)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (outcome.interrupted, outcome.requeue, outcome.failures) == (True, False, [])
+    assert list(run.results()) == []
+
+
 def test_the_table_is_whole_where_no_worker_is_left(run: Run) -> None:
     with pytest.raises(WorkerFailed):
         executed(run, stopped_by(WorkerFailed("none is left", "")))

@@ -59,6 +59,9 @@ class _Context:
         self.processes: list[_Process] = []
         self.ends: list[Connection] = []
 
+    def get_start_method(self) -> str:
+        return "forkserver"
+
     def Pipe(self) -> tuple[Connection, Any]:  # noqa: N802
         ours, theirs = Pipe()
         self.ends.append(theirs)
@@ -279,6 +282,20 @@ def test_cells_that_are_to_stop_together_are_all_told_so(engine: LocalEngine, co
     context.ends[0].send(_part(2, "trained", value=1))
     context.ends[0].send(("preempted", {"error": "stopped"}))
     assert _seeds(_events(engine)) == [(2, "trained"), (0, "preempted"), (1, "preempted")]
+
+
+def test_jobs_that_no_worker_has_begun_end_at_once_where_all_are_to_stop(
+    engine: LocalEngine, context: _Context
+) -> None:
+    context.ready(0)
+    engine.submit(_job(0))
+    _events(engine)
+    engine.submit(joined([_job(1), _job(2)]))  # the other worker still imports its libraries
+    engine.preempt()
+    context.ends[0].send(("preempted", {"error": "stopped"}))
+    context.ready(1)
+    assert _seeds(_events(engine)) == [(1, "preempted"), (2, "preempted"), (0, "preempted")]
+    assert context.got_all(1) == []
 
 
 def test_those_beside_a_cell_that_is_cancelled_go_on(engine: LocalEngine, context: _Context) -> None:
