@@ -118,10 +118,7 @@ def test_an_interrupt_is_recorded_and_the_same_command_goes_on(
     arguments = ("--backbones", "vit", "--strategies", "frozen,hangs", "--no-order-test")
     process = _start(plugin, out, *arguments)
     _wait_for(process, "done 1 of 2")
-    if kind is signal.SIGINT:
-        os.killpg(process.pid, kind)  # as a terminal does: the workers get it too
-    else:
-        os.kill(process.pid, kind)
+    os.killpg(process.pid, kind)  # as terminals and schedulers do: the workers get it too
     rest, _ = process.communicate(timeout=60)
     assert process.returncode == code, rest
     assert "Traceback" not in rest
