@@ -205,7 +205,7 @@ def _of_tuning(runs: list[str], format_: str, shaped: bool, problems: list[str])
     from bench.run.find import find
     from bench.run.store import RESULTS
 
-    problems += [] if problems else not_among("format", format_, list(TUNING_RENDERERS))
+    problems += not_among("format", format_, list(TUNING_RENDERERS)) if format_ in FORMATS else []
     problems += ["tuning is True: options that shape the table do not go with it"] if shaped else []
     if len(runs) > 1:
         problems.append(f"runs are {', '.join(runs)}: expected one with --tuning")

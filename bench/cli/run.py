@@ -152,9 +152,14 @@ def _plan(request: Request, profile_only: bool) -> Plan:
 
     if not request.tune:
         return plan(request)
+    from bench.tune.trials import space_problems
     from bench.tune.tuner import tuned
 
-    return plan(request, tuned)
+    try:
+        return plan(request, tuned)
+    except UserError as error:  # which may have kept the space from being looked at
+        more = [problem for problem in space_problems(request) if problem not in error.problems]
+        raise UserError([*error.problems, *more]) from None
 
 
 def _read(given: Given[Request], config: Path, problems: list[str]) -> dict[str, Any]:

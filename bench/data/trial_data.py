@@ -35,13 +35,22 @@ class TrialData:
 
     @cached_property
     def held_out(self) -> tuple[Video, ...]:
-        """The training videos that stand in for the validation; none where it has videos of its own."""
+        """The training videos that stand in for the validation; none where it has videos of its own.
+
+        Raises:
+            DataError: none can be held out, as each class has one.
+        """
         tested = {video.path for video in self._dataset.videos("test")}
         if not any(video.path in tested for video in self._dataset.videos("val")):
             return ()
         videos = self._dataset.videos("train")
         labels = [video.label for video in videos]
         several = {label for label in set(labels) if labels.count(label) > 1}
+        if not several:
+            raise DataError(
+                f"{self._dataset.name}: no recipe can be chosen, as validation videos are the test's and no class has "
+                "two training videos; expected a validation list of its own"
+            )
         return subset([video for video in videos if video.label in several], HELD_OUT, _SEED).videos
 
     def videos(self, split: Split) -> tuple[Video, ...]:

@@ -44,7 +44,7 @@ class _Baseline(RowName):
 
     def setting(self, cell: Cell) -> tuple[object, ...]:
         """Return what rows must share with their baseline; another backbone's is asked for by its name."""
-        shared = (cell.dataset, cell.data, cell.protocol, cell.split)
+        shared = (cell.dataset, cell.data, cell.protocol, cell.split, cell.train_fraction)
         return shared if self.backbone else (cell.backbone_label, *shared)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bench.report.axes import plain
 from bench.spec import Cell
 
 FORM = "[BACKBONE/]STRATEGY[ OPTION=VALUE ...]"
@@ -11,7 +12,10 @@ FORM = "[BACKBONE/]STRATEGY[ OPTION=VALUE ...]"
 
 @dataclass(frozen=True)
 class RowName:
-    """A name of one or several rows in the form of `FORM`; options are those of the strategy, frames and dataset."""
+    """A name of one or several rows in the form of `FORM`.
+
+    Options are those of the strategy and the head, and frames, dataset, train_fraction and trials (of tuning; 0: none).
+    """
 
     text: str
 
@@ -31,7 +35,9 @@ class RowName:
 
     def matches(self, cell: Cell) -> bool:
         """Test that a cell is of such a row."""
-        parts = {"frames": cell.frames, "dataset": cell.dataset, **cell.options}
-        has = {f"{name}={value}" for name, value in parts.items()}
+        trials = 0 if cell.tuning is None else cell.tuning.trials
+        own = {"frames": cell.frames, "dataset": cell.dataset, "train_fraction": cell.train_fraction, "trials": trials}
+        parts = {**own, **cell.head_options, **cell.options}
+        has = {f"{name}={text}" for name, value in parts.items() for text in (value, plain(value))}
         known = ("", cell.backbone_label, cell.backbone, cell.backbone_name.family)
         return self.backbone in known and self.method == cell.method and has.issuperset(self._words[1:])

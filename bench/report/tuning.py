@@ -17,7 +17,7 @@ from bench.report.table import budgets
 from bench.run.result import Result
 from bench.run.store import Run
 from bench.spec import Cell
-from bench.text import one_line
+from bench.text import counted, one_line
 from bench.tune.choose import accuracy
 from bench.tune.record import StudyRecord, records
 
@@ -55,8 +55,9 @@ class TunedRow:
     @property
     def setting(self) -> tuple[object, ...]:
         """Return what rows share whose gaps are of interest."""
-        cell = self.record.cell
-        return cell.backbone_label, cell.dataset, cell.data, cell.frames, cell.train_fraction, self.record.budget.trials
+        cell, budget = self.record.cell, self.record.budget
+        effort = (budget.trials, budget.epochs, budget.seed, budget.sampler_seed)
+        return cell.backbone_label, cell.dataset, cell.data, cell.frames, cell.train_fraction, *effort
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,11 @@ def tuned_rows(run: Run) -> list[TunedRow]:
         texts = {name: one_line(values[index]) for name, values in axes.items()}
         cell = record.cell
         rows.append(TunedRow({"backbone": cell.backbone_label, "strategy": cell.method, **texts}, record, own))
+    if len({tuple(row.labels.values()) for row in rows}) < len(rows):  # one row, searched with several budgets
+        for row in rows:
+            budget = row.record.budget
+            row.labels["budget"] = f"{budget.trials} of {counted(budget.epochs, 'epoch')}, seed {budget.sampler_seed}"
+            row.labels["space"] = ", ".join(name.removeprefix("options.") for name in budget.space)
     return rows
 
 
@@ -105,7 +111,8 @@ def gaps(rows: Sequence[TunedRow]) -> list[Gap]:
     found = []
     for one, other in combinations(rows, 2):
         known = (one.untuned, other.untuned, one.best, other.best)
-        if one.setting != other.setting or None in known:
+        # of one row that was searched in two spaces there is no gap
+        if one.setting != other.setting or one.record.cell == other.record.cell or None in known:
             continue
         first, second = (one, other) if (one.best or 0) >= (other.best or 0) else (other, one)
         untuned = (first.untuned or 0.0) - (second.untuned or 0.0)
@@ -115,7 +122,7 @@ def gaps(rows: Sequence[TunedRow]) -> list[Gap]:
 
 def _values(values: Mapping[str, Any]) -> str:
     return ", ".join(
-        f"{name.removeprefix('options.')} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        f"{name.removeprefix('options.')} {f'{value:g}' if isinstance(value, float) else value}"
         for name, value in values.items()
     )
 

@@ -8,11 +8,15 @@ from dataclasses import replace
 
 from bench.report.table import Column, ResultTable, Row
 from bench.run.result import Result
-from bench.stats.compare import ONE_SEED, compare, probabilities, told_apart
+from bench.stats.compare import ONE_SEED, Test, compare, probabilities, test_of, told_apart
 from bench.stats.intervals import intervals_of, outcomes_of
 from bench.stats.outcomes import METRICS, CellFolders, Metric, Outcomes
 from bench.text import counted, one_line
 
+_TESTS: dict[Test, str] = {
+    "McNemar, exact": "McNemar's exact",
+    "paired bootstrap": "Student's t of the paired bootstrap",
+}
 _METRICS: dict[str, Metric] = {metric: metric for metric in METRICS}
 Found = dict[Metric, Outcomes]
 
@@ -96,7 +100,8 @@ class _Tests:
 
     Attributes:
         made: number of tests.
-        seeds: that stand behind a test, the fewest and the most.
+        names: of the tests that were made.
+        one_seed: True where one of them is of a single seed.
         notes: what tests leave out -> how many do.
         lacking: why there was no test -> of how many rows.
     """
@@ -104,7 +109,8 @@ class _Tests:
     def __init__(self, column: Column, rows: Sequence[tuple[Row, Outcomes]]) -> None:
         self.notes: Counter[str] = Counter()
         self.lacking: Counter[str] = Counter()
-        self.seeds: set[int] = set()
+        self.names: set[Test] = set()
+        self.one_seed = False
         best, found = max(rows, key=lambda each: each[0].values[column.key], default=(None, None))
         p: dict[int, float] = {}
         if found is not None:
@@ -112,7 +118,7 @@ class _Tests:
             same = [index for index, _ in others if _same(rows[index][1], found)]
             if same:
                 p |= zip(same, probabilities([rows[index][1] for index in same], found), strict=True)
-                self.seeds.add(len(found.seeds))
+                self._note(test_of(found.seeds, found.by_class), found.seeds)
             for index in {index for index, _ in others} - {*same}:
                 try:
                     made = compare(rows[index][1], found)
@@ -120,18 +126,22 @@ class _Tests:
                     self.lacking[str(error)] += 1
                     continue
                 p[index] = made.p
-                self.seeds.add(len(made.seeds))
+                self._note(made.test, made.seeds)
                 self.notes.update(note for note in made.notes if note != ONE_SEED)
         for index, apart in zip(p, told_apart(list(p.values())), strict=True):
             if not apart:
                 rows[index][0].alike.add(column.key)
         self.made = len(p)
 
+    def _note(self, name: Test, seeds: Sequence[int]) -> None:
+        self.names.add(name)
+        self.one_seed |= len(seeds) == 1
+
 
 def _same(one: Outcomes, other: Outcomes) -> bool:
     """Test that two rows were tested in the same seeds, on the same videos in the same order."""
     names = one.names is other.names or one.names == other.names
-    left_out = one.left_out or other.left_out  # is told by `compare`
+    left_out = one.partial or other.partial  # is told by `compare`
     return names and one.seeds == other.seeds and not left_out and bool((one.labels == other.labels).all())
 
 
@@ -139,13 +149,14 @@ def _told(tests: Sequence[_Tests]) -> list[str]:
     """Return what a reader of the marks must know."""
     if not tests:
         return []
-    seeds = {count for each in tests for count in each.seeds}
-    names = ["McNemar's exact"] * (1 in seeds) + ["Student's t of the paired bootstrap"] * (seeds != {1})
+    made = {name for each in tests for name in each.names}
+    names = [text for name, text in _TESTS.items() if name in made]
+    how = f"{' or '.join(names)}; " if names else ""
     lines = [
-        f"≈ not told apart at 5 % from the best of its column, on the same test videos ({' or '.join(names)}; Holm's "
-        "correction over the rows)"
+        f"≈ not told apart at 5 % from the best of its column, on the same test videos ({how}Holm's correction over "
+        "the rows)"
     ]
-    if 1 in seeds:
+    if any(each.one_seed for each in tests):
         lines.append("of one seed: tells trained models apart, not methods, whose trainings vary as well")
     for what, found in (("tested", "notes"), ("not tested against the best", "lacking")):
         most: Counter[str] = Counter()

@@ -16,6 +16,7 @@ from bench.data.cache.choose import CacheFolders, CacheSettings, choose
 from bench.data.cache.frames import fill
 from bench.data.dataset import DATASETS, SPLITS, DataError
 from bench.data.subset import subset
+from bench.data.trial_data import footnotes as held_out_footnotes
 from bench.data.validate import examine
 from bench.errors import UserError, collected
 from bench.files import reason
@@ -262,7 +263,9 @@ def _decode_ahead(cells: Iterable[Cell], videos: Sequence[Path], cache: FrameCac
 def _unusable_data(cells: Iterable[Cell], strict: bool, listener: Listener) -> list[str]:
     """Make each data set ready, and look whether it can be used."""
     problems = []
-    for name, source in dict.fromkeys((cell.dataset, cell.data) for cell in cells):
+    listed = [*cells]
+    tried = {(cell.dataset, cell.data) for cell in listed if cell.trial is not None}
+    for name, source in dict.fromkeys((cell.dataset, cell.data) for cell in listed):
         dataset = DATASETS.get(name)(source)
         try:
             dataset.prepare(partial(listener.preparing, name))
@@ -273,4 +276,9 @@ def _unusable_data(cells: Iterable[Cell], strict: bool, listener: Listener) -> l
         problems += found.problems
         for note in found.notes:
             listener.noted(note)
+        if (name, source) in tried and not found.problems:
+            try:
+                held_out_footnotes(dataset)
+            except DataError as error:
+                problems.append(str(error))
     return problems

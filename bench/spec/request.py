@@ -207,6 +207,11 @@ class Matrix(DataOptions, PixelOptions, DeviceOptions):
         found: list[Matrix] = []
         problems: list[str] = []
         for name, changes in self.matrices.items():
+            problems += [
+                f"matrices.{name}.{field} is {value!r}: expected it beside matrices, as all rows get the same effort"
+                for field, value in changes.items()
+                if field.startswith("tune") and field in base
+            ]
             inner = {
                 field: {**base[field], **value}
                 if isinstance(value, dict) and isinstance(base.get(field), dict)

@@ -74,9 +74,10 @@ def compare(row: Outcomes, baseline: Outcomes) -> Comparison:
     values = one.right.astype(np.int8) - other.right.astype(np.int8)
     gained, lost = int((values > 0).sum()), int((values < 0).sum())
     labels = one.labels if one.by_class else None
-    test = _test(seeds, one.by_class)
+    test = test_of(seeds, one.by_class)
     found = difference(values, labels)
-    p, q = (estimate(each.right, labels, draws=1).value for each in (one, other))
+    # of a mean of shares, which may be beyond 1 by a rounding
+    p, q = (min(1.0, estimate(each.right, labels, draws=1).value) for each in (one, other))
     return Comparison(
         seeds,
         len(names),
@@ -123,7 +124,7 @@ def probabilities(rows: Sequence[Outcomes], baseline: Outcomes) -> list[float]:
         baseline: of one seed or several.
     """
     right = np.stack([row.right for row in rows]).astype(np.int8) - baseline.right.astype(np.int8)
-    if _test(baseline.seeds, baseline.by_class) == "McNemar, exact":
+    if test_of(baseline.seeds, baseline.by_class) == "McNemar, exact":
         gained, lost = (right > 0).sum(axis=(1, 2)), (right < 0).sum(axis=(1, 2))
         return [mcnemar(int(more), int(less)) for more, less in zip(gained, lost, strict=True)]
     return [two_sided(found) for found in estimates(right, baseline.labels if baseline.by_class else None)]
@@ -141,7 +142,8 @@ def mcnemar(gained: int, lost: int) -> float:
     return min(1.0, 2 * float(bdtr(min(gained, lost), gained + lost, 0.5)))
 
 
-def _test(seeds: Sequence[int], by_class: bool) -> Test:
+def test_of(seeds: Sequence[int], by_class: bool) -> Test:
+    """Return the test that is made of outcomes of so many seeds."""
     return "McNemar, exact" if len(seeds) == 1 and not by_class else "paired bootstrap"
 
 
@@ -151,7 +153,8 @@ def _notes(row: Outcomes, baseline: Outcomes, seeds: Sequence[int], names: Seque
         found.append(ONE_SEED)
     if left := sorted({*row.seeds, *baseline.seeds} - {*seeds}):
         found.append(f"without the seeds that only one of them has: {_numbers(left)}")
-    if left_out := len({*row.names, *baseline.names}) - len(names) + max(row.left_out, baseline.left_out):
+    there = {*row.names, *row.partial, *baseline.names, *baseline.partial}
+    if left_out := len(there) - len(names):
         found.append(f"without {left_out:,} of the test videos, which not all of the models predicted")
     return found
 

@@ -42,7 +42,7 @@ class Outcomes:
         right: (S, V), of each seed and video.
         seeds: (S).
         by_class: classes count alike, not videos.
-        left_out: videos that only some of the seeds predicted.
+        partial: names of the videos that only some of the seeds predicted, which are left out.
     """
 
     names: tuple[str, ...]
@@ -50,7 +50,7 @@ class Outcomes:
     right: np.ndarray
     seeds: tuple[int, ...]
     by_class: bool = False
-    left_out: int = 0
+    partial: tuple[str, ...] = ()
 
     def of(self, seeds: Sequence[int], names: Sequence[str]) -> Outcomes:
         """Return the outcomes of these seeds and videos, in their order."""
@@ -58,7 +58,7 @@ class Outcomes:
         place = {name: index for index, name in enumerate(self.names)}
         columns = [place[name] for name in names]
         right = self.right[np.ix_(rows, columns)]
-        return Outcomes(tuple(names), self.labels[columns], right, tuple(seeds), self.by_class, self.left_out)
+        return Outcomes(tuple(names), self.labels[columns], right, tuple(seeds), self.by_class, self.partial)
 
 
 class Predicted:
@@ -210,13 +210,13 @@ def outcomes_by_metric(
     labels = found[0].labels[columns[0]]
     if any((each.labels[column] != labels).any() for each, column in zip(found, columns, strict=True)):
         raise ValueError("a video has another class in another seed")
-    left_out = 0 if same else len(set().union(*(each.names for each in found))) - len(names)
+    partial = () if same else tuple(sorted(set().union(*(each.names for each in found)) - set(names)))
     by_metric = {}
     for metric in metrics:
         right = [each.right(metric) for each in found]
         there = [each[column] for each, column in zip(right, columns, strict=True) if each is not None]
         if len(there) == len(found):
-            by_metric[metric] = Outcomes(names, labels, np.stack(there), tuple(seeds), metric == "mean_class", left_out)
+            by_metric[metric] = Outcomes(names, labels, np.stack(there), tuple(seeds), metric == "mean_class", partial)
     return by_metric
 
 

@@ -9,10 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from adapters.base import STRATEGIES
 from backbones.families import FAMILIES
 from bench.errors import UserError
-from bench.spec import Budget, Cell, Dimension, Matrix, Recipe, Trial, Tuning
+from bench.spec import Budget, Cell, Dimension, Matrix, Recipe, Trial, Tuning, problems_of
 from bench.tune.space import OPTION, Space
 
 SAMPLER = "scrambled Sobol sequence (optuna.samplers.QMCSampler), after the recipe as it is"
@@ -67,9 +69,7 @@ def studies(matrix: Matrix, cells: Iterable[Cell]) -> tuple[Study, ...]:
     Raises:
         UserError: everything wrong with the space and the budget; or Optuna is missing.
     """
-    problems: list[str] = []
-    if importlib.util.find_spec("optuna") is None:
-        problems.append(f"tune is {matrix.tune}: Optuna is not installed; pip install 'aim-bench[tune]'")
+    problems = optuna_missing(matrix)
     rows: dict[str, list[Cell]] = {}
     for cell in cells:
         rows.setdefault(without_seed(cell).key, []).append(cell)
@@ -108,8 +108,17 @@ def _study(row: Sequence[Cell], budget: Budget, problems: list[str]) -> Study:
     values = [untuned, *sampled(budget.space, untuned, budget.trials - 1, budget.sampler_seed)]
     trials = []
     for number, changed in enumerate(values):
-        trial = with_values(row[0], changed, budget.epochs)
+        try:
+            trial = with_values(row[0], changed, budget.epochs)
+        except ValidationError as error:  # a part that does not go with the recipe's others
+            problems += [f"tune_space of {row[0].method}: {told}" for told in problems_of(error)]
+            continue
         problems += _options(row[0], changed)[1]
+        if row[0].cache_features and (drawn := trial.recipe.augmented()):
+            problems.append(
+                f"tune_space of {row[0].method} augments ({', '.join(drawn)}): kept features have none of it, expected "
+                "no cache_features"
+            )
         update = {
             "seed": budget.seed,
             "stages": ("train", "evaluate"),
@@ -122,6 +131,26 @@ def _study(row: Sequence[Cell], budget: Budget, problems: list[str]) -> Study:
         }
         trials.append(trial.model_copy(update=update))
     return Study(tuple(row), budget, tuple(trials), tuple(values))
+
+
+def space_problems(matrix: Matrix) -> list[str]:
+    """Return what is wrong with Optuna and a matrix's space where its cells cannot be planned.
+
+    Of options nothing is said, as it is not known whose they would be.
+    """
+    problems = optuna_missing(matrix)
+    names = STRATEGIES.names()
+    options = {option for name in names for option in STRATEGIES.get(name).options.model_fields}
+    Space({name: value for name, value in matrix.tune_space.items() if name.rpartition(".")[2] not in options}, names,
+          problems)  # fmt: skip
+    return problems
+
+
+def optuna_missing(matrix: Matrix) -> list[str]:
+    """Return a sentence where Optuna is not installed."""
+    if importlib.util.find_spec("optuna") is not None:
+        return []
+    return [f"tune is {matrix.tune}: Optuna is not installed; pip install 'aim-bench[tune]'"]
 
 
 def _value(cell: Cell, name: str) -> Any:
@@ -193,7 +222,8 @@ def with_values(cell: Cell, values: Mapping[str, Any], epochs: int | None = None
     if recipe.time_lr is not None and changes.get("lr", recipe.lr) != recipe.lr:
         changes["time_lr"] = min(10.0, float(f"{recipe.time_lr * changes['lr'] / recipe.lr:.3g}"))
     if epochs is not None and epochs < recipe.epochs:
-        changes |= {"epochs": epochs, "warmup_epochs": recipe.warmup_epochs * epochs / recipe.epochs}
+        warmup = changes.get("warmup_epochs", recipe.warmup_epochs)
+        changes |= {"epochs": epochs, "warmup_epochs": warmup * epochs / recipe.epochs}
     options, _ = _options(cell, values)
     return cell.model_copy(update={"recipe": Recipe(**{**recipe.model_dump(), **changes}), "options": options})
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
@@ -10,6 +12,7 @@ from bench.report.plots.request import Lacking, PlotRequest
 from bench.report.plots.rows import PlotRow, evaluated_rows, intervals, legend_names
 from bench.report.plots.style import MARKERS, Looks, panels, short
 from bench.report.runs import Runs
+from bench.spec import Cell
 
 AXIS = "training videos"  # the table's column of the fraction
 
@@ -75,8 +78,20 @@ def draw(runs: Runs, request: PlotRequest) -> Figure:
 
 
 def _lines(rows: list[PlotRow]) -> list[list[PlotRow]]:
-    """Rows that differ in the fraction alone, by rising fraction."""
+    """Rows that differ in the fraction alone, or in the recipe that was chosen for it too, by rising fraction."""
     found: dict[str, list[PlotRow]] = {}
     for row in rows:
-        found.setdefault(row.cell.model_copy(update={"train_fraction": 1.0, "seed": 0}).key, []).append(row)
+        found.setdefault(_without_fraction(row.cell), []).append(row)
     return [sorted(line, key=lambda row: row.cell.train_fraction) for line in found.values()]
+
+
+def _without_fraction(cell: Cell) -> str:
+    """The text of what the cells of a line share."""
+    parts = cell.model_dump(mode="json", exclude={"train_fraction", "seed", "tuning"})
+    if cell.tuning is not None:
+        for name in cell.tuning.space:  # each fraction has its own study
+            place, _, option = name.rpartition(".")
+            parts["options" if place else "recipe"].pop(option)
+        parts["recipe"].pop("time_lr")  # follows lr
+        parts["trials"], parts["epochs"] = cell.tuning.trials, cell.tuning.epochs
+    return json.dumps(parts, sort_keys=True)

@@ -273,7 +273,7 @@ class Runner:
 
     def _skip(self, found: Result) -> None:
         """Take note of a cell that was done before, or by another process."""
-        self.outcome.skipped += 1
+        self.outcome.skipped += found.cell.trial is None
         self._tune(found)
 
     def _tune(self, found: Result) -> None:

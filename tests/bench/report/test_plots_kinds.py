@@ -20,6 +20,7 @@ from bench.report.plots.logs import BINS, epoch_curve, interval_curve, read_log
 from bench.report.plots.time import WAIT
 from bench.report.runs import Runs
 from bench.run.store import ADAPTER, PREDICTIONS, Run
+from bench.spec import Tuning
 from bench.stats.bootstrap import accuracy
 from tests.bench import make
 from tests.bench.command import quotes
@@ -310,3 +311,29 @@ def test_a_bar_a_cell_of_its_stages(tmp_path: Path) -> None:
 def test_of_many_cells_a_bar_a_row(tmp_path: Path) -> None:
     found = bars(figure("time", timed(tmp_path, 21)))
     assert found["evaluate"] == [(32.5, pytest.approx(14))] * 2
+
+
+def test_a_line_has_fractions_of_which_each_was_tuned(tmp_path: Path) -> None:
+    budget = {"trials": 2, "epochs": 2, "sampler": "any", "sampler_seed": 0, "seed": 1000}
+    space = {"lr": {"scale": "log", "low": 1e-4, "high": 1.0}}
+    cells = [
+        make.cell(
+            strategy=strategy,
+            options={},
+            train_fraction=fraction,
+            recipe={"lr": lr},
+            tuning=Tuning(**budget, space=space, untuned={"lr": 0.01}, chosen=1, values={"lr": lr}),
+        )
+        for strategy, fraction, lr in (
+            ("frozen", 0.1, 0.02),
+            ("frozen", 1.0, 0.05),
+            ("joint", 0.1, 0.01),
+            ("joint", 1.0, 0.1),
+        )
+    ]
+    run = plotted.opened(tmp_path / "run", cells)
+    for count, cell in enumerate(cells):
+        plotted.add(run, cell, [20 + count])
+    (axes,) = figure("fraction", Runs([run])).axes
+    lines = {container.get_label(): len(container[0].get_xydata()) for container in axes.containers}
+    assert lines == {"vit:tiny@none frozen": 2, "vit:tiny@none joint": 2}

@@ -164,3 +164,12 @@ def test_digits_of_intervals_stand_below_each_other(run: Run) -> None:
     places = [[line.index(sign, header.index("top-1")) for sign in "[,]"] for line in lines]
     assert places[0] == places[1] == places[2]
     assert lines[1].index("≈") == places[1][2] + 2 and lines[0].index("*") == places[0][2] + 3
+
+
+def test_the_caption_names_the_test_that_was_made(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", {lora(rank): first(30 + 3 * rank) for rank in range(3)})
+    runs = Runs([run])
+    top1 = with_uncertainty(make_table(runs.results, deviations=False), runs)
+    assert told(top1, "McNemar") and not told(top1, "Student")
+    means = with_uncertainty(pivot(runs.results, "dataset", ("mean_class",), rows=("rank",)), runs)
+    assert told(means, "Student") and not told(means, "McNemar") and told(means, "one seed")

@@ -10,6 +10,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,13 @@ def test_several_seeds_are_paired_and_what_is_left_out_is_told() -> None:
     assert found.difference.value == pytest.approx(100 * (12 + 12) / 2 / 55)
     assert [number in found.notes[0] for number in ("0", "5")] == [True, True]
     assert "5 of the test videos" in found.notes[1]
+
+
+def test_a_video_that_a_seed_lacks_counts_once_among_those_left_out() -> None:
+    whole = _outcomes([50, 52], seeds=(0, 1))
+    lacking = replace(_outcomes([40, 42], seeds=(0, 1), names=NAMES[:55]), partial=(NAMES[59],))
+    assert "5 of the test videos" in compare(lacking, whole).notes[0]
+    assert "6 of the test videos" in compare(replace(lacking, partial=("v-other",)), whole).notes[0]
 
 
 def test_nothing_in_common_is_not_compared() -> None:
@@ -213,7 +221,7 @@ def test_seeds_on_different_videos_keep_the_common_ones(tmp_path: Path) -> None:
         np.savez(files[-1], names=names, labels=labels, probabilities=np.eye(3)[[0] * len(names)])
     found = outcomes([Predicted(file) for file in files], [0, 1], "top1")
     assert found is not None
-    assert (found.names, found.left_out, found.right.tolist()) == (("a", "c"), 1, [[True, False], [True, False]])
+    assert (found.names, found.partial, found.right.tolist()) == (("a", "c"), ("b",), [[True, False], [True, False]])
 
 
 def _json(bench: Command, run: Run, *flags: str) -> list[dict[str, object]]:
@@ -318,3 +326,24 @@ def test_a_report_shows_intervals_where_predictions_are_there(bench: Command, ru
     # both seeds are right on the same videos, which are 60 and not 120
     assert found[1] < 100 * low < 100 * high < found[2]
     assert {bool(re.search(r"\[", text)) for key, text in shown.items() if key[1] == "frozen"} == {True, False}
+
+
+def test_rows_are_named_by_their_fraction_and_set_against_those_of_the_same(bench: Command, tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    cells = {
+        make.cell(strategy=strategy, options={}, train_fraction=fraction): right
+        for strategy, fraction, right in (
+            ("frozen", 0.1, 10),
+            ("frozen", 1.0, 30),
+            ("joint", 0.1, 25),
+            ("joint", 1.0, 50),
+        )
+    }
+    run.open(make.matrix(), list(cells), "bench run", {})
+    for cell, right in cells.items():
+        _write(run, cell, np.arange(VIDEOS) < right)
+    gaps = [record["difference"] for record in _json(bench, run) if record["strategy"] == "joint"]
+    assert sorted(map(float, map(str, gaps))) == pytest.approx([100 * 15 / 60, 100 * 20 / 60])
+    of_one = _json(bench, run, "--baseline", "frozen train_fraction=1")
+    assert [record.get("difference") is not None for record in of_one if record["strategy"] == "joint"].count(True) == 1
+    assert bench("compare", run.folder, "--baseline", "frozen trials=8").code == 2

@@ -72,3 +72,23 @@ def test_rows_that_are_tuned_and_rows_that_are_not_are_told_apart() -> None:
     alone = make_table([make.done(cell) for cell in tuned])
     assert "trials" not in alone.labels and len(alone.rows) == 1
     assert not any("trial" in line for line in make_table([make.done(cell) for cell in study.cells]).caption)
+
+
+def test_a_row_that_was_searched_twice_is_told_apart_and_not_set_against_itself(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    tuners = [
+        TrialTuner(studies(matrix(2, **changes), planned(("joint", "frozen"))))
+        for changes in ({}, {"tune_epochs": 1}, {"tune_space": {"weight_decay": "fixed"}})
+    ]
+    run.open(make.matrix(), (), "bench run", {}, trials=[trial for tuner in tuners for trial in tuner.every_trial])
+    for tuner in tuners:
+        tuner.open(run)
+        for trial in tuner.every_trial:
+            result = done(trial, 50.0)
+            run.put(result)
+            tuner.ended(run, result)
+    rows = tuned_rows(run)
+    assert len({tuple(row.labels.items()) for row in rows}) == len(rows) == 6
+    for gap in gaps(rows):
+        assert gap.row.labels["strategy"] != gap.other.labels["strategy"]
+        assert gap.row.record.budget.epochs == gap.other.record.budget.epochs

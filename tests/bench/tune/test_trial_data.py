@@ -132,3 +132,12 @@ def test_a_trial_is_trained_and_evaluated_without_a_look_at_a_test_video(
     # nor could it, if it were told to
     with pytest.raises(DataError):
         Loaders(trial.model_copy(update={"split": "test"}), context.dataset(trial), 32, (0.5, 0.5, 0.5), context)
+
+
+def test_where_nothing_can_be_held_out_no_trial_reads_the_test_instead() -> None:
+    dataset = Listed("val", "val")
+    dataset.made["train"] = dataset.made["train"][-2:]  # of two classes
+    for read in (lambda: TrialData(dataset).videos("val"), lambda: footnotes(dataset)):
+        with pytest.raises(DataError) as error:
+            read()
+        assert quotes(error.value, "listed-by-hand")

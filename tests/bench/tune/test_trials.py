@@ -134,3 +134,34 @@ def test_a_budget_that_gives_nothing_is_refused(changes: dict, recipe: dict, abo
         studies(matrix(2, **changes), planned(("joint",), recipe=recipe))
     (problem,) = error.value.problems
     assert field_of(problem).startswith(about) and quotes(problem, "joint")
+
+
+def test_a_warm_up_that_trials_vary_is_shortened_with_the_training() -> None:
+    found = study(
+        4, cell={"recipe": {"epochs": 4, "warmup_epochs": 1.0}}, tune_epochs=1, tune_space={"warmup_epochs": [0, 2]}
+    )
+    tried = [values["warmup_epochs"] for values in found.values]
+    assert tried[0] == 1.0 and set(tried[1:]) == {0, 2}
+    assert [trial.recipe.warmup_epochs for trial in found.trials] == [value / 4 for value in tried]
+    for number, value in enumerate(tried):
+        assert {cell.recipe.warmup_epochs for cell in found.tuned(found.tuning(number))} == {value}
+
+
+@pytest.mark.parametrize(
+    ("cell", "names"),
+    [
+        ({"recipe": {"batch_size": 1}}, ("joint", "mixup")),  # of which a batch has no second clip
+        ({"cache_features": True, "recipe": {"crop_area": (1, 1)}}, ("joint", "mixup", "cache_features")),
+    ],
+)
+def test_a_value_that_does_not_go_with_the_rest_is_told(cell: dict[str, object], names: tuple[str, ...]) -> None:
+    with pytest.raises(UserError) as told:
+        study(4, cell=cell, tune_space={"mixup": "0..0.8"})
+    assert all(quotes(problem, *names) for problem in told.value.problems)
+
+
+def test_each_matrix_of_several_gets_the_same_effort() -> None:
+    whole = matrix(4, matrices={"a": {"strategies": ["joint"]}, "b": {"tune": 8, "tune_space": {}}})
+    with pytest.raises(UserError) as told:
+        whole.parts()
+    assert [field_of(problem) for problem in told.value.problems] == ["matrices.b.tune", "matrices.b.tune_space"]
