@@ -99,11 +99,14 @@ def test_an_unreachable_hub_is_a_clear_line_within_seconds(name: str, monkeypatc
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    for proxy in ("http_proxy", "https_proxy", "all_proxy"):
+        for variable in (proxy, proxy.upper()):
+            monkeypatch.delenv(variable, raising=False)
     resolved = resolve(name, "base")
     begun = time.monotonic()
     with pytest.raises(WeightsError) as caught:
         build(resolved)
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 30
     assert str(resolved) in str(caught.value)
     assert "@none" in str(caught.value)
     assert "\n" not in str(caught.value)

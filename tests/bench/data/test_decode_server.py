@@ -34,10 +34,12 @@ from bench.processes import context
 from bench.run.engines.decoding import SharedDecoding, shared_processes
 from tests.bench.command import quotes
 from tests.bench.data.fragile import FragileTest, FragileTrain, Missing, videos
-from tests.bench.data.test_workers import gone, same, shown
+from tests.bench.data.test_workers import same, shown
+from tests.living import gone
 
 GOOD = tuple(f"good{i}" for i in range(12))
-LIMIT = 0.7
+LIMIT = 0.7  # seconds, where something hangs
+LONG = 60.0
 ROOM = 2**30
 
 
@@ -51,7 +53,7 @@ class Machine:
     connections: list[SharedPool] = field(default_factory=list)
 
     def cell(self, *readers: Any, broken: Any = None) -> SharedPool:
-        pool = SharedPool(readers, self.path, 1, LIMIT, {} if broken is None else broken)
+        pool = SharedPool(readers, self.path, 1, LONG, {} if broken is None else broken)
         self.connections.append(self.opened.enter_context(pool))
         return pool
 
@@ -68,7 +70,7 @@ def short() -> Iterator[Path]:
 def machine(short: Path) -> Iterator[Callable[..., Machine]]:
     with ExitStack() as stack:
 
-        def make(count: int = 1, limit: float = LIMIT, budget: int = ROOM, patience: float = 30.0) -> Machine:
+        def make(count: int = 1, limit: float = LONG, budget: int = ROOM, patience: float = 30.0) -> Machine:
             listener = socket.socket(socket.AF_UNIX)
             listener.bind(str(short / "decoding"))
             listener.listen()
@@ -157,7 +159,7 @@ def test_real_clips_are_those_of_a_cell_alone(machine: Callable[..., Machine], g
     def test() -> TestClips:
         return TestClips(good, "uniform", 4, 1, 1, 3, 32)
 
-    here = machine(limit=60)
+    here = machine()
     pools = [here.cell(*readers) for readers in ((clips(), test()), (clips(), test()))]
     for pool in pools:
         train, views = pool._readers
@@ -230,7 +232,7 @@ def test_broken_videos_are_those_of_a_cell_alone_and_a_hanging_one_is_waited_for
     listed = videos(*GOOD, "broken1", "broken2", "broken", "broken3")  # read in this process
     alone = train_loader(FragileTrain(listed, log.with_name("alone.txt")), 3)
     expected = [shown(alone, epoch) for epoch in (0, 1)]
-    here, broken = machine(count=2), [dict[Path, str](), dict[Path, str]()]
+    here, broken = machine(count=2, limit=LIMIT), [dict[Path, str](), dict[Path, str]()]
     cells = [FragileTrain(videos(*names), log) for _ in broken]
     loaders = [
         train_loader(clips, 3, here.cell(clips, broken=known)) for clips, known in zip(cells, broken, strict=True)
@@ -322,9 +324,9 @@ def test_a_cell_that_is_killed_takes_no_other_with_it(machine: Callable[..., Mac
 
 
 def test_where_the_server_is_killed_cells_go_on_with_processes_of_their_own(short: Path, log: Path) -> None:
-    shared = SharedDecoding(context("bench.run.engines.worker"), short, 1, LIMIT)
+    shared = SharedDecoding(context("bench.run.engines.worker"), short, 1, LONG)
     try:
-        how = shared.used_by(Reading(1, 0, LIMIT))
+        how = shared.used_by(Reading(1, 0, LONG))
         clips = FragileTrain(videos(*GOOD, "slow1", "slow2"), log)
         assert decoders([clips], True, how, {}) is None
         broken: dict[Path, str] = {}
@@ -381,7 +383,7 @@ def test_nothing_is_left_where_the_process_that_started_it_is_killed(tmp_path: P
     family = [child.pid for child in psutil.Process(owner.pid).children(recursive=True)]
     assert len(family) >= 4  # what all are forked from, the server, two that decode
     owner.kill()
-    owner.communicate(timeout=60)
+    owner.communicate(timeout=240)
     assert gone(family)
     assert not folder.exists()
 
@@ -401,6 +403,6 @@ def test_as_many_processes_as_all_cells_would_have_but_no_more_than_cores(monkey
 def test_a_folder_of_too_long_a_name_leaves_each_cell_its_own(tmp_path: Path) -> None:
     folder = tmp_path / ("long" * 30)
     folder.mkdir()
-    shared = SharedDecoding(context("bench.run.engines.worker"), folder, 1, LIMIT)
+    shared = SharedDecoding(context("bench.run.engines.worker"), folder, 1, LONG)
     assert shared.used_by(Reading(1)) == Reading(1) and shared.pid is None
     shared.close()

@@ -308,7 +308,7 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
         subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    told = sorted(int(process.communicate(timeout=60)[0]) for process in processes)
+    told = sorted(int(process.communicate(timeout=240)[0]) for process in processes)
     assert [process.returncode for process in processes] == [0, 0]
     assert told == [0, 60]  # one rendered, the other waited
     assert len(list(tmp_path.rglob("*.mp4"))) == 60

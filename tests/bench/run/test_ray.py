@@ -137,7 +137,7 @@ def test_what_answers_and_is_not_ray_is_given_up(
     with socket.create_server(("127.0.0.1", 0)) as server:
         begun = time.monotonic()
         (told,) = _refused(bench, tmp_path, "--ray-address", f"127.0.0.1:{server.getsockname()[1]}")
-        assert time.monotonic() - begun < 60
+        assert time.monotonic() - begun < 240
     assert "ray_address" in told
 
 

@@ -270,7 +270,7 @@ def test_no_two_processes_hold_a_cell_and_a_dead_one_holds_none(run: Run) -> Non
             assert holder.stdout.readline() == "held\n"
             assert run.claim(CELLS[0]) is None
             with python(HOLD, run.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as second:
-                assert second.communicate(timeout=60)[0] == "taken\n"
+                assert second.communicate(timeout=240)[0] == "taken\n"
             assert run.claim(CELLS[0]) is None  # the second one's end has not set it free
         finally:
             holder.send_signal(signal.SIGKILL)

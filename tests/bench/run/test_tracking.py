@@ -243,7 +243,7 @@ def test_a_broken_tracker_is_one_note_and_the_others_get_everything(
 
 
 def test_a_slow_tracker_holds_nothing_up(run: Run, fake: type[FakeTracker], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(followers, "_PATIENCE", 0.2)
+    monkeypatch.setattr(followers, "_PATIENCE", 5.0)
     cell = make.cell()
     listener = TrackedListener(Recorder(), run, ("slow", "wandb"))  # type: ignore[arg-type]
     write(run, cell, line(2))
