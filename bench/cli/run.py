@@ -158,8 +158,8 @@ def _plan(request: Request, profile_only: bool) -> Plan:
     try:
         return plan(request, tuned)
     except UserError as error:  # which may have kept the space from being looked at
-        more = [problem for problem in space_problems(request) if problem not in error.problems]
-        raise UserError([*error.problems, *more]) from None
+        looked = any(problem.startswith("tune") for problem in error.problems)
+        raise UserError([*error.problems, *([] if looked else space_problems(request))]) from None
 
 
 def _read(given: Given[Request], config: Path, problems: list[str]) -> dict[str, Any]:
