@@ -23,6 +23,8 @@ METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 # what a cluster sends before it takes a machine back; some schedulers are told to send the second
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
+_STARTING = threading.Lock()  # os.environ is the whole process's: two threads must not put it back in turn
+
 _ONE_PRESS = 1.0  # seconds within which a key that is held, or a signal that is passed on as well, is one interrupt
 
 
@@ -50,7 +52,7 @@ def context(preload: str) -> Any:
     if METHOD == "forkserver":
         found.set_forkserver_preload([preload])
         # a scheduler signals every process of a job: the server must outlive what it has forked
-        with _environment(), interrupts_ignored(*STOP_SIGNALS):
+        with _STARTING, _environment(), interrupts_ignored(*STOP_SIGNALS):
             forkserver.ensure_running()
     return found
 

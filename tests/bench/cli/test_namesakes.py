@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
 
 from bench.cli.main import namesakes
-from bench.processes import METHOD, search_path
+from bench.processes import METHOD, context, search_path
 
 ROOT = Path(__file__).parents[3]
 RAISES = "raise ImportError('cannot import name of another package')\n"
@@ -28,9 +31,11 @@ def bench(*first: Path, console: bool, cwd: Path) -> subprocess.CompletedProcess
     script = Path(sys.executable).with_name("bench")
     how = [str(script)] if console else [sys.executable, "-m", "bench.cli.main"]
     path = os.pathsep.join(map(str, (*first, ROOT)))
+    environment = {**os.environ, "PYTHONPATH": path}
+    environment.pop("PYTHONSAFEPATH", None)
     return subprocess.run(
         [*how, "list", "strategies"],
-        env={**os.environ, "PYTHONPATH": path},
+        env=environment,
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -111,3 +116,24 @@ def test_workers_find_our_packages_whatever_lies_in_the_working_folder(tmp_path:
     )
     assert (said.returncode, said.stderr) == (0, "")
     assert Path(said.stdout.strip()) == ROOT / "adapters" / "__init__.py"
+
+
+@pytest.mark.skipif(METHOD != "forkserver", reason="of the server that workers are forked from")
+def test_two_threads_that_start_workers_leave_the_environment_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second begins while the first has its changes made, and ends after it."""
+    seen: list[bool] = []
+
+    def ensure_running() -> None:
+        seen.append(os.environ.get("PYTHONSAFEPATH") == "1")
+        time.sleep(0.3)
+
+    monkeypatch.setattr(forkserver, "ensure_running", ensure_running)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    before = dict(os.environ)
+    threads = [threading.Thread(target=context, args=("bench.data.loader",)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.1)
+    for thread in threads:
+        thread.join()
+    assert (seen, dict(os.environ)) == ([True, True], before)
