@@ -86,8 +86,8 @@ def plot(
     except UserError as error:
         problems += error.problems
     try:
-        found = find_runs(runs or [])
-        found = found.only(meeting(found.results, where or ()))
+        all_rows = find_runs(runs or [])
+        found = all_rows.only(meeting(all_rows.results, where or ()))
     except UserError as error:
         problems += error.problems
     if missing or found is None:
@@ -109,7 +109,8 @@ def plot(
         problems += error.problems
     folder = output or found.folders[0] / "plots"
     problems += [] if output else _obstacles(folder)
-    problems += [f"kind is {line}" for line in lacking] if not every or len(lacking) == len(wanted) else []
+    nothing = len({line.partition(":")[0] for line in lacking}) == len(wanted)
+    problems += [f"kind is {line}" for line in lacking] if not every or nothing else []
     if problems:
         raise UserError(problems)
     for file in _written(folder, contents):

@@ -64,7 +64,8 @@ class PrepareRequest(DataRequest):
     )
     clear: Annotated[bool, Flag(one_way=True, default="")] = Field(
         False,
-        description="Remove the data set's frames, of every size and format, and kept features from the cache instead",
+        description="Remove the data set's frames, of every size and format, and all its kept features from the cache "
+        "instead",
     )
 
 

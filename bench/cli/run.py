@@ -159,7 +159,8 @@ def _plan(request: Request, profile_only: bool) -> Plan:
         return plan(request, tuned)
     except UserError as error:  # which may have kept the space from being looked at
         looked = any(problem.startswith("tune") for problem in error.problems)
-        raise UserError([*error.problems, *([] if looked else space_problems(request))]) from None
+        loaded = not any(problem.startswith("plugin ") for problem in error.problems)
+        raise UserError([*error.problems, *([] if looked else space_problems(request, loaded))]) from None
 
 
 def _read(given: Given[Request], config: Path, problems: list[str]) -> dict[str, Any]:

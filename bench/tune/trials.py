@@ -112,7 +112,7 @@ def _study(row: Sequence[Cell], budget: Budget, problems: list[str]) -> Study:
             trial = with_values(row[0], changed, budget.epochs)
         except ValidationError as error:  # a part that does not go with the recipe's others
             problems += [f"tune_space of {row[0].method}: {told}" for told in problems_of(error)]
-            continue
+            break  # which the next trial would be told with another value
         problems += _options(row[0], changed)[1]
         if row[0].cache_features and (drawn := trial.recipe.augmented()):
             problems.append(
@@ -133,16 +133,23 @@ def _study(row: Sequence[Cell], budget: Budget, problems: list[str]) -> Study:
     return Study(tuple(row), budget, tuple(trials), tuple(values))
 
 
-def space_problems(matrix: Matrix) -> list[str]:
+def space_problems(matrix: Matrix, complete: bool) -> list[str]:
     """Return what is wrong with Optuna and a matrix's space where its cells cannot be planned.
 
     Of options nothing is said, as it is not known whose they would be.
+
+    Args:
+        complete: all plugins were loaded, so that a name of no option is one of nothing.
     """
     problems = optuna_missing(matrix)
     names = STRATEGIES.names()
     options = {option for name in names for option in STRATEGIES.get(name).options.model_fields}
-    Space({name: value for name, value in matrix.tune_space.items() if name.rpartition(".")[2] not in options}, names,
-          problems)  # fmt: skip
+    asked = {
+        name: value
+        for name, value in matrix.tune_space.items()
+        if name in Recipe.model_fields or (complete and name.rpartition(".")[2] not in options)
+    }
+    Space(asked, names, problems)
     return problems
 
 

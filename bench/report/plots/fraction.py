@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -13,6 +14,7 @@ from bench.report.plots.rows import PlotRow, evaluated_rows, intervals, legend_n
 from bench.report.plots.style import MARKERS, Looks, panels, short
 from bench.report.runs import Runs
 from bench.spec import Cell
+from bench.tune.space import OPTION
 
 AXIS = "training videos"  # the table's column of the fraction
 
@@ -32,8 +34,10 @@ def draw(runs: Runs, request: PlotRequest) -> Figure:
             [f"all rows trained on {rows[0].cell.train_percent} of the videos: expected several --train-fraction"]
         )
     data_sets = list(dict.fromkeys(row.cell.dataset for row in rows))
-    names = legend_names(rows, len(MARKERS), AXIS)
-    looks = Looks([row.backbone for row in rows], [*names.values()])
+    lines = _lines(rows)
+    firsts = [_first(line, mixed=any(row.cell.tuning is None for row in rows)) for line in lines]
+    names = legend_names(firsts, len(MARKERS), AXIS)
+    looks = Looks([row.backbone for row in firsts], [*names.values()])
     wide = request.size.width > 5
     columns = 2 if wide else 1
     figure, grid = panels(
@@ -45,8 +49,10 @@ def draw(runs: Runs, request: PlotRequest) -> Figure:
         looks.keys("-"),
     )
     for place, (axes, data_set) in enumerate(zip(grid, data_sets, strict=True)):
-        for line in _lines([row for row in rows if row.cell.dataset == data_set]):
-            look = looks(line[0].backbone, names[line[0].cell.key])
+        for first, line in zip(firsts, lines, strict=True):
+            if first.cell.dataset != data_set:
+                continue
+            look = looks(first.backbone, names[first.cell.key])
             y = [row.values[request.metric] for row in line]
             found = [intervals(runs, row, [request.metric]).get(request.metric) for row in line]
             ends = [(up, up) if each is None else (each.low, each.high) for each, up in zip(found, y, strict=True)]
@@ -61,7 +67,7 @@ def draw(runs: Runs, request: PlotRequest) -> Figure:
                 marker=look.marker,
                 mfc=look.face,
                 elinewidth=0.7,
-                label=f"{line[0].backbone} {line[0].variant(AXIS)}",
+                label=f"{first.backbone} {first.variant(AXIS)}",
             )
         shown = sorted({100 * row.cell.train_fraction for row in rows if row.cell.dataset == data_set})
         if shown[-1] / shown[0] >= 5:
@@ -85,6 +91,20 @@ def _lines(rows: list[PlotRow]) -> list[list[PlotRow]]:
     return [sorted(line, key=lambda row: row.cell.train_fraction) for line in found.values()]
 
 
+def _first(line: list[PlotRow], mixed: bool) -> PlotRow:
+    """The line's first row, without the parts of its recipe that were chosen for this fraction alone.
+
+    Args:
+        mixed: other lines were not tuned.
+    """
+    row = line[0]
+    if row.cell.tuning is None:
+        return row
+    chosen = {name.removeprefix(OPTION).replace("_", " ") for name in (*row.cell.tuning.space, "time_lr")}
+    further = {name: text for name, text in row.further.items() if name not in chosen}
+    return replace(row, further=further | ({"trials": str(row.cell.tuning.trials)} if mixed else {}))
+
+
 def _without_fraction(cell: Cell) -> str:
     """The text of what the cells of a line share."""
     parts = cell.model_dump(mode="json", exclude={"train_fraction", "seed", "tuning"})
@@ -93,5 +113,5 @@ def _without_fraction(cell: Cell) -> str:
             place, _, option = name.rpartition(".")
             parts["options" if place else "recipe"].pop(option)
         parts["recipe"].pop("time_lr")  # follows lr
-        parts["trials"], parts["epochs"] = cell.tuning.trials, cell.tuning.epochs
+        parts["tuning"] = cell.tuning.model_dump(mode="json", exclude={"chosen", "values"})
     return json.dumps(parts, sort_keys=True)

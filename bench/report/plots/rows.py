@@ -24,6 +24,7 @@ _SAID = {
     "frames": "{value} frames",
     "precision": "{value}",
     "training videos": "{value} of the videos",
+    "trials": "{value} trials",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from bench.report.plots.logs import BINS, epoch_curve, interval_curve, read_log
 from bench.report.plots.time import WAIT
 from bench.report.runs import Runs
 from bench.run.store import ADAPTER, PREDICTIONS, Run
-from bench.spec import Tuning
+from bench.spec import Cell, Tuning
 from bench.stats.bootstrap import accuracy
 from tests.bench import make
 from tests.bench.command import quotes
@@ -313,27 +314,45 @@ def test_of_many_cells_a_bar_a_row(tmp_path: Path) -> None:
     assert found["evaluate"] == [(32.5, pytest.approx(14))] * 2
 
 
-def test_a_line_has_fractions_of_which_each_was_tuned(tmp_path: Path) -> None:
-    budget = {"trials": 2, "epochs": 2, "sampler": "any", "sampler_seed": 0, "seed": 1000}
+def of_fractions(strategy: str, rates: Sequence[float], sampler_seed: int | None = 0) -> list[Cell]:
+    """Cells of a tenth of the videos and of all, each with the rate that was chosen for it; None: with none chosen."""
+    budget: dict[str, Any] = {"trials": 2, "epochs": 2, "sampler": "any", "seed": 1000, "chosen": 1, "untuned": {"lr": 0.01}}
     space = {"lr": {"scale": "log", "low": 1e-4, "high": 1.0}}
-    cells = [
-        make.cell(
-            strategy=strategy,
-            options={},
-            train_fraction=fraction,
-            recipe={"lr": lr},
-            tuning=Tuning(**budget, space=space, untuned={"lr": 0.01}, chosen=1, values={"lr": lr}),
-        )
-        for strategy, fraction, lr in (
-            ("frozen", 0.1, 0.02),
-            ("frozen", 1.0, 0.05),
-            ("joint", 0.1, 0.01),
-            ("joint", 1.0, 0.1),
-        )
-    ]
-    run = plotted.opened(tmp_path / "run", cells)
+    cells = []
+    for fraction, lr in zip((0.1, 1.0), rates, strict=True):
+        found = Tuning(**budget, sampler_seed=sampler_seed or 0, space=space, values={"lr": lr})
+        tuning = None if sampler_seed is None else found
+        recipe = {"lr": lr}
+        cells.append(make.cell(strategy=strategy, options={}, train_fraction=fraction, recipe=recipe, tuning=tuning))
+    return cells
+
+
+def lines_of(folder: Path, cells: Sequence[Cell]) -> tuple[list[tuple[str, int]], set[str]]:
+    """Labels and points of the lines, and the names of the legends."""
+    run = plotted.opened(folder, cells)
     for count, cell in enumerate(cells):
         plotted.add(run, cell, [20 + count])
-    (axes,) = figure("fraction", Runs([run])).axes
-    lines = {container.get_label(): len(container[0].get_xydata()) for container in axes.containers}
-    assert lines == {"vit:tiny@none frozen": 2, "vit:tiny@none joint": 2}
+    shown = figure("fraction", Runs([run]))
+    (axes,) = shown.axes
+    lines = [(str(each.get_label()), len(each[0].get_xydata())) for each in axes.containers]
+    return lines, {text.get_text() for legend in shown.legends for text in legend.get_texts()}
+
+
+def test_a_line_has_fractions_of_which_each_was_tuned(tmp_path: Path) -> None:
+    cells = of_fractions("frozen", (0.02, 0.05)) + of_fractions("joint", (0.01, 0.1))
+    lines, _ = lines_of(tmp_path / "run", cells)
+    assert lines == [("vit:tiny@none frozen", 2), ("vit:tiny@none joint", 2)]
+
+
+def test_lines_with_and_without_tuning_are_told_apart_by_what_all_their_points_share(tmp_path: Path) -> None:
+    lines, legends = lines_of(
+        tmp_path / "run", of_fractions("joint", (0.01, 0.01), None) + of_fractions("joint", (0.02, 0.05))
+    )
+    assert sorted(lines) == [("vit:tiny@none joint (2 trials)", 2), ("vit:tiny@none joint (lr 0.01)", 2)]
+    assert legends >= {"joint (2 trials)", "joint (lr 0.01)"} and not any("0.05" in name for name in legends)
+
+
+def test_searches_that_differ_are_lines_of_their_own(tmp_path: Path) -> None:
+    cells = of_fractions("joint", (0.02, 0.05)) + of_fractions("joint", (0.03, 0.06), sampler_seed=1)
+    lines, _ = lines_of(tmp_path / "run", cells)
+    assert [points for _, points in lines] == [2, 2]

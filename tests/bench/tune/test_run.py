@@ -232,6 +232,14 @@ def test_mistakes_in_the_space_and_elsewhere_are_told_together(tmp_path: Path, b
     asked = ("run", "--backbones", "vit:tiny@none", "--strategies", "jiont", "--tune", "2")
     said = bench(*asked, "--tune-space", "lrr=fixed", "--tune-space", "joint.scale=declared")
     assert said.code == 2 and [problem.split(" ")[0] for problem in said.problems] == ["unknown", "tune_space"]
+    said = bench(*asked, "--tune-space", "width=[1,2]", "--tune-space", "lr=1..0.1", "--plugin", "gone.py")
+    assert [problem.split(" ")[0] for problem in said.problems] == ["plugin", "unknown", "tune_space.lr"]  # not width's
+
+
+def test_what_no_trial_of_a_row_could_have_is_told_once(tmp_path: Path, bench: Command) -> None:
+    asked = ("run", "--backbones", "vit:tiny@none", "--strategies", "joint", "--batch-size", "1", "--tune", "9")
+    said = bench(*asked, "--tune-space", "mixup=0.1..0.8")
+    assert said.code == 2 and [quotes(problem, "joint", "mixup") for problem in said.problems] == [True]
 
 
 def test_a_run_without_trials_says_so(tmp_path: Path, bench: Command) -> None:
