@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import secrets
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from bench.files import write_text
@@ -28,16 +28,40 @@ def folder_of(cache: Path, dataset: str) -> Path:
 
 def bytes_in(cache: Path) -> int:
     """Bytes of all features below the folder of a frame cache."""
-    return sum(file.stat().st_size for file in (cache / _FOLDER).glob("*/*.bin"))
+    return sum(map(_size, (cache / _FOLDER).glob("*/*.bin")))
 
 
 def forget(cache: Path, dataset: str) -> int:
-    """Remove a data set's features. Returns their bytes; raises OSError."""
+    """Remove a data set's features, but for those that a run computes just now. Returns their bytes; raises OSError."""
     folder = folder_of(cache, dataset)
-    freed = sum(file.stat().st_size for file in folder.glob("*.bin"))
-    if folder.is_dir():
-        shutil.rmtree(folder)
+    parts = {folder / part.name[1:].rsplit(".", 2)[0] for part in folder.glob(".*.tmp")}
+    freed = 0
+    for path in sorted(parts.union(folder.glob("*.bin"))):
+        lock = lock_of(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            continue
+        try:
+            freed += _size(path)
+            for file in (about_file(path), path, *folder.glob(f".{path.name}.*.tmp")):
+                file.unlink(missing_ok=True)
+        finally:
+            lock.release()
     return freed
+
+
+def lock_of(path: Path) -> FileLock:
+    """Return the lock of whoever computes a file of features."""
+    return FileLock(f"{path}.lock")
+
+
+def _size(file: Path) -> int:
+    """Bytes of a file that another process may remove."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 @dataclass(frozen=True)

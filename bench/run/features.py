@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from torch import Tensor
 
 from adapters.frozen_pass import FrozenPass, KeptStates
 from bench.data.cache.choose import disk_folder
 from bench.data.clips import TestClips
 from bench.data.dataset import DataError, Split
-from bench.data.feature_file import FeatureFile, FeatureWriter, bytes_in, folder_of
+from bench.data.feature_file import FeatureFile, FeatureWriter, bytes_in, folder_of, lock_of
 from bench.data.fixed_clips import FixedClips
 from bench.data.loader import ClipLoader
 from bench.data.transforms import normalise
@@ -122,7 +122,7 @@ class KeptFeatures:
 
     def _made(self) -> FeatureFile:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(f"{self._path}.lock")
+        lock = lock_of(self._path)
         while True:
             try:
                 lock.acquire(timeout=_PATIENCE)

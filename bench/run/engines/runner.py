@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from filelock import BaseFileLock
 
@@ -13,7 +13,7 @@ from bench.data.cache import FrameCache
 from bench.measure.machine import cores, device_name
 from bench.measure.placement import Placement
 from bench.processes import PutOff, StopRequested, interrupts_ignored, interrupts_put_off
-from bench.run.engines.base import CellEngine, Engine, Event, Job, joined
+from bench.run.engines.base import CellEngine, Engine, Event, Job, WorkerFailed, joined
 from bench.run.engines.jobs import JobFile, asked_to_stop
 from bench.run.engines.local import threads_of
 from bench.run.engines.measuring import ModelMeasurements
@@ -134,7 +134,7 @@ class Runner:
         except KeyboardInterrupt as stop:
             self.outcome.interrupted = True
             self.outcome.requeue = isinstance(stop, StopRequested)
-            with contextlib.suppress(KeyboardInterrupt):  # a second one ends all at once
+            with contextlib.suppress(KeyboardInterrupt, WorkerFailed):  # a second one ends all at once
                 self._preempt()
             with interrupts_ignored():
                 self._record_interrupted()
@@ -178,11 +178,11 @@ class Runner:
             self._table.keep_up()
             self._look_for_a_stop()
 
-    def _start_jobs(self, cells: Iterable[Cell], engine: CellEngine) -> None:
+    def _start_jobs(self, cells: Sequence[Cell], engine: CellEngine) -> None:
         for cell in cells:
-            self._running[cell] = Stopwatch()
             engine.submit(Job("cell", cell, self.run.cell_folder(cell), 0, self._cache))
         engine.start()
+        self._running |= {cell: Stopwatch() for cell in cells}
 
     # --- measuring ---
 

@@ -112,12 +112,13 @@ class SlurmEngine:
                     submitted = writer.map_array(
                         run_cells, texts, names, [self._placement] * len(part), [self._command] * len(part)
                     )
+                    # in here: an interrupt that came meanwhile must find them
+                    self._tasks += [_Task(one.job_id, group) for one, group in zip(submitted, part, strict=True)]
             except Exception as error:  # submitit's own, or the system's
                 self.detached = False  # what was taken before is ended, not what others submitted
                 self._tasks = [task for task in self._tasks if task.ours]
                 lines = str(error).strip().splitlines() or [type(error).__name__]
                 raise UserError([f"Slurm does not take the jobs: {lines[-1]}"]) from error
-            self._tasks += [_Task(one.job_id, group) for one, group in zip(submitted, part, strict=True)]
         for task in self._tasks[before:]:
             for job in task.jobs:
                 queued(job.files, task.id)

@@ -45,8 +45,9 @@ def main(connection: Connection, setup: Setup) -> None:
         torch.cuda.set_device(device)
     stoppable, stopping = SharedFlag(), SharedFlag()
     # an exit, so that half-written files are cleared away; a training is told, and leaves a checkpoint
+    # and what it has done is sent, also where a scheduler's signal is followed by that of the run
     for number in STOP_SIGNALS:
-        signal.signal(number, lambda *_: stopping.set() if stoppable.is_set() else sys.exit(143))
+        signal.signal(number, lambda *_: stopping.set() if stoppable.is_set() or stopping.is_set() else sys.exit(143))
     context: WorkerContext | None = None
     commit()  # as it is now, when the code was loaded
     connection.send(("ready", {}))

@@ -10,7 +10,7 @@ from bench.data.cache.entry import CacheKey
 from bench.data.cache.frames import Filled, fill_one
 from bench.data.cache.store import FolderStore
 from bench.data.dataset import DataError, Video, VideoDataset, register_dataset
-from bench.data.feature_file import folder_of
+from bench.data.feature_file import folder_of, lock_of
 from tests.bench.command import Command, Wording, quotes
 from tests.bench.data import hanging
 from tests.bench.data.cache.conftest import files, make_store
@@ -88,9 +88,13 @@ def test_prepare_fills_the_cache_goes_on_and_clears_it(
     for folder in (ours, others):
         folder.mkdir(parents=True)
         (folder / "train-0.bin").write_bytes(bytes(3_000))
-    assert quotes(bench("data", "prepare", "listed", "--clear").out, 18, "listed", "3.0 KB")
+        (folder / ".train-0.bin.0123.tmp").touch()
+    (ours / ".train-1.bin.0123.tmp").touch()
+    with lock_of(ours / "train-1.bin"):  # is being computed
+        assert quotes(bench("data", "prepare", "listed", "--clear").out, 18, "listed", "3.0 KB")
     assert not files(disk) and disk.used_bytes == 0
-    assert not ours.exists() and [file.name for file in others.iterdir()] == ["train-0.bin"]
+    assert {file.name for file in ours.iterdir() if file.suffix != ".lock"} == {".train-1.bin.0123.tmp"}
+    assert {file.name for file in others.iterdir()} == {"train-0.bin", ".train-0.bin.0123.tmp"}
     assert not quotes(bench("data", "prepare", "listed", "--clear").out, "3.0 KB")
 
 
