@@ -316,7 +316,14 @@ def test_of_many_cells_a_bar_a_row(tmp_path: Path) -> None:
 
 def of_fractions(strategy: str, rates: Sequence[float], sampler_seed: int | None = 0) -> list[Cell]:
     """Cells of a tenth of the videos and of all, each with the rate that was chosen for it; None: with none chosen."""
-    budget: dict[str, Any] = {"trials": 2, "epochs": 2, "sampler": "any", "seed": 1000, "chosen": 1, "untuned": {"lr": 0.01}}
+    budget: dict[str, Any] = {
+        "trials": 2,
+        "epochs": 2,
+        "sampler": "any",
+        "seed": 1000,
+        "chosen": 1,
+        "untuned": {"lr": 0.01},
+    }
     space = {"lr": {"scale": "log", "low": 1e-4, "high": 1.0}}
     cells = []
     for fraction, lr in zip((0.1, 1.0), rates, strict=True):
