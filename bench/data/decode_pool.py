@@ -190,7 +190,8 @@ class DecodePool:
         limits = [limit for limit in (self._timeout(), seconds) if limit is not None]
         timeout, begun = min(limits, default=None), time.monotonic()
         answers = wait([self._wake_receiver, *by_socket], timeout)
-        if timeout is not None and (late := time.monotonic() - begun - timeout) > 1:
+        now = time.monotonic()  # what takes time from here on, such as starting a process anew, is no video's
+        if timeout is not None and (late := now - begun - timeout) > 1:
             for worker in self._workers:  # this process was stopped for a while, and they with it
                 worker.since += late
         for ready in answers:
@@ -198,7 +199,6 @@ class DecodePool:
                 self._wake_receiver.recv(4096)
             else:
                 yield from self._receive_from(by_socket[ready])  # type: ignore[index]
-        now = time.monotonic()
         for worker in [worker for worker in self._workers if worker.ready and worker.tasks]:
             if now - worker.since > self.limit:
                 worker.process.kill()

@@ -106,7 +106,7 @@ def test_an_unreachable_hub_is_a_clear_line_within_seconds(name: str, monkeypatc
     begun = time.monotonic()
     with pytest.raises(WeightsError) as caught:
         build(resolved)
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 120
     assert str(resolved) in str(caught.value)
     assert "@none" in str(caught.value)
     assert "\n" not in str(caught.value)

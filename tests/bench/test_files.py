@@ -74,7 +74,7 @@ def test_two_processes_that_write_one_file_leave_one_of_their_texts(tmp_path: Pa
         "for _ in range(50): write_text(Path(sys.argv[1]), sys.argv[2] * 50000)"
     )
     processes = [subprocess.Popen([sys.executable, "-c", code, str(file), letter]) for letter in "ab"]
-    assert [process.wait(60) for process in processes] == [0, 0]
+    assert [process.wait(600) for process in processes] == [0, 0]
     assert file.read_text() in ("a" * 50_000, "b" * 50_000)
     assert os.listdir(tmp_path) == ["f.txt"]
 

@@ -79,7 +79,7 @@ def read_from_terminal(command: list[str], environment: dict[str, str]) -> str:
             written += part
     except OSError:  # how Linux tells the end
         pass
-    process.wait(60)
+    process.wait(600)
     os.close(ours)
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode()).replace("\r", "")
 
@@ -88,7 +88,7 @@ def read_from_terminal(command: list[str], environment: dict[str, str]) -> str:
 def test_a_terminal_and_a_pipe_show_the_same_lines(lists: tuple[str, ...]) -> None:
     command = [sys.executable, "-W", "ignore", "-m", "bench.cli.main", "data", "check", "list", *lists]
     environment = {**os.environ, "COLUMNS": "60", "TERM": "xterm"}
-    piped = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    piped = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert piped.stderr.count("\n") == 9
     shown = read_from_terminal(command, environment)
     assert shown.endswith(piped.stderr)  # a bar came before, and was taken away

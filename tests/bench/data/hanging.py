@@ -17,7 +17,7 @@ def decode(clip: ClipSampling, full: bool, listed: tuple[Split, Video]) -> tuple
     """In place of `bench.data.validate.decode`."""
     _, video = listed
     if video.path.stem == "hangs":
-        time.sleep(60)
+        time.sleep(600)
     if video.path.stem == "dies":
         os.abort()
     if video.path.stem == "raises":
@@ -28,7 +28,7 @@ def decode(clip: ClipSampling, full: bool, listed: tuple[Split, Video]) -> tuple
 def fill(store: FolderStore, short_side: int | None, path: Path) -> Filled:
     """In place of `bench.data.cache.frames.fill_one`."""
     if path.name == "1.mp4":
-        time.sleep(60)
+        time.sleep(600)
     if path.name == "2.mp4":
         os._exit(3)
     return fill_one(store, short_side, path)

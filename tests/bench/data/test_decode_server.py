@@ -38,7 +38,7 @@ from tests.bench.data.test_workers import same, shown
 from tests.living import gone
 
 GOOD = tuple(f"good{i}" for i in range(12))
-LIMIT = 0.7  # seconds, where something hangs
+LIMIT = 2.0  # seconds, where something hangs
 LONG = 60.0
 ROOM = 2**30
 
@@ -104,7 +104,7 @@ def side_by_side(*works: Callable[[], Any]) -> list[Any]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(120)
+        thread.join(600)
     assert not any(thread.is_alive() for thread in threads)
     return found
 
@@ -242,7 +242,7 @@ def test_broken_videos_are_those_of_a_cell_alone_and_a_hanging_one_is_waited_for
     for loader, known in zip(loaders, broken, strict=True):
         reasons = {name: video.reason for name, video in loader.skipped.items()}
         assert reasons.keys() == {"hang", "crash", "leave", "broken"} and reasons["broken"] == "its bytes are gone"
-        assert quotes(reasons["hang"], "0.7 s") and quotes(reasons["crash"], "SIGSEGV") and quotes(reasons["leave"], 3)
+        assert quotes(reasons["hang"], f"{LIMIT:g} s") and quotes(reasons["crash"], "SIGSEGV") and quotes(reasons["leave"], 3)
         assert {path.name: reason for path, reason in known.items()} == {
             name: reasons[name] for name in ("hang", "crash", "leave")
         }

@@ -357,14 +357,14 @@ def process(run: Run, how: str, seeds: range) -> subprocess.Popen[bytes]:
 def test_the_table_is_whole_when_the_last_of_two_processes_ends(tmp_path: Path) -> None:
     run = opened(tmp_path / "run")
     both = [process(run, "ends", seeds) for seeds in (range(0, 12, 2), range(1, 12, 2))]
-    assert [one.wait(60) for one in both] == [0, 0]
+    assert [one.wait(600) for one in both] == [0, 0]
     assert len(run.results()) == len(CELLS)
     assert is_right(run)
 
 
 def test_what_a_killed_process_left_behind_the_next_command_makes_up_for(tmp_path: Path) -> None:
     run = opened(tmp_path / "run")
-    assert process(run, "is killed", range(12)).wait(60) == 0
+    assert process(run, "is killed", range(12)).wait(600) == 0
     assert len(run.results()) == len(CELLS)
     assert not is_right(run)
     assert ThrottledCsvWriter(run).finish() == ""

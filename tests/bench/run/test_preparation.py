@@ -15,7 +15,7 @@ import pytest
 
 from bench.data.cache import frames
 from bench.data.cache.choose import claimed
-from bench.data.cache.entry import CacheKey
+from bench.data.cache.entry import CacheKey, name_of
 from bench.data.cache.frames import Filled
 from bench.data.cache.store import FolderStore
 from bench.data.dataset import DATASETS
@@ -33,12 +33,13 @@ PLUGIN = str(Path(__file__).parents[1] / "plugins" / "small.py")
 
 @pytest.fixture(scope="module")
 def videos() -> list[Path]:
-    """Eleven small videos."""
+    """Eleven small videos, no two of which share a lock of the cache."""
     with nothing_stays_registered():
         load_plugins([PLUGIN])
         dataset = DATASETS.get("small")(None)
         dataset.prepare()
-        return [video.path for video in dataset.videos("test")][:11]
+        apart = {name_of(video.path)[:2]: video.path for video in dataset.videos("test")}
+        return list(apart.values())[:11]
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def test_two_processes_may_open_one_run_at_once(tmp_path: Path) -> None:
         "Run(Path(sys.argv[1])).open(make.matrix(), cells, sys.argv[2], {})"
     )
     processes = [python(code, tmp_path / "run", seed) for seed in (0, 1)]
-    assert [process.wait(60) for process in processes] == [0, 0]
+    assert [process.wait(600) for process in processes] == [0, 0]
     described = Run(tmp_path / "run").description()
     assert set(described["cells"]) == {make.cell(seed=seed).folder for seed in range(40)}
     assert sorted(described["commands"]) == ["0", "1"]

@@ -209,7 +209,6 @@ def test_a_training_without_any_progress_is_told_at_its_end(run: Run, fake: type
 def test_no_tracker_no_thread_and_no_file(run: Run) -> None:
     told = Recorder()
     listener = TrackedListener(told, run, ())  # type: ignore[arg-type]
-    before = threading.active_count()
     for name in STATES:
         given: dict[str, tuple[Any, ...]] = {
             "progress": (make.cell(), {"stage": "training"}),
@@ -221,7 +220,8 @@ def test_no_tracker_no_thread_and_no_file(run: Run) -> None:
         }
         getattr(listener, name)(*given.get(name, ("text",)))
     assert [name for name, _ in told.told] == list(STATES)
-    assert threading.active_count() == before and listener.close() == []
+    assert listener.close() == []
+    assert not any(thread.name.startswith("bench-track") for thread in threading.enumerate())
     assert not list(run.folder.rglob(TRACKING))
 
 
@@ -243,7 +243,7 @@ def test_a_broken_tracker_is_one_note_and_the_others_get_everything(
 
 
 def test_a_slow_tracker_holds_nothing_up(run: Run, fake: type[FakeTracker], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(followers, "_PATIENCE", 5.0)
+    monkeypatch.setattr(followers, "_PATIENCE", 10.0)
     cell = make.cell()
     listener = TrackedListener(Recorder(), run, ("slow", "wandb"))  # type: ignore[arg-type]
     write(run, cell, line(2))
@@ -251,7 +251,7 @@ def test_a_slow_tracker_holds_nothing_up(run: Run, fake: type[FakeTracker], monk
     training(listener, cell)
     listener.ended(make.done(cell))
     (note,) = listener.close()
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 60
     assert quotes(note, "slow", "1 cell")
     ((_, rows),) = [found for found in fake.runs.items() if found[0][0] == "wandb"]
     assert len(rows) == 2

@@ -25,7 +25,7 @@ def read_all(store: FolderStore, paths: list[Path], log: Path, barrier: Any) -> 
     """Read the videos through the cache when all processes are ready to."""
     bench.data.cache.frames.open_video = counted(log)  # type: ignore[assignment]
     cache = FrameCache(store)
-    barrier.wait(60)
+    barrier.wait(600)
     for path in paths:
         reader = cache.open(path)
         assert np.array_equal(reader.frames([16, 0, 7]), open_video(path).frames([16, 0, 7]))
@@ -39,7 +39,7 @@ def write_half(store: FolderStore, path: Path, begun: Any) -> None:
         yield reader.frames([0])
         yield reader.frames(range(1, 10))
         begun.set()
-        time.sleep(60)
+        time.sleep(900)
 
     bench.data.cache.store.pieces = slow
     FrameCache(store).open(path)
@@ -52,4 +52,4 @@ def hold(memory: Path, path: Path, ready: Any, end: Any) -> None:
         assert folders.ram is not None
         FrameCache(make_store(folders.ram)).open(path).close()
         ready.set()
-        end.wait(60)
+        end.wait(900)

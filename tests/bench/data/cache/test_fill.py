@@ -21,12 +21,12 @@ def test_a_decoder_that_hangs_or_crashes_stops_nothing(
     store: FolderStore, mixed: tuple[Video, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(frames, "fill_one", hanging.fill)
-    monkeypatch.setattr(frames, "_PATIENCE", 6.0)
+    monkeypatch.setattr(frames, "_PATIENCE", 20.0)
     found = {one.path.name: one for one in frames.fill(store, [video.path for video in mixed], None, workers=2)}
     assert {name for name, one in found.items() if one.outcome == "new"} == {"0.mp4", "3.mp4", "4.mp4", "5.mp4"}
     assert len(files(store)) == 4
     reasons = {name: one.reason for name, one in found.items() if one.outcome == "broken"}
-    assert quotes(reasons.pop("1.mp4"), "6 s") and quotes(reasons.pop("2.mp4"), 3)
+    assert quotes(reasons.pop("1.mp4"), "20 s") and quotes(reasons.pop("2.mp4"), 3)
     assert reasons.pop("missing.mp4") == "No such file or directory"
     assert quotes(reasons.pop("empty.mp4"), "0 bytes") and list(reasons) == ["junk.mp4"]
 

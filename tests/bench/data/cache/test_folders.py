@@ -59,7 +59,7 @@ def test_what_a_dead_run_left_in_memory_goes_with_the_next(good: tuple[Video, ..
     ready, end = SPAWN.Event(), SPAWN.Event()
     process = SPAWN.Process(target=hold, args=(tmp_path / "shm", good[0].path, ready, end))
     process.start()
-    assert ready.wait(60)
+    assert ready.wait(600)
     folder = own_folder(module.SHARED_MEMORY)
     assert folder is not None
     with CacheFolders():

@@ -26,7 +26,7 @@ def side_by_side(log: Path, *arguments: tuple[FolderStore, list[Path]]) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(600)
         assert process.exitcode == 0
 
 
@@ -57,7 +57,7 @@ def test_a_process_killed_while_it_writes_leaves_nothing_that_is_served(
     begun = SPAWN.Event()
     process = SPAWN.Process(target=write_half, args=(store, path, begun))
     process.start()
-    assert begun.wait(60)
+    assert begun.wait(600)
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     process.join()
