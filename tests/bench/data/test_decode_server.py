@@ -242,7 +242,11 @@ def test_broken_videos_are_those_of_a_cell_alone_and_a_hanging_one_is_waited_for
     for loader, known in zip(loaders, broken, strict=True):
         reasons = {name: video.reason for name, video in loader.skipped.items()}
         assert reasons.keys() == {"hang", "crash", "leave", "broken"} and reasons["broken"] == "its bytes are gone"
-        assert quotes(reasons["hang"], f"{LIMIT:g} s") and quotes(reasons["crash"], "SIGSEGV") and quotes(reasons["leave"], 3)
+        assert (
+            quotes(reasons["hang"], f"{LIMIT:g} s")
+            and quotes(reasons["crash"], "SIGSEGV")
+            and quotes(reasons["leave"], 3)
+        )
         assert {path.name: reason for path, reason in known.items()} == {
             name: reasons[name] for name in ("hang", "crash", "leave")
         }

@@ -59,7 +59,11 @@ def test_what_hangs_or_crashes_is_replaced_as_a_broken_video_is(pools: Pools, lo
             assert same(shown(loader, epoch), expected[epoch])
         reasons = {name: video.reason for name, video in loader.skipped.items()}
         assert reasons.keys() == {"hang", "crash", "leave", "broken"} and reasons["broken"] == "its bytes are gone"
-        assert quotes(reasons["hang"], f"{LIMIT:g} s") and quotes(reasons["crash"], "SIGSEGV") and quotes(reasons["leave"], 3)
+        assert (
+            quotes(reasons["hang"], f"{LIMIT:g} s")
+            and quotes(reasons["crash"], "SIGSEGV")
+            and quotes(reasons["leave"], 3)
+        )
         times = sum(video.times for video in loader.skipped.values())
         assert times == sum(video.times for video in alone.skipped.values())
 
